@@ -1,0 +1,40 @@
+# What one does with Tidegate, each in one command. `make` alone lists them.
+#
+# Arguments are passed on:   make demo ARGS="--for 20s --json"     make bench ONLY=crossing
+
+SHELL := /bin/bash
+CARGO ?= cargo
+# Payloads recorded from real devices; tests that use them say plainly when they are not there.
+export TIDEGATE_VECTORS ?= $(abspath ../shared/vectors)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo rules test check bench clean-data
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: ## a simulated plant, a broker, rules and a live view, from nothing (ARGS="--for 20s --json")
+	@deploy/dev/setup.sh wasm
+	@deploy/dev/build-rules.sh
+	@$(CARGO) build --release --quiet --package tidegate
+	@target/release/tidegate demo $(ARGS)
+
+rules: ## builds all rules to target/rules/<name>.wasm
+	@deploy/dev/setup.sh wasm
+	@deploy/dev/build-rules.sh
+
+test: ## all tests, with real servers (ARGS="-p tidegate-sources" for some)
+	@deploy/dev/test.sh $(ARGS)
+
+check: ## formatting, clippy and tidiness
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) test --quiet --package tidegate-tests --test suite -- tidy:: architecture::
+
+bench: ## measures, prints a table, writes target/bench/results.json (ONLY=<part of a name>)
+	@deploy/dev/setup.sh test
+	@deploy/dev/build-rules.sh
+	@ONLY="$(ONLY)" $(CARGO) run --release --quiet --package tidegate-bench -- $(ARGS)
+
+clean-data: ## removes what runs have stored here (data/), nothing that was built
+	rm -rf data

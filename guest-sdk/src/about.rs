@@ -1,0 +1,139 @@
+//! What a rule says of itself: the constant behind the contract's `describe()`.
+
+use crate::rule::Rule;
+
+/// What a rule's state belongs to, and so what must stay on one lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// No state.
+    None,
+    Series,
+    Partition,
+    /// State over everything the node sees; the rule runs on a lane of its own.
+    Node,
+}
+
+impl Scope {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Series => "series",
+            Self::Partition => "partition",
+            Self::Node => "node",
+        }
+    }
+}
+
+/// Name, version and wishes of a rule. Made by [`crate::about!`].
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    pub name: &'static str,
+    pub version: &'static str,
+    pub summary: &'static str,
+    pub topics: &'static [&'static str],
+    pub scope: Scope,
+    pub properties: Properties,
+    pub tick_ms: Option<u32>,
+    pub state_layout: u8,
+}
+
+/// Whether a decoder wants the messages' properties; they cost time, so most do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Properties {
+    Unwanted,
+    Wanted,
+}
+
+impl About {
+    /// Name and version of a crate, and a sentence on what the rule does. A leading `rule-` of the
+    /// crate's name is left out. Use [`crate::about!`], which knows both.
+    pub const fn new(package: &'static str, version: &'static str, summary: &'static str) -> Self {
+        Self {
+            name: without_prefix(package),
+            version,
+            summary,
+            topics: &["#"],
+            scope: Scope::None,
+            properties: Properties::Unwanted,
+            tick_ms: None,
+            state_layout: 1,
+        }
+    }
+
+    /// The topic filters the rule serves when no file names others; `#` unless said.
+    #[must_use]
+    pub const fn topics(mut self, filters: &'static [&'static str]) -> Self {
+        self.topics = filters;
+        self
+    }
+
+    /// What the state belongs to; none unless said.
+    #[must_use]
+    pub const fn scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// Asks for user properties, headers and keys of messages.
+    #[must_use]
+    pub const fn with_properties(mut self) -> Self {
+        self.properties = Properties::Wanted;
+        self
+    }
+
+    /// Asks for a tick every so many milliseconds, message or none.
+    #[must_use]
+    pub const fn tick_ms(mut self, every_ms: u32) -> Self {
+        self.tick_ms = Some(every_ms);
+        self
+    }
+
+    /// Which layout the saved state has. Raise it when the state's type changes, so that state of
+    /// another layout is refused with a reason instead of being misread.
+    #[must_use]
+    pub const fn state_layout(mut self, layout: u8) -> Self {
+        self.state_layout = layout;
+        self
+    }
+}
+
+const fn without_prefix(package: &'static str) -> &'static str {
+    match package.as_bytes() {
+        [b'r', b'u', b'l', b'e', b'-', ..] => package.split_at(5).1,
+        _ => package,
+    }
+}
+
+/// The JSON that `describe()` answers.
+pub(crate) fn describe<R: Rule>() -> String {
+    let about = R::ABOUT;
+    let mut description = serde_json::json!({
+        "name": about.name,
+        "version": about.version,
+        "summary": about.summary,
+        "config-schema": schemars::schema_for!(R::Config),
+        "default-topics": about.topics,
+        "scope": about.scope.word(),
+        "wants-properties": about.properties == Properties::Wanted,
+    });
+    if let Some(every_ms) = about.tick_ms {
+        description["tick-ms"] = every_ms.into();
+    }
+    description.to_string()
+}
+
+/// What a rule says of itself: name and version of the crate it stands in, and the given sentence.
+///
+/// ```
+/// use tidegate_rule::{About, Scope};
+/// const ABOUT: About = tidegate_rule::about!("Raises an alert above a limit")
+///     .topics(&["plant/#"])
+///     .scope(Scope::Series);
+/// assert_eq!(ABOUT.scope, Scope::Series);
+/// ```
+#[macro_export]
+macro_rules! about {
+    ($summary:expr) => {
+        $crate::About::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), $summary)
+    };
+}

@@ -1,0 +1,325 @@
+//! State a rule keeps by series or by partition: dense tables indexed by id, saved and restored
+//! in parts through the contract's `state` interface. An entry is written only when it changed
+//! since the last save, in postcard's compact binary form behind one byte that says which layout
+//! it has. Names never appear here: the host maps ids to names when state moves.
+
+use std::ops::{Deref, DerefMut};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::columns::{Cells, PartitionId, Saved, SeriesId};
+
+/// State by dense series id.
+pub type BySeries<T> = Table<T>;
+/// State by dense partition id.
+pub type ByPartition<T> = Table<T>;
+
+/// What each entry costs beside its bytes when a part's size is bounded: its id and its end.
+const ENTRY_OVERHEAD: usize = 8;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mark {
+    #[default]
+    Absent,
+    Clean,
+    Changed,
+}
+
+/// A value that remembers it was changed: reading goes through `Deref`, and the first `DerefMut`
+/// marks it to be saved. Do not write what did not change.
+#[derive(Clone, Debug, Default)]
+pub struct Tracked<T> {
+    value: T,
+    mark: Mark,
+}
+
+impl<T> Tracked<T> {
+    /// The value, to be changed without being saved for it. For what may be lost in a restart,
+    /// such as a time that moves with every reading; the next marked change saves it too.
+    #[inline]
+    pub fn unmarked(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
+impl<T> Deref for Tracked<T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for Tracked<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        self.mark = Mark::Changed;
+        &mut self.value
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Pass {
+    #[default]
+    Changes,
+    Everything,
+}
+
+/// A dense table of state, indexed by id. Absent entries read as `T::default()`.
+#[derive(Debug)]
+pub struct Table<T> {
+    entries: Vec<Tracked<T>>,
+    removed: Vec<u32>,
+    /// Where the pass that a bounded save left unfinished goes on.
+    cursor: usize,
+    pass: Pass,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), removed: Vec::new(), cursor: 0, pass: Pass::Changes }
+    }
+}
+
+impl<T: Default> Table<T> {
+    /// The entry of an id; made when it is not there.
+    #[inline]
+    pub fn of(&mut self, id: u32) -> &mut Tracked<T> {
+        let index = id as usize;
+        if index >= self.entries.len() {
+            self.grow(index);
+        }
+        &mut self.entries[index]
+    }
+
+    #[cold]
+    fn grow(&mut self, index: usize) {
+        self.entries.resize_with(index + 1, Tracked::default);
+    }
+
+    /// The value of an id, where one was ever set or restored.
+    pub fn get(&self, id: u32) -> Option<&T> {
+        let entry = self.entries.get(id as usize)?;
+        (entry.mark != Mark::Absent).then_some(&entry.value)
+    }
+
+    /// Every id that has a value, ascending, with the value.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Tracked<T>)> {
+        self.entries
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, entry)| entry.mark != Mark::Absent)
+            .map(|(id, entry)| (id as u32, entry))
+    }
+
+    /// Forgets the value of an id, here and in what is saved.
+    pub fn remove(&mut self, id: u32) {
+        if let Some(entry) = self.entries.get_mut(id as usize) {
+            if entry.mark != Mark::Absent {
+                self.removed.push(id);
+            }
+            *entry = Tracked::default();
+        }
+    }
+}
+
+/// What the SDK does with any table, whatever it holds.
+pub trait Tabled {
+    /// Writes entries into `into` until `room` bytes are used; says whether there is more.
+    fn save(
+        &mut self,
+        everything: bool,
+        layout: u8,
+        room: &mut usize,
+        into: &mut Cells,
+        removed: &mut Vec<u32>,
+    ) -> bool;
+    /// Takes over a saved part.
+    ///
+    /// # Errors
+    /// When an entry has another layout or is damaged.
+    fn restore(&mut self, layout: u8, part: &Cells, removed: &[u32]) -> Result<(), String>;
+    /// Forgets ids that are gone.
+    fn retire(&mut self, ids: &[u32]);
+}
+
+impl<T: Default + Serialize + DeserializeOwned> Tabled for Table<T> {
+    fn save(
+        &mut self,
+        everything: bool,
+        layout: u8,
+        room: &mut usize,
+        into: &mut Cells,
+        removed: &mut Vec<u32>,
+    ) -> bool {
+        let pass = if everything { Pass::Everything } else { Pass::Changes };
+        if pass != self.pass {
+            self.pass = pass;
+            self.cursor = 0;
+        }
+        if everything {
+            self.removed.clear();
+        } else {
+            // An id that was removed and set again since is saved as an entry, which replaces it.
+            let entries = &self.entries;
+            removed.extend(
+                self.removed
+                    .drain(..)
+                    .filter(|id| entries.get(*id as usize).is_none_or(|entry| entry.mark == Mark::Absent)),
+            );
+        }
+        let began = self.cursor;
+        let mut wrote = false;
+        for index in began..self.entries.len() {
+            let entry = &mut self.entries[index];
+            let due = match entry.mark {
+                Mark::Absent => false,
+                Mark::Clean => everything,
+                Mark::Changed => true,
+            };
+            if !due {
+                continue;
+            }
+            let before = into.bytes.len();
+            let mut bytes = std::mem::take(&mut into.bytes);
+            bytes.push(layout);
+            match postcard::to_extend(&entry.value, bytes) {
+                Ok(bytes) => into.bytes = bytes,
+                Err(fault) => {
+                    // Only types whose Serialize contradicts itself come here; a bug of the rule.
+                    debug_assert!(false, "state of id {index} cannot be written: {fault}");
+                    continue;
+                }
+            }
+            let cost = into.bytes.len() - before + ENTRY_OVERHEAD;
+            if cost > *room && (wrote || !into.id.is_empty()) {
+                into.bytes.truncate(before);
+                self.cursor = index;
+                return true;
+            }
+            *room = room.saturating_sub(cost);
+            wrote = true;
+            entry.mark = Mark::Clean;
+            into.id.push(index as u32);
+            into.ends.push(into.bytes.len() as u32);
+        }
+        self.cursor = 0;
+        // A pass for changes that did not begin at the start owes the part before its cursor.
+        if everything {
+            self.pass = Pass::Changes;
+            false
+        } else {
+            began != 0
+        }
+    }
+
+    fn restore(&mut self, layout: u8, part: &Cells, removed: &[u32]) -> Result<(), String> {
+        for id in removed {
+            if let Some(entry) = self.entries.get_mut(*id as usize) {
+                *entry = Tracked::default();
+            }
+        }
+        let mut start = 0;
+        for (id, end) in part.id.iter().zip(&part.ends) {
+            let cell = part
+                .bytes
+                .get(start..*end as usize)
+                .ok_or_else(|| format!("state of id {id} ends beyond the bytes given"))?;
+            start = *end as usize;
+            let (found, cell) = cell.split_first().ok_or_else(|| format!("state of id {id} is empty"))?;
+            if *found != layout {
+                return Err(format!(
+                    "state of id {id} has layout {found} and this rule reads layout {layout}; start it without state or with the rule that saved it"
+                ));
+            }
+            let value =
+                postcard::from_bytes(cell).map_err(|fault| format!("state of id {id} cannot be read: {fault}"))?;
+            let entry = self.of(*id);
+            entry.value = value;
+            entry.mark = Mark::Clean;
+        }
+        Ok(())
+    }
+
+    fn retire(&mut self, ids: &[u32]) {
+        for id in ids {
+            self.remove(*id);
+        }
+    }
+}
+
+/// The tables a rule wants kept.
+#[derive(Default)]
+pub struct State<'a> {
+    series: Option<&'a mut dyn Tabled>,
+    partition: Option<&'a mut dyn Tabled>,
+}
+
+impl<'a> State<'a> {
+    /// Nothing is kept.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Keeps a table by series.
+    pub fn by_series(table: &'a mut dyn Tabled) -> Self {
+        Self { series: Some(table), partition: None }
+    }
+
+    /// Keeps a table by partition too.
+    #[must_use]
+    pub fn and_by_partition(mut self, table: &'a mut dyn Tabled) -> Self {
+        self.partition = Some(table);
+        self
+    }
+
+    /// Keeps a table by partition.
+    pub fn by_partition(table: &'a mut dyn Tabled) -> Self {
+        Self::none().and_by_partition(table)
+    }
+
+    pub(crate) fn save(self, everything: bool, layout: u8, max_bytes: u32) -> Saved {
+        let mut saved = Saved::default();
+        let mut room = max_bytes as usize;
+        if let Some(table) = self.series {
+            saved.more = table.save(everything, layout, &mut room, &mut saved.by_series, &mut saved.removed_series);
+        }
+        if let Some(table) = self.partition {
+            if saved.more {
+                return saved;
+            }
+            saved.more =
+                table.save(everything, layout, &mut room, &mut saved.by_partition, &mut saved.removed_partitions);
+        }
+        saved
+    }
+
+    pub(crate) fn restore(self, layout: u8, part: &Saved) -> Result<(), String> {
+        match self.series {
+            Some(table) => table.restore(layout, &part.by_series, &part.removed_series)?,
+            None if !part.by_series.id.is_empty() => {
+                return Err("there is state by series, and this rule keeps none".to_owned());
+            }
+            None => {}
+        }
+        match self.partition {
+            Some(table) => table.restore(layout, &part.by_partition, &part.removed_partitions),
+            None if !part.by_partition.id.is_empty() => {
+                Err("there is state by partition, and this rule keeps none".to_owned())
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn retire(self, series: &[SeriesId], partitions: &[PartitionId]) {
+        if let Some(table) = self.series {
+            table.retire(series);
+        }
+        if let Some(table) = self.partition {
+            table.retire(partitions);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+
+fn save(table: &mut BySeries<u64>, everything: bool, max_bytes: u32) -> Saved {
+    State::by_series(table).save(everything, 1, max_bytes)
+}
+
+/// Guarantees: only what was changed through `DerefMut` is saved, once.
+#[test]
+fn saves_what_changed_once() {
+    let mut table = BySeries::<u64>::default();
+    **table.of(7) = 70;
+    **table.of(3) = 30;
+    assert_eq!(**table.of(5), 0, "reading makes no entry to save");
+    assert_eq!(save(&mut table, false, 1 << 20).by_series.id, [3, 7]);
+    assert_eq!(save(&mut table, false, 1 << 20).by_series.id, [0; 0]);
+    *table.of(3).unmarked() = 31;
+    assert_eq!(save(&mut table, false, 1 << 20).by_series.id, [0; 0]);
+    assert_eq!(save(&mut table, true, 1 << 20).by_series.id, [3, 7]);
+}
+
+/// Guarantees: parts of any size restore to the same state, with changes made between the parts.
+#[test]
+fn parts_restore_to_the_same() {
+    for max_bytes in [0, 1, 25, 100, 1 << 20] {
+        let mut old = BySeries::<u64>::default();
+        for id in 0..100 {
+            **old.of(id * 3) = u64::from(id) << id % 40;
+        }
+        let mut new = BySeries::<u64>::default();
+        let mut parts = 0;
+        loop {
+            let part = save(&mut old, true, max_bytes);
+            State::by_series(&mut new).restore(1, &part).unwrap();
+            **old.of(parts * 3) += 1;
+            parts += 1;
+            if !part.more {
+                break;
+            }
+        }
+        loop {
+            let rest = save(&mut old, false, max_bytes);
+            State::by_series(&mut new).restore(1, &rest).unwrap();
+            if !rest.more {
+                break;
+            }
+        }
+        for id in 0..300 {
+            assert_eq!(old.get(id), new.get(id), "id {id} with parts of {max_bytes} bytes");
+        }
+        assert!(max_bytes > 1 << 10 || parts > 10);
+    }
+}
+
+/// Guarantees: what is removed is told, and what came back since is told as a value.
+#[test]
+fn removals_are_told() {
+    let mut table = BySeries::<u64>::default();
+    **table.of(1) = 1;
+    **table.of(2) = 2;
+    save(&mut table, false, 1 << 20);
+    table.remove(1);
+    table.remove(2);
+    table.remove(9);
+    **table.of(2) = 22;
+    let saved = save(&mut table, false, 1 << 20);
+    assert_eq!((saved.removed_series, saved.by_series.id), (vec![1], vec![2]));
+}
+
+/// Guarantees: another layout and damaged bytes are refused with a sentence, not misread.
+#[test]
+fn foreign_state_is_refused() {
+    let mut table = BySeries::<u64>::default();
+    **table.of(1) = 300;
+    let mut part = save(&mut table, true, 1 << 20);
+    let mut new = BySeries::<u64>::default();
+    let why = State::by_series(&mut new).restore(2, &part).unwrap_err();
+    assert!(why.contains("layout 1") && why.contains("layout 2"), "{why}");
+    part.by_series.ends[0] -= 1;
+    assert!(State::by_series(&mut new).restore(1, &part).is_err());
+    part.by_series.ends[0] = 99;
+    assert!(State::by_series(&mut new).restore(1, &part).is_err());
+    assert!(State::none().restore(1, &part).is_err());
+}

@@ -1,0 +1,214 @@
+//! `/metrics`, in the Prometheus text format: every name in one place.
+//!
+//! Names follow `tidegate_<what>_<unit>_total`. All are made from the same [`Status`] that the API serves, when they are
+//! asked for: the data path pays nothing for them, and the two never disagree. Labels are names of sources, sinks, lanes
+//! and rules; never a topic or a device.
+
+use std::fmt;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use tidegate_engine::{RuleState, RuleStatus};
+use tidegate_pipeline::SinkTotals;
+
+use crate::routes::refuse;
+use crate::status::{Status, View};
+
+const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// `GET /metrics`
+pub(crate) async fn metrics(State(view): State<View>) -> Response {
+    let mut registry = Registry::with_prefix("tidegate");
+    registry.register_collector(Box::new(Scrape { status: view.status(), latency: view.pipeline.latency() }));
+    let mut page = String::new();
+    match text::encode(&mut page, &registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, TYPE)], page).into_response(),
+        Err(fmt::Error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written"),
+    }
+}
+
+#[derive(Debug)]
+struct Scrape {
+    status: Status,
+    latency: (Vec<(f64, u64)>, u64),
+}
+
+/// Label and value of each row of a family.
+type Rows<'a> = Vec<(Vec<(&'static str, &'a str)>, f64)>;
+
+impl Collector for Scrape {
+    fn encode(&self, mut to: DescriptorEncoder) -> fmt::Result {
+        let status = &self.status;
+        self.messages(&mut to)?;
+        let points = &status.pipeline.points;
+        let lines = [
+            ("produced", points.produced),
+            ("generated", points.generated),
+            ("stored", points.stored),
+            ("filtered", points.filtered),
+            ("dead_lettered", points.dead_lettered),
+            ("held", points.held),
+            ("returned", points.returned),
+        ];
+        let rows = lines.iter().map(|(line, n)| (vec![("line", *line)], *n as f64)).collect();
+        counter(&mut to, "points", "Points, by their line in the ledger", rows)?;
+        gauge(&mut to, "points_in_flight", "Points on the way to their sinks", single(points.in_flight as f64))?;
+        self.sinks(&mut to)?;
+        self.rules(&mut to)?;
+        self.lanes(&mut to)?;
+        gauge(&mut to, "series", "Series known", single(status.pipeline.series.0 as f64))?;
+        gauge(&mut to, "series_limit", "Series that may be known", single(status.pipeline.series.1 as f64))?;
+        gauge(&mut to, "alerts_standing", "Alerts that stand", single(status.pipeline.alerts_standing as f64))?;
+        gauge(&mut to, "uptime_seconds", "Seconds since the start", single(status.uptime_s))?;
+        let version = vec![(vec![("version", status.version)], 1.0)];
+        gauge(&mut to, "build", "Always 1; the label tells the version", version)?;
+        self.settling(&mut to)
+    }
+}
+
+impl Scrape {
+    fn messages(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let sources = &self.status.pipeline.sources;
+        let mut ends: Rows<'_> = Vec::new();
+        for source in sources {
+            let m = &source.messages;
+            let lines = [
+                ("decoded", m.decoded),
+                ("filtered", m.filtered),
+                ("dead_lettered", m.dead_lettered),
+                ("returned", m.returned),
+            ];
+            ends.extend(lines.map(|(line, n)| (vec![("source", &*source.name), ("line", line)], n as f64)));
+        }
+        let by_source = |value: fn(&tidegate_pipeline::SourceStatus) -> f64| -> Rows<'_> {
+            sources.iter().map(|s| (vec![("source", &*s.name)], value(s))).collect()
+        };
+        counter(
+            to,
+            "messages_received",
+            "Messages taken in, those returned later included",
+            by_source(|s| (s.messages.received + s.messages.returned) as f64),
+        )?;
+        counter(to, "messages_settled", "Messages by how they ended", ends)?;
+        gauge(
+            to,
+            "messages_in_flight",
+            "Messages taken in and not settled",
+            by_source(|s| s.messages.in_flight as f64),
+        )?;
+        gauge(to, "source_up", "Whether the source is connected", by_source(|s| f64::from(u8::from(s.up))))?;
+        counter(to, "source_failures", "Connections lost or not made", by_source(|s| s.failures as f64))
+    }
+
+    fn sinks(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let by_sink = |value: fn(&SinkTotals) -> f64| -> Rows<'_> {
+            self.status.pipeline.sinks.iter().map(|(name, sink)| (vec![("sink", &**name)], value(sink))).collect()
+        };
+        counter(to, "sink_points", "Points made durable", by_sink(|s| s.points as f64))?;
+        counter(to, "sink_alerts", "Alerts made durable", by_sink(|s| s.alerts as f64))?;
+        counter(to, "sink_dead_letters", "Dead letters made durable", by_sink(|s| s.dead_letters as f64))?;
+        counter(to, "sink_rejected", "Points the target would not take", by_sink(|s| s.rejected as f64))?;
+        counter(to, "sink_writes", "Writes that succeeded", by_sink(|s| s.writes as f64))?;
+        counter(to, "sink_retries", "Writes that failed and were tried again", by_sink(|s| s.retries as f64))?;
+        gauge(to, "sink_in_flight", "Deliveries not confirmed yet", by_sink(|s| s.in_flight as f64))?;
+        gauge(to, "sink_up", "Whether the last write worked", by_sink(|s| f64::from(u8::from(s.down.is_none()))))
+    }
+
+    fn rules(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let rules = &self.status.rules;
+        let by_rule = |value: fn(&RuleStatus) -> f64| -> Rows<'_> {
+            rules.iter().map(|rule| (vec![("rule", &*rule.name)], value(rule))).collect()
+        };
+        gauge(
+            to,
+            "rule_serving",
+            "Whether the rule serves",
+            by_rule(|r| f64::from(u8::from(r.state == RuleState::Serving))),
+        )?;
+        gauge(
+            to,
+            "rule_problem",
+            "Whether something is wrong with the rule's newest files",
+            by_rule(|r| f64::from(u8::from(r.problem.is_some()))),
+        )?;
+        gauge(to, "rule_generation", "Counts up with every change", by_rule(|r| r.generation as f64))?;
+        counter(to, "rule_batches", "Batches given to the rule", by_rule(|r| r.stats.batches as f64))?;
+        counter(to, "rule_rows_in", "Rows given to the rule", by_rule(|r| r.stats.rows_in as f64))?;
+        counter(to, "rule_rows_out", "Points the rule let go on or made", by_rule(|r| r.stats.rows_out as f64))?;
+        counter(to, "rule_filtered", "Rows the rule let fall", by_rule(|r| r.stats.filtered as f64))?;
+        counter(to, "rule_rejected", "Rows the rule refused", by_rule(|r| r.stats.rejected as f64))?;
+        counter(to, "rule_held", "Rows the rule kept for later", by_rule(|r| r.stats.held as f64))?;
+        counter(to, "rule_alerts", "Alerts the rule sent", by_rule(|r| r.stats.alerts as f64))?;
+        counter(to, "rule_seconds", "Time in the rule", by_rule(|r| r.stats.nanos as f64 / 1e9))?;
+        let mut faults: Rows<'_> = Vec::new();
+        let (mut counts, mut gauges): (Rows<'_>, Rows<'_>) = (Vec::new(), Vec::new());
+        for rule in rules {
+            let rule_label = ("rule", &*rule.name);
+            faults.extend(rule.stats.faults.iter().map(|(kind, n)| (vec![rule_label, ("kind", *kind)], *n as f64)));
+            counts.extend(rule.stats.counts.iter().map(|(name, n)| (vec![rule_label, ("name", &**name)], *n as f64)));
+            gauges.extend(rule.stats.gauges.iter().map(|(name, v)| (vec![rule_label, ("name", &**name)], *v)));
+        }
+        counter(to, "rule_faults", "Calls that failed", faults)?;
+        counter(to, "rule_own_count", "What rules count themselves", counts)?;
+        gauge(to, "rule_own_gauge", "What rules measure themselves", gauges)
+    }
+
+    fn lanes(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let names: Vec<String> = (0..self.status.pipeline.lanes.len()).map(|i| i.to_string()).collect();
+        let by_lane = |value: fn(&tidegate_pipeline::LaneTotals) -> f64| -> Rows<'_> {
+            names
+                .iter()
+                .zip(&self.status.pipeline.lanes)
+                .map(|(n, lane)| (vec![("lane", &**n)], value(lane)))
+                .collect()
+        };
+        counter(to, "lane_batches", "Batches taken", by_lane(|l| l.batches as f64))?;
+        counter(to, "lane_rows", "Messages taken", by_lane(|l| l.rows as f64))?;
+        counter(to, "lane_busy_seconds", "Time spent on batches", by_lane(|l| l.busy_nanos as f64 / 1e9))?;
+        gauge(to, "lane_waiting", "Parcels waiting", by_lane(|l| l.waiting as f64))?;
+        gauge(to, "lane_memory_bytes", "Linear memory of the lane's rules", by_lane(|l| l.memory_bytes as f64))
+    }
+
+    /// One bucket an octave: enough for a graph, and few enough for a fleet.
+    fn settling(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (fine, sum_us) = &self.latency;
+        let octave = |chunk: &[(f64, u64)]| {
+            let upper_us = chunk.last().map_or(f64::MAX, |(us, _)| *us);
+            (upper_us / 1e6, chunk.iter().map(|(_, n)| n).sum::<u64>())
+        };
+        let buckets: Vec<(f64, u64)> = fine.chunks(4).map(octave).collect();
+        let count = buckets.iter().map(|(_, n)| n).sum();
+        let help = "Time from a message's receipt to its settlement";
+        to.encode_descriptor("settling_seconds", help, None, MetricType::Histogram)?.encode_histogram::<NoLabelSet>(
+            *sum_us as f64 / 1e6,
+            count,
+            &buckets,
+            None,
+        )
+    }
+}
+
+fn single(value: f64) -> Rows<'static> {
+    vec![(Vec::new(), value)]
+}
+
+fn counter(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, rows: Rows<'_>) -> fmt::Result {
+    let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, value) in rows {
+        family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
+    }
+    Ok(())
+}
+
+fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, rows: Rows<'_>) -> fmt::Result {
+    let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in rows {
+        family.encode_family(&labels)?.encode_gauge(&value)?;
+    }
+    Ok(())
+}

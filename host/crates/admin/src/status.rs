@@ -1,0 +1,58 @@
+//! The state of the host as one document: what `/api/v1/status` serves and `/metrics` is made from.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+use tidegate_engine::{RegistryHandle, RuleStatus};
+use tidegate_model::MessageTotals;
+use tidegate_pipeline::{Pipeline, PipelineStatus, Standing};
+
+/// Where the document is taken from. Cheap to clone.
+#[derive(Clone)]
+pub struct View {
+    /// The pipeline.
+    pub pipeline: Arc<Pipeline>,
+    /// The rules.
+    pub registry: RegistryHandle,
+    /// When the host started.
+    pub started: Instant,
+}
+
+/// The whole state of the host.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Of this program.
+    pub version: &'static str,
+    /// Seconds since it started.
+    pub uptime_s: f64,
+    /// All sources' accounts together.
+    pub messages: MessageTotals,
+    /// Sources, sinks, lanes, points.
+    #[serde(flatten)]
+    pub pipeline: PipelineStatus,
+    /// Rules by name.
+    pub rules: Vec<RuleStatus>,
+    /// Alerts that stand, the oldest first; at most 100.
+    pub alerts: Vec<Standing>,
+}
+
+/// The most standing alerts shown in the status.
+const MAX_ALERTS: usize = 100;
+
+impl View {
+    /// The document as it is now.
+    pub fn status(&self) -> Status {
+        let pipeline = self.pipeline.status();
+        let mut alerts = self.pipeline.standing_alerts();
+        alerts.truncate(MAX_ALERTS);
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_s: self.started.elapsed().as_secs_f64(),
+            messages: pipeline.sources.iter().map(|source| source.messages).sum(),
+            pipeline,
+            rules: self.registry.rules(),
+            alerts,
+        }
+    }
+}

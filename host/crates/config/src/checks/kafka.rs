@@ -1,0 +1,153 @@
+//! `[sources.kafka.…]`.
+
+use std::collections::BTreeMap;
+
+use super::Checker;
+use crate::document::Place;
+use crate::raw::{ClientValue, OneOrMany, RawKafkaSource, RawStart, RawTopicFrom};
+use crate::settings::{KafkaSource, KafkaStart, Secret, TopicFrom};
+
+/// Settings of librdkafka that Tidegate makes itself, with the reason. Changing one would lose messages, or be undone.
+const OURS: &[(&str, &str)] = &[
+    ("bootstrap.servers", "write it as `brokers`"),
+    ("metadata.broker.list", "write it as `brokers`"),
+    ("group.id", "write it as `group`"),
+    ("auto.offset.reset", "write it as `start`"),
+    ("enable.auto.commit", "remove it: offsets are committed only after their records are stored"),
+    ("auto.commit.enable", "remove it: offsets are committed only after their records are stored"),
+    (
+        "enable.auto.offset.store",
+        "remove it: an offset stored when a record is read would lose the record in a crash",
+    ),
+    ("partition.assignment.strategy", "remove it: `cooperative-sticky` keeps partitions in work while others move"),
+    ("group.protocol", "remove it: handing partitions over is built on the classic protocol"),
+    ("enable.partition.eof", "remove it: the end of a partition is not an event here"),
+];
+
+/// Parts of the names of settings that hold secrets.
+const SECRET: &[&str] = &["password", "secret", "ssl.key.pem", "sasl.jaas"];
+
+impl Checker<'_> {
+    pub(super) fn kafka_source(&mut self, place: &Place, raw: RawKafkaSource) -> KafkaSource {
+        KafkaSource {
+            brokers: self.brokers(place, raw.brokers),
+            group: self.required(place, "group", raw.group, "\"tidegate\""),
+            topics: self.kafka_topics(place, raw.topics),
+            topic_from: self.topic_from(&place.key("topic_from"), raw.topic_from),
+            lane_by: self.lane_by(place, raw.lane_by),
+            start: match raw.start {
+                None | Some(RawStart::Earliest) => KafkaStart::Earliest,
+                Some(RawStart::Latest) => KafkaStart::Latest,
+            },
+            max_in_flight: self.number(place, "max_in_flight", raw.max_in_flight, 50_000, 1..=1_000_000),
+            client: self.client(&place.key("client"), raw.client.unwrap_or_default()),
+        }
+    }
+
+    fn brokers(&mut self, place: &Place, raw: Option<OneOrMany>) -> String {
+        let at = place.key("brokers");
+        let list: Vec<String> = match raw {
+            None => {
+                self.missing(place, "brokers", "\"127.0.0.1:9092\"");
+                return String::new();
+            }
+            Some(OneOrMany::One(text)) => text.split(',').map(|b| b.trim().to_owned()).collect(),
+            Some(OneOrMany::Many(list)) => list.iter().map(|b| b.trim().to_owned()).collect(),
+        };
+        if list.is_empty() {
+            self.error(&at, "`brokers` is empty", "write brokers = \"127.0.0.1:9092\"");
+        }
+        for broker in &list {
+            // `host:port` or `[v6]:port`; librdkafka also takes a bare host, with port 9092.
+            let (host, port) = match broker.rsplit_once(':') {
+                Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+                    (host, port.parse::<u16>().is_ok())
+                }
+                Some(_) => (broker.as_str(), false),
+                None => (broker.as_str(), true),
+            };
+            if host.is_empty() || !port || broker.contains("//") || broker.contains(char::is_whitespace) {
+                self.error(&at, format!("`{broker}` is no broker"), "write host:port, as in \"127.0.0.1:9092\"");
+            }
+        }
+        list.join(",")
+    }
+
+    fn kafka_topics(&mut self, place: &Place, raw: Option<Vec<String>>) -> Vec<String> {
+        let at = place.key("topics");
+        let Some(topics) = raw else {
+            self.missing(place, "topics", "[\"telemetry\"]");
+            return Vec::new();
+        };
+        if topics.is_empty() {
+            self.error(&at, "`topics` is empty", "name at least one, as in [\"telemetry\"]");
+        }
+        for (i, topic) in topics.iter().enumerate() {
+            // The broker's own rule for names: 1 to 249 of these characters, and neither "." nor "..".
+            let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            let plain = (1..=249).contains(&topic.len()) && topic.chars().all(fits) && topic != "." && topic != "..";
+            if !plain && !topic.starts_with('^') {
+                self.error(
+                    &at.item(i),
+                    format!("`{topic}` is no Kafka topic"),
+                    "use letters, digits, `.`, `_` and `-`; a regular expression begins with `^`",
+                );
+            }
+        }
+        topics
+    }
+
+    fn topic_from(&mut self, at: &Place, raw: Option<RawTopicFrom>) -> TopicFrom {
+        match raw {
+            None | Some(RawTopicFrom::Topic) => TopicFrom::Topic,
+            Some(RawTopicFrom::Key) => TopicFrom::Key,
+            Some(RawTopicFrom::Header(name)) => {
+                if name.is_empty() {
+                    self.error(at, "the header has no name", "write topic_from = { header = \"topic\" }");
+                }
+                TopicFrom::Header(name)
+            }
+            Some(RawTopicFrom::Field(pointer)) => {
+                if !pointer.starts_with('/') {
+                    let todo = format!("begin it with `/`, as in {{ field = \"/{pointer}\" }}");
+                    self.error(at, format!("`{pointer}` is no JSON pointer (RFC 6901)"), todo);
+                }
+                TopicFrom::Field(pointer)
+            }
+        }
+    }
+
+    fn client(&mut self, place: &Place, raw: BTreeMap<String, ClientValue>) -> BTreeMap<String, Secret> {
+        let mut client = BTreeMap::new();
+        for (key, value) in raw {
+            let at = place.key(&key);
+            if let Some((_, reason)) = OURS.iter().find(|(name, _)| *name == key) {
+                self.error(&at, format!("`{key}` is set by Tidegate itself"), *reason);
+                continue;
+            }
+            let secret = SECRET.iter().any(|part| key.contains(part)) && !key.ends_with(".location");
+            let value = match value {
+                ClientValue::Text(text) => {
+                    if secret {
+                        let todo = format!("write \"{key}\" = {{ file = \"…\" }} or {{ env = \"…\" }}");
+                        self.warn(&at, format!("the value of `{key}` stands in the file"), todo);
+                    }
+                    Some(Secret::new(text))
+                }
+                ClientValue::Number(number) => Some(Secret::new(number.to_string())),
+                ClientValue::Switch(on) => Some(Secret::new(on.to_string())),
+                ClientValue::Kept(kept) => match (kept.file, kept.env) {
+                    (Some(file), None) => self.secret_file(&at, &file),
+                    (None, Some(variable)) => self.secret_env(&at, &variable),
+                    _ => {
+                        let what = format!("`{key}` needs either `file` or `env`");
+                        self.error(&at, what, "write { file = \"…\" } or { env = \"…\" }");
+                        None
+                    }
+                },
+            };
+            client.extend(value.map(|value| (key, value)));
+        }
+        client
+    }
+}

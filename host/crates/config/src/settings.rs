@@ -1,0 +1,325 @@
+//! The validated settings: what sources, sinks and the pipeline are built from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tidegate_model::TopicFilter;
+
+/// All of `tidegate.toml`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Everything the host writes is under it.
+    pub data_dir: PathBuf,
+    /// Where rules are dropped.
+    pub rules_dir: PathBuf,
+    /// Lanes, if not as many as the CPU quota gives.
+    pub lanes: Option<usize>,
+    /// The most rows of one batch.
+    pub batch_rows: usize,
+    /// The most series (and topics) this host takes in.
+    pub max_series: usize,
+    /// How long a shutdown may take.
+    pub shutdown_timeout: Duration,
+    /// The HTTP interface.
+    pub admin: Admin,
+    /// By name, at least one unless run by a test.
+    pub sources: BTreeMap<Name, SourceSettings>,
+    /// By name; never empty: without any, a SQLite sink `store` in `data_dir`.
+    pub sinks: BTreeMap<Name, SinkSettings>,
+    /// What is allowed but better done otherwise, each as `file:line:column: what; what to do`.
+    pub warnings: Vec<String>,
+}
+
+/// A name that is safe in metrics, file names and URLs: `^[a-z0-9][a-z0-9-]{0,62}$`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(String);
+
+impl Name {
+    /// Stands in for a name that was refused, while the rest of its file is checked.
+    pub(crate) fn placeholder() -> Self {
+        Self("unnamed".to_owned())
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a text is no [`Name`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no name: 1 to 63 of a-z, 0-9 and '-', not beginning with '-'")]
+pub struct NameError(pub String);
+
+impl std::str::FromStr for Name {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if (1..=63).contains(&text.len()) && text.chars().all(fits) && !text.starts_with('-') {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NameError(text.to_owned()))
+        }
+    }
+}
+
+/// A text that must not be seen: `Debug` and `Display` show that there is one, not what it is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps it.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one place that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("«secret»")
+    }
+}
+
+/// The HTTP interface.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Where it listens. Not a loopback address only with a token.
+    pub listen: SocketAddr,
+    /// What a caller must show as `Authorization: Bearer …` to change anything, or at all where the address is not loopback.
+    pub token: Option<Secret>,
+}
+
+/// One source.
+#[derive(Clone, Debug)]
+pub enum SourceSettings {
+    /// `[sources.mqtt.<name>]`
+    Mqtt(MqttSource),
+    /// `[sources.kafka.<name>]`
+    Kafka(KafkaSource),
+}
+
+/// One sink.
+#[derive(Clone, Debug)]
+pub enum SinkSettings {
+    /// `[sinks.sqlite.<name>]`
+    Sqlite(SqliteSink),
+    /// `[sinks.timescale.<name>]`
+    Timescale(TimescaleSink),
+    /// `[sinks.mqtt.<name>]`
+    Mqtt(MqttSink),
+    /// `[sinks.ndjson.<name>]`
+    Ndjson(NdjsonSink),
+    /// `[sinks.discard.<name>]`: counts and forgets, for load tests.
+    Discard,
+}
+
+/// How to reach an MQTT broker, and as whom.
+#[derive(Clone, Debug)]
+pub struct MqttEndpoint {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// `mqtts://`: with TLS.
+    pub tls: Option<Tls>,
+    /// The protocol spoken.
+    pub version: MqttVersion,
+    /// Stable over restarts, since the broker keeps the session under it. With several connections, `-<n>` is appended.
+    pub client_id: String,
+    /// User name.
+    pub username: Option<String>,
+    /// Password, read from a file or the environment.
+    pub password: Option<Secret>,
+    /// How often the client says that it is alive.
+    pub keep_alive: Duration,
+    /// The largest packet taken, in bytes.
+    pub max_packet_bytes: u32,
+}
+
+/// The versions of MQTT that are spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// 3.1.1
+    V3,
+    /// 5.0
+    V5,
+}
+
+/// TLS to a broker or database. PEM files.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// Who is trusted; the system's certificates (Debian's bundle) if none.
+    pub ca_file: Option<PathBuf>,
+    /// Our own certificate, for mutual TLS; with `key_file`.
+    pub cert_file: Option<PathBuf>,
+    /// Our own key.
+    pub key_file: Option<PathBuf>,
+}
+
+/// `[sources.mqtt.<name>]`
+#[derive(Clone, Debug)]
+pub struct MqttSource {
+    /// The broker.
+    pub endpoint: MqttEndpoint,
+    /// What is subscribed to; at least one.
+    pub subscriptions: Vec<Subscription>,
+    /// The group of `$share/<group>/…`, so that several hosts share the load.
+    pub share: Option<Name>,
+    /// Connections to the broker; more than one only with `share`.
+    pub connections: u16,
+    /// How many unacknowledged QoS 1 messages the broker may have on the way to us (MQTT 5 receive maximum).
+    pub receive_maximum: u16,
+    /// How long the broker keeps the session while we are away (MQTT 5).
+    pub session_expiry: Duration,
+}
+
+/// One subscription.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// What topics.
+    pub filter: TopicFilter,
+    /// At which QoS; QoS 2 is refused by `check`.
+    pub qos: Qos,
+    /// Which topics stay together on one lane.
+    pub lane_by: LaneBy,
+}
+
+/// MQTT quality of service, as far as it is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Qos {
+    /// At most once: the broker forgets what it has sent.
+    AtMostOnce,
+    /// At least once: the broker keeps what we have not acknowledged.
+    AtLeastOnce,
+}
+
+/// Which topics share a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LaneBy {
+    /// Each topic is a partition.
+    Topic,
+    /// Topics that agree in these levels (from 0) are one partition: for Sparkplug `[1, 3]`, group and node.
+    Levels(Vec<usize>),
+}
+
+impl LaneBy {
+    /// The name of the partition that `topic` belongs to.
+    pub fn partition<'a>(&self, topic: &'a str) -> std::borrow::Cow<'a, str> {
+        match self {
+            LaneBy::Topic => topic.into(),
+            LaneBy::Levels(levels) => {
+                let all: Vec<&str> = topic.split('/').collect();
+                let named: Vec<&str> = levels.iter().map(|&i| all.get(i).copied().unwrap_or("")).collect();
+                named.join("/").into()
+            }
+        }
+    }
+}
+
+/// `[sources.kafka.<name>]`
+#[derive(Clone, Debug)]
+pub struct KafkaSource {
+    /// `host:port`, comma-separated.
+    pub brokers: String,
+    /// The consumer group.
+    pub group: String,
+    /// The Kafka topics; one that begins with `^` is a regular expression.
+    pub topics: Vec<String>,
+    /// Where the logical topic (`dev/line1/temp`) stands in a record.
+    pub topic_from: TopicFrom,
+    /// Which logical topics stay together on one lane.
+    pub lane_by: LaneBy,
+    /// Where to begin when the group has no offset.
+    pub start: KafkaStart,
+    /// The most records taken and not yet settled, over all partitions.
+    pub max_in_flight: usize,
+    /// Settings of librdkafka as they are (SASL, TLS, buffers); those Tidegate relies on are refused by `check`.
+    pub client: BTreeMap<String, Secret>,
+}
+
+/// Where the logical topic of a Kafka record stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopicFrom {
+    /// It is the Kafka topic.
+    Topic,
+    /// The record's key.
+    Key,
+    /// A header of that name.
+    Header(String),
+    /// A field of the JSON payload, as a JSON pointer (RFC 6901).
+    Field(String),
+}
+
+/// Where a new consumer group begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KafkaStart {
+    /// With the oldest record there is.
+    Earliest,
+    /// With what comes from now on.
+    Latest,
+}
+
+/// `[sinks.sqlite.<name>]`
+#[derive(Clone, Debug)]
+pub struct SqliteSink {
+    /// The database file.
+    pub path: PathBuf,
+}
+
+/// `[sinks.timescale.<name>]`
+#[derive(Clone, Debug)]
+pub struct TimescaleSink {
+    /// `postgres://user@host:port/database`, with the password merged in from its file or variable.
+    pub url: Secret,
+    /// TLS, where the URL says `sslmode=require`.
+    pub tls: Tls,
+    /// The points' table, optionally with its schema.
+    pub table: String,
+    /// Whether to make what is missing: tables, hypertable, index.
+    pub manage_schema: bool,
+    /// The most rows of one transaction.
+    pub max_rows: usize,
+    /// How long one statement may take.
+    pub statement_timeout: Duration,
+}
+
+/// `[sinks.mqtt.<name>]`: alerts as JSON on `<prefix>/<rule>/<topic>`, and commands.
+#[derive(Clone, Debug)]
+pub struct MqttSink {
+    /// The broker.
+    pub endpoint: MqttEndpoint,
+    /// First levels of the alerts' topics.
+    pub prefix: String,
+    /// At which QoS alerts are published.
+    pub qos: Qos,
+    /// Whether the broker keeps the last alert of each topic.
+    pub retain: bool,
+}
+
+/// `[sinks.ndjson.<name>]`: one JSON object a line.
+#[derive(Clone, Debug)]
+pub struct NdjsonSink {
+    /// A file to append to; standard output if none.
+    pub path: Option<PathBuf>,
+    /// Whether points are written.
+    pub points: bool,
+    /// Whether alerts are written.
+    pub alerts: bool,
+    /// Whether dead letters are written.
+    pub dead_letters: bool,
+}

@@ -1,0 +1,223 @@
+//! What a right file becomes.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{FakeEnv, SOURCE, good, parse, parse_in};
+use crate::{
+    Config, EXAMPLE, KafkaStart, LaneBy, MqttVersion, ProcessEnv, Qos, SinkSettings, SourceSettings, TopicFrom,
+};
+
+fn mqtt_source(config: &Config, name: &str) -> crate::MqttSource {
+    match config.sources.get(&name.parse().unwrap()) {
+        Some(SourceSettings::Mqtt(source)) => source.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Guarantees: the shortest file has all defaults; its paths lie beside it, and a SQLite sink is there.
+#[test]
+fn defaults() {
+    let config = good(SOURCE);
+    assert_eq!(config.data_dir, Path::new("/etc/tidegate/data"));
+    assert_eq!(config.rules_dir, Path::new("/etc/tidegate/rules.d"));
+    assert_eq!((config.lanes, config.batch_rows, config.max_series), (None, 10_000, 100_000));
+    assert_eq!(config.shutdown_timeout, Duration::from_secs(10));
+    assert_eq!(config.admin.listen.to_string(), "127.0.0.1:8081");
+    let source = mqtt_source(&config, "plant");
+    assert_eq!((source.endpoint.host.as_str(), source.endpoint.port), ("broker", 1883));
+    assert_eq!(source.endpoint.client_id, "tidegate-edge-1-plant");
+    assert_eq!(source.endpoint.version, MqttVersion::V5);
+    assert!(source.endpoint.tls.is_none());
+    assert_eq!((source.connections, source.receive_maximum), (1, 1000));
+    assert_eq!(source.subscriptions[0].filter.as_str(), "dev/#");
+    assert_eq!((source.subscriptions[0].qos, &source.subscriptions[0].lane_by), (Qos::AtLeastOnce, &LaneBy::Topic));
+    let sinks: Vec<String> = config.sinks.keys().map(ToString::to_string).collect();
+    assert_eq!(sinks, ["store"]);
+    match config.sinks.values().next() {
+        Some(SinkSettings::Sqlite(sink)) => assert_eq!(sink.path, Path::new("/etc/tidegate/data/store.db")),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+/// Guarantees: every setting of an MQTT source arrives where it belongs.
+#[test]
+fn mqtt_source_in_full() {
+    let env = FakeEnv::new()
+        .file("/run/secrets/mqtt", "s3cret\r\n")
+        .file("/etc/tidegate/ca.pem", "-----BEGIN CERTIFICATE-----");
+    let text = r#"
+        node = "press-7"
+        [sources.mqtt.sparkplug]
+        url = "mqtts://[::1]:8884"
+        version = "3.1.1"
+        client_id = "gate-{node}"
+        topics = ["a/+", { filter = "spBv1.0/#", qos = 1, lane_by = [1, 3] }]
+        qos = 0
+        share = "edge"
+        connections = 3
+        username = "u"
+        password_file = "/run/secrets/mqtt"
+        keep_alive_s = 60
+        max_packet_bytes = 2048
+        ca_file = "ca.pem"
+    "#;
+    let config = parse_in(text, &env).unwrap();
+    let source = mqtt_source(&config, "sparkplug");
+    let endpoint = &source.endpoint;
+    assert_eq!((endpoint.host.as_str(), endpoint.port, endpoint.version), ("::1", 8884, MqttVersion::V3));
+    assert_eq!(endpoint.client_id, "gate-press-7");
+    assert_eq!(endpoint.username.as_deref(), Some("u"));
+    assert_eq!(endpoint.password.as_ref().unwrap().reveal(), "s3cret");
+    assert_eq!((endpoint.keep_alive, endpoint.max_packet_bytes), (Duration::from_secs(60), 2048));
+    assert_eq!(endpoint.tls.as_ref().unwrap().ca_file, Some(PathBuf::from("/etc/tidegate/ca.pem")));
+    assert_eq!(source.share.as_ref().unwrap().as_str(), "edge");
+    assert_eq!(source.connections, 3);
+    let [plain, sparkplug] = source.subscriptions.as_slice() else { panic!("{:?}", source.subscriptions) };
+    assert_eq!((plain.qos, &plain.lane_by), (Qos::AtMostOnce, &LaneBy::Topic));
+    assert_eq!((sparkplug.qos, &sparkplug.lane_by), (Qos::AtLeastOnce, &LaneBy::Levels(vec![1, 3])));
+    // MQTT 3.1.1 knows no shared subscriptions; brokers do, so it is a warning.
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    assert!(config.warnings[0].contains(":9:17: MQTT 3.1.1 does not define shared"), "{:?}", config.warnings);
+}
+
+/// Guarantees: a Kafka source takes its settings and secrets, and each way of naming the logical topic.
+#[test]
+fn kafka_source_in_full() {
+    let env = FakeEnv::new().var("KAFKA_PASSWORD", "s3cret");
+    let text = r#"
+        [sources.kafka.fleet]
+        brokers = ["a:9092", "b"]
+        group = "g"
+        topics = ["^fleet-.*"]
+        topic_from = { field = "/topic" }
+        lane_by = [1]
+        start = "latest"
+        max_in_flight = 7
+        [sources.kafka.fleet.client]
+        "security.protocol" = "SASL_SSL"
+        "sasl.password" = { env = "KAFKA_PASSWORD" }
+        "socket.keepalive.enable" = true
+        "fetch.wait.max.ms" = 20
+    "#;
+    let config = parse_in(text, &env).unwrap();
+    let Some(SourceSettings::Kafka(source)) = config.sources.values().next() else { panic!() };
+    assert_eq!(source.brokers, "a:9092,b");
+    assert_eq!(source.topic_from, TopicFrom::Field("/topic".into()));
+    assert_eq!(
+        (source.start, source.max_in_flight, &source.lane_by),
+        (KafkaStart::Latest, 7, &LaneBy::Levels(vec![1]))
+    );
+    let client: Vec<_> = source.client.iter().map(|(k, v)| (k.as_str(), v.reveal())).collect();
+    assert_eq!(
+        client,
+        [
+            ("fetch.wait.max.ms", "20"),
+            ("sasl.password", "s3cret"),
+            ("security.protocol", "SASL_SSL"),
+            ("socket.keepalive.enable", "true")
+        ]
+    );
+    assert!(config.warnings.is_empty());
+    for (written, meant) in [
+        ("\"topic\"", TopicFrom::Topic),
+        ("\"key\"", TopicFrom::Key),
+        ("{ header = \"h\" }", TopicFrom::Header("h".into())),
+    ] {
+        let config =
+            good(&text.replace("{ field = \"/topic\" }", written).replace("{ env = \"KAFKA_PASSWORD\" }", "\"x\""));
+        let Some(SourceSettings::Kafka(source)) = config.sources.values().next() else { panic!() };
+        assert_eq!(source.topic_from, meant);
+    }
+}
+
+/// Guarantees: a database's password is merged into its URL such that any character survives, with a host and without.
+#[test]
+fn database_password() {
+    let env = FakeEnv::new().var("PW", "p@ss/w ör?d&");
+    for url in ["postgres://u@h:5433/d?sslmode=require", "postgres:///d?host=/run/pg&user=u"] {
+        let text = format!("{SOURCE}[sinks.timescale.db]\nurl = \"{url}\"\npassword_env = \"PW\"\n");
+        let config = parse_in(&text, &env).unwrap();
+        let Some(SinkSettings::Timescale(sink)) = config.sinks.values().next() else { panic!() };
+        let merged = url::Url::parse(sink.url.reveal()).unwrap();
+        let inside = merged.password().map(crate::checks::decoded);
+        let after = merged.query_pairs().find(|(k, _)| k == "password").map(|(_, v)| v.into_owned());
+        assert_eq!(inside.or(after).as_deref(), Some("p@ss/w ör?d&"), "{url}");
+        assert_eq!((sink.table.as_str(), sink.max_rows, sink.manage_schema), ("metrics", 5000, true));
+    }
+}
+
+/// Guarantees: a secret stands neither in `Debug` of the settings nor in a warning; one in a URL is warned of.
+#[test]
+fn secrets_are_not_shown() {
+    let text = "
+        [sources.mqtt.plant]
+        url = \"mqtt://u:hunter2@broker\"
+        topics = [\"dev/#\"]
+        [sources.kafka.fleet]
+        brokers = \"b\"
+        group = \"g\"
+        topics = [\"t\"]
+        client = { \"sasl.password\" = \"hunter2\" }
+        [sinks.timescale.db]
+        url = \"postgres://u:hunter2@h/d\"
+    ";
+    let config = good(text);
+    assert_eq!(mqtt_source(&config, "plant").endpoint.password.unwrap().reveal(), "hunter2");
+    assert_eq!(config.warnings.len(), 3, "{:?}", config.warnings);
+    assert!(!format!("{config:?}").contains("hunter2"));
+    // Nor in the mistakes of a file that also has others.
+    let errors = parse(&format!("{text}\n[sinks.sqlite]\nurl = \"hunter2\"\n[admin]\nlisten = 5\n")).unwrap_err();
+    assert!(!format!("{errors} {errors:?}").contains("hunter2"), "{errors}");
+}
+
+/// Guarantees: in a pod, whose name does not last, the name of the host is warned of unless it was given.
+#[test]
+fn node_names() {
+    let pod = || FakeEnv::default().var("HOSTNAME", "gate-x7f").var("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    let id = |config: &Config| mqtt_source(config, "plant").endpoint.client_id;
+    let config = parse_in(SOURCE, &pod()).unwrap();
+    assert_eq!(id(&config), "tidegate-gate-x7f-plant");
+    assert!(config.warnings[0].contains("pod"), "{:?}", config.warnings);
+    let config = parse_in(SOURCE, &pod().var("TIDEGATE_NODE", "rack-3")).unwrap();
+    assert_eq!((id(&config).as_str(), config.warnings.len()), ("tidegate-rack-3-plant", 0));
+    let config = parse_in(SOURCE, &FakeEnv::default().file("/etc/hostname", "press\n")).unwrap();
+    assert_eq!(id(&config), "tidegate-press-plant");
+}
+
+/// Guarantees: the example is right as it stands, and with every line that is switched off switched on.
+#[test]
+fn the_example() {
+    let config = Config::parse(EXAMPLE, "tidegate.toml", &FakeEnv::new()).unwrap();
+    assert_eq!((config.sources.len(), config.sinks.len()), (1, 2));
+
+    let code = |line: &str| line.starts_with("# ") && (line.contains(" = ") || line.starts_with("# ["));
+    let all: String = EXAMPLE
+        .lines()
+        .filter(|line| !line.starts_with("# token_env"))
+        .map(|line| if code(line) { line.replacen("# ", "", 1) } else { line.to_owned() } + "\n")
+        .collect();
+    let pem = "-----BEGIN CERTIFICATE-----";
+    let env = FakeEnv::new()
+        .var("PGPASSWORD", "p")
+        .file("admin.token", "0123456789abcdef")
+        .file("mqtt.password", "p")
+        .file("kafka.password", "p")
+        .file("ca.pem", pem)
+        .file("client.pem", pem)
+        .file("client.key", pem);
+    let all = all.replacen("mqtt://127.0.0.1:1883\"          #", "mqtts://127.0.0.1:8883\" #", 1);
+    let all = all.replace("127.0.0.1:5432/plant\"", "127.0.0.1:5432/plant?sslmode=require\"");
+    let config = Config::parse(&all, "tidegate.toml", &env).unwrap_or_else(|e| panic!("{e}\n{all}"));
+    assert_eq!((config.sources.len(), config.sinks.len()), (2, 5));
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+/// Guarantees: a file that is not there is said to be so, with what to do.
+#[test]
+fn no_file() {
+    let errors = Config::load(Path::new("/nonexistent/tidegate.toml"), &ProcessEnv).unwrap_err().to_string();
+    assert!(errors.starts_with("/nonexistent/tidegate.toml: cannot be read: No such file"), "{errors}");
+    assert!(errors.contains("--print-example"), "{errors}");
+}

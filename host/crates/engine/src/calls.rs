@@ -1,0 +1,303 @@
+//! What calls return, in this process's ids, checked against the contract.
+//!
+//! A guest's word is not taken for anything: lengths, order, ranges and UTF-8 are looked at before a column goes on.
+
+use tidegate_model::{NO_ROW, Points, Ragged, SeriesId, Severity, Texts, Transition};
+
+use crate::bindings::telemetry::{self, PointsResult, Produced};
+use crate::bindings::{decoder, processor, ticking};
+use crate::fault::Fault;
+use crate::ids::IdMap;
+
+pub use crate::bindings::telemetry::Command as RawCommand;
+
+/// What a decoder made of a batch.
+#[derive(Debug, Default)]
+pub struct Decoded {
+    /// Points.
+    pub points: Points,
+    /// The message each came from: ascending.
+    pub from_row: Vec<u32>,
+    /// Messages it refused.
+    pub rejects: Rejects,
+    /// Messages it keeps: ascending.
+    pub held: Vec<u32>,
+    /// Messages it wants published.
+    pub commands: Vec<RawCommand>,
+    /// When it wants `tick`: microseconds since 1970-01-01 UTC.
+    pub wake_us: Option<i64>,
+}
+
+/// What a processor made of a batch.
+#[derive(Debug)]
+pub struct Processed {
+    /// What becomes of the rows.
+    pub passage: Passage,
+    /// Alerts.
+    pub alerts: Vec<RawAlert>,
+    /// Rows it refused: they leave the batch.
+    pub rejects: Rejects,
+    /// Rows it keeps: ascending.
+    pub held: Vec<u32>,
+    /// Messages it wants published.
+    pub commands: Vec<RawCommand>,
+    /// When it wants `tick`: microseconds since 1970-01-01 UTC.
+    pub wake_us: Option<i64>,
+}
+
+/// What becomes of a batch of points.
+#[derive(Debug, PartialEq)]
+pub enum Passage {
+    /// All rows go on as they are, but those rejected or held.
+    Unchanged,
+    /// These rows go on: ascending.
+    Keep(Vec<u32>),
+    /// All rows go on with these values, but those rejected or held.
+    Values(Vec<f64>),
+    /// These go on instead, each with the row it came from.
+    Replaced(Points, Vec<u32>),
+    /// The batch goes on, and these with it.
+    Added(Points, Vec<u32>),
+}
+
+/// Rows refused, with reasons.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rejects {
+    /// Ascending.
+    pub row: Vec<u32>,
+    /// Index into `reasons`.
+    pub reason: Vec<u32>,
+    /// The distinct reasons.
+    pub reasons: Vec<String>,
+}
+
+/// What `tick` made.
+#[derive(Debug, Default)]
+pub struct Emitted {
+    /// Points.
+    pub points: Points,
+    /// Alerts.
+    pub alerts: Vec<RawAlert>,
+    /// Messages it wants published.
+    pub commands: Vec<RawCommand>,
+    /// When it wants `tick` again: microseconds since 1970-01-01 UTC.
+    pub wake_us: Option<i64>,
+}
+
+/// An alert, as a guest gave it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RawAlert {
+    /// The series it is about.
+    pub series: SeriesId,
+    /// Microseconds since 1970-01-01 UTC.
+    pub time_us: i64,
+    /// Where in its life it is.
+    pub transition: Transition,
+    /// How grave.
+    pub severity: Severity,
+    /// Tells apart several alerts on one series.
+    pub key: String,
+    /// The reading that caused it; NaN if none.
+    pub value: f64,
+    /// For people.
+    pub message: String,
+}
+
+impl Rejects {
+    /// Rows and their reasons.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &str)> + '_ {
+        let reason = |&i: &u32| self.reasons.get(i as usize).map_or("", String::as_str);
+        self.row.iter().copied().zip(self.reason.iter().map(reason))
+    }
+}
+
+/// Turns what a guest returned into what the lane works with.
+pub(crate) struct Checker<'a> {
+    /// The instance's series.
+    pub series: &'a IdMap,
+    /// How many rows the batch had.
+    pub rows: usize,
+}
+
+impl Checker<'_> {
+    pub fn decoded(&self, raw: decoder::Decoded) -> Result<Decoded, Fault> {
+        let (points, from_row) = self.produced(raw.made)?;
+        if from_row.last() == Some(&NO_ROW) {
+            return Err(Fault::bad_output("a decoder's point came from no message"));
+        }
+        let rejects = self.rejects(raw.rejects)?;
+        self.ascending("held", &raw.held)?;
+        self.no_output_from(&rejects.row, &from_row)?;
+        Ok(Decoded { points, from_row, rejects, held: raw.held, commands: raw.commands, wake_us: raw.wake_us })
+    }
+
+    pub fn processed(&self, raw: processor::Outcome) -> Result<Processed, Fault> {
+        let rejects = self.rejects(raw.rejects)?;
+        self.ascending("held", &raw.held)?;
+        let passage = match raw.passage {
+            processor::Passage::Unchanged => Passage::Unchanged,
+            processor::Passage::Keep(rows) => {
+                self.ascending("keep", &rows)?;
+                self.no_output_from(&rejects.row, &rows)?;
+                Passage::Keep(rows)
+            }
+            processor::Passage::Values(values) => {
+                same("values", values.len(), self.rows)?;
+                Passage::Values(values)
+            }
+            processor::Passage::Replaced(produced) => {
+                let (points, from_row) = self.produced(produced)?;
+                self.no_output_from(&rejects.row, &from_row)?;
+                Passage::Replaced(points, from_row)
+            }
+            processor::Passage::Added(produced) => {
+                let (points, from_row) = self.produced(produced)?;
+                self.no_output_from(&rejects.row, &from_row)?;
+                Passage::Added(points, from_row)
+            }
+        };
+        let alerts = self.alerts(raw.alerts)?;
+        Ok(Processed { passage, alerts, rejects, held: raw.held, commands: raw.commands, wake_us: raw.wake_us })
+    }
+
+    pub fn emitted(&self, raw: ticking::Emitted) -> Result<Emitted, Fault> {
+        Ok(Emitted {
+            points: self.points(raw.points)?,
+            alerts: self.alerts(raw.alerts)?,
+            commands: raw.commands,
+            wake_us: raw.wake_us,
+        })
+    }
+
+    fn produced(&self, raw: Produced) -> Result<(Points, Vec<u32>), Fault> {
+        let points = self.points(raw.points)?;
+        same("from-row", raw.from_row.len(), points.len())?;
+        if !raw.from_row.is_sorted() {
+            return Err(Fault::bad_output("`from-row` does not ascend"));
+        }
+        // Ascending, so those without a row are at the end.
+        let named = raw.from_row.partition_point(|&row| row != NO_ROW);
+        if raw.from_row[..named].last().is_some_and(|&row| row as usize >= self.rows) {
+            return Err(Fault::bad_output("`from-row` names a row the batch does not have"));
+        }
+        Ok((points, raw.from_row))
+    }
+
+    fn points(&self, raw: PointsResult) -> Result<Points, Fault> {
+        let rows = raw.series.len();
+        same("time-us", raw.time_us.len(), rows)?;
+        same("value", raw.value.len(), rows)?;
+        same("quality", raw.quality.len(), rows)?;
+        let texts = raw.texts;
+        same("texts.ends", texts.ends.len(), texts.row.len())?;
+        if !texts.row.is_sorted_by(|a, b| a < b) || texts.row.last().is_some_and(|&row| row as usize >= rows) {
+            return Err(Fault::bad_output("`texts.row` does not ascend within the rows"));
+        }
+        let text = column("texts", texts.ends, texts.bytes)?;
+        let series = raw.series.into_iter().map(|local| self.series(local)).collect::<Result<_, _>>()?;
+        Ok(Points {
+            series,
+            time_us: raw.time_us,
+            value: raw.value,
+            quality: raw.quality,
+            texts: Texts { row: texts.row, text },
+        })
+    }
+
+    fn series(&self, local: u32) -> Result<SeriesId, Fault> {
+        let unknown = || Fault::bad_output(format!("it named series {local}, which it was never given"));
+        self.series.global(local).map(SeriesId).ok_or_else(unknown)
+    }
+
+    fn rejects(&self, raw: telemetry::Rejects) -> Result<Rejects, Fault> {
+        self.ascending("rejects.row", &raw.row)?;
+        same("rejects.reason", raw.reason.len(), raw.row.len())?;
+        if raw.reason.iter().any(|&reason| reason as usize >= raw.reasons.len()) {
+            return Err(Fault::bad_output("`rejects.reason` names a reason that is not in `reasons`"));
+        }
+        Ok(Rejects { row: raw.row, reason: raw.reason, reasons: raw.reasons })
+    }
+
+    fn alerts(&self, raw: telemetry::Alerts) -> Result<Vec<RawAlert>, Fault> {
+        let rows = raw.series.len();
+        if rows == 0 {
+            return Ok(Vec::new());
+        }
+        for (name, len) in [
+            ("alerts.time-us", raw.time_us.len()),
+            ("alerts.transition", raw.transition.len()),
+            ("alerts.severity", raw.severity.len()),
+            ("alerts.value", raw.value.len()),
+            ("alerts.key", raw.key.len()),
+            ("alerts.message-ends", raw.message_ends.len()),
+        ] {
+            same(name, len, rows)?;
+        }
+        let messages = column("alerts.message", raw.message_ends, raw.message_bytes)?;
+        let alert = |i: usize| {
+            let key = raw.keys.get(raw.key[i] as usize);
+            Ok(RawAlert {
+                series: self.series(raw.series[i])?,
+                time_us: raw.time_us[i],
+                transition: match raw.transition[i] {
+                    telemetry::Transition::Event => Transition::Event,
+                    telemetry::Transition::Raised => Transition::Raised,
+                    telemetry::Transition::Cleared => Transition::Cleared,
+                },
+                severity: match raw.severity[i] {
+                    telemetry::Severity::Info => Severity::Info,
+                    telemetry::Severity::Warning => Severity::Warning,
+                    telemetry::Severity::Critical => Severity::Critical,
+                },
+                key: key.ok_or_else(|| Fault::bad_output("`alerts.key` names a key that is not in `keys`"))?.clone(),
+                value: raw.value[i],
+                message: String::from_utf8_lossy(messages.get(i)).into_owned(),
+            })
+        };
+        (0..rows).map(alert).collect()
+    }
+
+    fn ascending(&self, name: &str, rows: &[u32]) -> Result<(), Fault> {
+        if !rows.is_sorted_by(|a, b| a < b) || rows.last().is_some_and(|&row| row as usize >= self.rows) {
+            return Err(Fault::bad_output(format!("`{name}` does not ascend within the batch")));
+        }
+        Ok(())
+    }
+
+    /// Both ascend, so one walk over the two finds a row that stands in both.
+    fn no_output_from(&self, rejected: &[u32], output: &[u32]) -> Result<(), Fault> {
+        let mut rest = output;
+        for row in rejected {
+            rest = &rest[rest.partition_point(|from| from < row)..];
+            if rest.first() == Some(row) {
+                return Err(Fault::bad_output(format!("row {row} was both rejected and used for output")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn same(name: &str, len: usize, rows: usize) -> Result<(), Fault> {
+    if len == rows {
+        Ok(())
+    } else {
+        Err(Fault::bad_output(format!("column `{name}` has {len} entries where {rows} are due")))
+    }
+}
+
+/// A column of texts. Each entry is UTF-8 if the whole is and no end splits a character.
+fn column(name: &str, ends: Vec<u32>, bytes: Vec<u8>) -> Result<Ragged, Fault> {
+    let column = Ragged { ends, bytes };
+    if !column.is_well_formed() {
+        return Err(Fault::bad_output(format!("the ends of `{name}` do not ascend to its last byte")));
+    }
+    let text = std::str::from_utf8(&column.bytes)
+        .map_err(|_| Fault::bad_output(format!("`{name}` holds bytes that are not UTF-8")))?;
+    if column.ends.iter().any(|&end| !text.is_char_boundary(end as usize)) {
+        return Err(Fault::bad_output(format!("an end of `{name}` splits a character")));
+    }
+    Ok(column)
+}
+
+#[cfg(test)]
+mod tests;

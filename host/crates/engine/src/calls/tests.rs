@@ -1,0 +1,102 @@
+//! The contract is held against what a hostile guest might return.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::bindings::telemetry::{Alerts, Rejects as RawRejects, TextsResult};
+
+fn map(series: u32) -> IdMap {
+    let mut map = IdMap::default();
+    (0..series).for_each(|id| {
+        map.add(id + 100);
+    });
+    map
+}
+
+fn produced(series: &[u32], from_row: &[u32]) -> Produced {
+    let rows = series.len();
+    Produced {
+        points: PointsResult {
+            series: series.to_vec(),
+            time_us: vec![0; rows],
+            value: vec![0.0; rows],
+            quality: vec![192; rows],
+            texts: TextsResult { row: vec![], ends: vec![], bytes: vec![] },
+        },
+        from_row: from_row.to_vec(),
+    }
+}
+
+fn decoded(made: Produced) -> decoder::Decoded {
+    decoder::Decoded { made, rejects: no_rejects(), held: vec![], commands: vec![], wake_us: None }
+}
+
+fn no_rejects() -> RawRejects {
+    RawRejects { row: vec![], reason: vec![], reasons: vec![] }
+}
+
+fn check(raw: decoder::Decoded) -> Result<Decoded, Fault> {
+    Checker { series: &map(3), rows: 4 }.decoded(raw)
+}
+
+/// Guarantees: sound output passes, in the host's ids.
+#[test]
+fn sound_output_passes() {
+    let made = check(decoded(produced(&[0, 2, 1], &[0, 0, 3]))).unwrap();
+    assert_eq!(made.points.series, [SeriesId(100), SeriesId(102), SeriesId(101)]);
+    assert_eq!(made.from_row, [0, 0, 3]);
+}
+
+/// Guarantees: each way to break the contract is a fault, and none panics.
+#[test]
+fn breaches_are_faults() {
+    type Breach = fn(&mut decoder::Decoded);
+    let breaches: [(&str, Breach); 14] = [
+        ("short column", |d| drop(d.made.points.value.pop())),
+        ("long column", |d| d.made.points.quality.push(0)),
+        ("from-row length", |d| d.made.from_row.push(3)),
+        ("from-row falls", |d| d.made.from_row = vec![3, 1]),
+        ("from-row outside", |d| d.made.from_row = vec![0, 4]),
+        ("no row", |d| d.made.from_row = vec![0, NO_ROW]),
+        ("foreign series", |d| d.made.points.series[0] = 3),
+        ("texts outside", |d| d.made.points.texts = TextsResult { row: vec![2], ends: vec![0], bytes: vec![] }),
+        ("texts ends", |d| d.made.points.texts = TextsResult { row: vec![0], ends: vec![2], bytes: vec![65] }),
+        ("texts not UTF-8", |d| {
+            d.made.points.texts = TextsResult { row: vec![0], ends: vec![1], bytes: vec![0xff] };
+        }),
+        ("texts split", |d| {
+            d.made.points.texts = TextsResult { row: vec![0, 1], ends: vec![1, 2], bytes: "é".into() };
+        }),
+        ("reject outside", |d| d.rejects = RawRejects { row: vec![4], reason: vec![0], reasons: vec!["x".into()] }),
+        ("reason outside", |d| d.rejects = RawRejects { row: vec![2], reason: vec![1], reasons: vec!["x".into()] }),
+        ("output from reject", |d| {
+            d.rejects = RawRejects { row: vec![1], reason: vec![0], reasons: vec!["x".into()] };
+        }),
+    ];
+    for (name, breach) in breaches {
+        let mut raw = decoded(produced(&[0, 1], &[0, 1]));
+        breach(&mut raw);
+        let fault = check(raw).expect_err(name);
+        assert_eq!(fault.kind, crate::FaultKind::BadOutput, "{name}");
+    }
+}
+
+/// Guarantees: alert columns that disagree are a fault, and sound ones come out whole.
+#[test]
+fn alert_columns() {
+    let alerts = |keys: &[&str]| Alerts {
+        series: vec![1],
+        time_us: vec![7],
+        transition: vec![telemetry::Transition::Raised],
+        severity: vec![telemetry::Severity::Critical],
+        value: vec![91.0],
+        key: vec![0],
+        message_ends: vec![3],
+        message_bytes: b"hot".to_vec(),
+        keys: keys.iter().map(ToString::to_string).collect(),
+    };
+    let ids = map(3);
+    let checker = Checker { series: &ids, rows: 1 };
+    let sound = checker.alerts(alerts(&["high"])).unwrap();
+    assert_eq!((sound[0].key.as_str(), sound[0].message.as_str(), sound[0].series), ("high", "hot", SeriesId(101)));
+    assert!(checker.alerts(alerts(&[])).is_err());
+}

@@ -1,0 +1,225 @@
+//! What an instance's Store holds beside the guest: its limits, its ids, and what the running call has asked for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+use tidegate_model::{Books, Description, Full, PartitionId, SeriesId, TopicId};
+use wasmtime::{ResourceLimiter, UpdateDeadline};
+
+use crate::bindings::host::{Host, Level, NewSeries, Refusal};
+use crate::ids::IdMap;
+
+/// How much longer than its CPU time a call may last by the wall: a starved node punishes nobody.
+const WALL_FACTOR: u32 = 40;
+const MAX_LOG_LINES_A_CALL: usize = 20;
+const MAX_LOG_BYTES: usize = 1_000;
+const MAX_COUNTS_A_CALL: usize = 100;
+const MAX_TOPIC_BYTES: usize = 1_024;
+const MAX_UNIT_BYTES: usize = 64;
+const MAX_LABELS: usize = 32;
+const MAX_LABEL_BYTES: usize = 256;
+
+pub(crate) struct Context {
+    pub memory: MemoryLimit,
+    pub deadline: Deadline,
+    pub books: Arc<Books>,
+    pub topics: IdMap,
+    pub series: IdMap,
+    pub partitions: IdMap,
+    /// What the running call has asked for; it takes effect when the call returns, or not at all.
+    pub effects: Effects,
+}
+
+#[derive(Default)]
+pub(crate) struct Effects {
+    /// Series asked for, in the order of their local ids, which begin at the number of those known before the call.
+    pub series: Vec<PendingSeries>,
+    /// Known series that have a new unit or new labels.
+    pub described: Vec<(SeriesId, Description)>,
+    pub log: Vec<(Level, String)>,
+    pub log_suppressed: u64,
+    pub counts: Vec<(String, u64)>,
+    pub gauges: Vec<(String, f64)>,
+}
+
+pub(crate) struct PendingSeries {
+    pub topic: String,
+    pub description: Description,
+    pub from_row: u32,
+}
+
+/// How to find the partition of a row of the running call's batch.
+pub(crate) enum Rows<'a> {
+    /// There are no rows, as in `tick`.
+    None,
+    /// By the topic of each row.
+    Topics(&'a [TopicId]),
+    /// By the series of each row.
+    Series(&'a [SeriesId]),
+}
+
+/// Memory a guest may grow to.
+pub(crate) struct MemoryLimit {
+    pub limit_bytes: usize,
+    pub now_bytes: usize,
+    pub refused: bool,
+}
+
+/// When a running call is to be stopped.
+pub(crate) struct Deadline {
+    pub cpu: Duration,
+    began: Option<(Duration, Instant)>,
+    pub overrun: bool,
+}
+
+impl Deadline {
+    pub fn new(cpu: Duration) -> Self {
+        Self { cpu, began: None, overrun: false }
+    }
+
+    /// Begins a new call.
+    pub fn restart(&mut self, cpu: Duration) {
+        *self = Self::new(cpu);
+    }
+
+    /// The epoch has moved while the guest runs. The clock is read only now, so that calls shorter than a tick pay nothing for it.
+    pub fn look(&mut self) -> UpdateDeadline {
+        let now = thread_cpu();
+        let (cpu_began, wall_began) = *self.began.get_or_insert_with(|| (now, Instant::now()));
+        let over_cpu = now.saturating_sub(cpu_began) >= self.cpu;
+        if over_cpu || wall_began.elapsed() >= self.cpu * WALL_FACTOR {
+            self.overrun = true;
+            return UpdateDeadline::Interrupt;
+        }
+        UpdateDeadline::Continue(1)
+    }
+}
+
+/// CPU time this thread has used.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+impl ResourceLimiter for MemoryLimit {
+    fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        let fits = self.now_bytes - current.min(self.now_bytes) + desired <= self.limit_bytes;
+        if fits {
+            self.now_bytes += desired - current.min(desired);
+        } else {
+            self.refused = true;
+        }
+        Ok(fits)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= 100_000)
+    }
+
+    fn instances(&self) -> usize {
+        20
+    }
+
+    fn tables(&self) -> usize {
+        20
+    }
+
+    fn memories(&self) -> usize {
+        4
+    }
+}
+
+impl Host for Context {
+    fn log(&mut self, level: Level, mut message: String) -> wasmtime::Result<()> {
+        if self.effects.log.len() >= MAX_LOG_LINES_A_CALL {
+            self.effects.log_suppressed += 1;
+            return Ok(());
+        }
+        if message.len() > MAX_LOG_BYTES {
+            let cut = (0..=MAX_LOG_BYTES).rev().find(|&i| message.is_char_boundary(i)).unwrap_or(0);
+            message.truncate(cut);
+            message.push('…');
+        }
+        self.effects.log.push((level, message));
+        Ok(())
+    }
+
+    fn resolve(&mut self, new: Vec<NewSeries>) -> wasmtime::Result<Vec<Result<u32, Refusal>>> {
+        Ok(new.into_iter().map(|series| self.resolve_one(series)).collect())
+    }
+
+    fn count(&mut self, name: String, by: u64) -> wasmtime::Result<()> {
+        if self.effects.counts.len() < MAX_COUNTS_A_CALL {
+            self.effects.counts.push((name, by));
+        }
+        Ok(())
+    }
+
+    fn gauge(&mut self, name: String, value: f64) -> wasmtime::Result<()> {
+        if self.effects.gauges.len() < MAX_COUNTS_A_CALL {
+            self.effects.gauges.push((name, value));
+        }
+        Ok(())
+    }
+}
+
+impl Context {
+    fn resolve_one(&mut self, new: NewSeries) -> Result<u32, Refusal> {
+        let NewSeries { topic, unit, labels, from_row } = new;
+        let plain = |text: &str, limit: usize| text.len() <= limit && !text.contains('\0');
+        if topic.is_empty() || !plain(&topic, MAX_TOPIC_BYTES) || topic.contains(['+', '#']) {
+            return Err(Refusal::BadTopic);
+        }
+        let unit = unit.filter(|unit| plain(unit, MAX_UNIT_BYTES)).map(Into::into);
+        let labels = labels
+            .into_iter()
+            .filter(|(key, value)| plain(key, MAX_LABEL_BYTES) && plain(value, MAX_LABEL_BYTES))
+            .take(MAX_LABELS)
+            .collect();
+        let known = self.books.all_series().find(&topic);
+        let asked_now = self.effects.series.len();
+        if known.is_none() && self.books.all_series().len() + asked_now >= self.books.all_series().limit() {
+            return Err(Refusal::Limit);
+        }
+        let description = Description { unit, labels };
+        if let Some(id) = known.map(SeriesId)
+            && let Some(local) = self.series.local(id.0)
+        {
+            let unchanged = self.books.series(id).is_some_and(|series| **series.description.load() == description);
+            if !unchanged {
+                self.effects.described.push((id, description));
+            }
+            return Ok(local);
+        }
+        self.effects.series.push(PendingSeries { topic, description, from_row });
+        Ok((self.series.len() + asked_now) as u32)
+    }
+
+    /// Makes known what the call that has just returned has asked for. An error, after which the instance's ids are not
+    /// to be trusted, if other lanes have taken the last places meanwhile.
+    pub fn commit_series(&mut self, rows: &Rows<'_>) -> Result<(), Full> {
+        for (id, description) in self.effects.described.drain(..) {
+            if let Some(series) = self.books.series(id) {
+                series.description.store(Arc::new(description));
+            }
+        }
+        for pending in std::mem::take(&mut self.effects.series) {
+            let partition = match self.partition_of(rows, pending.from_row) {
+                Some(partition) => partition,
+                None => self.books.intern_partition(&pending.topic)?,
+            };
+            let id = self.books.intern_series(&pending.topic, partition, pending.description)?;
+            self.series.alias(id.0);
+        }
+        Ok(())
+    }
+
+    fn partition_of(&self, rows: &Rows<'_>, row: u32) -> Option<PartitionId> {
+        match rows {
+            Rows::None => None,
+            Rows::Topics(topics) => self.books.topic(*topics.get(row as usize)?).map(|topic| topic.partition),
+            Rows::Series(series) => self.books.series(*series.get(row as usize)?).map(|series| series.partition),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What can go wrong when a guest is called.
+
+use std::fmt;
+
+/// A call that did not return as it should. The instance it happened in is not to be used again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}: {message}")]
+pub struct Fault {
+    /// What sort.
+    pub kind: FaultKind,
+    /// For people.
+    pub message: String,
+    /// Where in the module, innermost frame first, if it was in the module.
+    pub backtrace: Option<String>,
+}
+
+/// The sorts of faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// The guest trapped: a panic, an index out of range, an exhausted stack.
+    Trap,
+    /// It ran longer than its CPU time.
+    Timeout,
+    /// It asked for more memory than its limit and then trapped.
+    Memory,
+    /// What it returned breaks the contract.
+    BadOutput,
+}
+
+impl FaultKind {
+    /// The word used in metrics and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            FaultKind::Trap => "trap",
+            FaultKind::Timeout => "timeout",
+            FaultKind::Memory => "memory",
+            FaultKind::BadOutput => "bad_output",
+        }
+    }
+
+    /// All of them, for tables.
+    pub const ALL: [FaultKind; 4] = [FaultKind::Trap, FaultKind::Timeout, FaultKind::Memory, FaultKind::BadOutput];
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FaultKind::Trap => "the rule trapped",
+            FaultKind::Timeout => "the rule used up its CPU time",
+            FaultKind::Memory => "the rule ran out of its memory",
+            FaultKind::BadOutput => "the rule returned what the contract forbids",
+        })
+    }
+}
+
+impl Fault {
+    /// A breach of the contract.
+    pub(crate) fn bad_output(message: impl Into<String>) -> Self {
+        Self { kind: FaultKind::BadOutput, message: message.into(), backtrace: None }
+    }
+
+    /// From what wasmtime says.
+    pub(crate) fn from_wasmtime(error: &wasmtime::Error, kind: FaultKind) -> Self {
+        let backtrace = error.downcast_ref::<wasmtime::WasmBacktrace>().map(|frames| frames.to_string());
+        let message = match error.downcast_ref::<wasmtime::Trap>() {
+            Some(trap) => trap.to_string(),
+            None => error.root_cause().to_string(),
+        };
+        Self { kind, message, backtrace }
+    }
+}

@@ -1,0 +1,218 @@
+//! Names and their dense ids: topics, series and partitions of this process.
+//!
+//! A name costs a lock and a hash once, when it is first seen; from then on rows carry the id, and reading an entry
+//! takes no lock. Books only grow, up to their limits: a fleet that invents names is refused, not obeyed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use hashbrown::HashMap;
+
+use crate::{PartitionId, SeriesId, TopicId};
+
+/// Names to dense ids from 0, and what is known of each.
+#[derive(Debug)]
+pub struct Book<T> {
+    by_name: Mutex<HashMap<Arc<str>, u32>>,
+    entries: boxcar::Vec<T>,
+    limit: usize,
+}
+
+/// The book has as many names as it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the limit of {limit} names is reached")]
+pub struct Full {
+    /// How many it may have.
+    pub limit: usize,
+}
+
+impl<T> Book<T> {
+    /// An empty book that takes `limit` names.
+    pub fn new(limit: usize) -> Self {
+        Self { by_name: Mutex::default(), entries: boxcar::Vec::new(), limit }
+    }
+
+    /// The id of `name`, made known with `make` if it is new.
+    pub fn intern(&self, name: &str, make: impl FnOnce(Arc<str>) -> T) -> Result<u32, Full> {
+        let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&id) = by_name.get(name) {
+            return Ok(id);
+        }
+        if by_name.len() >= self.limit {
+            return Err(Full { limit: self.limit });
+        }
+        let name: Arc<str> = name.into();
+        let id = self.entries.push(make(name.clone())) as u32;
+        by_name.insert(name, id);
+        Ok(id)
+    }
+
+    /// The id of `name`, if it is known.
+    pub fn find(&self, name: &str) -> Option<u32> {
+        self.by_name.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()
+    }
+
+    /// What is known of `id`.
+    pub fn get(&self, id: u32) -> Option<&T> {
+        self.entries.get(id as usize)
+    }
+
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.entries.count()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many there may be.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+}
+
+/// A topic messages come on.
+#[derive(Debug)]
+pub struct Topic {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it stays together with.
+    pub partition: PartitionId,
+}
+
+/// A series: its topic is its identity, the rest describes it and may change.
+#[derive(Debug)]
+pub struct Series {
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// The partition it was first met in.
+    pub partition: PartitionId,
+    /// Unit and labels as last told.
+    pub description: ArcSwap<Description>,
+}
+
+/// What may change about a series.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Description {
+    /// The unit, as the payload or a rule named it.
+    pub unit: Option<Arc<str>>,
+    /// Labels, in the order they were given.
+    pub labels: Vec<(String, String)>,
+}
+
+/// All books of a process.
+#[derive(Debug)]
+pub struct Books {
+    topics: Book<Topic>,
+    series: Book<Series>,
+    partitions: Book<Arc<str>>,
+}
+
+impl Books {
+    /// Books that take `max_series` series, and as many topics and partitions.
+    pub fn new(max_series: usize) -> Self {
+        Self { topics: Book::new(max_series), series: Book::new(max_series), partitions: Book::new(max_series) }
+    }
+
+    /// The id of a topic that belongs to `partition`; what partition it belongs to is decided when it is first seen.
+    pub fn intern_topic(&self, name: &str, partition: &str) -> Result<TopicId, Full> {
+        if let Some(known) = self.topics.find(name) {
+            return Ok(TopicId(known));
+        }
+        let partition = self.intern_partition(partition)?;
+        self.topics.intern(name, |name| Topic { name, partition }).map(TopicId)
+    }
+
+    /// The id of a series; a known one takes the new description and keeps its partition.
+    pub fn intern_series(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+        description: Description,
+    ) -> Result<SeriesId, Full> {
+        let mut given = Some(description);
+        let id = self.series.intern(topic, |topic| Series {
+            topic,
+            partition,
+            description: ArcSwap::from_pointee(given.take().unwrap_or_default()),
+        })?;
+        if let (Some(description), Some(series)) = (given, self.series.get(id))
+            && **series.description.load() != description
+        {
+            series.description.store(Arc::new(description));
+        }
+        Ok(SeriesId(id))
+    }
+
+    /// The id of a partition.
+    pub fn intern_partition(&self, name: &str) -> Result<PartitionId, Full> {
+        self.partitions.intern(name, |name| name).map(PartitionId)
+    }
+
+    /// What is known of a topic.
+    pub fn topic(&self, id: TopicId) -> Option<&Topic> {
+        self.topics.get(id.0)
+    }
+
+    /// What is known of a series.
+    pub fn series(&self, id: SeriesId) -> Option<&Series> {
+        self.series.get(id.0)
+    }
+
+    /// The name of a partition.
+    pub fn partition(&self, id: PartitionId) -> Option<&Arc<str>> {
+        self.partitions.get(id.0)
+    }
+
+    /// The name of a topic; empty for an id that was never given.
+    pub fn topic_name(&self, id: TopicId) -> &str {
+        self.topic(id).map_or("", |topic| &topic.name)
+    }
+
+    /// The topic of a series; empty for an id that was never given.
+    pub fn series_topic(&self, id: SeriesId) -> &str {
+        self.series(id).map_or("", |series| &series.topic)
+    }
+
+    /// The series book itself, to find and to count.
+    pub fn all_series(&self) -> &Book<Series> {
+        &self.series
+    }
+
+    /// The topic book itself, to find and to count.
+    pub fn all_topics(&self) -> &Book<Topic> {
+        &self.topics
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// Guarantees: ids are dense, stable, and bounded.
+    #[test]
+    fn ids_are_dense_and_bounded() {
+        let books = Books::new(2);
+        let a = books.intern_topic("a", "a").unwrap();
+        let b = books.intern_topic("b", "b").unwrap();
+        assert_eq!((a, b), (TopicId(0), TopicId(1)));
+        assert_eq!(books.intern_topic("a", "ignored").unwrap(), a);
+        assert_eq!(books.intern_topic("c", "c"), Err(Full { limit: 2 }));
+        assert_eq!(books.topic_name(b), "b");
+    }
+
+    /// Guarantees: a series keeps its id when its unit changes, and readers see the new unit.
+    #[test]
+    fn description_may_change() {
+        let books = Books::new(9);
+        let unit = |u: &str| Description { unit: Some(u.into()), labels: vec![] };
+        let s = books.intern_series("t", PartitionId(0), unit("C")).unwrap();
+        assert_eq!(books.intern_series("t", PartitionId(5), unit("K")).unwrap(), s);
+        let series = books.series(s).unwrap();
+        assert_eq!(series.description.load().unit.as_deref(), Some("K"));
+        assert_eq!(series.partition, PartitionId(0));
+    }
+}

@@ -1,0 +1,146 @@
+//! The books of account: what was received is decoded, filtered, dead-lettered or in flight, to the last one.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use serde::Serialize;
+
+/// One source's account, in messages. Counted when a message is settled, so that the line balances at any time:
+/// `received = decoded + filtered + dead_lettered + returned + in flight`.
+#[derive(Debug, Default)]
+pub struct MessageLedger {
+    received: AtomicU64,
+    decoded: AtomicU64,
+    filtered: AtomicU64,
+    dead_lettered: AtomicU64,
+    returned: AtomicU64,
+}
+
+/// How some messages of one source ended within the lane, waiting for the sinks' word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// At least one point came of them, or a decoder holds them.
+    pub decoded: u64,
+    /// A decoder let them fall, by intention.
+    pub filtered: u64,
+    /// They are in the dead letters.
+    pub dead_lettered: u64,
+}
+
+/// A reading of a [`MessageLedger`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MessageTotals {
+    /// Taken in, less those given back to the source (which it delivers, and we count, again).
+    pub received: u64,
+    /// Became points, durably stored.
+    pub decoded: u64,
+    /// Fell by intention.
+    pub filtered: u64,
+    /// Durably in the dead letters.
+    pub dead_lettered: u64,
+    /// Not settled yet.
+    pub in_flight: u64,
+    /// Given back to the source, unsettled; not part of `received`.
+    pub returned: u64,
+}
+
+impl MessageLedger {
+    /// Counts messages taken in.
+    pub fn receive(&self, messages: u64) {
+        self.received.fetch_add(messages, Relaxed);
+    }
+
+    /// Counts messages whose end is durable.
+    pub fn settle(&self, tally: Tally) {
+        self.decoded.fetch_add(tally.decoded, Relaxed);
+        self.filtered.fetch_add(tally.filtered, Relaxed);
+        self.dead_lettered.fetch_add(tally.dead_lettered, Relaxed);
+    }
+
+    /// Counts messages given back to the source.
+    pub fn give_back(&self, messages: u64) {
+        self.returned.fetch_add(messages, Relaxed);
+    }
+
+    /// A reading. Exact while nothing moves; while something does, it may lag by what moves.
+    pub fn totals(&self) -> MessageTotals {
+        // The ends are read before `received`, so that a message settled in between cannot make the line negative.
+        let (decoded, filtered) = (self.decoded.load(Relaxed), self.filtered.load(Relaxed));
+        let (dead_lettered, returned) = (self.dead_lettered.load(Relaxed), self.returned.load(Relaxed));
+        let received = self.received.load(Relaxed).saturating_sub(returned);
+        let in_flight = received.saturating_sub(decoded + filtered + dead_lettered);
+        MessageTotals { received, decoded, filtered, dead_lettered, in_flight, returned }
+    }
+}
+
+impl std::iter::Sum for MessageTotals {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |a, b| Self {
+            received: a.received + b.received,
+            decoded: a.decoded + b.decoded,
+            filtered: a.filtered + b.filtered,
+            dead_lettered: a.dead_lettered + b.dead_lettered,
+            in_flight: a.in_flight + b.in_flight,
+            returned: a.returned + b.returned,
+        })
+    }
+}
+
+impl Tally {
+    /// All messages it speaks of.
+    pub fn messages(&self) -> u64 {
+        self.decoded + self.filtered + self.dead_lettered
+    }
+}
+
+/// The points' account, for the whole process:
+/// `produced + generated = stored + filtered + dead_lettered + held + returned + in flight`.
+#[derive(Debug, Default)]
+pub struct PointLedger {
+    /// Made by decoders, and by processors out of rows.
+    pub produced: AtomicU64,
+    /// Made by `tick`.
+    pub generated: AtomicU64,
+    /// Confirmed by every sink that wants points.
+    pub stored: AtomicU64,
+    /// Let fall by processors, by intention, or marked not to be stored.
+    pub filtered: AtomicU64,
+    /// Rejected by a processor or a sink.
+    pub dead_lettered: AtomicU64,
+    /// Kept by a processor for later output.
+    pub held: AtomicU64,
+    /// Went back with their messages.
+    pub returned: AtomicU64,
+}
+
+/// A reading of a [`PointLedger`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs, reason = "as in PointLedger")]
+pub struct PointTotals {
+    pub produced: u64,
+    pub generated: u64,
+    pub stored: u64,
+    pub filtered: u64,
+    pub dead_lettered: u64,
+    pub held: u64,
+    pub returned: u64,
+    pub in_flight: u64,
+}
+
+impl PointLedger {
+    /// A reading; see [`MessageLedger::totals`].
+    pub fn totals(&self) -> PointTotals {
+        let mut t = PointTotals {
+            stored: self.stored.load(Relaxed),
+            filtered: self.filtered.load(Relaxed),
+            dead_lettered: self.dead_lettered.load(Relaxed),
+            held: self.held.load(Relaxed),
+            returned: self.returned.load(Relaxed),
+            ..PointTotals::default()
+        };
+        t.produced = self.produced.load(Relaxed);
+        t.generated = self.generated.load(Relaxed);
+        let ended = t.stored + t.filtered + t.dead_lettered + t.held + t.returned;
+        t.in_flight = (t.produced + t.generated).saturating_sub(ended);
+        t
+    }
+}

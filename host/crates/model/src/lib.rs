@@ -1,0 +1,70 @@
+//! The words of the house: columns, ids, acks, the ledger, and the traits of sources and sinks.
+//!
+//! Nothing here does I/O or knows wasmtime, a broker or a database; every other crate speaks in these
+//! types. Start with [`Messages`] and [`Points`] (what flows), then [`Ack`] (why nothing is lost), then
+//! [`Source`] and [`Sink`] (the two ends).
+#![forbid(unsafe_code)]
+
+mod ack;
+mod alert;
+mod book;
+mod clock;
+mod delivery;
+mod filter;
+mod health;
+mod inlet;
+mod latency;
+mod ledger;
+mod messages;
+mod points;
+mod ragged;
+mod sink;
+mod source;
+
+pub use ack::{Ack, Outcome};
+pub use alert::{Alert, Command, Severity, Transition};
+pub use book::{Book, Books, Description, Full, Series, Topic};
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use delivery::{DeadLetter, Delivery, Stage};
+pub use filter::{FilterError, TopicFilter};
+pub use health::{Health, State};
+pub use inlet::{Inlet, InletClosed, Parcel, ParcelLimits, Parcels};
+pub use latency::Latency;
+pub use ledger::{MessageLedger, MessageTotals, PointLedger, PointTotals, Tally};
+pub use messages::{Marks, Messages, Properties};
+pub use points::{Points, Quality, Texts};
+pub use ragged::Ragged;
+pub use sink::{Rejected, Sink, SinkError, Wants, Written};
+pub use source::{Phase, PhaseWatch, Source, SourceError};
+
+/// Declares a newtype for a dense `u32` id.
+macro_rules! dense_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+        pub struct $name(pub u32);
+
+        impl $name {
+            /// The id as an index into a table of its kind.
+            pub const fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+    };
+}
+
+dense_id! {
+    /// A topic, dense from 0 within this process; see [`Books`].
+    TopicId
+}
+dense_id! {
+    /// A series, dense from 0 within this process; see [`Books`].
+    SeriesId
+}
+dense_id! {
+    /// What stays together, in order, on one lane: by default one topic.
+    PartitionId
+}
+
+/// Stands in a `from_row` column where there is no row, as in what `tick` emits.
+pub const NO_ROW: u32 = u32::MAX;

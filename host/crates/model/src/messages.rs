@@ -1,0 +1,148 @@
+//! Messages as they arrived, in columns.
+
+use crate::{Ragged, TopicId};
+
+/// How a message came: the bits of the `marks` column.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks(pub u8);
+
+impl Marks {
+    /// The broker had kept it: it may be old.
+    pub const RETAINED: Marks = Marks(1);
+    /// It was sent before, and not acknowledged (MQTT DUP).
+    pub const REDELIVERED: Marks = Marks(2);
+    /// It comes from the dead letters or another store, by an operator's wish.
+    pub const REPLAYED: Marks = Marks(4);
+
+    /// Both sets of bits.
+    #[must_use]
+    pub const fn with(self, other: Marks) -> Marks {
+        Marks(self.0 | other.0)
+    }
+
+    /// Whether all bits of `other` are set.
+    pub const fn has(self, other: Marks) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// Messages, one entry a row in every column but `properties` and `unnamed`, which are sparse.
+#[derive(Clone, Debug, Default)]
+pub struct Messages {
+    /// Which topic each came on.
+    pub topic: Vec<TopicId>,
+    /// When each was received: microseconds since 1970-01-01 UTC.
+    pub received_us: Vec<i64>,
+    /// See [`Marks`].
+    pub marks: Vec<u8>,
+    /// The payloads, byte for byte.
+    pub payload: Ragged,
+    /// MQTT 5 user properties, Kafka headers and key.
+    pub properties: Properties,
+    /// Rows whose topic could not be given an id, with its name: ascending by row. Their `topic` says
+    /// nothing. They can only be dead-lettered.
+    pub unnamed: Vec<(u32, Box<str>)>,
+}
+
+/// MQTT 5 user properties, Kafka headers and key: sparse, ascending by row, all columns of one length but `keys`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// The row each belongs to.
+    pub row: Vec<u32>,
+    /// Index into `keys`.
+    pub key: Vec<u32>,
+    /// The values.
+    pub value: Ragged,
+    /// The distinct keys.
+    pub keys: Vec<String>,
+}
+
+impl Properties {
+    /// Adds one to `row`, which must not be before the last row added.
+    pub fn push(&mut self, row: u32, key: &str, value: &[u8]) {
+        let key = match self.keys.iter().position(|known| known == key) {
+            Some(known) => known as u32,
+            None => {
+                self.keys.push(key.to_owned());
+                (self.keys.len() - 1) as u32
+            }
+        };
+        self.row.push(row);
+        self.key.push(key);
+        self.value.push(value);
+    }
+
+    /// Key and value of all that belong to `row`.
+    pub fn of(&self, row: u32) -> impl Iterator<Item = (&str, &[u8])> + '_ {
+        let start = self.row.partition_point(|&r| r < row);
+        let end = self.row.partition_point(|&r| r <= row);
+        (start..end).map(|i| {
+            let key = self.keys.get(self.key[i] as usize).map_or("", String::as_str);
+            (key, self.value.get(i))
+        })
+    }
+
+    fn append(&mut self, other: &Properties, row_offset: u32) {
+        for i in 0..other.row.len() {
+            let key = other.keys.get(other.key[i] as usize).map_or("", String::as_str);
+            self.push(other.row[i] + row_offset, key, other.value.get(i));
+        }
+    }
+}
+
+impl Messages {
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.topic.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.topic.is_empty()
+    }
+
+    /// Bytes of payload.
+    pub fn bytes(&self) -> usize {
+        self.payload.bytes.len()
+    }
+
+    /// Appends a row and gives its number.
+    pub fn push(&mut self, topic: TopicId, received_us: i64, marks: Marks, payload: &[u8]) -> u32 {
+        self.topic.push(topic);
+        self.received_us.push(received_us);
+        self.marks.push(marks.0);
+        self.payload.push(payload);
+        (self.topic.len() - 1) as u32
+    }
+
+    /// Appends all rows of `other`.
+    pub fn append(&mut self, other: &Messages) {
+        let offset = self.len() as u32;
+        self.topic.extend_from_slice(&other.topic);
+        self.received_us.extend_from_slice(&other.received_us);
+        self.marks.extend_from_slice(&other.marks);
+        self.payload.append(&other.payload);
+        self.properties.append(&other.properties, offset);
+        self.unnamed.extend(other.unnamed.iter().map(|(row, name)| (row + offset, name.clone())));
+    }
+
+    /// The rows named, ascending, as a batch of their own.
+    #[must_use]
+    pub fn gather(&self, rows: &[u32]) -> Messages {
+        let mut out = Messages::default();
+        out.topic.reserve(rows.len());
+        out.received_us.reserve(rows.len());
+        out.marks.reserve(rows.len());
+        out.payload.ends.reserve(rows.len());
+        for &row in rows {
+            let i = row as usize;
+            let new = out.push(self.topic[i], self.received_us[i], Marks(self.marks[i]), self.payload.get(i));
+            if !self.properties.row.is_empty() {
+                for (key, value) in self.properties.of(row) {
+                    out.properties.push(new, key, value);
+                }
+            }
+        }
+        out
+    }
+}

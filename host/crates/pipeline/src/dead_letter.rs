@@ -1,0 +1,69 @@
+//! Dead letters made from rows.
+
+use std::sync::Arc;
+
+use tidegate_engine::{Fault, Rule};
+use tidegate_model::{Books, DeadLetter, Messages, Stage};
+
+/// Why rows cannot be used.
+#[derive(Clone, Debug)]
+pub(crate) struct Cause {
+    pub stage: Stage,
+    pub rule: Option<Arc<str>>,
+    pub module: Option<Arc<str>>,
+    pub reason: String,
+    pub backtrace: Option<String>,
+}
+
+impl Cause {
+    /// Nobody could be given the row.
+    pub fn route(reason: impl Into<String>) -> Self {
+        Self { stage: Stage::Route, rule: None, module: None, reason: reason.into(), backtrace: None }
+    }
+
+    /// A rule refused the row.
+    pub fn reject(stage: Stage, rule: &Rule, reason: &str) -> Self {
+        Self {
+            stage,
+            rule: Some(rule.name.clone()),
+            module: Some(rule.module.sha256().clone()),
+            reason: reason.to_owned(),
+            backtrace: None,
+        }
+    }
+
+    /// A rule failed on the row.
+    pub fn fault(stage: Stage, rule: &Rule, fault: &Fault) -> Self {
+        Self { backtrace: fault.backtrace.clone(), ..Self::reject(stage, rule, &fault.to_string()) }
+    }
+
+    /// The letter for `row` of `messages`; without a row, one that says only why.
+    pub fn letter(self, books: &Books, messages: &Messages, row: Option<u32>, source: Arc<str>) -> DeadLetter {
+        let mut letter = DeadLetter {
+            source,
+            topic: "".into(),
+            received_us: 0,
+            marks: 0,
+            payload: Vec::new(),
+            properties: Vec::new(),
+            stage: self.stage,
+            rule: self.rule,
+            module: self.module,
+            reason: self.reason,
+            backtrace: self.backtrace,
+        };
+        let Some(row) = row.filter(|&row| (row as usize) < messages.len()) else { return letter };
+        let i = row as usize;
+        let unnamed = messages.unnamed.binary_search_by_key(&row, |(row, _)| *row);
+        letter.topic = match unnamed {
+            Ok(at) => (*messages.unnamed[at].1).into(),
+            Err(_) => books.topic(messages.topic[i]).map(|topic| topic.name.clone()).unwrap_or_default(),
+        };
+        letter.received_us = messages.received_us[i];
+        letter.marks = messages.marks[i];
+        letter.payload = messages.payload.get(i).to_vec();
+        letter.properties =
+            messages.properties.of(row).map(|(key, value)| (key.to_owned(), value.to_vec())).collect();
+        letter
+    }
+}

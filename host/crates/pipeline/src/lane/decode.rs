@@ -1,0 +1,155 @@
+//! Messages to points: each message to the decoder that names its topic most closely.
+
+use tidegate_engine::{Decoded, Fault};
+use tidegate_model::{Books, Messages, Stage, TopicId};
+
+use crate::dead_letter::Cause;
+use crate::lane::batch::Fate;
+use crate::lane::flow::{Flow, Insert};
+use crate::lane::route::Routes;
+use crate::lane::slot::{FAULTS_A_BATCH, Slot};
+use crate::lane::work::Work;
+
+/// Decodes all messages of the work at hand.
+pub(crate) fn decode(work: &mut Work<'_>, slots: &mut [Slot], routes: &mut Routes) -> Flow {
+    let messages = work.messages;
+    for (row, _) in &messages.unnamed {
+        let limit = work.books.all_topics().limit();
+        let reason = format!("this host knows {limit} topics already, which is its limit (`max_series`)");
+        work.dead_letter_message(*row, Cause::route(reason));
+    }
+    match sole_decoder(messages, slots, routes, work.books) {
+        Some(slot) => {
+            let made = call(work, &mut slots[slot], messages, None, &mut 0);
+            Flow { points: made.points, from_row: made.from_row }
+        }
+        None => {
+            let by_decoder = share_out(work, slots, routes);
+            let mut all = Insert::default();
+            for (slot, rows) in by_decoder.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+                let part = messages.gather(&rows);
+                all.append(call(work, &mut slots[slot], &part, Some(&rows), &mut 0));
+            }
+            in_order(all)
+        }
+    }
+}
+
+/// The one decoder that gets the whole batch, if it is so.
+fn sole_decoder(messages: &Messages, slots: &[Slot], routes: &mut Routes, books: &Books) -> Option<usize> {
+    if !messages.unnamed.is_empty() {
+        return None;
+    }
+    let mut topics = messages.topic.iter();
+    let first = routes.decoder(*topics.next()?, slots, books)?;
+    topics.all(|&topic| routes.decoder(topic, slots, books) == Some(first)).then_some(first)
+}
+
+/// The rows of each decoder, ascending; those without one go to the dead letters.
+fn share_out(work: &mut Work<'_>, slots: &[Slot], routes: &mut Routes) -> Vec<Vec<u32>> {
+    let mut by_decoder = vec![Vec::new(); slots.len()];
+    let mut unnamed = work.messages.unnamed.iter().map(|(row, _)| *row).peekable();
+    for (row, &topic) in work.messages.topic.iter().enumerate() {
+        let row = row as u32;
+        if unnamed.next_if_eq(&row).is_some() {
+            continue;
+        }
+        match routes.decoder(topic, slots, work.books) {
+            Some(slot) => by_decoder[slot].push(row),
+            None => work.dead_letter_message(row, no_decoder(work.books, topic)),
+        }
+    }
+    by_decoder
+}
+
+fn no_decoder(books: &Books, topic: TopicId) -> Cause {
+    let topic = books.topic_name(topic);
+    Cause::route(format!("no decoder's topics match {topic:?}; enable one, or widen its `topics`"))
+}
+
+/// Parts of several decoders, back in the order of their messages.
+fn in_order(all: Insert) -> Flow {
+    if all.from_row.is_sorted() {
+        return Flow { points: all.points, from_row: all.from_row };
+    }
+    let mut rows: Vec<u32> = (0..all.from_row.len() as u32).collect();
+    rows.sort_by_key(|&row| all.from_row[row as usize]);
+    Flow { points: all.points.gather(&rows), from_row: rows.iter().map(|&row| all.from_row[row as usize]).collect() }
+}
+
+/// Calls the decoder; `rows` are the part's rows in the batch, if it is not the whole. When the call fails the part is halved
+/// until the poison stands alone, and goes to the dead letters; the rest goes on.
+fn call(work: &mut Work<'_>, slot: &mut Slot, part: &Messages, rows: Option<&[u32]>, faults: &mut u32) -> Insert {
+    let row_in_batch = |row: u32| rows.map_or(row, |rows| rows[row as usize]);
+    let all_rows = || 0..part.len() as u32;
+    let outcome = match slot.instance() {
+        Some(instance) => instance.decode(work.now_us, part),
+        None => {
+            let reason = slot.rule().stats.quarantined().unwrap_or_default();
+            let cause = Cause::reject(Stage::Decode, slot.rule(), &format!("its decoder is quarantined: {reason}"));
+            for row in all_rows() {
+                work.dead_letter_message(row_in_batch(row), cause.clone());
+            }
+            return Insert::default();
+        }
+    };
+    let fault = match outcome {
+        Ok(decoded) => return take(work, slot, decoded, part.len(), row_in_batch),
+        Err(fault) => fault,
+    };
+    *faults += 1;
+    slot.replace(&fault);
+    if part.len() == 1 || *faults >= FAULTS_A_BATCH {
+        if part.len() > 1 {
+            slot.gave_up(&fault);
+        }
+        let cause = cause_of(slot, &fault, part.len());
+        for row in all_rows() {
+            work.dead_letter_message(row_in_batch(row), cause.clone());
+        }
+        return Insert::default();
+    }
+    let whole: Vec<u32> = all_rows().collect();
+    let mut made = Insert::default();
+    for half in whole.chunks(part.len().div_ceil(2)) {
+        let rows: Vec<u32> = half.iter().map(|&row| row_in_batch(row)).collect();
+        made.append(call(work, slot, &part.gather(half), Some(&rows), faults));
+    }
+    made
+}
+
+fn cause_of(slot: &Slot, fault: &Fault, rows: usize) -> Cause {
+    let mut cause = Cause::fault(Stage::Decode, slot.rule(), fault);
+    if rows > 1 {
+        cause.reason =
+            format!("the rule failed too often in one batch to find the message that is at fault, last so: {fault}");
+    }
+    cause
+}
+
+fn take(
+    work: &mut Work<'_>,
+    slot: &mut Slot,
+    decoded: Decoded,
+    rows: usize,
+    row_in_batch: impl Fn(u32) -> u32,
+) -> Insert {
+    let Decoded { points, mut from_row, rejects, held, commands, wake_us } = decoded;
+    let used = from_row.chunk_by(|a, b| a == b).count();
+    let filtered = rows.saturating_sub(used + rejects.row.len() + held.len());
+    slot.rule().stats.filtered.fetch_add(filtered as u64, std::sync::atomic::Ordering::Relaxed);
+    for row in &mut from_row {
+        *row = row_in_batch(*row);
+        work.fates[*row as usize] = Fate::Decoded;
+    }
+    for row in held {
+        work.fates[row_in_batch(row) as usize] = Fate::Decoded;
+    }
+    for (row, reason) in rejects.iter() {
+        work.dead_letter_message(row_in_batch(row), Cause::reject(Stage::Decode, slot.rule(), reason));
+    }
+    work.commands(slot.rule(), commands);
+    work.account.produced += points.len() as u64;
+    slot.plan(work.now_us, false, wake_us);
+    Insert { points, from_row }
+}

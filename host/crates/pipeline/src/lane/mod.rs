@@ -1,0 +1,285 @@
+//! A lane: an OS thread that owns one instance of every rule, and takes each batch through all of them.
+
+mod batch;
+mod decode;
+mod flow;
+mod process;
+mod route;
+mod slot;
+mod work;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tidegate_engine::{Instance, SavedState};
+use tidegate_model::{Ack, Books, Clock, Latency, Messages, NO_ROW, Parcel};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::alert_book::AlertBook;
+use crate::lane::batch::Batch;
+use crate::lane::flow::Flow;
+use crate::lane::route::Routes;
+use crate::lane::slot::Slot;
+use crate::lane::work::Work;
+use crate::outlets::Outlets;
+
+/// How often changed state is taken over from the rules: what a fault can cost of it.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// What a lane is told between batches.
+pub(crate) enum Control {
+    /// Give the version and a copy of the state of a rule, for a successor that is being made ready; nothing if it does not run here.
+    Copy { rule: Arc<str>, reply: SyncSender<Option<(String, SavedState)>> },
+    /// Let this instance serve from the next batch on, in the place of the one of that name.
+    Install { instance: Box<Instance>, reply: SyncSender<()> },
+    /// Call this rule no more.
+    Remove { rule: Arc<str>, reply: SyncSender<()> },
+    /// Take nothing more in, finish what has come, and end.
+    Finish,
+}
+
+/// What a lane shares with the rest of the house.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub books: Arc<Books>,
+    pub clock: Arc<dyn Clock>,
+    pub alert_book: Arc<AlertBook>,
+    pub outlets: Outlets,
+    pub latency: Arc<Latency>,
+    pub runtime: Handle,
+    pub batch_rows: usize,
+}
+
+/// What a lane has done.
+#[derive(Debug, Default)]
+pub struct LaneStatus {
+    batches: AtomicU64,
+    rows: AtomicU64,
+    busy_nanos: AtomicU64,
+    waiting: AtomicU64,
+    memory_bytes: AtomicU64,
+}
+
+/// A reading of [`LaneStatus`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LaneTotals {
+    /// Batches taken.
+    pub batches: u64,
+    /// Messages in them.
+    pub rows: u64,
+    /// Time spent on them, waiting for sinks included: nanoseconds.
+    pub busy_nanos: u64,
+    /// Parcels in its queue when it last looked.
+    pub waiting: u64,
+    /// Linear memory of its rules: bytes.
+    pub memory_bytes: u64,
+}
+
+impl LaneStatus {
+    /// A reading.
+    pub fn totals(&self) -> LaneTotals {
+        LaneTotals {
+            batches: self.batches.load(Relaxed),
+            rows: self.rows.load(Relaxed),
+            busy_nanos: self.busy_nanos.load(Relaxed),
+            waiting: self.waiting.load(Relaxed),
+            memory_bytes: self.memory_bytes.load(Relaxed),
+        }
+    }
+}
+
+/// One lane, before its thread starts.
+pub(crate) struct Lane {
+    parcels: mpsc::Receiver<Parcel>,
+    control: mpsc::Receiver<Control>,
+    around: Surroundings,
+    status: Arc<LaneStatus>,
+    /// In the order they run in.
+    slots: Vec<Slot>,
+    routes: Routes,
+    save_at: Instant,
+}
+
+enum Event {
+    Told(Control),
+    Taken(Parcel),
+    /// A tick or a save is due.
+    Due,
+    /// No parcel will come any more.
+    Ended,
+}
+
+impl Lane {
+    pub fn new(
+        parcels: mpsc::Receiver<Parcel>,
+        control: mpsc::Receiver<Control>,
+        around: Surroundings,
+        status: Arc<LaneStatus>,
+    ) -> Self {
+        let save_at = Instant::now() + SAVE_EVERY;
+        Self { parcels, control, around, status, slots: Vec::new(), routes: Routes::default(), save_at }
+    }
+
+    /// Runs until told to finish, or until all sources are gone.
+    pub fn run(mut self) {
+        loop {
+            match self.next() {
+                Event::Told(Control::Finish) => self.parcels.close(),
+                Event::Told(told) => self.obey(told),
+                Event::Taken(parcel) => self.take(parcel),
+                Event::Due => {}
+                Event::Ended => return,
+            }
+            self.tick();
+            self.save();
+        }
+    }
+
+    fn next(&mut self) -> Event {
+        // Under load both queues have something: no timer is set, no clock is read.
+        if let Ok(told) = self.control.try_recv() {
+            return Event::Told(told);
+        }
+        if let Ok(parcel) = self.parcels.try_recv() {
+            return Event::Taken(parcel);
+        }
+        let wait = self.wait();
+        let (control, parcels) = (&mut self.control, &mut self.parcels);
+        self.around.runtime.block_on(async move {
+            tokio::select! {
+                biased;
+                Some(told) = control.recv() => Event::Told(told),
+                parcel = parcels.recv() => parcel.map_or(Event::Ended, Event::Taken),
+                () = tokio::time::sleep(wait) => Event::Due,
+            }
+        })
+    }
+
+    /// How long until something is due.
+    fn wait(&self) -> Duration {
+        let save = self.save_at.saturating_duration_since(Instant::now());
+        let Some(due_us) = self.slots.iter().filter_map(|slot| slot.due_us).min() else { return save };
+        let us = due_us.saturating_sub(self.around.clock.now_us()).clamp(1_000, 3_600_000_000);
+        save.min(Duration::from_micros(us as u64))
+    }
+
+    fn obey(&mut self, told: Control) {
+        let now_us = self.around.clock.now_us();
+        match told {
+            Control::Copy { rule, reply } => {
+                let slot = self.slots.iter_mut().find(|slot| slot.rule().name == rule);
+                let copy = slot.map(|slot| (slot.rule().module.description().version.clone(), slot.copy()));
+                // Who asked may have stopped waiting.
+                let _ = reply.send(copy);
+            }
+            Control::Install { instance, reply } => {
+                let name = &instance.rule().name;
+                match self.slots.iter_mut().find(|slot| slot.rule().name == *name) {
+                    Some(slot) => slot.succeed(*instance, now_us),
+                    None => self.slots.push(Slot::new(*instance, self.around.books.clone(), now_us)),
+                }
+                self.rules_changed();
+                let _ = reply.send(());
+            }
+            Control::Remove { rule, reply } => {
+                self.slots.retain(|slot| slot.rule().name != rule);
+                self.rules_changed();
+                let _ = reply.send(());
+            }
+            Control::Finish => {}
+        }
+    }
+
+    fn rules_changed(&mut self) {
+        self.slots.sort_by(|a, b| {
+            let key = |slot: &Slot| (slot.rule().order, slot.rule().name.clone());
+            key(a).cmp(&key(b))
+        });
+        self.routes.forget();
+        self.note_memory();
+    }
+
+    fn note_memory(&self) {
+        let bytes: usize = self.slots.iter().map(Slot::memory_bytes).sum();
+        self.status.memory_bytes.store(bytes as u64, Relaxed);
+    }
+
+    fn take(&mut self, first: Parcel) {
+        let began = Instant::now();
+        let parcels = &mut self.parcels;
+        let batch = Batch::gather(first, self.around.batch_rows, || parcels.try_recv().ok());
+        self.status.waiting.store(self.parcels.len() as u64, Relaxed);
+        let rows = batch.messages.len() as u64;
+        let now_us = self.around.clock.now_us();
+        let source_of = |row: u32| batch.source_of(row);
+        let mut work = Work::new(&batch.messages, &self.around.books, &self.around.alert_book, &source_of, now_us);
+        let mut flow = decode::decode(&mut work, &mut self.slots, &mut self.routes);
+        process::process(&mut work, &mut self.slots, 0, &mut self.routes, &mut flow);
+        let outlets = &self.around.outlets;
+        let (mut delivery, fates) = work.close(flow, outlets.points(), outlets.store_points());
+        delivery.sources = batch.sources();
+        let clock = self.around.clock.clone();
+        let (messages, ack) = batch.settle(&fates, self.around.latency.clone(), move || clock.now_us());
+        delivery.origin = Arc::new(messages);
+        outlets.send(delivery, ack);
+        self.status.batches.fetch_add(1, Relaxed);
+        self.status.rows.fetch_add(rows, Relaxed);
+        self.status.busy_nanos.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
+    }
+
+    fn tick(&mut self) {
+        if self.slots.iter().all(|slot| slot.due_us.is_none()) {
+            return;
+        }
+        let now_us = self.around.clock.now_us();
+        for at in 0..self.slots.len() {
+            if self.slots[at].due_us.is_some_and(|due| due <= now_us) {
+                self.tick_one(at, now_us);
+            }
+        }
+    }
+
+    fn tick_one(&mut self, at: usize, now_us: i64) {
+        let slot = &mut self.slots[at];
+        slot.due_us = None;
+        let Some(instance) = slot.instance() else { return };
+        let emitted = match instance.tick(now_us) {
+            Ok(emitted) => emitted,
+            Err(fault) => {
+                tracing::warn!(rule = &*slot.rule().name, "its tick failed: {fault}");
+                slot.replace(&fault);
+                slot.gave_up(&fault);
+                return slot.plan(now_us, true, None);
+            }
+        };
+        slot.plan(now_us, true, emitted.wake_us);
+        if emitted.points.is_empty() && emitted.alerts.is_empty() && emitted.commands.is_empty() {
+            return;
+        }
+        let rule = slot.rule().clone();
+        let nothing = Messages::default();
+        let no_source = |_: u32| Arc::<str>::default();
+        let mut work = Work::new(&nothing, &self.around.books, &self.around.alert_book, &no_source, now_us);
+        work.account.generated = emitted.points.len() as u64;
+        work.alerts(&rule, emitted.alerts);
+        work.commands(&rule, emitted.commands);
+        let mut flow = Flow { from_row: vec![NO_ROW; emitted.points.len()], points: emitted.points };
+        process::process(&mut work, &mut self.slots, at + 1, &mut self.routes, &mut flow);
+        let outlets = &self.around.outlets;
+        let (delivery, _) = work.close(flow, outlets.points(), outlets.store_points());
+        outlets.send(delivery, Ack::none());
+    }
+
+    fn save(&mut self) {
+        let now = Instant::now();
+        if now >= self.save_at {
+            self.save_at = now + SAVE_EVERY;
+            self.slots.iter_mut().for_each(Slot::save);
+            self.note_memory();
+        }
+    }
+}

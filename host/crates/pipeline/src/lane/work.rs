@@ -1,0 +1,165 @@
+//! The batch at hand: what becomes of its messages, gathered while the rules run.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tidegate_engine::{RawAlert, RawCommand, Rule};
+use tidegate_model::{Alert, Books, Command, DeadLetter, Delivery, Messages, NO_ROW, PointLedger, Quality};
+
+use crate::alert_book::AlertBook;
+use crate::dead_letter::Cause;
+use crate::lane::batch::Fate;
+use crate::lane::flow::Flow;
+
+/// The most commands taken from one call.
+const MAX_COMMANDS: usize = 1_000;
+
+/// A batch while the rules run on it.
+pub(crate) struct Work<'a> {
+    pub messages: &'a Messages,
+    pub books: &'a Books,
+    pub alert_book: &'a AlertBook,
+    /// The source of a row.
+    pub source_of: &'a dyn Fn(u32) -> Arc<str>,
+    pub now_us: i64,
+    /// How each message ends.
+    pub fates: Vec<Fate>,
+    pub account: Account,
+    alerts: Vec<Alert>,
+    commands: Vec<Command>,
+    dead_letters: Vec<DeadLetter>,
+}
+
+/// The batch's line in the points' account.
+#[derive(Default)]
+pub(crate) struct Account {
+    pub produced: u64,
+    pub generated: u64,
+    pub filtered: u64,
+    pub dead_lettered: u64,
+    pub held: u64,
+}
+
+impl<'a> Work<'a> {
+    pub fn new(
+        messages: &'a Messages,
+        books: &'a Books,
+        alert_book: &'a AlertBook,
+        source_of: &'a dyn Fn(u32) -> Arc<str>,
+        now_us: i64,
+    ) -> Self {
+        Self {
+            messages,
+            books,
+            alert_book,
+            source_of,
+            now_us,
+            fates: vec![Fate::Filtered; messages.len()],
+            account: Account::default(),
+            alerts: Vec::new(),
+            commands: Vec::new(),
+            dead_letters: Vec::new(),
+        }
+    }
+
+    /// A message that could not become points.
+    pub fn dead_letter_message(&mut self, row: u32, cause: Cause) {
+        self.fates[row as usize] = Fate::DeadLettered;
+        self.letter(Some(row), cause);
+    }
+
+    /// A point that cannot go on; its message goes to the dead letters, once for each cause.
+    pub fn dead_letter_point(&mut self, origin: u32, cause: Cause) {
+        self.account.dead_lettered += 1;
+        self.letter(Some(origin).filter(|&row| row != NO_ROW), cause);
+    }
+
+    fn letter(&mut self, row: Option<u32>, cause: Cause) {
+        let source = row.map(|row| (self.source_of)(row)).unwrap_or_default();
+        let letter = cause.letter(self.books, self.messages, row, source);
+        // Many points of one message are refused one after the other: one letter speaks for them.
+        if self.dead_letters.last() != Some(&letter) || row.is_none() {
+            self.dead_letters.push(letter);
+        }
+    }
+
+    /// Rows a rule let fall.
+    pub fn filtered(&mut self, rule: &Rule, rows: u64) {
+        self.account.filtered += rows;
+        rule.stats.filtered.fetch_add(rows, Relaxed);
+    }
+
+    /// Alerts of a rule: those that are news are published.
+    pub fn alerts(&mut self, rule: &Rule, raw: Vec<RawAlert>) {
+        for raw in raw {
+            let Some(series) = self.books.series(raw.series) else { continue };
+            let alert = Alert {
+                rule: rule.name.clone(),
+                topic: series.topic.clone(),
+                key: raw.key.into(),
+                time_us: raw.time_us,
+                transition: raw.transition,
+                severity: raw.severity,
+                value: raw.value,
+                message: raw.message,
+            };
+            if self.alert_book.enter(&alert) {
+                self.alerts.push(alert);
+            }
+        }
+    }
+
+    /// Commands of a rule: those its file permits are published.
+    pub fn commands(&mut self, rule: &Rule, raw: Vec<RawCommand>) {
+        for (i, raw) in raw.into_iter().enumerate() {
+            let permitted = i < MAX_COMMANDS
+                && !raw.topic.is_empty()
+                && !raw.topic.contains(['+', '#', '\0'])
+                && rule.commands.iter().any(|filter| filter.matches(&raw.topic));
+            if !permitted {
+                if rule.stats.commands_refused.fetch_add(1, Relaxed) == 0 {
+                    tracing::warn!(
+                        rule = &*rule.name,
+                        topic = raw.topic,
+                        "the rule sent a command to a topic that `commands` in its file does not permit; it was not published (said once, counted always)"
+                    );
+                }
+                continue;
+            }
+            rule.stats.commands.fetch_add(1, Relaxed);
+            self.commands.push(Command {
+                rule: rule.name.clone(),
+                topic: raw.topic,
+                payload: raw.payload,
+                qos: raw.qos.min(1),
+                retain: raw.retain,
+            });
+        }
+    }
+
+    /// Closes the batch: enters its account, and gives what goes to the sinks and how the messages end.
+    pub fn close(mut self, mut flow: Flow, ledger: &PointLedger, store_points: bool) -> (Delivery, Vec<Fate>) {
+        if !store_points {
+            self.account.filtered += flow.points.len() as u64;
+            flow = Flow::default();
+        } else if flow.points.quality.iter().any(|quality| quality & Quality::NOT_STORED != 0) {
+            let gone: Vec<bool> = flow.points.quality.iter().map(|q| q & Quality::NOT_STORED != 0).collect();
+            self.account.filtered += gone.iter().filter(|&&gone| gone).count() as u64;
+            flow.change(&gone, Default::default());
+        }
+        ledger.produced.fetch_add(self.account.produced, Relaxed);
+        ledger.generated.fetch_add(self.account.generated, Relaxed);
+        ledger.filtered.fetch_add(self.account.filtered, Relaxed);
+        ledger.dead_lettered.fetch_add(self.account.dead_lettered, Relaxed);
+        ledger.held.fetch_add(self.account.held, Relaxed);
+        let delivery = Delivery {
+            points: flow.points,
+            from_row: flow.from_row,
+            alerts: self.alerts,
+            commands: self.commands,
+            dead_letters: self.dead_letters,
+            ..Delivery::default()
+        };
+        (delivery, self.fates)
+    }
+}

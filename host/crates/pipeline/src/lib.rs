@@ -1,0 +1,24 @@
+//! The way of a message from its source's parcel to its ack: lanes, routing, the rules' chain, sinks.
+//!
+//! ```text
+//! Inlet ─[bounded]→ lane: gather → decode → process … ─[bounded]→ flush (one task a sink) → Ack
+//! ```
+//!
+//! A [`lane`] is an OS thread that owns one instance of every rule. It takes what has gathered since its last
+//! batch, calls each rule once, and hands the outcome to the sinks. No lock is held across a guest call, and nothing
+//! is queued between rules. This crate knows traits, not brokers or databases.
+#![forbid(unsafe_code)]
+
+mod alert_book;
+mod dead_letter;
+mod deploy;
+mod flush;
+mod lane;
+mod outlets;
+mod pipeline;
+
+pub use alert_book::{AlertBook, Standing};
+pub use deploy::LaneDeploy;
+pub use flush::{SinkLimits, SinkStatus, SinkTotals};
+pub use lane::{LaneStatus, LaneTotals};
+pub use pipeline::{Drained, Pipeline, PipelineSettings, PipelineStatus, SourceStatus};

@@ -1,0 +1,59 @@
+//! The way from lanes to sinks: who gets a part of a delivery, and whose word its ack waits for.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tidegate_model::{Ack, Delivery, Outcome, PointLedger, Wants};
+use tokio::sync::mpsc;
+
+/// A delivery on its way to one sink, and that sink's part of the ack.
+pub(crate) type Consignment = (Arc<Delivery>, Ack);
+
+/// The queues of all sinks. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Outlets {
+    sinks: Arc<[(Wants, mpsc::Sender<Consignment>)]>,
+    points: Arc<PointLedger>,
+}
+
+impl Outlets {
+    pub fn new(sinks: Vec<(Wants, mpsc::Sender<Consignment>)>, points: Arc<PointLedger>) -> Self {
+        Self { sinks: sinks.into(), points }
+    }
+
+    /// The points' account.
+    pub fn points(&self) -> &Arc<PointLedger> {
+        &self.points
+    }
+
+    /// Whether any sink takes points.
+    pub fn store_points(&self) -> bool {
+        self.sinks.iter().any(|(wants, _)| wants.points)
+    }
+
+    /// Hands a delivery to every sink that wants a part of it, waiting while their queues are full; `ack` resolves when all
+    /// of them have confirmed. Must not be called on a runtime's thread.
+    pub fn send(&self, delivery: Delivery, ack: Ack) {
+        let (points, ledger) = (delivery.points.len() as u64, self.points.clone());
+        let refused = delivery.refused.clone();
+        let ack = Ack::new(move |outcome| {
+            match outcome {
+                Outcome::Settled => {
+                    let refused = refused.load(Relaxed).min(points);
+                    ledger.stored.fetch_add(points - refused, Relaxed);
+                    ledger.dead_lettered.fetch_add(refused, Relaxed);
+                }
+                Outcome::Returned => {
+                    ledger.returned.fetch_add(points, Relaxed);
+                }
+            }
+            ack.resolve(outcome);
+        });
+        let delivery = Arc::new(delivery);
+        let takers: Vec<_> = self.sinks.iter().filter(|(wants, _)| wants.any_of(&delivery)).collect();
+        for ((_, queue), part) in takers.iter().zip(ack.split(takers.len())) {
+            // A closed queue drops the part, which returns the messages to their source.
+            let _ = queue.blocking_send((delivery.clone(), part));
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! The pipeline as a whole: it starts lanes, sinks and sources, tells how they are, and ends them in order.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tidegate_model::{
+    Books, Clock, Health, Inlet, MessageLedger, MessageTotals, ParcelLimits, Phase, PointLedger, PointTotals, Sink,
+    Source, State,
+};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+use crate::alert_book::Standing;
+use crate::deploy::LaneDeploy;
+use crate::flush::{Flush, SinkLimits, SinkStatus, SinkTotals};
+use crate::lane::{Control, Lane, LaneStatus, LaneTotals, Surroundings};
+use crate::outlets::Outlets;
+
+/// Parcels waiting for a lane. With parcels of at most 1 MiB, what the queues can hold is bounded too.
+const LANE_QUEUE: usize = 32;
+const CONTROL_QUEUE: usize = 16;
+/// Time kept at the end of a shutdown for sources to send their last acks.
+const LAST_ACKS: Duration = Duration::from_secs(2);
+
+/// How a pipeline is built.
+pub struct PipelineSettings {
+    /// Lanes: at least one.
+    pub lanes: usize,
+    /// The most messages of one batch.
+    pub batch_rows: usize,
+    /// When a source's parcel is full.
+    pub parcel: ParcelLimits,
+    /// Names of topics, series and partitions.
+    pub books: Arc<Books>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A running pipeline.
+pub struct Pipeline {
+    around: Surroundings,
+    parcel: ParcelLimits,
+    inlets: Vec<mpsc::Sender<tidegate_model::Parcel>>,
+    controls: Vec<mpsc::Sender<Control>>,
+    lanes: Vec<(Arc<LaneStatus>, JoinHandle<()>)>,
+    sinks: Vec<RunningSink>,
+    sources: Mutex<Vec<RunningSource>>,
+    phase: watch::Sender<Phase>,
+    give_up: watch::Sender<bool>,
+}
+
+struct RunningSink {
+    name: Arc<str>,
+    status: Arc<SinkStatus>,
+    finish: watch::Sender<bool>,
+    /// Taken by the shutdown.
+    task: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    last: bool,
+}
+
+struct RunningSource {
+    name: Arc<str>,
+    ledger: Arc<MessageLedger>,
+    health: Arc<Health>,
+    /// Taken by the shutdown.
+    task: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// How the pipeline is.
+#[derive(Clone, Debug, Serialize)]
+pub struct PipelineStatus {
+    /// By the name of the source.
+    pub sources: Vec<SourceStatus>,
+    /// By the name of the sink, the dead letters last.
+    pub sinks: Vec<(String, SinkTotals)>,
+    /// Lane by lane.
+    pub lanes: Vec<LaneTotals>,
+    /// The points' account.
+    pub points: PointTotals,
+    /// Half of all messages were settled within: milliseconds from receipt.
+    pub p50_ms: Option<f64>,
+    /// 99 of 100 messages were settled within: milliseconds from receipt.
+    pub p99_ms: Option<f64>,
+    /// Series known, and the limit.
+    pub series: (usize, usize),
+    /// Alerts that stand.
+    pub alerts_standing: usize,
+}
+
+/// How a source is.
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it is connected.
+    pub up: bool,
+    /// Why not, if it is not.
+    pub down: Option<String>,
+    /// How often it lost its connection or failed to get one.
+    pub failures: u64,
+    /// Its account.
+    pub messages: MessageTotals,
+}
+
+/// How a shutdown went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// All that was taken in is settled.
+    Completely,
+    /// The time was over first: what was left was returned to its sources.
+    InPart,
+}
+
+impl Pipeline {
+    /// Starts lanes and sinks. `dead_letters` takes what no other sink would.
+    pub fn start(
+        settings: PipelineSettings,
+        sinks: Vec<(String, Box<dyn Sink>, SinkLimits)>,
+        dead_letters: Box<dyn Sink>,
+        runtime: &Handle,
+    ) -> std::io::Result<Self> {
+        let points = Arc::new(PointLedger::default());
+        let (phase, _) = watch::channel(Phase::Running);
+        let (give_up, told) = watch::channel(false);
+        let mut running = Vec::new();
+        let mut queues = Vec::new();
+        let mut start = |name: &str, sink: Box<dyn Sink>, limits: SinkLimits, letters, last| {
+            let name: Arc<str> = name.into();
+            let status = Arc::new(SinkStatus::default());
+            let (to, queue) = mpsc::channel(limits.queue);
+            let (finish, finished) = watch::channel(false);
+            queues.push((sink.wants(), to.clone()));
+            let flush = Flush {
+                name: name.clone(),
+                sink,
+                queue,
+                limits,
+                status: status.clone(),
+                books: settings.books.clone(),
+                dead_letters: letters,
+                give_up: told.clone(),
+                finish: finished,
+            };
+            let task = Mutex::new(Some(runtime.spawn(flush.run())));
+            running.push(RunningSink { name, status, finish, task, last });
+            to
+        };
+        let letters = start("dead-letters", dead_letters, SinkLimits::default(), None, true);
+        for (name, sink, limits) in sinks {
+            start(&name, sink, limits, Some(letters.clone()), false);
+        }
+        running.rotate_left(1);
+        let around = Surroundings {
+            books: settings.books,
+            clock: settings.clock,
+            alert_book: Arc::default(),
+            outlets: Outlets::new(queues, points),
+            latency: Arc::default(),
+            runtime: runtime.clone(),
+            batch_rows: settings.batch_rows,
+        };
+        let mut pipeline = Self {
+            around,
+            parcel: settings.parcel,
+            inlets: Vec::new(),
+            controls: Vec::new(),
+            lanes: Vec::new(),
+            sinks: running,
+            sources: Mutex::default(),
+            phase,
+            give_up,
+        };
+        for index in 0..settings.lanes.max(1) {
+            let (inlet, parcels) = mpsc::channel(LANE_QUEUE);
+            let (control, controls) = mpsc::channel(CONTROL_QUEUE);
+            let status = Arc::new(LaneStatus::default());
+            let lane = Lane::new(parcels, controls, pipeline.around.clone(), status.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("lane-{index}"))
+                // Guests run on wasmtime's own bounded part of this stack; the rest is for the host.
+                .stack_size(8 << 20)
+                .spawn(move || lane.run())?;
+            pipeline.inlets.push(inlet);
+            pipeline.controls.push(control);
+            pipeline.lanes.push((status, thread));
+        }
+        Ok(pipeline)
+    }
+
+    /// What installs rules on the lanes.
+    pub fn deploy(&self) -> LaneDeploy {
+        LaneDeploy { lanes: self.controls.clone(), around: self.around.clone() }
+    }
+
+    /// Starts a source.
+    pub fn add_source(&self, name: &str, source: Box<dyn Source>) {
+        let name: Arc<str> = name.into();
+        let inlet = self.inlet(&name);
+        let (ledger, health) = (inlet.ledger().clone(), inlet.health().clone());
+        let phase = self.phase.subscribe();
+        let (who, how) = (name.clone(), health.clone());
+        let task = self.around.runtime.spawn(async move {
+            if let Err(error) = source.run(inlet, phase).await {
+                how.down(error.to_string());
+                tracing::error!(source = &*who, "the source has ended and will not start again: {error}");
+            }
+        });
+        self.sources().push(RunningSource { name, ledger, health, task: Some(task) });
+    }
+
+    /// A door to the lanes, as a source of that name would have it.
+    pub fn inlet(&self, name: &str) -> Inlet {
+        Inlet::new(
+            name.into(),
+            self.around.books.clone(),
+            self.around.clock.clone(),
+            self.inlets.clone(),
+            self.parcel,
+        )
+    }
+
+    /// How all of it is.
+    pub fn status(&self) -> PipelineStatus {
+        let ms = |q: f64| self.around.latency.quantile_us(q).map(|us| us / 1_000.0);
+        let source = |source: &RunningSource| {
+            let state = source.health.state();
+            SourceStatus {
+                name: source.name.to_string(),
+                up: state == State::Up,
+                down: match state {
+                    State::Down(reason) => Some(reason),
+                    State::Up | State::Starting => None,
+                },
+                failures: source.health.failures(),
+                messages: source.ledger.totals(),
+            }
+        };
+        PipelineStatus {
+            sources: self.sources().iter().map(source).collect(),
+            sinks: self.sinks.iter().map(|sink| (sink.name.to_string(), sink.status.totals())).collect(),
+            lanes: self.lanes.iter().map(|(status, _)| status.totals()).collect(),
+            points: self.around.outlets.points().totals(),
+            p50_ms: ms(0.5),
+            p99_ms: ms(0.99),
+            series: (self.around.books.all_series().len(), self.around.books.all_series().limit()),
+            alerts_standing: self.around.alert_book.len(),
+        }
+    }
+
+    /// Whether every lane is at work: one that has ended by itself is our bug.
+    pub fn lanes_alive(&self) -> bool {
+        *self.phase.borrow() != Phase::Running || self.lanes.iter().all(|(_, thread)| !thread.is_finished())
+    }
+
+    /// In which part of its life it is.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// The alerts that stand, the oldest first.
+    pub fn standing_alerts(&self) -> Vec<Standing> {
+        self.around.alert_book.standing()
+    }
+
+    /// Upper bound in microseconds and count of each bucket of the time from receipt to settlement, and the sum of all, in microseconds.
+    pub fn latency(&self) -> (Vec<(f64, u64)>, u64) {
+        (self.around.latency.counts(), self.around.latency.sum_us())
+    }
+
+    /// Ends everything in order, within `timeout`: sources take no more, lanes finish what they have, sinks write it, sources send
+    /// their acks and go.
+    pub async fn shutdown(&self, timeout: Duration) -> Drained {
+        let deadline = Instant::now() + timeout;
+        self.phase.send_replace(Phase::Draining);
+        tracing::info!("draining: sources take no more");
+        let patience = deadline - LAST_ACKS.min(timeout / 2);
+        for control in &self.controls {
+            let _ = tokio::time::timeout_at(patience.into(), control.send(Control::Finish)).await;
+        }
+        let mut drained = Drained::Completely;
+        if !self.lanes_end(patience).await {
+            tracing::warn!(
+                "the lanes did not finish in time: what the sinks cannot write now goes back to its sources"
+            );
+            self.give_up.send_replace(true);
+            drained = Drained::InPart;
+            self.lanes_end(patience + Duration::from_millis(500)).await;
+        }
+        for last in [false, true] {
+            let ending: Vec<_> = self.sinks.iter().filter(|sink| sink.last == last).collect();
+            for sink in &ending {
+                sink.finish.send_replace(true);
+            }
+            for sink in &ending {
+                let task = sink.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let Some(mut task) = task else { continue };
+                if !ends(&mut task, patience).await {
+                    self.give_up.send_replace(true);
+                    drained = Drained::InPart;
+                    if !ends(&mut task, Instant::now() + Duration::from_millis(500)).await {
+                        tracing::warn!(sink = &*sink.name, "the sink did not end in time");
+                        task.abort();
+                    }
+                }
+            }
+        }
+        self.phase.send_replace(Phase::Closed);
+        let tasks: Vec<_> =
+            self.sources().iter_mut().filter_map(|source| Some((source.name.clone(), source.task.take()?))).collect();
+        for (name, mut task) in tasks {
+            if !ends(&mut task, deadline.max(Instant::now() + Duration::from_millis(200))).await {
+                tracing::warn!(source = &*name, "the source did not end in time");
+                task.abort();
+                drained = Drained::InPart;
+            }
+        }
+        drained
+    }
+
+    /// Waits for all lanes, saying every 5 s what remains; gives whether they ended by `deadline`.
+    async fn lanes_end(&self, deadline: Instant) -> bool {
+        let mut say_at = Instant::now() + Duration::from_secs(5);
+        while !self.lanes.iter().all(|(_, thread)| thread.is_finished()) {
+            let now = Instant::now();
+            if now >= deadline {
+                return false;
+            }
+            if now >= say_at {
+                say_at = now + Duration::from_secs(5);
+                let in_flight: u64 = self.sources().iter().map(|source| source.ledger.totals().in_flight).sum();
+                tracing::info!(in_flight, "draining: waiting for lanes and sinks");
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        true
+    }
+
+    fn sources(&self) -> MutexGuard<'_, Vec<RunningSource>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for a task until `deadline`; gives whether it has ended.
+async fn ends(task: &mut tokio::task::JoinHandle<()>, deadline: Instant) -> bool {
+    tokio::time::timeout_at(deadline.into(), task).await.is_ok()
+}

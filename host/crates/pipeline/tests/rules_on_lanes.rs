@@ -1,0 +1,257 @@
+//! A pipeline with the real rule library on it, fed by hand and watched at its end.
+//!
+//! Needs the modules in `target/rules` (`make rules`); says so when they are absent.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tidegate_engine::{Deploy, Engine, Limits, Module, Rule};
+use tidegate_model::{
+    Ack, Books, Delivery, Inlet, Marks, MessageTotals, Outcome, ParcelLimits, Sink, SinkError, SystemClock,
+    Transition, Wants, Written,
+};
+use tidegate_pipeline::{Drained, LaneDeploy, Pipeline, PipelineSettings, SinkLimits};
+use tokio::runtime::Runtime;
+
+/// Keeps every delivery; refuses to write while told so.
+#[derive(Clone, Default)]
+struct Keeper {
+    kept: Arc<Mutex<Vec<Arc<Delivery>>>>,
+    down: Arc<Mutex<bool>>,
+    letters: bool,
+}
+
+#[async_trait]
+impl Sink for Keeper {
+    fn wants(&self) -> Wants {
+        if self.letters {
+            Wants { dead_letters: true, ..Wants::default() }
+        } else {
+            Wants { points: true, alerts: true, commands: true, dead_letters: false }
+        }
+    }
+
+    async fn write(&mut self, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {
+        if *self.down.lock().unwrap() {
+            return Err(SinkError::Retry("told to be down".into()));
+        }
+        self.kept.lock().unwrap().extend(deliveries.iter().cloned());
+        Ok(Written::default())
+    }
+}
+
+struct House {
+    runtime: Runtime,
+    pipeline: Pipeline,
+    deploy: LaneDeploy,
+    engine: Engine,
+    books: Arc<Books>,
+    points: Keeper,
+    letters: Keeper,
+    inlet: Inlet,
+    generation: u64,
+}
+
+impl House {
+    fn new(lanes: usize) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let books = Arc::new(Books::new(10_000));
+        let (points, letters) = (Keeper::default(), Keeper { letters: true, ..Keeper::default() });
+        let settings = PipelineSettings {
+            lanes,
+            batch_rows: 1_000,
+            parcel: ParcelLimits::default(),
+            books: books.clone(),
+            clock: Arc::new(SystemClock),
+        };
+        let sinks: Vec<(String, Box<dyn Sink>, SinkLimits)> =
+            vec![("keeper".into(), Box::new(points.clone()), SinkLimits::default())];
+        let pipeline = Pipeline::start(settings, sinks, Box::new(letters.clone()), runtime.handle()).unwrap();
+        let (deploy, inlet) = (pipeline.deploy(), pipeline.inlet("test"));
+        let engine = Engine::new().unwrap();
+        Self { runtime, pipeline, deploy, engine, books, points, letters, inlet, generation: 0 }
+    }
+
+    fn install(&mut self, name: &str, module: &str, order: i32, topic: &str, config: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../../target/rules/{module}.wasm"));
+        let bytes = std::fs::read(&path)
+            .unwrap_or_else(|e| panic!("{}: {e}; build the rule library first: make rules", path.display()));
+        self.generation += 1;
+        let rule = Rule {
+            name: name.into(),
+            generation: self.generation,
+            module: Arc::new(Module::load(&self.engine, &bytes).unwrap()),
+            config: config.into(),
+            filters: vec![topic.parse().unwrap()],
+            order,
+            commands: vec![],
+            limits: Limits::default(),
+            stats: Arc::default(),
+        };
+        self.deploy.install(&Arc::new(rule)).unwrap();
+    }
+
+    /// Sends messages as one parcel a lane, and waits until all are settled.
+    fn send(&self, messages: &[(String, Vec<u8>)]) {
+        self.hand_over(messages);
+        self.wait("all messages to be settled", |totals| totals.in_flight == 0);
+    }
+
+    fn hand_over(&self, messages: &[(String, Vec<u8>)]) {
+        let mut parcels = self.inlet.parcels(|tokens: Vec<()>| {
+            drop(tokens);
+            Ack::new(|outcome| assert_eq!(outcome, Outcome::Settled))
+        });
+        for (topic, payload) in messages {
+            let place = self.inlet.topic(topic, topic).unwrap();
+            parcels.push(place, self.inlet.now_us(), Marks::default(), payload, ());
+        }
+        self.runtime.block_on(parcels.send()).unwrap();
+    }
+
+    fn wait(&self, what: &str, done: impl Fn(MessageTotals) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !done(self.inlet.ledger().totals()) {
+            assert!(Instant::now() < deadline, "waited for {what}: {:?}", self.inlet.ledger().totals());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Topic and value of every point kept, in the order they came.
+    fn stored(&self) -> Vec<(String, f64)> {
+        let kept = self.points.kept.lock().unwrap();
+        let rows = kept.iter().flat_map(|d| d.points.series.iter().zip(&d.points.value));
+        rows.map(|(series, value)| (self.books.series_topic(*series).to_owned(), *value)).collect()
+    }
+
+    fn alerts(&self) -> Vec<(String, Transition)> {
+        let kept = self.points.kept.lock().unwrap();
+        kept.iter().flat_map(|d| d.alerts.iter().map(|a| (a.topic.to_string(), a.transition))).collect()
+    }
+}
+
+fn reading(topic: &str, value: f64) -> (String, Vec<u8>) {
+    (topic.to_owned(), format!("{{\"v\":{value},\"ts\":1703289600000}}").into_bytes())
+}
+
+/// Guarantees: messages of a thousand topics over two lanes are decoded, each value once, and the ledgers balance.
+#[test]
+fn a_thousand_topics_over_two_lanes() {
+    let mut house = House::new(2);
+    house.install("read", "json-reading", 0, "dev/#", "{}");
+    let messages: Vec<_> = (0..5_000).map(|i| reading(&format!("dev/t{}", i % 1_000), f64::from(i))).collect();
+    house.send(&messages);
+    let mut values: Vec<f64> = house.stored().iter().map(|(_, value)| *value).collect();
+    values.sort_by(f64::total_cmp);
+    assert_eq!(values, (0..5_000).map(f64::from).collect::<Vec<_>>());
+    let totals = house.inlet.ledger().totals();
+    assert_eq!((totals.received, totals.decoded, totals.in_flight), (5_000, 5_000, 0));
+    let points = house.pipeline.status().points;
+    assert_eq!((points.produced, points.stored, points.in_flight), (5_000, 5_000, 0));
+}
+
+/// Guarantees: garbage and messages nobody decodes are dead letters, whole and with a reason; their neighbours are stored.
+#[test]
+fn bad_messages_beside_good_ones() {
+    let mut house = House::new(1);
+    house.install("read", "json-reading", 0, "dev/#", "{}");
+    let bad = (String::from("dev/a"), b"\xff\x00 not json".to_vec());
+    let lost = (String::from("elsewhere/x"), b"{}".to_vec());
+    house.send(&[reading("dev/a", 1.0), bad.clone(), reading("dev/b", 2.0), lost.clone()]);
+    assert_eq!(house.stored(), [("dev/a".into(), 1.0), ("dev/b".into(), 2.0)]);
+    let totals = house.inlet.ledger().totals();
+    assert_eq!((totals.received, totals.decoded, totals.dead_lettered), (4, 2, 2));
+    let kept = house.letters.kept.lock().unwrap();
+    let mut letters: Vec<_> = kept.iter().flat_map(|d| &d.dead_letters).collect();
+    letters.sort_by_key(|letter| letter.topic.clone());
+    assert_eq!(letters.iter().map(|l| &l.payload).collect::<Vec<_>>(), [&bad.1, &lost.1]);
+    assert_eq!(letters[0].rule.as_deref(), Some("read"));
+    assert!(!letters[0].reason.is_empty() && letters[1].reason.contains("elsewhere/x"), "{letters:?}");
+}
+
+/// Guarantees: a narrow rule changes only its own rows, in place, and the chain runs in order.
+#[test]
+fn narrow_rules_and_order() {
+    let mut house = House::new(1);
+    house.install("read", "json-reading", 0, "dev/#", "{}");
+    house.install("double", "scale", 10, "dev/+/hot", r#"{"factor":2.0}"#);
+    house.install("watch", "threshold", 20, "dev/#", r#"{"above":90.0}"#);
+    house.send(&[reading("dev/a/hot", 50.0), reading("dev/a/cold", 80.0), reading("dev/b/hot", 10.0)]);
+    assert_eq!(
+        house.stored(),
+        [("dev/a/hot".into(), 100.0), ("dev/a/cold".into(), 80.0), ("dev/b/hot".into(), 20.0)]
+    );
+    assert_eq!(house.alerts(), [("dev/a/hot".into(), Transition::Raised)]);
+}
+
+/// Guarantees: a swap carries the state over: what stands is neither raised again nor forgotten.
+#[test]
+fn a_swap_keeps_state() {
+    let mut house = House::new(1);
+    house.install("read", "json-reading", 0, "dev/#", "{}");
+    house.install("watch", "threshold", 20, "dev/#", r#"{"above":90.0}"#);
+    house.send(&[reading("dev/a", 95.0)]);
+    house.install("watch", "threshold", 20, "dev/#", r#"{"above":90.0,"severity":"critical"}"#);
+    house.send(&[reading("dev/a", 96.0)]);
+    house.send(&[reading("dev/a", 20.0)]);
+    assert_eq!(house.alerts(), [("dev/a".into(), Transition::Raised), ("dev/a".into(), Transition::Cleared)]);
+}
+
+/// Guarantees: a rule that is removed clears what it raised.
+#[test]
+fn a_removed_rule_clears() {
+    let mut house = House::new(2);
+    house.install("read", "json-reading", 0, "dev/#", "{}");
+    house.install("watch", "threshold", 20, "dev/#", r#"{"above":90.0}"#);
+    house.send(&[reading("dev/a", 95.0)]);
+    house.deploy.remove("watch", "the rule was removed");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while house.alerts().len() < 2 {
+        assert!(Instant::now() < deadline, "{:?}", house.alerts());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(house.alerts()[1].1, Transition::Cleared);
+    assert_eq!(house.pipeline.status().alerts_standing, 0);
+}
+
+/// Guarantees: a sink that is down holds messages in flight; when it works again all are stored, none twice; and a shutdown drains.
+#[test]
+fn a_sink_down_loses_nothing() {
+    let mut house = House::new(1);
+    house.install("read", "json-reading", 0, "dev/#", "{}");
+    *house.points.down.lock().unwrap() = true;
+    let messages: Vec<_> = (0..100).map(|i| reading("dev/a", f64::from(i))).collect();
+    house.hand_over(&messages);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while house.pipeline.status().sinks[0].1.down.is_none() {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(house.inlet.ledger().totals().in_flight, 100);
+    *house.points.down.lock().unwrap() = false;
+    let drained = house.runtime.block_on(house.pipeline.shutdown(Duration::from_secs(10)));
+    assert_eq!(drained, Drained::Completely);
+    assert_eq!(house.stored().len(), 100);
+    assert_eq!(house.inlet.ledger().totals().decoded, 100);
+}
+
+/// Guarantees: a shutdown whose sink never works ends in time, with the messages returned, not lost.
+#[test]
+fn a_shutdown_in_vain_returns_messages() {
+    let mut house = House::new(1);
+    house.install("read", "json-reading", 0, "dev/#", "{}");
+    *house.points.down.lock().unwrap() = true;
+    let mut parcels = house.inlet.parcels(|_: Vec<()>| Ack::new(|o| assert_eq!(o, Outcome::Returned)));
+    let place = house.inlet.topic("dev/a", "dev/a").unwrap();
+    parcels.push(place, 0, Marks::default(), br#"{"v":1}"#, ());
+    house.runtime.block_on(parcels.send()).unwrap();
+    let began = Instant::now();
+    let drained = house.runtime.block_on(house.pipeline.shutdown(Duration::from_secs(1)));
+    assert_eq!(drained, Drained::InPart);
+    assert!(began.elapsed() < Duration::from_secs(5));
+    let totals = house.inlet.ledger().totals();
+    assert_eq!((totals.returned, totals.in_flight), (1, 0));
+}

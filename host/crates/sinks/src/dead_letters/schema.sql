@@ -1,0 +1,24 @@
+-- Messages that could not be used, byte for byte. Times are microseconds since 1970-01-01 UTC.
+CREATE TABLE IF NOT EXISTS dead_letters (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice, also after a purge
+    died_us     INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    source      TEXT    NOT NULL,
+    topic       TEXT    NOT NULL,
+    marks       INTEGER NOT NULL, -- bits: 1 retained, 2 redelivered, 4 replayed
+    payload     BLOB    NOT NULL,
+    stage       TEXT    NOT NULL, -- route, decode, process, sink
+    rule        TEXT,
+    module      TEXT,             -- sha256 of the module, in hex
+    reason      TEXT    NOT NULL,
+    backtrace   TEXT
+);
+
+-- User properties, headers and key, in the order they came.
+CREATE TABLE IF NOT EXISTS dead_letter_properties (
+    dead_letter INTEGER NOT NULL REFERENCES dead_letters (id) ON DELETE CASCADE,
+    position    INTEGER NOT NULL,
+    key         TEXT    NOT NULL,
+    value       BLOB    NOT NULL,
+    PRIMARY KEY (dead_letter, position)
+) WITHOUT ROWID;

@@ -1,0 +1,174 @@
+//! What went wrong with the database, and what that means: by SQLSTATE, not by the words of a message.
+//!
+//! <https://www.postgresql.org/docs/15/errcodes-appendix.html>
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use tidegate_model::SinkError;
+
+/// Something went wrong.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The database or the connection says so.
+    Database(tokio_postgres::Error),
+    /// No answer in this time, though the connection stands.
+    Silent(Duration),
+    /// Somebody has to act; with what to do.
+    Operator(String),
+    /// It may pass.
+    Passing(String),
+}
+
+/// What a SQLSTATE calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Retry,
+    Operator,
+    /// The data is at fault.
+    Data,
+}
+
+impl From<tokio_postgres::Error> for Fault {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl Fault {
+    /// The database's words, and the line of the COPY if it names one, where one or some of the rows are at fault.
+    pub(super) fn of_data(&self) -> Option<(String, Option<usize>)> {
+        let Self::Database(error) = self else { return None };
+        let said = error.as_db_error()?;
+        // Not the detail: it may hold the values of other rows.
+        (verdict(said.code().code()) == Verdict::Data).then(|| {
+            let reason = format!("{} (SQLSTATE {})", said.message(), said.code().code());
+            (reason, said.where_().and_then(line))
+        })
+    }
+
+    /// What the pipeline is told.
+    pub(super) fn into_sink_error(self, database: &str) -> SinkError {
+        let error = match self {
+            Self::Database(error) => error,
+            Self::Silent(time) => {
+                return SinkError::Retry(format!("{database} has not answered for {} s", time.as_secs()));
+            }
+            Self::Operator(text) => return SinkError::NeedsOperator(format!("{database}: {text}")),
+            Self::Passing(text) => return SinkError::Retry(format!("{database}: {text}")),
+        };
+        if distrusts(&error) {
+            return SinkError::NeedsOperator(format!(
+                "{database}: {}; give the certificate that signed it as ca_file, and the name it is made out to as host",
+                with_causes(&error)
+            ));
+        }
+        let Some(said) = error.as_db_error() else {
+            return SinkError::Retry(format!("{database}: {}", with_causes(&error)));
+        };
+        let code = said.code().code();
+        let text = format!("{database}: {} (SQLSTATE {code})", said.message());
+        match verdict(code) {
+            Verdict::Retry => SinkError::Retry(text),
+            // Points at fault never come this far, so it was something that no row can be blamed for.
+            Verdict::Operator | Verdict::Data => match what_to_do(code) {
+                Some(advice) => SinkError::NeedsOperator(format!("{text}; {advice}")),
+                None => SinkError::NeedsOperator(text),
+            },
+        }
+    }
+}
+
+/// Whether it is the server's certificate that TLS does not accept.
+fn distrusts(error: &tokio_postgres::Error) -> bool {
+    let io = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    let tls = io.and_then(|io| io.get_ref()).and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::InvalidCertificate(_)))
+}
+
+/// The error and what caused it: tokio-postgres shows only itself.
+pub(super) fn with_causes(error: &tokio_postgres::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(each) = cause {
+        let said = each.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = each.source();
+    }
+    text
+}
+
+fn verdict(code: &str) -> Verdict {
+    match code {
+        // Our format is right for the columns that were looked up, so a table was changed under us: no row's fault.
+        "22P03" | "22P04" => Verdict::Operator,
+        // A standby, or a primary about to become one: the next connection may reach the right server.
+        "25006" => Verdict::Retry,
+        // No database, no schema.
+        "3D000" | "3F000" => Verdict::Operator,
+        _ => match code.get(..2).unwrap_or("") {
+            "22" | "23" => Verdict::Data,
+            // Not allowed in; syntax, names and permissions; not supported.
+            "28" | "42" | "0A" => Verdict::Operator,
+            // 08 connection, 57 shutdown and cancel, 53 resources, 40 rollback, and whatever else there is.
+            _ => Verdict::Retry,
+        },
+    }
+}
+
+fn what_to_do(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "42P01" => "make the table with deploy/sql, or set manage_schema = true",
+        "42501" => {
+            "grant INSERT on metrics and alerts and SELECT, INSERT, UPDATE on series to this user (and CREATE on the schema, \
+             if it shall make them)"
+        }
+        "42703" | "42804" | "22P03" | "22P04" => {
+            "the table is not of the shape in deploy/sql: change it, or name another"
+        }
+        "3D000" => "create the database, or name another in the URL",
+        "3F000" => "create the schema, or name another before the table",
+        "28P01" => "check the user's password",
+        "28000" => "check the user, pg_hba.conf, and whether the server wants sslmode=require",
+        _ => return None,
+    })
+}
+
+/// The line in `COPY metrics, line 17, column value`: rows are counted from 1, also in the binary format. A server that speaks
+/// another language than English says it otherwise; then it has to be searched for.
+fn line(context: &str) -> Option<usize> {
+    let digits = context.split(", line ").nth(1)?;
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    digits[..end].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: which SQLSTATE is whose fault.
+    #[test]
+    fn verdicts() {
+        for code in ["08006", "57P01", "57014", "53100", "53300", "40001", "40P01", "25006", "XX000", "55P03"] {
+            assert_eq!(verdict(code), Verdict::Retry, "{code}");
+        }
+        for code in ["42P01", "42501", "42703", "3D000", "3F000", "28P01", "28000", "22P03"] {
+            assert_eq!(verdict(code), Verdict::Operator, "{code}");
+        }
+        for code in ["22001", "22003", "22021", "23502", "23505", "23514"] {
+            assert_eq!(verdict(code), Verdict::Data, "{code}");
+        }
+    }
+
+    /// Guarantees: the line is found where it is named, and nothing is made of other words.
+    #[test]
+    fn lines() {
+        assert_eq!(line("COPY metrics, line 17"), Some(17));
+        assert_eq!(line("COPY metrics, line 3, column value"), Some(3));
+        assert_eq!(line("COPY metrics, Zeile 3"), None);
+        assert_eq!(line("SQL statement"), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! One connection to the database.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use tidegate_config::TimescaleSink;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, NoTls, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::fault::{Fault, with_causes};
+use crate::tls;
+
+/// How long reaching the server may take, unless the URL says `connect_timeout`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A peer that is gone without a word is noticed in idle + interval × retries = 25 s, and at once when data stays unacknowledged as long.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(25);
+/// The server's own `statement_timeout` comes first; this is for one that does not answer at all.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// An open connection. Dropping it closes it; a transaction in it is rolled back.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) client: Client,
+    /// Moves the bytes; ends with the connection and then tells why.
+    connection: JoinHandle<Option<String>>,
+    patience: Duration,
+}
+
+/// Where the database is, without anything secret, for messages.
+pub(super) fn address(settings: &TimescaleSink) -> String {
+    let Ok(config) = Config::from_str(settings.url.reveal()) else { return "the database".to_owned() };
+    let host = match config.get_hosts().first() {
+        Some(Host::Tcp(host)) => host.clone(),
+        #[cfg(unix)]
+        Some(Host::Unix(path)) => path.display().to_string(),
+        None => "localhost".to_owned(),
+    };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let database = config.get_dbname().or(config.get_user()).unwrap_or("");
+    format!("database {database} at {host}:{port}")
+}
+
+impl Session {
+    /// Connects, and fails in bounded time. Keeps no state in the server's session: works through PgBouncer in transaction mode.
+    pub(super) async fn open(settings: &TimescaleSink) -> Result<Self, Fault> {
+        // The error is not shown: it could quote the URL, and with it the password.
+        let mut config = Config::from_str(settings.url.reveal()).map_err(|_| {
+            Fault::Operator("its URL is not understood: give postgres://user@host:port/database?sslmode=…".to_owned())
+        })?;
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("tidegate");
+        }
+        config
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(KEEPALIVE_RETRIES)
+            .tcp_user_timeout(TCP_USER_TIMEOUT);
+        let patience = settings.statement_timeout + GRACE;
+        let opening = async {
+            if config.get_ssl_mode() == SslMode::Require {
+                let tls = tls::client(&settings.tls).map_err(|error| Fault::Operator(error.to_string()))?;
+                connect(&config, MakeRustlsConnect::new(tls), patience).await
+            } else {
+                connect(&config, NoTls, patience).await
+            }
+        };
+        // Connecting has a timeout of its own; the handshake after it does not.
+        timeout(patience, opening).await.map_err(|_| Fault::Silent(patience))?
+    }
+
+    /// Waits for an answer of the server, but not for ever.
+    pub(super) async fn answer<T>(
+        &self,
+        asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Fault> {
+        match timeout(self.patience, asked).await {
+            Ok(answer) => answer.map_err(Fault::from),
+            Err(_) => Err(Fault::Silent(self.patience)),
+        }
+    }
+
+    /// Whether the server or the network has ended it.
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Ends it, and gives the reason if the connection had one of its own: the client only knows that it is closed.
+    pub(super) async fn end(self) -> Option<String> {
+        let closed = self.client.is_closed();
+        drop(self.client);
+        let why = timeout(Duration::from_secs(1), self.connection).await.ok()?.ok()?;
+        why.filter(|_| closed)
+    }
+}
+
+async fn connect<T>(config: &Config, tls: T, patience: Duration) -> Result<Session, Fault>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, connection) = config.connect(tls).await?;
+    let connection = tokio::spawn(async move { connection.await.err().map(|error| with_causes(&error)) });
+    Ok(Session { client, connection, patience })
+}

@@ -1,0 +1,84 @@
+//! The sinks against the real thing: SQLite files, a PostgreSQL and a mosquitto that each test starts for itself and stops.
+//!
+//! Where a server is not installed, its tests say so and pass, unless TIDEGATE_REQUIRE_SERVERS=1 makes that a failure.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod dead_letters;
+mod mosquitto;
+mod mqtt_sink;
+mod ndjson;
+mod postgres;
+mod sqlite_sink;
+mod timescale_faults;
+mod timescale_sink;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidegate_model::{Alert, Books, Delivery, Description, PartitionId, Points, Severity, Transition};
+
+/// 2023-12-23T00:00:00Z.
+pub const T0: i64 = 1_703_289_600_000_000;
+
+/// How long a condition is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One row for [`points`]: topic, unit, microseconds after [`T0`], value, text.
+pub type Row<'a> = (&'a str, Option<&'a str>, i64, f64, Option<&'a [u8]>);
+
+/// A delivery of these points, all of good quality.
+pub fn points(books: &Books, rows: &[Row<'_>]) -> Delivery {
+    let mut points = Points::default();
+    for (row, (topic, unit, after, value, text)) in rows.iter().enumerate() {
+        let described = Description { unit: unit.map(Into::into), labels: vec![("site".into(), "north".into())] };
+        let series = books.intern_series(topic, PartitionId(0), described).unwrap();
+        points.push(series, T0 + after, *value, 192);
+        if let Some(text) = text {
+            points.texts.push(row as u32, text);
+        }
+    }
+    Delivery { points, ..Delivery::default() }
+}
+
+/// An alert with a number of its own.
+pub fn alert(n: u32) -> Alert {
+    Alert {
+        rule: "overheat".into(),
+        topic: format!("dev/line{n}/temp").into(),
+        key: "".into(),
+        time_us: T0 + i64::from(n),
+        transition: Transition::Raised,
+        severity: Severity::Critical,
+        value: 100.5 + f64::from(n),
+        message: format!("too hot: {n}"),
+    }
+}
+
+/// A delivery of `n` alerts from number `from` on.
+pub fn alerts(from: u32, n: u32) -> Arc<Delivery> {
+    Arc::new(Delivery { alerts: (from..from + n).map(alert).collect(), ..Delivery::default() })
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Asks until the answer is `Ok`, within [`PATIENCE`].
+pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(last) if Instant::now() > deadline => panic!("{what}: still {last}"),
+            Err(_) => std::thread::park_timeout(Duration::from_millis(10)),
+        }
+    }
+}
+
+/// Says that a server is missing, or fails where it must not be.
+pub fn missing(server: &str) {
+    let required = std::env::var("TIDEGATE_REQUIRE_SERVERS").is_ok_and(|v| v == "1");
+    assert!(!required, "{server} is not installed, and TIDEGATE_REQUIRE_SERVERS=1 demands it");
+    eprintln!("SKIPPED: {server} is not installed");
+}

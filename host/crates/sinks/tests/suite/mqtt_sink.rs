@@ -1,0 +1,142 @@
+//! The MQTT sink against mosquitto.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use tidegate_config::{MqttSink, MqttVersion, Qos};
+use tidegate_model::{Command, Delivery, Sink, SinkError};
+use tidegate_sinks::Mqtt;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::mosquitto::Mosquitto;
+use crate::{PATIENCE, alerts};
+
+fn sink(broker: &Mosquitto, version: MqttVersion) -> Mqtt {
+    let endpoint = broker.endpoint("tidegate-alerts", version);
+    Mqtt::new(MqttSink { endpoint, prefix: "alerts".to_owned(), qos: Qos::AtLeastOnce, retain: false })
+}
+
+/// All messages that arrive at a subscriber, from when this returns until the broker goes.
+async fn subscribe(port: u16) -> mpsc::UnboundedReceiver<(String, Vec<u8>)> {
+    let mut options = MqttOptions::new("listener", "127.0.0.1", port);
+    options.set_max_packet_size(1 << 20, 1 << 20).set_keep_alive(Duration::from_secs(30));
+    let (client, mut events) = AsyncClient::new(options, 10);
+    client.subscribe("#", QoS::AtLeastOnce).await.unwrap();
+    let (to, received) = mpsc::unbounded_channel();
+    let (subscribed, ready) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let _client = client;
+        let mut subscribed = Some(subscribed);
+        while let Ok(event) = events.poll().await {
+            match event {
+                Event::Incoming(Packet::SubAck(_)) => drop(subscribed.take().map(|s| s.send(()))),
+                Event::Incoming(Packet::Publish(p)) => drop(to.send((p.topic, p.payload.to_vec()))),
+                _ => {}
+            }
+        }
+    });
+    timeout(PATIENCE, ready).await.unwrap().unwrap();
+    received
+}
+
+async fn next(received: &mut mpsc::UnboundedReceiver<(String, Vec<u8>)>) -> (String, Vec<u8>) {
+    timeout(PATIENCE, received.recv()).await.unwrap().unwrap()
+}
+
+/// Guarantees: alerts arrive on their topics as JSON and commands as they are, in order, more of them than fit the window, over
+/// both versions of MQTT; what MQTT cannot carry does not stop the others.
+#[tokio::test]
+async fn alerts_and_commands_arrive() {
+    for version in [MqttVersion::V3, MqttVersion::V5] {
+        let Some(broker) = Mosquitto::start() else { return };
+        let mut received = subscribe(broker.port).await;
+        let mut sink = sink(&broker, version);
+        let command = |topic: &str, payload: &[u8]| Command {
+            rule: "shutdown".into(),
+            topic: topic.to_owned(),
+            payload: payload.to_vec(),
+            qos: 0,
+            retain: false,
+        };
+        let mut many = Delivery { alerts: alerts(0, 1_000).alerts.clone(), ..Delivery::default() };
+        many.commands =
+            vec![command("cmd/+/x", b"never"), command("cmd/big", &vec![0; 2 << 20]), command("cmd/x", b"\xff\x00")];
+        let written = sink.write(&[Arc::new(many), alerts(1_000, 1)]).await.unwrap();
+        assert_eq!((written.alerts, written.points), (1_001, 0));
+
+        for n in 0..1_000 {
+            assert_eq!(next(&mut received).await.0, format!("alerts/overheat/dev/line{n}/temp"));
+        }
+        assert_eq!(next(&mut received).await, ("cmd/x".to_owned(), b"\xff\x00".to_vec()));
+        let (_, json) = next(&mut received).await;
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(json["message"], "too hot: 1000");
+        assert_eq!(json["time"], "2023-12-23T00:00:00.001000Z");
+        timeout(PATIENCE, sink.close()).await.unwrap();
+    }
+}
+
+/// Guarantees: while the broker is down a write is to be tried again; when it is back the same write delivers; a broker that dies
+/// between or within writes loses nothing that was given to it.
+#[tokio::test]
+async fn a_broker_that_is_down_is_tried_again() {
+    for version in [MqttVersion::V3, MqttVersion::V5] {
+        let Some(mut broker) = Mosquitto::stopped("") else { return };
+        let mut sink = sink(&broker, version);
+        let first = [alerts(0, 3)];
+        let refused = sink.write(&first).await;
+        assert!(matches!(&refused, Err(SinkError::Retry(text)) if text.contains("127.0.0.1")), "{refused:?}");
+
+        broker.run();
+        let mut received = subscribe(broker.port).await;
+        assert_eq!(sink.write(&first).await.unwrap().alerts, 3);
+        for n in 0..3 {
+            assert_eq!(next(&mut received).await.0, format!("alerts/overheat/dev/line{n}/temp"));
+        }
+
+        // Killed while the connection is idle: the next write notices, or fails and is tried again.
+        broker.kill();
+        broker.run();
+        let mut received = subscribe(broker.port).await;
+        let second = [alerts(10, 300)];
+        let mut tries = 0;
+        while let Err(error) = sink.write(&second).await {
+            tries += 1;
+            assert!(matches!(error, SinkError::Retry(_)) && tries < 5, "{error}");
+        }
+        let mut missing: BTreeSet<String> = (10..310).map(|n| format!("alerts/overheat/dev/line{n}/temp")).collect();
+        while !missing.is_empty() {
+            missing.remove(&next(&mut received).await.0);
+        }
+        sink.close().await;
+    }
+}
+
+/// Guarantees: a broker that knows nothing of our user, and one that does not let it publish, want an operator, who is told which it is.
+#[tokio::test]
+async fn a_broker_that_refuses_wants_an_operator() {
+    for version in [MqttVersion::V3, MqttVersion::V5] {
+        let Some(mut broker) = Mosquitto::stopped("") else { return };
+        broker.write(
+            "mosquitto.conf",
+            &format!("listener {} 127.0.0.1\nallow_anonymous false\nuser root\n", broker.port),
+        );
+        broker.run();
+        let refused = sink(&broker, version).write(&[alerts(0, 1)]).await;
+        assert!(matches!(&refused, Err(SinkError::NeedsOperator(text)) if text.contains("let us in")), "{refused:?}");
+    }
+    let Some(mut broker) = Mosquitto::stopped("") else { return };
+    let acl = broker.write("acl", "topic read #\ntopic write alerts/other/#\n");
+    let config =
+        format!("listener {} 127.0.0.1\nallow_anonymous true\nuser root\nacl_file {}\n", broker.port, acl.display());
+    broker.write("mosquitto.conf", &config);
+    broker.run();
+    let refused = sink(&broker, MqttVersion::V5).write(&[alerts(4, 1)]).await;
+    assert!(
+        matches!(&refused, Err(SinkError::NeedsOperator(text)) if text.contains("dev/line4/temp")),
+        "{refused:?}"
+    );
+}

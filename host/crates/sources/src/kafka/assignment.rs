@@ -1,0 +1,294 @@
+//! The partitions this consumer holds, and what is in flight of each.
+//!
+//! Every time a partition is assigned, or rewound after something of it was given back, it becomes a new *incarnation*:
+//! tokens name the incarnation they were given by, and settlements of older ones are ignored, since their records are
+//! delivered again, here or to another member of the group. No I/O.
+
+use std::time::{Duration, Instant};
+
+use tidegate_model::Outcome;
+
+use super::offsets::{Sequence, Window};
+use crate::backoff::Backoff;
+
+/// What must be known of a record to settle it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Token {
+    incarnation: u32,
+    sequence: Sequence,
+}
+
+/// A record, as far as its settlement goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Received {
+    pub(super) token: Token,
+    /// Whether this consumer had it before.
+    pub(super) again: bool,
+}
+
+/// An offset of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+}
+
+#[derive(Debug)]
+struct Partition {
+    topic: String,
+    number: i32,
+    incarnation: u32,
+    window: Window,
+    /// One past the highest offset received.
+    seen: i64,
+    /// The low-water mark last given out to be stored.
+    stored: Option<i64>,
+    returned: bool,
+    rewind: Option<Rewind>,
+    backoff: Backoff,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rewind {
+    from: i64,
+    due: Instant,
+}
+
+/// All partitions held.
+#[derive(Debug, Default)]
+pub(super) struct Assignment {
+    partitions: Vec<Partition>,
+    next_incarnation: u32,
+    /// Where the last record was of: records come in runs of one partition.
+    last: usize,
+    in_flight: usize,
+}
+
+impl Assignment {
+    /// The group gave us a partition.
+    pub(super) fn assign(&mut self, topic: &str, number: i32) {
+        self.revoke(topic, number);
+        let incarnation = self.new_incarnation();
+        self.partitions.push(Partition {
+            topic: topic.to_owned(),
+            number,
+            incarnation,
+            window: Window::default(),
+            seen: i64::MIN,
+            stored: None,
+            returned: false,
+            rewind: None,
+            backoff: Backoff::default(),
+        });
+    }
+
+    /// The group took it from us.
+    pub(super) fn revoke(&mut self, topic: &str, number: i32) {
+        if let Some(at) = self.find(topic, number) {
+            self.in_flight -= self.partitions.swap_remove(at).window.len();
+            self.last = 0;
+        }
+    }
+
+    /// A record came. None if its partition is not ours, or will be read again from before it: leave it.
+    #[inline]
+    pub(super) fn receive(&mut self, topic: &str, number: i32, offset: i64) -> Option<Received> {
+        let at = self.find(topic, number)?;
+        self.last = at;
+        let partition = &mut self.partitions[at];
+        if partition.rewind.is_some() {
+            return None;
+        }
+        let again = offset < partition.seen;
+        partition.seen = partition.seen.max(offset + 1);
+        self.in_flight += 1;
+        let token = Token { incarnation: partition.incarnation, sequence: partition.window.receive(offset) };
+        Some(Received { token, again })
+    }
+
+    /// Records ended. Call [`Self::advance`] after all that is known was told.
+    pub(super) fn settle(&mut self, outcome: Outcome, tokens: &[Token]) {
+        let mut at = 0;
+        for token in tokens {
+            if self.partitions.get(at).is_none_or(|p| p.incarnation != token.incarnation) {
+                match self.partitions.iter().position(|p| p.incarnation == token.incarnation) {
+                    Some(found) => at = found,
+                    None => continue,
+                }
+            }
+            match outcome {
+                Outcome::Settled => self.partitions[at].window.settle(token.sequence),
+                Outcome::Returned => self.partitions[at].returned = true,
+            }
+        }
+    }
+
+    /// Moves the low-water marks; gives those that moved, to be stored.
+    pub(super) fn advance(&mut self) -> Vec<Position> {
+        let mut moved = Vec::new();
+        for partition in &mut self.partitions {
+            let passed = partition.window.advance();
+            self.in_flight -= passed;
+            let mark = partition.window.low_water();
+            if let (Some(offset), true) = (mark, mark != partition.stored) {
+                partition.stored = mark;
+                partition.backoff.holds();
+                moved.push(Position { topic: partition.topic.clone(), partition: partition.number, offset });
+            }
+        }
+        moved
+    }
+
+    /// Makes ready to read again what was given back: forgets what is in flight of those partitions, and gives from where
+    /// each will be read, with how long to wait before. Until [`Self::due`] names them, their records are left.
+    pub(super) fn rewind(&mut self, now: Instant) -> Vec<(Position, Duration)> {
+        let mut rewound = Vec::new();
+        for at in 0..self.partitions.len() {
+            if !std::mem::take(&mut self.partitions[at].returned) {
+                continue;
+            }
+            let incarnation = self.new_incarnation();
+            let partition = &mut self.partitions[at];
+            self.in_flight -= partition.window.len();
+            partition.incarnation = incarnation;
+            if let Some(from) = partition.window.rewind() {
+                let wait = partition.backoff.failed();
+                partition.rewind = Some(Rewind { from, due: now + wait });
+                let position = Position { topic: partition.topic.clone(), partition: partition.number, offset: from };
+                rewound.push((position, wait));
+            }
+        }
+        rewound
+    }
+
+    /// The rewinds whose time has come.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Position> {
+        let mut due = Vec::new();
+        for partition in &mut self.partitions {
+            if let Some(rewind) = partition.rewind.take_if(|rewind| rewind.due <= now) {
+                due.push(Position { topic: partition.topic.clone(), partition: partition.number, offset: rewind.from });
+            }
+        }
+        due
+    }
+
+    /// A rewind did not succeed: it is due again.
+    pub(super) fn rewind_again(&mut self, position: &Position, now: Instant) {
+        if let Some(at) = self.find(&position.topic, position.partition) {
+            let partition = &mut self.partitions[at];
+            partition.rewind = Some(Rewind { from: position.offset, due: now + partition.backoff.failed() });
+        }
+    }
+
+    /// The low-water marks of these partitions, where there are any.
+    pub(super) fn low_water(&self, of: &[(String, i32)]) -> Vec<Position> {
+        of.iter()
+            .filter_map(|(topic, number)| {
+                let offset = self.partitions[self.find(topic, *number)?].window.low_water()?;
+                Some(Position { topic: topic.clone(), partition: *number, offset })
+            })
+            .collect()
+    }
+
+    /// Records of these partitions that are in flight.
+    pub(super) fn in_flight_of(&self, of: &[(String, i32)]) -> usize {
+        of.iter().filter_map(|(t, n)| self.find(t, *n)).map(|at| self.partitions[at].window.len()).sum()
+    }
+
+    /// Records received that no low-water mark has passed.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// All partitions that are not waiting for a rewind.
+    pub(super) fn readable(&self) -> impl Iterator<Item = (&str, i32)> + '_ {
+        self.partitions.iter().filter(|p| p.rewind.is_none()).map(|p| (p.topic.as_str(), p.number))
+    }
+
+    /// All partitions.
+    pub(super) fn all(&self) -> Vec<(String, i32)> {
+        self.partitions.iter().map(|p| (p.topic.clone(), p.number)).collect()
+    }
+
+    #[inline]
+    fn find(&self, topic: &str, number: i32) -> Option<usize> {
+        let is = |p: &Partition| p.number == number && p.topic == topic;
+        if self.partitions.get(self.last).is_some_and(is) {
+            return Some(self.last);
+        }
+        self.partitions.iter().position(is)
+    }
+
+    fn new_incarnation(&mut self) -> u32 {
+        self.next_incarnation = self.next_incarnation.wrapping_add(1);
+        self.next_incarnation
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn position(partition: i32, offset: i64) -> Position {
+        Position { topic: "t".into(), partition, offset }
+    }
+
+    /// Guarantees: partitions are marked apart, and only what moved is given out, once.
+    #[test]
+    fn each_partition_by_itself() {
+        let mut held = Assignment::default();
+        held.assign("t", 0);
+        held.assign("t", 1);
+        let a = held.receive("t", 0, 5).unwrap().token;
+        let b = held.receive("t", 1, 9).unwrap().token;
+        let c = held.receive("t", 0, 6).unwrap().token;
+        assert_eq!(held.in_flight(), 3);
+        held.settle(Outcome::Settled, &[c, b]);
+        assert_eq!(held.advance(), [position(1, 10)]);
+        held.settle(Outcome::Settled, &[a]);
+        assert_eq!(held.advance(), [position(0, 7)]);
+        assert!(held.advance().is_empty());
+        assert_eq!(held.in_flight(), 0);
+    }
+
+    /// Guarantees: a partition that left and came back is not moved by what was settled for its earlier life.
+    #[test]
+    fn late_settlements_of_an_older_assignment_mean_nothing() {
+        let mut held = Assignment::default();
+        held.assign("t", 0);
+        let old = held.receive("t", 0, 5).unwrap().token;
+        held.revoke("t", 0);
+        assert!(held.receive("t", 0, 6).is_none());
+        held.assign("t", 0);
+        held.receive("t", 0, 5).unwrap();
+        held.settle(Outcome::Settled, &[old]);
+        assert!(held.advance().is_empty());
+        assert_eq!(held.in_flight(), 1);
+    }
+
+    /// Guarantees: something given back is read again from the oldest open record, with all behind it, and marked as
+    /// repeated.
+    #[test]
+    fn returned_is_read_again() {
+        let mut held = Assignment::default();
+        held.assign("t", 0);
+        let tokens: Vec<_> = (0..4).map(|offset| held.receive("t", 0, offset).unwrap().token).collect();
+        held.settle(Outcome::Settled, &[tokens[0], tokens[3]]);
+        held.settle(Outcome::Returned, &[tokens[1]]);
+        assert_eq!(held.advance(), [position(0, 1)]);
+        let now = Instant::now();
+        let (from, wait) = held.rewind(now).pop().unwrap();
+        assert_eq!(from, position(0, 1));
+        assert!(held.receive("t", 0, 4).is_none(), "what comes before the rewind is left");
+        assert_eq!(held.due(now + wait), [position(0, 1)]);
+        held.settle(Outcome::Settled, &tokens[2..3]);
+        assert!(held.advance().is_empty());
+        let again = held.receive("t", 0, 1).unwrap();
+        assert!(again.again);
+        held.settle(Outcome::Settled, &[again.token]);
+        assert_eq!(held.advance(), [position(0, 2)]);
+        assert_eq!(held.in_flight(), 0);
+    }
+}

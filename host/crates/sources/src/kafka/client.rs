@@ -1,0 +1,192 @@
+//! librdkafka's consumer: its settings, its callbacks, and what its errors mean.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
+use tidegate_config::{KafkaSource as Settings, KafkaStart};
+
+/// The consumer with our callbacks.
+pub(super) type Client = BaseConsumer<Context>;
+
+/// A change of the assignment, to be carried out by the consumer's loop.
+#[derive(Debug)]
+pub(super) enum Rebalance {
+    Assign(Vec<(String, i32)>),
+    Revoke(Vec<(String, i32)>),
+}
+
+/// What librdkafka calls, on the thread that polls. Rebalances are only noted: librdkafka waits until the loop, which owns
+/// all state, has carried them out. So no lock is taken for a record.
+#[derive(Debug, Default)]
+pub(super) struct Context {
+    rebalances: Mutex<VecDeque<Rebalance>>,
+    /// The loop is gone: rebalances are carried out at once.
+    closing: AtomicBool,
+    commits: AtomicU64,
+    commit_failing: AtomicBool,
+}
+
+impl Context {
+    /// The oldest rebalance not carried out.
+    pub(super) fn next_rebalance(&self) -> Option<Rebalance> {
+        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// How many commits were answered.
+    pub(super) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Acquire)
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        eprintln!("{facility} {message}");
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(target: "librdkafka", facility, "{message}");
+            }
+            // A broker that cannot be reached says so with every attempt, at this level; the loop reports it once.
+            _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, client: &BaseConsumer<Self>, what: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        let named = partitions.elements().iter().map(|e| (e.topic().to_owned(), e.partition())).collect();
+        let rebalance = match what {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assign(named),
+            _ => Rebalance::Revoke(named),
+        };
+        if self.closing.load(Ordering::Acquire) {
+            if let Err(error) = carry_out(client, &rebalance) {
+                tracing::debug!(%error, "a rebalance at the end failed");
+            }
+        } else {
+            self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push_back(rebalance);
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        match result {
+            Ok(()) | Err(KafkaError::ConsumerCommit(Code::NoOffset)) => self.commit_failing.store(false, Ordering::Relaxed),
+            Err(error) => {
+                if !self.commit_failing.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        %error,
+                        "Kafka offsets could not be committed; it will be tried again, and records are repeated if we stop before"
+                    );
+                }
+            }
+        }
+        self.commits.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Tells librdkafka that an assignment was taken or given up, in the way of the protocol the group agreed on.
+pub(super) fn carry_out(client: &Client, rebalance: &Rebalance) -> KafkaResult<()> {
+    let cooperative = matches!(client.rebalance_protocol(), RebalanceProtocol::Cooperative);
+    match rebalance {
+        Rebalance::Assign(named) if cooperative => client.incremental_assign(&list(named)),
+        Rebalance::Assign(named) => client.assign(&list(named)),
+        Rebalance::Revoke(named) if cooperative => client.incremental_unassign(&list(named)),
+        Rebalance::Revoke(_) => client.unassign(),
+    }
+}
+
+/// Leaves the group, having carried out every rebalance that is still open: librdkafka would wait for it for ever. What
+/// offsets are stored it commits.
+pub(super) fn leave(client: Client) {
+    client.context().closing.store(true, Ordering::Release);
+    while let Some(rebalance) = client.context().next_rebalance() {
+        if let Err(error) = carry_out(&client, &rebalance) {
+            tracing::debug!(%error, "a rebalance at the end failed");
+        }
+    }
+}
+
+/// Partitions as librdkafka wants them.
+pub(super) fn list(named: &[(String, i32)]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(named.len());
+    for (topic, partition) in named {
+        list.add_partition(topic, *partition);
+    }
+    list
+}
+
+/// librdkafka's configuration. What the guarantees rest on is set last, so that nothing overrides it.
+pub(super) fn config(settings: &Settings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("client.id", "tidegate");
+    // The default of 1 s leaves a consumer idle that is faster than its queue is refilled.
+    config.set("fetch.queue.backoff.ms", "20");
+    // Of one consumer, all partitions: the default of 64 MiB is much for an edge node.
+    config.set("queued.max.messages.kbytes", "16384");
+    for (key, value) in &settings.client {
+        config.set(key, value.reveal());
+    }
+    let start = match settings.start {
+        KafkaStart::Earliest => "earliest",
+        KafkaStart::Latest => "latest",
+    };
+    config
+        .set("bootstrap.servers", &settings.brokers)
+        .set("group.id", &settings.group)
+        .set("auto.offset.reset", start)
+        .set("enable.auto.offset.store", "false")
+        .set("enable.auto.commit", "true")
+        .set("auto.commit.interval.ms", "1000")
+        .set("enable.partition.eof", "false")
+        .set("partition.assignment.strategy", "cooperative-sticky");
+    config
+}
+
+/// What an error of the client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// librdkafka goes on by itself, and tells more if it cannot.
+    Passing,
+    /// Nothing will come until someone does this.
+    Down(&'static str),
+    /// This client will never work again: a new one may.
+    Fatal,
+}
+
+/// Sorts an error.
+pub(super) fn meaning(error: &KafkaError) -> Meaning {
+    if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+        return Meaning::Fatal;
+    }
+    match error.rdkafka_error_code() {
+        Some(Code::AllBrokersDown | Code::Resolve) => {
+            Meaning::Down("check that the brokers run and that their addresses are right")
+        }
+        Some(Code::Authentication | Code::SaslAuthenticationFailed) => {
+            Meaning::Down("check the SASL settings under `client`: mechanism, user name and password")
+        }
+        Some(Code::SSL) => Meaning::Down("check the TLS settings under `client` and the brokers' certificates"),
+        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition) => {
+            Meaning::Down("create the topic, or correct its name under `topics`")
+        }
+        Some(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed) => {
+            Meaning::Down("give this user the rights to read the topics and to join the group")
+        }
+        Some(Code::Fatal) => Meaning::Fatal,
+        _ => Meaning::Passing,
+    }
+}
+
+/// An error's text without the value of a setting, which may be a secret.
+pub(super) fn describe(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, what, key, _) => format!("the setting `{key}` is refused: {what}"),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,107 @@
+//! Kafka, as a member of a consumer group, over librdkafka.
+//!
+//! Guarantees: an offset is committed only when every record of its partition before it was settled; what is not settled
+//! when the source stops, or a partition moves to another member, is read again. A
+//! [`tidegate_model::Outcome::Returned`] makes the partition be read again from its low-water mark, after a wait that grows;
+//! records already settled behind it come again with it.
+//!
+//! Offsets are stored with the client as they settle, and librdkafka commits them every second, on a rebalance and at
+//! the end.
+
+mod assignment;
+mod client;
+mod consumer;
+mod offsets;
+mod topic_from;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::Consumer as _;
+use tidegate_config::KafkaSource as Settings;
+use tidegate_model::{Inlet, Phase, PhaseWatch, Source, SourceError};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::backoff::Backoff;
+use crate::phase;
+use client::{Client, Context};
+use consumer::{Consumer, End};
+
+/// Reads the topics of a Kafka cluster in a consumer group.
+#[derive(Debug)]
+pub struct KafkaSource {
+    settings: Settings,
+}
+
+impl KafkaSource {
+    /// A source that does nothing until it is run.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+}
+
+#[async_trait]
+impl Source for KafkaSource {
+    async fn run(self: Box<Self>, inlet: Inlet, phase: PhaseWatch) -> Result<(), SourceError> {
+        let (ended, end) = oneshot::channel();
+        let runtime = Handle::current();
+        let name = inlet.source().clone();
+        let settings = Arc::new(self.settings);
+        std::thread::Builder::new()
+            .name(format!("kafka-{name}"))
+            .spawn(move || {
+                // Nobody waits for the answer when the host has dropped the source.
+                let _gone = ended.send(consume(settings, inlet, phase, runtime)).is_err();
+            })
+            .map_err(|error| SourceError(format!("source {name}: its thread cannot be started: {error}")))?;
+        end.await.map_err(|_| SourceError(format!("source {name}: its thread ended without a word")))?
+    }
+}
+
+/// Runs one client after the other, should one break, until the phase is closed.
+fn consume(settings: Arc<Settings>, inlet: Inlet, mut phase: PhaseWatch, runtime: Handle) -> Result<(), SourceError> {
+    let name = inlet.source().clone();
+    let mut consumer = Consumer::new(settings.clone(), inlet, phase.clone(), runtime.clone());
+    let mut backoff = Backoff::default();
+    loop {
+        let client = connect(&settings).map_err(|why| SourceError(format!("source {name}: {why}")))?;
+        backoff.holds();
+        let end = consumer.run(&client);
+        eprintln!("{:?} leaving", std::time::SystemTime::now());client::leave(client);eprintln!("{:?} left", std::time::SystemTime::now());
+        match end {
+            End::Closed => return Ok(()),
+            End::Broken(what) => {
+                consumer.down(&what, "if it comes again, another member may use the same group.instance.id");
+                consumer.forget();
+                wait(&runtime, &mut phase, backoff.failed());
+            }
+        }
+    }
+}
+
+/// A client that is subscribed; no broker need be there yet.
+fn connect(settings: &Settings) -> Result<Client, String> {
+    let client = Client::from_config_and_context(&client::config(settings), Context::default()).map_err(|error| {
+        format!("librdkafka refuses the configuration: {}; correct it under `client`", client::describe(&error))
+    })?;
+    let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
+    client.subscribe(&topics).map_err(|error| {
+        format!("the topics {topics:?} cannot be subscribed to: {}; correct them under `topics`", client::describe(&error))
+    })?;
+    Ok(client)
+}
+
+fn wait(runtime: &Handle, phase: &mut PhaseWatch, most: Duration) {
+    runtime.block_on(async {
+        tokio::select! {
+            () = tokio::time::sleep(most) => {}
+            () = phase::reaches(phase, Phase::Closed) => {}
+        }
+    });
+}

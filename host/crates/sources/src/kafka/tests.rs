@@ -1,0 +1,265 @@
+//! Against librdkafka's own mock cluster, which keeps groups, offsets and generations.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
+use tidegate_config::{KafkaSource as Settings, KafkaStart, LaneBy, TopicFrom};
+use tidegate_model::{Marks, Outcome, ParcelLimits, Phase, State};
+
+use super::KafkaSource;
+use crate::testing::{DEADLINE, Host, payloads, settled};
+
+struct Cluster(MockCluster<'static, DefaultProducerContext>);
+
+impl Cluster {
+    fn new(partitions: i32) -> Self {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("fleet", partitions, 1).unwrap();
+        Self(cluster)
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            brokers: self.0.bootstrap_servers(),
+            group: "hosts".into(),
+            topics: vec!["fleet".into()],
+            topic_from: TopicFrom::Topic,
+            lane_by: LaneBy::Topic,
+            start: KafkaStart::Earliest,
+            max_in_flight: 10_000,
+            client: [("debug".to_owned(), tidegate_config::Secret::new("cgrp,consumer,protocol,mock"))].into(),
+        }
+    }
+
+    /// Sends these payloads to one partition, in order, and waits until the cluster has them.
+    fn produce(&self, partition: i32, numbers: std::ops::Range<u32>) {
+        let records = numbers.map(|n| (Some(number(n)), None, None)).collect::<Vec<_>>();
+        self.produce_records(partition, &records);
+    }
+
+    /// (payload, key, header)
+    fn produce_records(&self, partition: i32, records: &[(Option<String>, Option<&str>, Option<(&str, &str)>)]) {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", self.0.bootstrap_servers())
+            .set("enable.idempotence", "true")
+            .create()
+            .unwrap();
+        for (payload, key, header) in records {
+            let mut record = BaseRecord::<str, String>::to("fleet").partition(partition);
+            if let Some(payload) = payload {
+                record = record.payload(payload);
+            }
+            if let Some(key) = key {
+                record = record.key(*key);
+            }
+            if let Some((key, value)) = header {
+                record = record.headers(OwnedHeaders::new().insert(Header { key, value: Some(*value) }));
+            }
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+        producer.flush(DEADLINE).unwrap();
+    }
+}
+
+fn number(n: u32) -> String {
+    format!("{n:06}")
+}
+
+fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(number).collect()
+}
+
+/// Parcels of `rows` records, so that they can be settled apart.
+fn start(settings: Settings, rows: usize) -> Host {
+    Host::with(KafkaSource::new(settings), 1, 1_000, ParcelLimits { rows, bytes: 1 << 20 })
+}
+
+/// Guarantees: after a restart, what was settled without a gap is not read again, and everything from the first open
+/// record on is.
+#[tokio::test(flavor = "multi_thread")]
+async fn low_water_mark_survives_a_restart() {
+    let cluster = Cluster::new(1);
+    cluster.produce(0, 0..20);
+    let mut first = start(cluster.settings(), 5);
+    let (_, mut parcels) = first.hold(20).await;
+    let open = parcels.remove(1);
+    parcels.into_iter().rev().for_each(settled);
+    first.close().await;
+    drop(open);
+
+    let mut second = start(cluster.settings(), 5);
+    assert_eq!(payloads(&second.settle(15).await), numbers(5..20));
+    second.close().await;
+
+    let mut third = start(cluster.settings(), 5);
+    cluster.produce(0, 20..21);
+    assert_eq!(payloads(&third.settle(1).await), numbers(20..21));
+    third.close().await;
+}
+
+/// Guarantees: records given back by the lanes are read again by the running source, marked as repeated, and then count as
+/// any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn returned_is_read_again() {
+    let cluster = Cluster::new(1);
+    cluster.produce(0, 0..20);
+    let mut host = start(cluster.settings(), 5);
+    let (_, mut parcels) = host.hold(20).await;
+    settled(parcels.remove(0));
+    parcels.remove(1).ack.resolve(Outcome::Returned);
+    let again = host.settle(15).await;
+    assert_eq!(payloads(&again), numbers(5..20));
+    assert!(again.iter().all(|got| got.marks.has(Marks::REDELIVERED)));
+    cluster.produce(0, 20..30);
+    let new = host.settle(10).await;
+    assert_eq!(payloads(&new), numbers(20..30));
+    assert!(!new.iter().any(|got| got.marks.has(Marks::REDELIVERED)));
+    // Those of before the rewind settle late, and mean nothing.
+    parcels.into_iter().for_each(settled);
+    host.close().await;
+
+    let mut next = start(cluster.settings(), 5);
+    cluster.produce(0, 30..31);
+    assert_eq!(payloads(&next.settle(1).await), numbers(30..31));
+    next.close().await;
+}
+
+/// Guarantees: when partitions move to a second member, what was in flight is settled and committed before they go, so
+/// that each record comes to one of the two, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn rebalance_hands_over_what_is_settled() {
+    let cluster = Cluster::new(4);
+    (0..4).for_each(|partition| cluster.produce(partition, partition as u32 * 100..partition as u32 * 100 + 50));
+    let mut one = start(cluster.settings(), 10);
+    let (got, held) = one.hold(200).await;
+    assert_eq!(payloads(&got).len(), 200);
+    let mut two = start(cluster.settings(), 10);
+    two.until("the second member is in the group", |host| host.inlet.health().state() == State::Up).await;
+    // The first member is asked to give up partitions, and waits for these.
+    held.into_iter().for_each(settled);
+
+    // Records go on coming until both members have had some: then the partitions have moved.
+    let (mut from_one, mut from_two) = (Vec::new(), Vec::new());
+    let mut round = 0;
+    while from_one.is_empty() || from_two.is_empty() {
+        for partition in 0..4_u32 {
+            cluster.produce(partition as i32, 1_000 + round * 4 + partition..1_001 + round * 4 + partition);
+        }
+        round += 1;
+        assert!(round < 100, "the second member got nothing");
+        while from_one.len() + from_two.len() < round as usize * 4 {
+            tokio::select! {
+                parcel = one.parcel() => { from_one.extend(one.open(&parcel)); settled(parcel); }
+                parcel = two.parcel() => { from_two.extend(two.open(&parcel)); settled(parcel); }
+            }
+        }
+    }
+    from_one.extend(from_two);
+    assert_eq!(payloads(&from_one), numbers(1_000..1_000 + round * 4));
+    one.close().await;
+    two.close().await;
+}
+
+/// Guarantees: slow lanes and a small limit hold the cluster back; nothing is lost, repeated or out of order, and no
+/// more is in flight than may be.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_lanes() {
+    let cluster = Cluster::new(1);
+    cluster.produce(0, 0..2_000);
+    let settings = Settings { max_in_flight: 50, ..cluster.settings() };
+    let mut host = Host::with(KafkaSource::new(settings), 1, 1, ParcelLimits { rows: 10, bytes: 1 << 20 });
+    let (_, held) = host.hold(50).await;
+    // Long enough that partitions are paused: what is fetched is then thrown away, and must be fetched again.
+    tokio::time::sleep(super::consumer::PATIENCE * 3).await;
+    assert_eq!(host.inlet.ledger().totals().in_flight, 50);
+    assert_eq!(host.anything_waiting(), None);
+    held.into_iter().for_each(settled);
+    let got: Vec<_> = host.settle(1_950).await.into_iter().map(|got| got.payload).collect();
+    let wrong = got.iter().zip(numbers(50..2_000)).position(|(got, expected)| *got != expected);
+    assert_eq!(wrong, None);
+    host.close().await;
+}
+
+/// Guarantees: a cluster that is not there yet does not end the source; health says so, and it works when the cluster
+/// comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_down_at_start() {
+    let cluster = Cluster::new(1);
+    cluster.produce(0, 0..5);
+    cluster.0.broker_down(-1).unwrap();
+    let mut host = start(cluster.settings(), 5);
+    host.until("down", |host| matches!(host.inlet.health().state(), State::Down(why) if why.contains("brokers run"))).await;
+    cluster.0.broker_up(-1).unwrap();
+    assert_eq!(payloads(&host.settle(5).await), numbers(0..5));
+    assert_eq!(host.inlet.health().state(), State::Up);
+    host.close().await;
+}
+
+/// Guarantees: a host can end while the cluster is away, in bounded time.
+#[tokio::test(flavor = "multi_thread")]
+async fn closes_while_brokers_are_down() {
+    let cluster = Cluster::new(1);
+    cluster.produce(0, 0..5);
+    let mut host = start(cluster.settings(), 5);
+    let (_, held) = host.hold(5).await;
+    cluster.0.broker_down(-1).unwrap();
+    host.until("down", |host| matches!(host.inlet.health().state(), State::Down(_))).await;
+    held.into_iter().for_each(settled);
+    host.close().await;
+}
+
+/// Guarantees: a host that drains takes nothing more, still commits what settles, and leaves the rest to its successor.
+#[tokio::test(flavor = "multi_thread")]
+async fn draining() {
+    let cluster = Cluster::new(1);
+    cluster.produce(0, 0..10);
+    let mut first = start(cluster.settings(), 10);
+    let (_, held) = first.hold(10).await;
+    first.enter(Phase::Draining);
+    cluster.produce(0, 10..20);
+    held.into_iter().for_each(settled);
+    // More than one round of the loop: it would have taken the new records by then.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(first.anything_waiting(), None);
+    assert_eq!(first.inlet.ledger().totals().received, 10);
+    first.close().await;
+
+    let mut second = start(cluster.settings(), 10);
+    assert_eq!(payloads(&second.settle(10).await), numbers(10..20));
+    second.close().await;
+}
+
+/// Guarantees: the logical topic is found where it is said to stand, a record without one keeps the Kafka topic's name,
+/// key and headers arrive as properties, and a tombstone is an empty message.
+#[tokio::test(flavor = "multi_thread")]
+async fn logical_topics_and_properties() {
+    let cluster = Cluster::new(1);
+    let header = Some(("site", "north"));
+    cluster.produce_records(0, &[(Some("84.5".into()), Some("dev/line1/temp"), header), (None, None, None)]);
+    let mut host = start(Settings { topic_from: TopicFrom::Key, ..cluster.settings() }, 1);
+    let got = host.settle(2).await;
+    assert_eq!((got[0].topic.as_str(), got[0].payload.as_str()), ("dev/line1/temp", "84.5"));
+    let expected = [("kafka.key", "dev/line1/temp"), ("site", "north")];
+    assert_eq!(got[0].properties, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
+    assert_eq!((got[1].topic.as_str(), got[1].payload.as_str()), ("fleet", ""));
+    host.close().await;
+}
+
+/// Guarantees: a setting librdkafka refuses ends the source, named, and without its value.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_setting() {
+    use tidegate_config::Secret;
+    use tidegate_model::Source as _;
+    let cluster = Cluster::new(1);
+    let mut settings = cluster.settings();
+    settings.client.insert("sasl.mechanisms.typo".into(), Secret::new("hunter2"));
+    let host = start(settings.clone(), 1);
+    let (_phase, watch) = tokio::sync::watch::channel(Phase::Running);
+    let error = Box::new(KafkaSource::new(settings)).run(host.inlet.clone(), watch).await.unwrap_err();
+    assert!(error.0.contains("sasl.mechanisms.typo") && !error.0.contains("hunter2"), "{error}");
+}

@@ -1,0 +1,98 @@
+//! MQTT 3.1.1 and 5 over rumqttc.
+//!
+//! Guarantees, at QoS 1: a message is acknowledged only after its [`tidegate_model::Ack`] said that it is settled, in order of
+//! receipt, on the connection it came on; what is not settled when a connection ends comes again, since the session is
+//! kept under a stable client id. At QoS 0 the broker forgets what it has sent: what we hold when we stop is lost.
+//!
+//! A [`tidegate_model::Outcome::Returned`] ends the connection, after a wait that grows: only a new connection makes a broker
+//! send again. Messages already settled behind the returned one come again with it.
+
+mod connection;
+mod link;
+mod options;
+mod standing;
+mod tls;
+mod v3;
+mod v5;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rustls::ClientConfig;
+use tidegate_config::{MqttSource as Settings, MqttVersion};
+use tidegate_model::{Inlet, PhaseWatch, Source, SourceError};
+use tokio::task::JoinSet;
+
+use connection::{Connection, Place};
+use standing::Standing;
+
+/// Subscribes to a broker, over one or more connections.
+#[derive(Debug)]
+pub struct MqttSource {
+    settings: Settings,
+}
+
+impl MqttSource {
+    /// A source that does nothing until it is run. With `mqtts`, the process must have no other expectations of rustls'
+    /// default provider: `ring` is named explicitly here.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+}
+
+#[async_trait]
+impl Source for MqttSource {
+    async fn run(self: Box<Self>, inlet: Inlet, phase: PhaseWatch) -> Result<(), SourceError> {
+        let settings = Arc::new(self.settings);
+        let tls = match &settings.endpoint.tls {
+            None => None,
+            Some(tls) => Some(tls::client_config(tls).map_err(|error| {
+                SourceError(format!(
+                    "source {}: TLS to {} cannot be set up: {error}; correct the files named under `tls`",
+                    inlet.source(),
+                    settings.endpoint.host
+                ))
+            })?),
+        };
+        let connections = settings.connections.max(1);
+        let standing = Arc::new(Standing::new(inlet.health().clone(), usize::from(connections)));
+        let mut tasks = JoinSet::new();
+        for index in 0..connections {
+            let place = Place {
+                index: usize::from(index),
+                client_id: options::client_id(&settings.endpoint, index, connections),
+            };
+            tasks.spawn(connect(settings.clone(), tls.clone(), place, standing.clone(), inlet.clone(), phase.clone()));
+        }
+        while let Some(ended) = tasks.join_next().await {
+            ended.map_err(|error| SourceError(format!("source {}: a connection's task ended: {error}", inlet.source())))?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs one connection, by the version that is configured, until the phase is closed.
+async fn connect(
+    settings: Arc<Settings>,
+    tls: Option<Arc<ClientConfig>>,
+    place: Place,
+    standing: Arc<Standing>,
+    inlet: Inlet,
+    phase: PhaseWatch,
+) {
+    let filters = options::filters(&settings);
+    match settings.endpoint.version {
+        MqttVersion::V3 => {
+            let link = v3::V3::new(options::v3(&settings, &place.client_id, tls), filters);
+            Connection::new(link, settings, place, standing, inlet, phase).run().await;
+        }
+        MqttVersion::V5 => {
+            let link = v5::V5::new(options::v5(&settings, &place.client_id, tls), filters, settings.receive_maximum);
+            Connection::new(link, settings, place, standing, inlet, phase).run().await;
+        }
+    }
+}

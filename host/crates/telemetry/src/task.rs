@@ -1,0 +1,107 @@
+//! Tasks and threads with a name.
+
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use tokio::task::JoinHandle;
+use tracing::{Instrument, error_span};
+
+/// Starts `future` on the current tokio runtime. Its log lines carry `task=<name>`; a panic is logged, and then is what the handle
+/// gives, as with [`tokio::spawn`].
+pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    let mut future = Box::pin(future);
+    // Unwind safety: after a panic the future is not polled again, and what it shares sees what any task's panic leaves.
+    let watched = poll_fn(move |context| {
+        catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)))
+            .unwrap_or_else(|panic| log_and_resume(name, panic))
+    });
+    tokio::spawn(watched.instrument(error_span!("task", task = name)))
+}
+
+/// Starts a thread called `name` (Linux shows the first 15 bytes). Its log lines carry `thread=<name>`; a panic is logged, and then
+/// is what the handle gives.
+///
+/// # Errors
+/// The system gives no more threads.
+pub fn thread<F, T>(name: &str, f: F) -> io::Result<std::thread::JoinHandle<T>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let owned = name.to_owned();
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _in_span = error_span!("thread", thread = owned.as_str()).entered();
+        catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| log_and_resume(&owned, panic))
+    })
+}
+
+fn log_and_resume(name: &str, panic: Box<dyn Any + Send>) -> ! {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without text");
+    tracing::error!(
+        name,
+        panic = text,
+        "ended by a panic, which is a mistake in Tidegate: please report it with the lines above"
+    );
+    resume_unwind(panic)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use tracing::subscriber::with_default;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Guarantees: a task's lines carry its name, its panic is logged with its text, and the handle gives the panic.
+    #[test]
+    fn a_panic_is_logged_and_given() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        with_default(subscriber, || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                assert_eq!(spawn("adder", async { 1 + 1 }).await.unwrap(), 2);
+                let ended = spawn("flusher", async {
+                    tracing::info!("at work");
+                    tokio::task::yield_now().await;
+                    panic!("disk {}", "gone")
+                });
+                assert!(ended.await.unwrap_err().is_panic());
+            });
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("task{task=\"flusher\"}") && text.contains("at work"), "{text}");
+        assert!(text.contains("name=\"flusher\" panic=\"disk gone\""), "{text}");
+    }
+
+    /// Guarantees: a thread has its name, gives its value, and its panic reaches who joins it.
+    #[test]
+    fn threads() {
+        let named = thread("lane-0", || std::thread::current().name().map(str::to_owned)).unwrap();
+        assert_eq!(named.join().unwrap().as_deref(), Some("lane-0"));
+        assert!(thread("lane-1", || panic!("gone")).unwrap().join().is_err());
+    }
+}

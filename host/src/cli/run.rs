@@ -1,0 +1,63 @@
+//! `tidegate run`: the host, until it is told to end.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tidegate_config::{Config, ProcessEnv};
+use tidegate_pipeline::Drained;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::wiring::Host;
+
+/// Run the host with a configuration file.
+///
+/// It goes on until SIGTERM or Ctrl-C, then drains: sources take no more, what was taken is stored, acknowledged, and
+/// only then connections close.
+///
+/// Example: tidegate run --config tidegate.toml
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration file; `tidegate check --print-example` shows one.
+    #[arg(long, default_value = "tidegate.toml")]
+    config: PathBuf,
+}
+
+/// Exit code 0: drained completely. 3: the shutdown's time was over first; what was left is with its brokers.
+pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&args.config, &ProcessEnv)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let host = Host::start(&config, runtime.handle())?;
+    runtime.block_on(async {
+        told_to_end().await?;
+        let (drained, status) = host.shutdown().await;
+        let m = status.messages;
+        tracing::info!(
+            received = m.received,
+            decoded = m.decoded,
+            filtered = m.filtered,
+            dead_lettered = m.dead_lettered,
+            in_flight = m.in_flight,
+            returned = m.returned,
+            stored = status.pipeline.points.stored,
+            "ended"
+        );
+        Ok(match drained {
+            Drained::Completely => ExitCode::SUCCESS,
+            Drained::InPart => ExitCode::from(3),
+        })
+    })
+}
+
+/// Resolves on SIGTERM or SIGINT.
+pub async fn told_to_end() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be awaited")?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: shutting down"),
+        _ = tokio::signal::ctrl_c() => tracing::info!("Ctrl-C: shutting down"),
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! The one place that knows every crate: from a configuration to a host that runs.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tidegate_admin::{Admin, Status, View};
+use tidegate_config::{Config, SinkSettings, SourceSettings};
+use tidegate_engine::{Engine, Module, Registry};
+use tidegate_model::{Books, ParcelLimits, Sink, Source, SystemClock};
+use tidegate_pipeline::{Drained, Pipeline, PipelineSettings, SinkLimits};
+use tidegate_sinks::{DeadLetters, Discard, Mqtt, Ndjson, Sqlite, Timescale};
+use tidegate_sources::{KafkaSource, MqttSource};
+use tokio::runtime::Handle;
+
+/// A running host.
+pub struct Host {
+    view: View,
+    admin: Admin,
+    shutdown_timeout: Duration,
+}
+
+impl Host {
+    /// Starts everything, sinks and rules before sources, so that the first message meets a complete house. Blocks until the rules
+    /// that are there serve: not for a runtime's thread.
+    pub fn start(config: &Config, runtime: &Handle) -> anyhow::Result<Self> {
+        make_data_dir(&config.data_dir)?;
+        let books = Arc::new(Books::new(config.max_series));
+        let clock = Arc::new(SystemClock);
+        let sinks = config.sinks.iter().map(|(name, settings)| {
+            let (sink, limits) = sink(settings, &books);
+            (name.to_string(), sink, limits)
+        });
+        let dead_letters = Box::new(DeadLetters::new(&config.data_dir, clock.clone()));
+        let lanes = config.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+        let settings = PipelineSettings {
+            lanes,
+            batch_rows: config.batch_rows,
+            parcel: ParcelLimits::default(),
+            books,
+            clock,
+        };
+        let pipeline = Arc::new(
+            Pipeline::start(settings, sinks.collect(), dead_letters, runtime).context("the lanes cannot start")?,
+        );
+        let engine = Engine::new()?;
+        let registry = Registry::start(engine, &config.rules_dir, Box::new(pipeline.deploy()))
+            .with_context(|| format!("the rules directory {} cannot be used", config.rules_dir.display()))?;
+        let view = View { pipeline, registry, started: Instant::now() };
+        let admin = Admin::start(&config.admin, view.clone())?;
+        for (name, settings) in &config.sources {
+            view.pipeline.add_source(name.as_str(), source(settings));
+        }
+        tracing::info!(
+            address = %admin.address(),
+            lanes,
+            sources = config.sources.len(),
+            sinks = config.sinks.len(),
+            rules = view.registry.rules().len(),
+            "tidegate runs"
+        );
+        Ok(Self { view, admin, shutdown_timeout: config.shutdown_timeout })
+    }
+
+    /// How it is.
+    pub fn status(&self) -> Status {
+        self.view.status()
+    }
+
+    /// Where its HTTP interface listens.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.admin.address()
+    }
+
+    /// Ends it in order; gives how that went and its last state.
+    pub async fn shutdown(self) -> (Drained, Status) {
+        let registry = self.view.registry.clone();
+        // A change of rules under way is finished first; lanes must be there for it.
+        let _ = tokio::task::spawn_blocking(move || registry.stop()).await;
+        let drained = self.view.pipeline.shutdown(self.shutdown_timeout).await;
+        let status = self.view.status();
+        // Last of all, so that it answers until there is nothing more to ask.
+        drop(self.admin);
+        (drained, status)
+    }
+}
+
+fn make_data_dir(directory: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("data_dir {} cannot be made; make it, or set another", directory.display()))
+}
+
+fn source(settings: &SourceSettings) -> Box<dyn Source> {
+    match settings {
+        SourceSettings::Mqtt(settings) => Box::new(MqttSource::new(settings.clone())),
+        SourceSettings::Kafka(settings) => Box::new(KafkaSource::new(settings.clone())),
+    }
+}
+
+fn sink(settings: &SinkSettings, books: &Arc<Books>) -> (Box<dyn Sink>, SinkLimits) {
+    let mut limits = SinkLimits::default();
+    let sink: Box<dyn Sink> = match settings {
+        SinkSettings::Sqlite(settings) => Box::new(Sqlite::new(settings.clone(), books.clone())),
+        SinkSettings::Timescale(settings) => {
+            limits.rows = settings.max_rows;
+            Box::new(Timescale::new(settings.clone(), books.clone()))
+        }
+        SinkSettings::Mqtt(settings) => Box::new(Mqtt::new(settings.clone())),
+        SinkSettings::Ndjson(settings) => Box::new(Ndjson::new(settings.clone(), books.clone())),
+        SinkSettings::Discard => Box::new(Discard::new()),
+    };
+    (sink, limits)
+}
+
+/// Compiles a module and says in a line what it is, for `tidegate check`.
+pub fn inspect(module: &Path) -> anyhow::Result<String> {
+    let bytes = std::fs::read(module).with_context(|| format!("{} cannot be read", module.display()))?;
+    let module = Module::load(&Engine::new()?, &bytes)?;
+    let description = module.description();
+    Ok(format!("{} {} {}: {}", module.kind().as_str(), description.name, description.version, description.summary))
+}

@@ -1,0 +1,79 @@
+//! The two limits, and when a value is beyond one or back behind it.
+
+use serde::{Deserialize, Serialize};
+
+/// Which limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Side {
+    Above,
+    Below,
+}
+
+impl Side {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Above => "above",
+            Self::Below => "below",
+        }
+    }
+}
+
+/// Limits that can be. One that is not wanted is infinite, so that no value is beyond it.
+pub(crate) struct Limits {
+    above: f64,
+    below: f64,
+    hysteresis: f64,
+}
+
+impl Limits {
+    pub(crate) fn new(above: Option<f64>, below: Option<f64>, hysteresis: f64) -> Result<Self, String> {
+        if above.is_none() && below.is_none() {
+            return Err("neither above nor below is given; give a limit".to_owned());
+        }
+        if let (Some(above), Some(below)) = (above, below)
+            && below >= above
+        {
+            return Err(format!("below ({below}) must be less than above ({above})"));
+        }
+        if !(0.0..f64::INFINITY).contains(&hysteresis) {
+            return Err(format!("hysteresis is {hysteresis}; it must be 0 or more"));
+        }
+        Ok(Self { above: above.unwrap_or(f64::INFINITY), below: below.unwrap_or(f64::NEG_INFINITY), hysteresis })
+    }
+
+    #[inline]
+    pub(crate) fn beyond(&self, value: f64) -> Option<Side> {
+        if value > self.above {
+            Some(Side::Above)
+        } else if value < self.below {
+            Some(Side::Below)
+        } else {
+            None
+        }
+    }
+
+    /// Whether a value is far enough back for an alert on this side to be cleared.
+    pub(crate) fn back(&self, side: Side, value: f64) -> bool {
+        match side {
+            Side::Above => value <= self.above - self.hysteresis,
+            Side::Below => value >= self.below + self.hysteresis,
+        }
+    }
+
+    pub(crate) fn of(&self, side: Side) -> f64 {
+        match side {
+            Side::Above => self.above,
+            Side::Below => self.below,
+        }
+    }
+}
+
+/// Seconds of a configuration as microseconds; a year at most.
+pub(crate) fn duration_us(key: &str, seconds: f64) -> Result<i64, String> {
+    const YEAR_S: f64 = 366.0 * 86_400.0;
+    if (0.0..=YEAR_S).contains(&seconds) {
+        Ok((seconds * 1e6).round() as i64)
+    } else {
+        Err(format!("{key} is {seconds}; it must be seconds from 0 to a year"))
+    }
+}

@@ -1,0 +1,161 @@
+//! Decodes `{"v":84.5,"q":"good","ts":1703289600000,"u":"°C"}`: one reading a message, the series
+//! has the message's topic. It never guesses: what is not such an object is rejected with a reason.
+
+use serde::Deserialize;
+use tidegate_rule::json::{Json, Number, Text, Value};
+use tidegate_rule::{About, Decoder, Message, Out, Quality, Reason, TimeUnit};
+
+/// Names of the keys, and the unit of time.
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Key of the value: number, boolean, text or null.
+    value_key: String,
+    /// Key of the quality: a word (good, uncertain, bad) or an OPC number.
+    quality_key: String,
+    /// Key of the time since 1970-01-01 UTC.
+    time_key: String,
+    /// Key of the unit.
+    unit_key: String,
+    /// What the time counts.
+    time_unit: TimeUnit,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            value_key: "v".to_owned(),
+            quality_key: "q".to_owned(),
+            time_key: "ts".to_owned(),
+            unit_key: "u".to_owned(),
+            time_unit: TimeUnit::Ms,
+        }
+    }
+}
+
+/// The decoder.
+pub struct JsonReading {
+    keys: Config,
+    scratch: String,
+}
+
+/// What the value of a reading is.
+enum Measured<'a> {
+    Number(Number<'a>),
+    Bool(bool),
+    Text(Text<'a>),
+    Null,
+}
+
+impl Decoder for JsonReading {
+    type Config = Config;
+    const ABOUT: About =
+        tidegate_rule::about!("JSON readings: value, quality, time and unit in one object").topics(&["dev/#"]);
+
+    fn new(config: Config) -> Result<Self, String> {
+        let keys = [&config.value_key, &config.quality_key, &config.time_key, &config.unit_key];
+        for (at, key) in keys.iter().enumerate() {
+            if key.is_empty() {
+                return Err(
+                    "a key is empty; give each of value_key, quality_key, time_key and unit_key a name".to_owned()
+                );
+            }
+            if keys[..at].contains(key) {
+                return Err(format!("`{key}` is the name of two keys; give each another"));
+            }
+        }
+        Ok(Self { keys: config, scratch: String::new() })
+    }
+
+    fn decode(&mut self, message: &Message<'_>, out: &mut Out<'_>) -> Result<(), Reason> {
+        let mut json = Json::new(message.payload);
+        if json.value()? != Value::Object {
+            return Err(Reason::from("the payload is not a JSON object"));
+        }
+        let mut measured = None;
+        let mut quality = Quality::GOOD;
+        let mut time_us = message.received_us;
+        let mut unit = None;
+        // A key given twice counts as last given, as in most JSON readers.
+        while let Some(key) = json.key()? {
+            let value = json.value()?;
+            if key.is(&self.keys.value_key) {
+                measured = Some(measure(value)?);
+            } else if key.is(&self.keys.quality_key) {
+                quality = read_quality(value)?;
+            } else if key.is(&self.keys.time_key) {
+                time_us = read_time(value, self.keys.time_unit, message.received_us)?;
+            } else if key.is(&self.keys.unit_key) {
+                unit = match value {
+                    Value::Text(text) => Some(text),
+                    Value::Null => None,
+                    _ => return Err(Reason::from("the unit is not a text")),
+                };
+            } else {
+                json.skip(value)?;
+            }
+        }
+        json.end()?;
+        let measured = measured.ok_or(Reason::from("the object has no value"))?;
+        let series = out.series_of(message);
+        if let Some(unit) = unit {
+            out.unit(series, unit.read(&mut self.scratch));
+        }
+        match measured {
+            Measured::Number(number) => match number.beyond_float() {
+                None => out.point(series, time_us, number.value, quality),
+                Some(digits) => out.text(series, time_us, number.value, quality, digits),
+            },
+            Measured::Bool(on) => out.point(series, time_us, f64::from(u8::from(on)), quality),
+            Measured::Null => out.point(series, time_us, f64::NAN, quality),
+            Measured::Text(text) => {
+                let text = text.read(&mut self.scratch);
+                out.text(series, time_us, f64::NAN, quality, text);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn measure(value: Value<'_>) -> Result<Measured<'_>, Reason> {
+    match value {
+        Value::Number(number) => Ok(Measured::Number(number)),
+        Value::Bool(on) => Ok(Measured::Bool(on)),
+        Value::Text(text) => Ok(Measured::Text(text)),
+        Value::Null => Ok(Measured::Null),
+        Value::Object | Value::Array => {
+            Err(Reason::from("the value is an object or array; a reading has one number, boolean or text"))
+        }
+    }
+}
+
+/// Words in any case, or an OPC quality (OPC DA 3.0, section 6.8), of which the low byte counts.
+fn read_quality(value: Value<'_>) -> Result<Quality, Reason> {
+    let unknown = "the quality is none of good, uncertain, bad and OPC numbers";
+    match value {
+        Value::Text(word) => match word.raw() {
+            raw if raw.eq_ignore_ascii_case(b"good") => Ok(Quality::GOOD),
+            raw if raw.eq_ignore_ascii_case(b"uncertain") => Ok(Quality::UNCERTAIN),
+            raw if raw.eq_ignore_ascii_case(b"bad") => Ok(Quality::BAD),
+            _ => Err(Reason::from(unknown)),
+        },
+        Value::Number(number) if (0.0..65_536.0).contains(&number.value) && number.value.fract() == 0.0 => {
+            Ok(Quality::from_opc((number.value as u16 & 0xFF) as u8))
+        }
+        Value::Null => Ok(Quality::GOOD),
+        _ => Err(Reason::from(unknown)),
+    }
+}
+
+fn read_time(value: Value<'_>, unit: TimeUnit, received_us: i64) -> Result<i64, Reason> {
+    match value {
+        Value::Number(number) => unit.to_us(number.value),
+        Value::Null => Ok(received_us),
+        _ => Err(Reason::from("the time is not a number")),
+    }
+}
+
+tidegate_rule::export!(JsonReading as decoder);
+
+#[cfg(test)]
+mod tests;

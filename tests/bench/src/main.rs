@@ -1,0 +1,2 @@
+//! What Tidegate costs, against the least that it could cost.
+fn main() {}

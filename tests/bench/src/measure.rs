@@ -1,0 +1,192 @@
+//! Repetitions, and what may be said of them.
+//!
+//! Where there is a baseline, both sides are measured in turn, A B, B A, A B …, so that a machine that grows slower or faster
+//! meets both alike, and each pair gives one ratio. What is quoted is the median: of the pairs' ratios, not the ratio of medians.
+//!
+//! A target **holds** when the median meets it and at least two thirds of the repetitions meet it one by one: a median that sits
+//! on the target by luck does not hold it.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::report::Progress;
+
+/// One repetition.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Sample {
+    /// Ours, in the bench's unit.
+    pub value: f64,
+    /// The same of what it is compared with, in the same unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<f64>,
+}
+
+/// Which way is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Better {
+    Lower,
+    Higher,
+}
+
+/// Which of the two is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Ours,
+    Baseline,
+}
+
+/// How much is done: all of it, or just enough to see that it works.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Instead of each bench's own number.
+    pub repetitions: Option<usize>,
+    /// A tenth of the amounts, and three repetitions.
+    pub quick: bool,
+}
+
+impl Effort {
+    /// How many repetitions, where `normal` is what the bench wants.
+    pub fn repetitions(&self, normal: usize) -> usize {
+        self.repetitions.unwrap_or(if self.quick { 3 } else { normal }).max(1)
+    }
+
+    /// How many rows or messages, where `normal` is what the bench wants.
+    pub fn amount(&self, normal: usize) -> usize {
+        if self.quick { normal / 10 } else { normal }
+    }
+}
+
+impl Sample {
+    /// What a target is compared with: the ratio where there is a baseline, else the value.
+    pub fn judged(&self) -> f64 {
+        self.baseline.map_or(self.value, |baseline| self.value / baseline)
+    }
+}
+
+/// Measures both sides in turn, after one round of each that does not count.
+pub fn in_turn(
+    repetitions: usize,
+    progress: &Progress,
+    mut measure: impl FnMut(Side) -> Result<f64>,
+) -> Result<Vec<Sample>> {
+    let mut samples = Vec::with_capacity(repetitions);
+    for repetition in 0..=repetitions {
+        progress.at(repetition, repetitions);
+        let (value, baseline) = if repetition % 2 == 0 {
+            let value = measure(Side::Ours)?;
+            (value, measure(Side::Baseline)?)
+        } else {
+            let baseline = measure(Side::Baseline)?;
+            (measure(Side::Ours)?, baseline)
+        };
+        if repetition > 0 {
+            samples.push(Sample { value, baseline: Some(baseline) });
+        }
+    }
+    Ok(samples)
+}
+
+/// Measures what has no baseline, after one round that does not count.
+pub fn alone(
+    repetitions: usize,
+    progress: &Progress,
+    mut measure: impl FnMut() -> Result<f64>,
+) -> Result<Vec<Sample>> {
+    let mut samples = Vec::with_capacity(repetitions);
+    for repetition in 0..=repetitions {
+        progress.at(repetition, repetitions);
+        let value = measure()?;
+        if repetition > 0 {
+            samples.push(Sample { value, baseline: None });
+        }
+    }
+    Ok(samples)
+}
+
+/// Whether the target holds; see the module's text.
+pub fn holds(samples: &[Sample], better: Better, target: f64) -> bool {
+    let meets = |judged: f64| match better {
+        Better::Lower => judged <= target,
+        Better::Higher => judged >= target,
+    };
+    let met = samples.iter().filter(|sample| meets(sample.judged())).count();
+    let all = samples.len();
+    all > 0 && meets(median(samples.iter().map(Sample::judged))) && met * 3 >= all * 2
+}
+
+/// The middle one, or the mean of the two in the middle; NaN of none.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    quantile(&sorted(values), 0.5)
+}
+
+/// The quarter from below and from above: half of all repetitions lie between.
+pub fn quartiles(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let sorted = sorted(values);
+    (quantile(&sorted, 0.25), quantile(&sorted, 0.75))
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+/// By linear interpolation between neighbours.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
+    let at = share * last as f64;
+    let (below, above) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    below + (above - below) * at.fract()
+}
+
+/// Seconds since `began`.
+pub fn seconds_since(began: Instant) -> f64 {
+    began.elapsed().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(pairs: &[(f64, f64)]) -> Vec<Sample> {
+        pairs.iter().map(|&(value, baseline)| Sample { value, baseline: Some(baseline) }).collect()
+    }
+
+    /// Guarantees: it is the pairs that are compared. Here the machine slows down threefold in the middle; each pair
+    /// is 1.5, and the ratio of medians would not be.
+    #[test]
+    fn drift_cancels_in_pairs() {
+        let drifting = pairs(&[(15.0, 10.0), (15.0, 10.0), (15.0, 30.0 / 3.0), (45.0, 30.0), (45.0, 30.0)]);
+        assert_eq!(median(drifting.iter().map(Sample::judged)), 1.5);
+        assert!(holds(&drifting, Better::Lower, 1.6));
+        assert!(!holds(&drifting, Better::Lower, 1.4));
+        assert!(holds(&drifting, Better::Higher, 1.4));
+    }
+
+    /// Guarantees: a median that meets the target is not enough when almost half of the repetitions do not.
+    #[test]
+    fn luck_does_not_hold() {
+        let split = pairs(&[(1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (2.0, 1.0), (2.0, 1.0)]);
+        assert_eq!(median(split.iter().map(Sample::judged)), 1.0);
+        assert!(!holds(&split, Better::Lower, 1.5));
+        assert!(holds(&split[..4], Better::Lower, 1.5));
+        assert!(!holds(&[], Better::Lower, 1.5));
+    }
+
+    /// Guarantees: without a baseline the value itself is judged.
+    #[test]
+    fn value_alone() {
+        let samples = [Sample { value: 4.0, baseline: None }];
+        assert!(holds(&samples, Better::Lower, 5.0));
+        assert!(!holds(&samples, Better::Lower, 3.9));
+    }
+
+    /// Guarantees: quartiles as the textbook has them for a small list.
+    #[test]
+    fn quartiles_of_five() {
+        assert_eq!(quartiles([5.0, 1.0, 4.0, 2.0, 3.0].into_iter()), (2.0, 4.0));
+    }
+}

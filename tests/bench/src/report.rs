@@ -1,0 +1,210 @@
+//! What is seen while benches run, and what is left when they have: a table, and a file of results.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::measure::{self, Better, Sample};
+
+/// The checked-in targets: `target` by the name of the bench.
+const TARGETS: &str = include_str!("../targets.toml");
+
+/// Tells on standard error how far one bench is.
+#[derive(Debug)]
+pub struct Progress {
+    name: String,
+    place: String,
+    shown: Cell<bool>,
+}
+
+impl Progress {
+    /// For bench `index` (from 0) of `of`.
+    pub fn new(name: &str, index: usize, of: usize) -> Self {
+        let progress = Self { name: name.to_owned(), place: format!("[{}/{of}]", index + 1), shown: Cell::new(false) };
+        progress.say("getting ready");
+        progress
+    }
+
+    /// Repetition `repetition` begins; 0 is the one that does not count.
+    pub fn at(&self, repetition: usize, of: usize) {
+        if repetition == 0 {
+            self.say("warming up");
+        } else {
+            self.say(&format!("repetition {repetition} of {of}"));
+        }
+    }
+
+    fn say(&self, what: &str) {
+        let mut to = std::io::stderr();
+        // Nobody is there to be told when standard error is closed.
+        if to.is_terminal() {
+            let _ = write!(to, "\r\x1b[K{} {} · {what}", self.place, self.name);
+            let _ = to.flush();
+        } else if !self.shown.replace(true) {
+            let _ = writeln!(to, "{} {}", self.place, self.name);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        let mut to = std::io::stderr();
+        if to.is_terminal() {
+            let _ = write!(to, "\r\x1b[K");
+            let _ = to.flush();
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Targets {
+    targets: BTreeMap<String, f64>,
+}
+
+/// The targets; `known` are the names that a target may have.
+pub fn targets<'a>(known: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String, f64>> {
+    let Targets { targets } = toml::from_str(TARGETS).context("tests/bench/targets.toml")?;
+    let known: Vec<&str> = known.collect();
+    if let Some(stray) = targets.keys().find(|name| !known.contains(&name.as_str())) {
+        bail!("tests/bench/targets.toml has a target for {stray:?}, and there is no such bench; there are {known:?}");
+    }
+    Ok(targets)
+}
+
+/// One line of `results.json`.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// The bench.
+    pub name: String,
+    /// Median of ours.
+    pub value: f64,
+    /// Of value and baseline.
+    pub unit: &'static str,
+    /// Median of what it is compared with.
+    pub baseline: Option<f64>,
+    /// Median of the pairs' ratios, value by baseline.
+    pub ratio: Option<f64>,
+    /// For the ratio where there is a baseline, else for the value.
+    pub target: Option<f64>,
+    /// Which way is good.
+    pub better: Better,
+    /// See [`measure::holds`]; nothing without a target.
+    pub holds: Option<bool>,
+    /// The raw repetitions, in the order they were made.
+    pub samples: Vec<Sample>,
+}
+
+impl Outcome {
+    /// From the repetitions.
+    pub fn new(name: &str, unit: &'static str, better: Better, target: Option<f64>, samples: Vec<Sample>) -> Self {
+        let compared = samples.iter().all(|sample| sample.baseline.is_some());
+        Self {
+            name: name.to_owned(),
+            value: measure::median(samples.iter().map(|sample| sample.value)),
+            unit,
+            baseline: compared.then(|| measure::median(samples.iter().filter_map(|sample| sample.baseline))),
+            ratio: compared.then(|| measure::median(samples.iter().map(Sample::judged))),
+            target,
+            better,
+            holds: target.map(|target| measure::holds(&samples, better, target)),
+            samples,
+        }
+    }
+
+    /// Half the distance between the quartiles of what is judged, in percent of its median.
+    fn spread_percent(&self) -> f64 {
+        let (low, high) = measure::quartiles(self.samples.iter().map(Sample::judged));
+        let middle = self.ratio.unwrap_or(self.value);
+        (high - low) / 2.0 / middle * 100.0
+    }
+}
+
+/// The first lines of the table.
+pub fn print_header() {
+    println!(
+        "{:<38} {:>11} {:>11}  {:<12} {:>7} {:>7} {:>4}  {:>8}  holds",
+        "bench", "value", "baseline", "unit", "ratio", "spread", "n", "target"
+    );
+    println!("{}", "─".repeat(118));
+}
+
+/// A line of the table.
+pub fn print_row(outcome: &Outcome) {
+    let some = |number: Option<f64>| number.map_or_else(|| "–".to_owned(), short);
+    let sign = match outcome.better {
+        Better::Lower => '≤',
+        Better::Higher => '≥',
+    };
+    let target = outcome.target.map_or_else(|| "–".to_owned(), |target| format!("{sign} {}", short(target)));
+    let holds = match outcome.holds {
+        Some(true) => "yes",
+        Some(false) => "NO",
+        None => "",
+    };
+    println!(
+        "{:<38} {:>11} {:>11}  {:<12} {:>7} {:>7} {:>4}  {:>8}  {holds}",
+        outcome.name,
+        short(outcome.value),
+        some(outcome.baseline),
+        outcome.unit,
+        some(outcome.ratio),
+        format!("±{:.1} %", outcome.spread_percent()),
+        outcome.samples.len(),
+        target,
+    );
+}
+
+/// Three to four digits that count.
+fn short(number: f64) -> String {
+    let size = number.abs();
+    if size >= 1_000.0 {
+        format!("{number:.0}")
+    } else if size >= 100.0 {
+        format!("{number:.1}")
+    } else if size >= 0.1 {
+        format!("{number:.2}")
+    } else {
+        format!("{number:.4}")
+    }
+}
+
+/// Writes the results as JSON, whole or not at all.
+pub fn write(path: &Path, outcomes: &[Outcome]) -> Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, serde_json::to_string_pretty(outcomes)? + "\n")
+        .and_then(|()| std::fs::rename(&partial, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// Guarantees: the file has exactly the fields it is read by, and a bench without target or baseline has nulls there.
+    #[test]
+    fn fields_of_results() {
+        let sample = Sample { value: 3.0, baseline: None };
+        let outcome = Outcome::new("a", "ns", Better::Lower, None, vec![sample]);
+        assert_eq!(
+            serde_json::to_value(outcome).unwrap(),
+            serde_json::json!({
+                "name": "a", "value": 3.0, "unit": "ns", "baseline": null, "ratio": null, "target": null,
+                "better": "lower", "holds": null, "samples": [{ "value": 3.0 }],
+            })
+        );
+    }
+
+    /// Guarantees: a target for a bench that is not there is refused, so that a renamed bench cannot lose its target unseen.
+    #[test]
+    fn stray_targets_are_refused() {
+        assert!(targets(std::iter::empty()).unwrap_err().to_string().contains("no such bench"));
+    }
+}

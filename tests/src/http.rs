@@ -1,0 +1,40 @@
+//! As much of an HTTP client as asking the host takes.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// How long one answer may take: enabling a rule waits for its lanes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// The status code.
+    pub code: u16,
+    /// The body.
+    pub body: String,
+}
+
+impl Response {
+    /// The body as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {}", self.body))
+    }
+}
+
+/// One request on a connection of its own.
+pub(crate) fn request(port: u16, method: &str, path: &str) -> std::io::Result<Response> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    write!(socket, "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let parts = answer.split_once("\r\n\r\n");
+    let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+    match (parts, code) {
+        (Some((_, body)), Some(code)) => Ok(Response { code, body: body.to_owned() }),
+        _ => Err(std::io::Error::other(format!("no HTTP answer: {answer:?}"))),
+    }
+}

@@ -1,0 +1,45 @@
+//! The harness of the integration suite: real servers, the real binary, and books of account over what went in and out.
+//!
+//! A test reads like what it guarantees: start a [`Mosquitto`] (or [`Kafka`], [`Postgres`]), set up a [`Host`] with a few
+//! lines of its own configuration, publish [`Message`]s, and let [`Account`] say what was lost, doubled or not byte for byte.
+//! Everything that is started listens on 127.0.0.1, has a directory of its own, and ends with the value that stands for it.
+//!
+//! Nothing here waits for a time to pass: [`wait_for`] waits for a condition, with a deadline, and says what it saw last.
+//! Nothing here knows the host's crates: the binary is driven from outside, as its users do.
+//!
+//! Start reading with `host.rs`, then `message.rs`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod account;
+mod host;
+mod http;
+mod kafka;
+mod listener;
+mod machine;
+mod message;
+mod mosquitto;
+mod postgres;
+mod publisher;
+mod rules;
+mod server;
+mod setup;
+mod status;
+mod store;
+mod wait;
+
+pub use account::Account;
+pub use host::Host;
+pub use http::Response;
+pub use kafka::Kafka;
+pub use listener::{Heard, Listener};
+pub use machine::{binary, built_module, free_port, guest_module, root, runtime};
+pub use message::{Expect, Message, Row, fleet, garbage, hostile, plain, readings};
+pub use mosquitto::Mosquitto;
+pub use postgres::Postgres;
+pub use publisher::{Publisher, Qos};
+pub use rules::variant;
+pub use server::{Server, Signal};
+pub use setup::{Protocol, Setup};
+pub use status::{Messages, Points, RuleStatus, SourceStatus, Status};
+pub use store::{AlertRow, DeadLetter, sqlite_alerts, sqlite_count, sqlite_dead_letters, sqlite_rows};
+pub use wait::{DEADLINE, wait_for};

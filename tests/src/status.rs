@@ -1,0 +1,91 @@
+//! `GET /api/v1/status`, as far as tests ask.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// The state of a host.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as the API's documentation says")]
+pub struct Status {
+    pub messages: Messages,
+    pub points: Points,
+    pub sources: Vec<SourceStatus>,
+    pub rules: Vec<RuleStatus>,
+    pub alerts_standing: u64,
+}
+
+/// The account of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[allow(missing_docs, reason = "as the API's documentation says")]
+pub struct Messages {
+    pub received: u64,
+    pub decoded: u64,
+    pub filtered: u64,
+    pub dead_lettered: u64,
+    pub in_flight: u64,
+    pub returned: u64,
+}
+
+/// The account of points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[allow(missing_docs, reason = "as the API's documentation says")]
+pub struct Points {
+    pub produced: u64,
+    pub generated: u64,
+    pub stored: u64,
+    pub filtered: u64,
+    pub dead_lettered: u64,
+    pub held: u64,
+    pub returned: u64,
+    pub in_flight: u64,
+}
+
+/// One source.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as the API's documentation says")]
+pub struct SourceStatus {
+    pub name: String,
+    pub up: bool,
+    pub down: Option<String>,
+    pub messages: Messages,
+}
+
+/// One rule.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as the API's documentation says")]
+pub struct RuleStatus {
+    pub name: String,
+    pub state: String,
+    pub problem: Option<String>,
+    pub sha256: Option<String>,
+    pub generation: u64,
+    pub stats: RuleTotals,
+}
+
+/// What a rule has done.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as the API's documentation says")]
+pub struct RuleTotals {
+    pub rows_in: u64,
+    pub faults: BTreeMap<String, u64>,
+}
+
+impl Status {
+    /// The rule of that name.
+    pub fn rule(&self, name: &str) -> &RuleStatus {
+        let found = self.rules.iter().find(|rule| rule.name == name);
+        found.unwrap_or_else(|| panic!("there is no rule {name}: {:?}", self.rules))
+    }
+
+    /// Fails unless both accounts balance and nothing is on the way. `what` is what the test did.
+    pub fn assert_balanced(&self, what: &str) {
+        let m = &self.messages;
+        assert_eq!(m.received, m.decoded + m.filtered + m.dead_lettered, "{what}: messages do not balance: {m:?}");
+        assert_eq!(m.in_flight, 0, "{what}: messages on the way: {m:?}");
+        let p = &self.points;
+        let ended = p.stored + p.filtered + p.dead_lettered + p.held + p.returned;
+        assert_eq!(p.produced + p.generated, ended, "{what}: points do not balance: {p:?}");
+        assert_eq!(p.in_flight, 0, "{what}: points on the way: {p:?}");
+    }
+}
