@@ -133,10 +133,15 @@ impl SeriesBook {
     /// Says what unit a series has from this row on. Costs a comparison when it has it already.
     #[inline]
     pub fn set_unit(&mut self, series: SeriesHandle, unit: &str, row: u32) {
-        let entry = &self.entries[series.0 as usize];
-        if *self.units[entry.unit as usize] != *unit {
+        if *self.unit(series) != *unit {
             self.change_unit(series, unit, row);
         }
+    }
+
+    /// The unit a series has; empty for none.
+    #[inline]
+    pub fn unit(&self, series: SeriesHandle) -> &str {
+        &self.units[self.entries[series.0 as usize].unit as usize]
     }
 
     #[cold]

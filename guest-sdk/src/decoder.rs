@@ -101,6 +101,12 @@ impl<'a> Out<'a> {
         self.book.set_unit(series, unit, self.row);
     }
 
+    /// The unit a series is known to have; empty for none.
+    #[inline]
+    pub fn unit_of(&self, series: SeriesHandle) -> &str {
+        self.book.unit(series)
+    }
+
     /// Writes a number.
     #[inline]
     pub fn point(&mut self, series: SeriesHandle, time_us: i64, value: f64, quality: Quality) {

@@ -7,12 +7,13 @@
 //! tests.
 //!
 //! ```
-//! use tidegate_rule::json::{Json, Value};
+//! use tidegate_rule::json::{Json, Key, Value};
+//! let v = Key::new("v");
 //! let mut json = Json::new(br#"{"v": 84.5, "u": "bar"}"#);
 //! assert!(matches!(json.value(), Ok(Value::Object)));
 //! while let Ok(Some(key)) = json.key() {
 //!     let value = json.value();
-//!     if key.is("v") {
+//!     if key.is(&v) {
 //!         assert!(matches!(value, Ok(Value::Number(number)) if number.value == 84.5));
 //!     }
 //! }
@@ -102,18 +103,74 @@ impl<'a> Number<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Text<'a> {
     raw: &'a [u8],
+    /// The first eight bytes of `raw`, zeros behind its end.
+    head: u64,
     escaped: bool,
+}
+
+/// A text to compare others with, eight bytes at a time: in WebAssembly that is one comparison where
+/// slices cost a call and a loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    head: u64,
+    text: String,
+}
+
+impl Key {
+    /// A key to look for.
+    pub fn new(text: &str) -> Self {
+        Self { head: head(text.as_bytes()), text: text.to_owned() }
+    }
+
+    /// The key.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+/// The first eight bytes, little end first, zeros behind the end.
+const fn head(bytes: &[u8]) -> u64 {
+    let mut head = 0;
+    let mut at = 0;
+    while at < bytes.len() && at < 8 {
+        head |= (bytes[at] as u64) << (8 * at);
+        at += 1;
+    }
+    head
 }
 
 impl<'a> Text<'a> {
     /// Whether it says this.
     #[inline]
-    pub fn is(&self, other: &str) -> bool {
+    pub fn is(&self, key: &Key) -> bool {
         if self.escaped {
-            let mut text = String::new();
-            return self.read(&mut text) == other;
+            return self.reads_as(&key.text);
         }
-        self.raw == other.as_bytes()
+        self.head == key.head
+            && self.raw.len() == key.text.len()
+            && (self.raw.len() <= 8 || self.raw == key.text.as_bytes())
+    }
+
+    /// Whether it says this, in upper or lower case of ASCII.
+    #[inline]
+    pub fn is_word(&self, lower_case: &str) -> bool {
+        const CASE: u64 = 0x2020_2020_2020_2020;
+        self.raw.len() == lower_case.len()
+            && (self.head | CASE) == (head(lower_case.as_bytes()) | CASE)
+            && self.raw.eq_ignore_ascii_case(lower_case.as_bytes())
+    }
+
+    #[cold]
+    fn reads_as(&self, other: &str) -> bool {
+        self.read(&mut String::new()) == other
+    }
+
+    /// The text, where it has no escapes and these are its bytes; for comparing with what is known.
+    #[inline]
+    pub fn is_plainly(&self, known: &str) -> bool {
+        !self.escaped
+            && self.raw.len() == known.len()
+            && (self.raw.len() <= 8 && self.head == head(known.as_bytes()) || self.raw == known.as_bytes())
     }
 
     /// The bytes between the quotes, escapes as they are written. Equal bytes are equal texts.
@@ -217,9 +274,9 @@ impl<'a> Json<'a> {
                 self.open();
                 Ok(Value::Array)
             }
-            b't' => self.word(b"true", Value::Bool(true)),
-            b'f' => self.word(b"false", Value::Bool(false)),
-            b'n' => self.word(b"null", Value::Null),
+            b't' => self.literal(b"true", Value::Bool(true)),
+            b'f' => self.literal(b"false", Value::Bool(false)),
+            b'n' => self.literal(b"null", Value::Null),
             _ => Err(Fault::Syntax),
         }
     }
@@ -323,6 +380,14 @@ impl<'a> Json<'a> {
     /// The next byte that is not white space.
     #[inline]
     fn peek(&mut self) -> Result<u8, Fault> {
+        match self.bytes.get(self.at) {
+            Some(byte) if *byte > b' ' => Ok(*byte),
+            _ => self.peek_beyond_space(),
+        }
+    }
+
+    #[cold]
+    fn peek_beyond_space(&mut self) -> Result<u8, Fault> {
         loop {
             match self.bytes.get(self.at) {
                 Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
@@ -332,7 +397,29 @@ impl<'a> Json<'a> {
         }
     }
 
-    fn word(&mut self, word: &[u8], value: Value<'a>) -> Result<Value<'a>, Fault> {
+    /// Eight bytes from `at` on, little end first, zeros behind the end of the payload. A byte loop
+    /// costs a check of the CPU limit for each byte in a module; this costs one for eight.
+    #[inline]
+    fn eight(&self, at: usize) -> u64 {
+        match self.bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+            Some(chunk) => u64::from_le_bytes(*chunk),
+            None => self.last_eight(at),
+        }
+    }
+
+    #[inline]
+    fn last_eight(&self, at: usize) -> u64 {
+        match self.bytes.last_chunk::<8>() {
+            // Less than eight bytes are left, so that the shift is by 8 to 64 bits.
+            Some(chunk) => {
+                let missing = (at + 8 - self.bytes.len()) as u32;
+                u64::from_le_bytes(*chunk).checked_shr(8 * missing).unwrap_or(0)
+            }
+            None => self.bytes.get(at..).map_or(0, head),
+        }
+    }
+
+    fn literal(&mut self, word: &[u8], value: Value<'a>) -> Result<Value<'a>, Fault> {
         let rest = &self.bytes[self.at..];
         if rest.starts_with(word) {
             self.at += word.len();
@@ -347,30 +434,35 @@ impl<'a> Json<'a> {
     #[inline]
     fn text(&mut self) -> Result<Text<'a>, Fault> {
         let start = self.at + 1;
+        let first = self.eight(start);
+        let mut eight = first;
         let mut escaped = false;
-        let mut ascii = true;
+        let mut high = 0;
         let mut at = start;
         loop {
-            match self.bytes.get(at) {
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    escaped = true;
-                    at += self.escape(at)?;
+            let found = specials(eight);
+            let clear = found.trailing_zeros() / 8;
+            high |= eight & below(clear);
+            at += clear as usize;
+            if clear < 8 {
+                match self.bytes.get(at) {
+                    Some(b'"') => break,
+                    Some(b'\\') => {
+                        escaped = true;
+                        at += self.escape(at)?;
+                    }
+                    Some(_) => return Err(Fault::Control),
+                    None => return Err(Fault::End),
                 }
-                Some(0..0x20) => return Err(Fault::Control),
-                Some(byte) => {
-                    ascii &= *byte < 0x80;
-                    at += 1;
-                }
-                None => return Err(Fault::End),
             }
+            eight = self.eight(at);
         }
         self.at = at + 1;
         let raw = &self.bytes[start..at];
-        if !ascii && std::str::from_utf8(raw).is_err() {
+        if high & HIGHS != 0 && std::str::from_utf8(raw).is_err() {
             return Err(Fault::Utf8);
         }
-        Ok(Text { raw, escaped })
+        Ok(Text { raw, head: first & below(raw.len().min(8) as u32), escaped })
     }
 
     #[cold]
@@ -378,10 +470,23 @@ impl<'a> Json<'a> {
         unescape(&self.bytes[at..]).map(|(_, used)| used).ok_or(Fault::Escape)
     }
 
+    /// Takes digits into a mantissa; gives where they end. What overflows is noticed by their number.
     #[inline]
-    fn digit(&self, at: usize) -> Option<u8> {
-        let digit = self.bytes.get(at)?.wrapping_sub(b'0');
-        (digit < 10).then_some(digit)
+    fn digits(&self, mut at: usize, mantissa: &mut u64) -> usize {
+        loop {
+            let figures = self.eight(at) ^ ZEROS;
+            // A byte that is no digit has its high bit set, and so may have bytes after the first such.
+            let other = (figures.wrapping_add(0x7676_7676_7676_7676) | figures) & HIGHS;
+            let count = other.trailing_zeros() / 8;
+            if count > 0 {
+                let scale = TENS_INTEGER[count as usize & 15];
+                *mantissa = mantissa.wrapping_mul(scale).wrapping_add(eight_digits(figures << (64 - 8 * count)));
+            }
+            at += count as usize;
+            if count < 8 {
+                return at;
+            }
+        }
     }
 
     /// RFC 8259 section 6. Up to 19 digits are gathered as an integer; where that and a power of
@@ -390,16 +495,12 @@ impl<'a> Json<'a> {
     fn number(&mut self) -> Result<Number<'a>, Fault> {
         let start = self.at;
         let negative = self.bytes[start] == b'-';
-        let mut at = start + usize::from(negative);
+        let first = start + usize::from(negative);
         let mut mantissa: u64 = 0;
-        let first = at;
-        while let Some(digit) = self.digit(at) {
-            mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
-            at += 1;
-        }
+        let mut at = self.digits(first, &mut mantissa);
         let mut digits = at - first;
         if digits == 0 {
-            return Err(if at == self.bytes.len() { Fault::End } else { Fault::Syntax });
+            return Err(self.unfinished(at));
         }
         if digits > 1 && self.bytes[first] == b'0' {
             return Err(Fault::Syntax);
@@ -408,14 +509,10 @@ impl<'a> Json<'a> {
         let mut integer = true;
         if self.bytes.get(at) == Some(&b'.') {
             integer = false;
-            at += 1;
-            let fraction = at;
-            while let Some(digit) = self.digit(at) {
-                mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
-                at += 1;
-            }
+            let fraction = at + 1;
+            at = self.digits(fraction, &mut mantissa);
             if at == fraction {
-                return Err(if at == self.bytes.len() { Fault::End } else { Fault::Syntax });
+                return Err(self.unfinished(at));
             }
             digits += at - fraction;
             exponent = -((at - fraction) as i64);
@@ -440,6 +537,11 @@ impl<'a> Json<'a> {
     }
 
     #[cold]
+    fn unfinished(&self, at: usize) -> Fault {
+        if at == self.bytes.len() { Fault::End } else { Fault::Syntax }
+    }
+
+    #[cold]
     fn exponent(&self, mut at: usize) -> Result<(i64, usize), Fault> {
         let negative = self.bytes.get(at) == Some(&b'-');
         if let Some(b'-' | b'+') = self.bytes.get(at) {
@@ -447,16 +549,55 @@ impl<'a> Json<'a> {
         }
         let first = at;
         let mut power: i64 = 0;
-        while let Some(digit) = self.digit(at) {
-            power = power.saturating_mul(10).saturating_add(i64::from(digit)).min(1 << 40);
+        while let Some(digit @ b'0'..=b'9') = self.bytes.get(at) {
+            power = power.saturating_mul(10).saturating_add(i64::from(digit - b'0')).min(1 << 40);
             at += 1;
         }
         if at == first {
-            return Err(if at == self.bytes.len() { Fault::End } else { Fault::Syntax });
+            return Err(self.unfinished(at));
         }
         Ok((if negative { -power } else { power }, at))
     }
 }
+
+const ZEROS: u64 = 0x3030_3030_3030_3030;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// Marks the high bit of bytes that end a run of a text: quote, backslash, below space. Bytes after
+/// the first marked one may be marked wrongly.
+#[inline]
+const fn specials(eight: u64) -> u64 {
+    const fn equals(eight: u64, byte: u8) -> u64 {
+        let differing = eight ^ (ONES * byte as u64);
+        differing.wrapping_sub(ONES) & !differing
+    }
+    let below_space = eight.wrapping_sub(ONES * 0x20) & !eight;
+    (equals(eight, b'"') | equals(eight, b'\\') | below_space) & HIGHS
+}
+
+/// A mask of the lowest bytes; 8 for all.
+#[inline]
+const fn below(bytes: u32) -> u64 {
+    match 1_u64.checked_shl(8 * bytes) {
+        Some(bit) => bit - 1,
+        None => u64::MAX,
+    }
+}
+
+/// Eight figures, first in the lowest byte, as a number: pairs, then fours, then eights.
+#[inline]
+const fn eight_digits(figures: u64) -> u64 {
+    const EVERY_FOURTH: u64 = 0x0000_00FF_0000_00FF;
+    let pairs = figures.wrapping_mul(10).wrapping_add(figures >> 8);
+    let upper = (pairs & EVERY_FOURTH).wrapping_mul(0x000F_4240_0000_0064);
+    let lower = (pairs >> 16 & EVERY_FOURTH).wrapping_mul(0x0000_2710_0000_0001);
+    upper.wrapping_add(lower) >> 32
+}
+
+/// Powers of ten by the number of digits taken at once; padded so that an index needs no check.
+const TENS_INTEGER: [u64; 16] =
+    [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1, 1, 1, 1, 1, 1, 1];
 
 /// Powers of ten that are exact in a 64-bit float.
 const TENS: [f64; 23] = [

@@ -3,8 +3,6 @@
 //! This file tells the whole story; `wiring.rs` puts the parts together. `ARCHITECTURE.md` beside this folder is the map.
 
 mod cli;
-mod demo;
-mod simulator;
 mod wiring;
 
 use std::process::ExitCode;
@@ -31,9 +29,6 @@ struct Tidegate {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Run(cli::run::Args),
-    Check(cli::check::Args),
-    Demo(cli::demo::Args),
-    Load(cli::load::Args),
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -52,8 +47,8 @@ fn main() -> ExitCode {
     };
     // The demo shows what happens itself; its log would run over its picture.
     let level = if matches!(arguments.command, Command::Run(_)) { "info" } else { "warn" };
-    tidegate_telemetry::init(format, level);
-    match execute(arguments.command) {
+    let done = tidegate_telemetry::init(format, level).map_err(Into::into).and_then(|()| execute(arguments.command));
+    match done {
         Ok(code) => code,
         Err(error) => {
             eprintln!("tidegate: {error:#}");
@@ -68,8 +63,5 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
         Command::Run(arguments) => cli::run::run(&arguments, &runtime),
-        Command::Check(arguments) => runtime.block_on(cli::check::run(arguments, &wiring::inspect)),
-        Command::Demo(arguments) => cli::demo::run(&arguments, &runtime),
-        Command::Load(arguments) => runtime.block_on(cli::load::run(arguments)),
     }
 }

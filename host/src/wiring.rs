@@ -32,6 +32,7 @@ impl Host {
             let (sink, limits) = sink(settings, &books);
             (name.to_string(), sink, limits)
         });
+        let sinks = sinks.collect();
         let dead_letters = Box::new(DeadLetters::new(&config.data_dir, clock.clone()));
         let lanes = config.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
         let settings = PipelineSettings {
@@ -42,7 +43,7 @@ impl Host {
             clock,
         };
         let pipeline = Arc::new(
-            Pipeline::start(settings, sinks.collect(), dead_letters, runtime).context("the lanes cannot start")?,
+            Pipeline::start(settings, sinks, dead_letters, runtime).context("the lanes cannot start")?,
         );
         let engine = Engine::new()?;
         let registry = Registry::start(engine, &config.rules_dir, Box::new(pipeline.deploy()))

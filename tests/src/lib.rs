@@ -36,7 +36,7 @@ pub use machine::{binary, built_module, free_port, guest_module, root, runtime};
 pub use message::{Expect, Message, Row, fleet, garbage, hostile, plain, readings};
 pub use mosquitto::Mosquitto;
 pub use postgres::Postgres;
-pub use publisher::{Publisher, Qos};
+pub use publisher::{Load, Publisher, Qos};
 pub use rules::variant;
 pub use server::{Server, Signal};
 pub use setup::{Protocol, Setup};

@@ -99,9 +99,7 @@ fn query<T>(
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(Duration::from_secs(10))?;
         let mut statement = match connection.prepare(sql) {
-            Err(rusqlite::Error::SqliteFailure(_, Some(text))) if text.starts_with("no such table") => {
-                return Ok(Vec::new());
-            }
+            Err(error) if error.to_string().contains("no such table") => return Ok(Vec::new()),
             prepared => prepared?,
         };
         statement.query_map(params, each)?.collect()

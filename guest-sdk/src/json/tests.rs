@@ -274,6 +274,14 @@ fn a_nesting_bomb_is_refused() {
 #[test]
 fn texts_compare_unescaped() {
     let Ok(Value::Text(text)) = Json::new(br#""\u0076alue""#).value() else { panic!("a text") };
-    assert!(text.is("value"));
-    assert!(!text.is("valve"));
+    assert!(text.is(&Key::new("value")));
+    assert!(!text.is(&Key::new("valve")));
+    for written in ["", "a", "eightlet", "ninechars", "much longer than eight"] {
+        let quoted = format!("\"{written}\"");
+        let Ok(Value::Text(text)) = Json::new(quoted.as_bytes()).value() else { panic!("a text") };
+        assert!(text.is(&Key::new(written)) && text.is_plainly(written) && text.is_word(written));
+        assert!(!text.is(&Key::new(&format!("{written}x"))) && !text.is_plainly("other"));
+    }
+    let Ok(Value::Text(text)) = Json::new(b"\"UnCertain\"").value() else { panic!("a text") };
+    assert!(text.is_word("uncertain") && !text.is_word("uncertaim"));
 }

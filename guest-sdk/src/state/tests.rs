@@ -26,7 +26,7 @@ fn parts_restore_to_the_same() {
     for max_bytes in [0, 1, 25, 100, 1 << 20] {
         let mut old = BySeries::<u64>::default();
         for id in 0..100 {
-            **old.of(id * 3) = u64::from(id) << id % 40;
+            **old.of(id * 3) = u64::from(id) << (id % 40);
         }
         let mut new = BySeries::<u64>::default();
         let mut parts = 0;

@@ -1,6 +1,3 @@
 //! The commands, one file each.
 
-pub mod check;
-pub mod demo;
-pub mod load;
 pub mod run;

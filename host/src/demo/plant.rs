@@ -27,10 +27,11 @@ pub struct Plant {
 impl Plant {
     /// Begins to publish `rate` messages a second, at QoS 1.
     pub fn start(broker: SocketAddr, rate: u32, runtime: &Handle) -> Self {
+        let _in_runtime = runtime.enter();
         let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (client, mut events) = AsyncClient::new(options("demo-plant", broker), 1_000);
         let counted = acknowledged.clone();
-        tidegate_telemetry::spawn_on(runtime, "plant-connection", async move {
+        tidegate_telemetry::spawn("plant-connection", async move {
             loop {
                 match events.poll().await {
                     Ok(Event::Incoming(Packet::PubAck(_))) => drop(counted.fetch_add(1, Relaxed)),
@@ -44,7 +45,7 @@ impl Plant {
             }
         });
         let stopped = stop.clone();
-        tidegate_telemetry::spawn_on(runtime, "plant", async move {
+        tidegate_telemetry::spawn("plant", async move {
             let mut simulator = Simulator::new(Plan {
                 users: 10,
                 devices_per_user: 2,
@@ -110,10 +111,11 @@ pub struct AlertWatch(Arc<Mutex<Seen>>);
 impl AlertWatch {
     /// Begins to watch.
     pub fn start(broker: SocketAddr, runtime: &Handle) -> Self {
+        let _in_runtime = runtime.enter();
         let seen = Arc::<Mutex<Seen>>::default();
         let (client, mut events) = AsyncClient::new(options("demo-alerts", broker), 10);
         let to = seen.clone();
-        tidegate_telemetry::spawn_on(runtime, "alert-watch", async move {
+        tidegate_telemetry::spawn("alert-watch", async move {
             loop {
                 match events.poll().await {
                     Ok(Event::Incoming(Packet::ConnAck(_))) => {

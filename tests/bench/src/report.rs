@@ -24,7 +24,8 @@ pub struct Progress {
 impl Progress {
     /// For bench `index` (from 0) of `of`.
     pub fn new(name: &str, index: usize, of: usize) -> Self {
-        let progress = Self { name: name.to_owned(), place: format!("[{}/{of}]", index + 1), shown: Cell::new(false) };
+        let progress =
+            Self { name: name.to_owned(), place: format!("[{}/{of}]", index + 1), shown: Cell::new(false) };
         progress.say("getting ready");
         progress
     }
@@ -156,6 +157,17 @@ pub fn print_row(outcome: &Outcome) {
         format!("±{:.1} %", outcome.spread_percent()),
         outcome.samples.len(),
         target,
+    );
+}
+
+/// The last lines of the table.
+pub fn print_footer(file: &str, outcomes: &[Outcome]) {
+    let judged = outcomes.iter().filter_map(|outcome| outcome.holds);
+    let (all, held) = judged.fold((0, 0), |(all, held), holds| (all + 1, held + usize::from(holds)));
+    println!("{}", "─".repeat(118));
+    println!(
+        "{held} of {all} targets hold. Value and baseline are medians, the ratio is the median of the pairs' ratios, its\n\
+         spread half the distance of the quartiles; a target is for the ratio where there is one. All samples: {file}"
     );
 }
 

@@ -189,7 +189,8 @@ fn check(
         native.declare(&mut known);
         let points = decoded.made.points;
         for ((series, time_us), value) in points.series.iter().zip(&points.time_us).zip(&points.value) {
-            let series = native.decoder.host.series(*series).context("a series the native decoder never asked for")?;
+            let series =
+                native.decoder.host.series(*series).context("a series the native decoder never asked for")?;
             their_digest.add(workload::topic_mark(&series.topic), *time_us, *value);
         }
         theirs.messages += columns.topic.len();

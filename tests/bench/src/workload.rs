@@ -100,6 +100,12 @@ impl Digest {
         self.0 = self.0.wrapping_add((value.to_bits() ^ (time_us as u64).rotate_left(20)).wrapping_mul(mark));
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn with(self, other: Digest) -> Self {
+        Self(self.0.wrapping_add(other.0))
+    }
+
     /// The sum.
     pub fn sum(self) -> u64 {
         self.0

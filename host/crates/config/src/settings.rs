@@ -292,7 +292,7 @@ pub struct TimescaleSink {
     pub table: String,
     /// Whether to make what is missing: tables, hypertable, index.
     pub manage_schema: bool,
-    /// The most rows of one transaction.
+    /// The most rows of one COPY; all that one write takes is one transaction.
     pub max_rows: usize,
     /// How long one statement may take.
     pub statement_timeout: Duration,

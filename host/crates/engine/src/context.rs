@@ -200,9 +200,7 @@ impl Context {
     /// to be trusted, if other lanes have taken the last places meanwhile.
     pub fn commit_series(&mut self, rows: &Rows<'_>) -> Result<(), Full> {
         for (id, description) in self.effects.described.drain(..) {
-            if let Some(series) = self.books.series(id) {
-                series.description.store(Arc::new(description));
-            }
+            self.books.describe(id, description);
         }
         for pending in std::mem::take(&mut self.effects.series) {
             let partition = match self.partition_of(rows, pending.from_row) {

@@ -30,6 +30,11 @@ impl IdMap {
         self.global.get(local as usize).copied()
     }
 
+    /// The host's ids, by local id.
+    pub fn globals(&self) -> &[u32] {
+        &self.global
+    }
+
     /// Gives `global` the next local id.
     pub fn add(&mut self, global: u32) -> u32 {
         let local = self.global.len() as u32;

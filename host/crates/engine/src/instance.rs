@@ -4,7 +4,7 @@
 //! on. After a [`Fault`] an instance is spent: drop it, make another from its [`Rule`].
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, Instant};
 
 use tidegate_model::{Books, Messages, PartitionId, Points, SeriesId, TopicId};
@@ -38,6 +38,8 @@ pub struct Instance {
     /// The id column of the running call, and what is new in it; kept for their memory.
     ids: Vec<u32>,
     new: Vec<u32>,
+    /// [`Books::descriptions`] when this instance was last told of changes.
+    descriptions_seen: u64,
 }
 
 /// State of a rule, by this process's ids.
@@ -143,8 +145,18 @@ impl Instance {
         let (naming, ticking, state) = (guest!(naming), guest!(ticking), guest!(state));
         guarded(&mut store, rule.limits.lifecycle_cpu, |store| lifecycle.call_configure(store, &rule.config))?
             .map_err(LoadError::Config)?;
-        let mut made =
-            Self { rule, store, decoder, processor, naming, ticking, state, ids: Vec::new(), new: Vec::new() };
+        let mut made = Self {
+            rule,
+            store,
+            decoder,
+            processor,
+            naming,
+            ticking,
+            state,
+            ids: Vec::new(),
+            new: Vec::new(),
+            descriptions_seen: 0,
+        };
         made.commit(&Rows::None).map_err(LoadError::Fault)?;
         Ok(made)
     }
@@ -345,35 +357,40 @@ impl Instance {
         guarded(&mut self.store, cpu, |store| guest.call_declare_topics(store, &named))
     }
 
-    /// Translates a column of series into `self.ids`, after telling the guest the names it does not know, if it wants names.
+    /// Translates a column of series into `self.ids`, after telling the guest the names it does not know and the units and labels
+    /// that have changed, if it wants names.
     fn declare_series(&mut self, series: &[SeriesId]) -> Result<(), Fault> {
         self.new.clear();
         let context = self.store.data_mut();
+        let descriptions = context.books.descriptions();
+        if self.naming.is_some() && descriptions != self.descriptions_seen {
+            let seen = std::mem::replace(&mut self.descriptions_seen, descriptions);
+            let changed = |id: &u32| {
+                let series = context.books.series(SeriesId(*id));
+                series.is_some_and(|series| series.described_at.load(Acquire) > seen)
+            };
+            self.new.extend(context.series.globals().iter().copied().filter(changed));
+        }
         context.series.translate(series.iter().map(|series| series.0), &mut self.ids, &mut self.new);
         let Some(guest) = self.naming.clone().filter(|_| !self.new.is_empty()) else { return Ok(()) };
         let books = context.books.clone();
-        let first = context.series.len() - self.new.len();
-        let known: Vec<_> = self
-            .new
-            .iter()
-            .map(|&global| books.series(SeriesId(global)).map(|series| (series, series.description.load_full())))
-            .collect();
+        let described =
+            |&id: &u32| books.series(SeriesId(id)).map(|series| (id, series, series.description.load_full()));
+        let known: Vec<_> = self.new.iter().filter_map(described).collect();
         let labels: Vec<Vec<(&str, &str)>> = known
             .iter()
-            .map(|known| {
-                let labels = known.as_ref().map_or(&[][..], |(_, description)| &description.labels);
-                labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
+            .map(|(_, _, description)| {
+                description.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
             })
             .collect();
         let mut named = Vec::with_capacity(known.len());
-        for (i, (known, labels)) in known.iter().zip(&labels).enumerate() {
-            let partition = known.as_ref().map(|(series, _)| series.partition);
+        for ((id, series, description), labels) in known.iter().zip(&labels) {
             named.push(telemetry::Series {
-                id: (first + i) as u32,
-                topic: known.as_ref().map_or("", |(series, _)| &series.topic),
-                unit: known.as_ref().and_then(|(_, description)| description.unit.as_deref()),
+                id: context.series.local(*id).unwrap_or_default(),
+                topic: &series.topic,
+                unit: description.unit.as_deref(),
                 labels,
-                partition: local_partition(&mut context.partitions, partition),
+                partition: local_partition(&mut context.partitions, Some(series.partition)),
             });
         }
         let cpu = self.rule.limits.lifecycle_cpu;

@@ -50,17 +50,14 @@ impl Transition {
     }
 }
 
-/// One alert, as it is published and stored. Its JSON form is this struct's.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// One alert, as it goes to the sinks.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Alert {
     /// The rule that says so.
-    #[serde(serialize_with = "text")]
     pub rule: Arc<str>,
     /// The series it is about.
-    #[serde(serialize_with = "text")]
     pub topic: Arc<str>,
     /// Tells apart several alerts of one rule on one series; empty for most.
-    #[serde(skip_serializing_if = "str::is_empty", serialize_with = "text")]
     pub key: Arc<str>,
     /// When it happened: microseconds since 1970-01-01 UTC.
     pub time_us: i64,
@@ -68,19 +65,10 @@ pub struct Alert {
     pub transition: Transition,
     /// How grave.
     pub severity: Severity,
-    /// The reading that caused it; absent from JSON when NaN.
-    #[serde(skip_serializing_if = "not_a_number")]
+    /// The reading that caused it; NaN if none.
     pub value: f64,
     /// For people.
     pub message: String,
-}
-
-fn text<S: serde::Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(text)
-}
-
-fn not_a_number(value: &f64) -> bool {
-    !value.is_finite()
 }
 
 /// A message that a rule asks to have published; its topic is one that the rule's file permits.

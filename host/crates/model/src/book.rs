@@ -3,6 +3,8 @@
 //! A name costs a lock and a hash once, when it is first seen; from then on rows carry the id, and reading an entry
 //! takes no lock. Books only grow, up to their limits: a fleet that invents names is refused, not obeyed.
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -91,6 +93,8 @@ pub struct Series {
     pub partition: PartitionId,
     /// Unit and labels as last told.
     pub description: ArcSwap<Description>,
+    /// The value of [`Books::descriptions`] when they were told; 0 if they never changed.
+    pub described_at: AtomicU64,
 }
 
 /// What may change about a series.
@@ -108,12 +112,18 @@ pub struct Books {
     topics: Book<Topic>,
     series: Book<Series>,
     partitions: Book<Arc<str>>,
+    descriptions: AtomicU64,
 }
 
 impl Books {
     /// Books that take `max_series` series, and as many topics and partitions.
     pub fn new(max_series: usize) -> Self {
-        Self { topics: Book::new(max_series), series: Book::new(max_series), partitions: Book::new(max_series) }
+        Self {
+            topics: Book::new(max_series),
+            series: Book::new(max_series),
+            partitions: Book::new(max_series),
+            descriptions: AtomicU64::new(0),
+        }
     }
 
     /// The id of a topic that belongs to `partition`; what partition it belongs to is decided when it is first seen.
@@ -137,13 +147,26 @@ impl Books {
             topic,
             partition,
             description: ArcSwap::from_pointee(given.take().unwrap_or_default()),
+            described_at: AtomicU64::new(0),
         })?;
-        if let (Some(description), Some(series)) = (given, self.series.get(id))
-            && **series.description.load() != description
-        {
-            series.description.store(Arc::new(description));
+        if let Some(description) = given {
+            self.describe(SeriesId(id), description);
         }
         Ok(SeriesId(id))
+    }
+
+    /// Tells the unit and labels of a known series anew; nothing if they are as they were.
+    pub fn describe(&self, id: SeriesId, description: Description) {
+        let Some(series) = self.series(id) else { return };
+        if **series.description.load() != description {
+            series.description.store(Arc::new(description));
+            series.described_at.store(self.descriptions.fetch_add(1, AcqRel) + 1, Release);
+        }
+    }
+
+    /// Counts up whenever a known series is described anew: who has seen this value has seen all descriptions up to it.
+    pub fn descriptions(&self) -> u64 {
+        self.descriptions.load(Acquire)
     }
 
     /// The id of a partition.

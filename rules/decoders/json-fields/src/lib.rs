@@ -10,7 +10,7 @@ mod shape;
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use tidegate_rule::json::{Json, Number, Text, Value};
+use tidegate_rule::json::{Json, Key, Number, Text, Value};
 use tidegate_rule::{About, Decoder, Message, Out, PerTopic, Quality, Reason, SeriesHandle, TimeUnit};
 
 use crate::labels::Labels;
@@ -62,6 +62,7 @@ pub enum Arrays {
 /// The decoder.
 pub struct JsonFields {
     config: Config,
+    time_keys: Vec<Key>,
     labels: Labels,
     shapes: PerTopic<Shape>,
     paths: Paths,
@@ -98,6 +99,7 @@ impl Decoder for JsonFields {
         }
         Ok(Self {
             labels: Labels::new(&config.labels)?,
+            time_keys: config.time_keys.iter().map(|key| Key::new(key)).collect(),
             config,
             shapes: PerTopic::default(),
             paths: Paths::default(),
@@ -209,7 +211,7 @@ impl JsonFields {
     /// Which of the time keys this is, if one; the first in the list counts most.
     #[inline]
     fn time_rank(&self, key: Text<'_>) -> Option<usize> {
-        self.config.time_keys.iter().position(|time| key.is(time))
+        self.time_keys.iter().position(|time| key.is(time))
     }
 
     fn note_time(&self, given: Value<'_>, rank: usize, time: &mut Option<(usize, i64)>) -> Result<(), Reason> {

@@ -2,7 +2,7 @@
 //! has the message's topic. It never guesses: what is not such an object is rejected with a reason.
 
 use serde::Deserialize;
-use tidegate_rule::json::{Json, Number, Text, Value};
+use tidegate_rule::json::{Json, Key, Number, Text, Value};
 use tidegate_rule::{About, Decoder, Message, Out, Quality, Reason, TimeUnit};
 
 /// Names of the keys, and the unit of time.
@@ -35,7 +35,11 @@ impl Default for Config {
 
 /// The decoder.
 pub struct JsonReading {
-    keys: Config,
+    value_key: Key,
+    quality_key: Key,
+    time_key: Key,
+    unit_key: Key,
+    time_unit: TimeUnit,
     scratch: String,
 }
 
@@ -64,7 +68,14 @@ impl Decoder for JsonReading {
                 return Err(format!("`{key}` is the name of two keys; give each another"));
             }
         }
-        Ok(Self { keys: config, scratch: String::new() })
+        Ok(Self {
+            value_key: Key::new(&config.value_key),
+            quality_key: Key::new(&config.quality_key),
+            time_key: Key::new(&config.time_key),
+            unit_key: Key::new(&config.unit_key),
+            time_unit: config.time_unit,
+            scratch: String::new(),
+        })
     }
 
     fn decode(&mut self, message: &Message<'_>, out: &mut Out<'_>) -> Result<(), Reason> {
@@ -79,13 +90,13 @@ impl Decoder for JsonReading {
         // A key given twice counts as last given, as in most JSON readers.
         while let Some(key) = json.key()? {
             let value = json.value()?;
-            if key.is(&self.keys.value_key) {
+            if key.is(&self.value_key) {
                 measured = Some(measure(value)?);
-            } else if key.is(&self.keys.quality_key) {
+            } else if key.is(&self.quality_key) {
                 quality = read_quality(value)?;
-            } else if key.is(&self.keys.time_key) {
-                time_us = read_time(value, self.keys.time_unit, message.received_us)?;
-            } else if key.is(&self.keys.unit_key) {
+            } else if key.is(&self.time_key) {
+                time_us = read_time(value, self.time_unit, message.received_us)?;
+            } else if key.is(&self.unit_key) {
                 unit = match value {
                     Value::Text(text) => Some(text),
                     Value::Null => None,
@@ -98,7 +109,9 @@ impl Decoder for JsonReading {
         json.end()?;
         let measured = measured.ok_or(Reason::from("the object has no value"))?;
         let series = out.series_of(message);
-        if let Some(unit) = unit {
+        if let Some(unit) = unit
+            && !unit.is_plainly(out.unit_of(series))
+        {
             out.unit(series, unit.read(&mut self.scratch));
         }
         match measured {
@@ -133,12 +146,9 @@ fn measure(value: Value<'_>) -> Result<Measured<'_>, Reason> {
 fn read_quality(value: Value<'_>) -> Result<Quality, Reason> {
     let unknown = "the quality is none of good, uncertain, bad and OPC numbers";
     match value {
-        Value::Text(word) => match word.raw() {
-            raw if raw.eq_ignore_ascii_case(b"good") => Ok(Quality::GOOD),
-            raw if raw.eq_ignore_ascii_case(b"uncertain") => Ok(Quality::UNCERTAIN),
-            raw if raw.eq_ignore_ascii_case(b"bad") => Ok(Quality::BAD),
-            _ => Err(Reason::from(unknown)),
-        },
+        Value::Text(word) if word.is_word("good") => Ok(Quality::GOOD),
+        Value::Text(word) if word.is_word("uncertain") => Ok(Quality::UNCERTAIN),
+        Value::Text(word) if word.is_word("bad") => Ok(Quality::BAD),
         Value::Number(number) if (0.0..65_536.0).contains(&number.value) && number.value.fract() == 0.0 => {
             Ok(Quality::from_opc((number.value as u16 & 0xFF) as u8))
         }

@@ -1,8 +1,8 @@
 //! The messages of the workload as encoded packets, and sending them: as fast as the socket takes them, at QoS 1 with a bounded
 //! number unacknowledged.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{Thread, park_timeout};
@@ -50,9 +50,15 @@ impl Flow {
         flow
     }
 
-    /// Sends everything, never more than `window` unacknowledged, and returns when all is sent, at QoS 1 acknowledged. Checks that
-    /// acknowledgements come once each, in order (§4.6). `first` is written before: what the other side is still owed.
-    pub fn send<R>(&self, stream: &TcpStream, packets: Packets<R>, window: usize, first: &[u8]) -> Result<()>
+    /// Sends everything, never more than `window` unacknowledged; calls `done` when all is sent, at QoS 1 acknowledged; and
+    /// returns when the other side has left. Checks that acknowledgements come once each, in order (§4.6).
+    pub fn send<R>(
+        &self,
+        stream: &TcpStream,
+        packets: Packets<R>,
+        window: usize,
+        done: impl FnOnce() -> Result<()>,
+    ) -> Result<()>
     where
         R: Read + Send,
     {
@@ -72,16 +78,17 @@ impl Flow {
                     end
                 }
             });
-            let sent = self.write(stream, window, first, &answers);
-            // Ends the reader, who may wait for a packet that will never come.
-            let _ = stream.shutdown(std::net::Shutdown::Read);
+            let sent = self.write(stream, window, &answers).and_then(|()| done());
+            if sent.is_err() {
+                // Ends the reader, who may wait for a packet that will never come. It may be closed already.
+                let _ = stream.shutdown(Shutdown::Both);
+            }
             let read = reader.join().unwrap_or_else(|_| bail!("the reading thread ended by a bug of the bench"));
             sent.and(read)
         })
     }
 
-    fn write(&self, mut stream: &TcpStream, window: usize, first: &[u8], answers: &Answers) -> Result<()> {
-        stream.write_all(first)?;
+    fn write(&self, mut stream: &TcpStream, window: usize, answers: &Answers) -> Result<()> {
         let (mut sent, mut pings) = (0, 0);
         let all = self.ends.len();
         loop {
@@ -118,7 +125,14 @@ impl Flow {
 /// Reads what the other side answers, to its end.
 fn read<R: Read>(mut packets: Packets<R>, answers: &Answers) -> Result<()> {
     let mut acknowledged = 0;
-    while let Some((kind, body)) = packets.next()? {
+    loop {
+        let (kind, body) = match packets.next() {
+            Ok(Some(packet)) => packet,
+            Ok(None) => return Ok(()),
+            // A client that is dropped with something unread hangs up like this.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
         match kind {
             Kind::PubAck => {
                 let (id, due) = (wire::packet_id(body)?, id_of(acknowledged));
@@ -134,7 +148,6 @@ fn read<R: Read>(mut packets: Packets<R>, answers: &Answers) -> Result<()> {
         }
         answers.writer.unpark();
     }
-    Ok(())
 }
 
 /// Packet ids go round; 0 is none (§2.2.1).

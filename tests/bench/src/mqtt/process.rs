@@ -108,4 +108,3 @@ const fn level(qos: Qos) -> &'static str {
         Qos::AtLeastOnce => "1",
     }
 }
-

@@ -41,8 +41,8 @@ pub fn run(publish: Publish) -> Result<()> {
     }
     println!("ready");
     std::io::stdin().read_line(&mut String::new())?;
-    flow.send(&stream, packets, publish.window, &[])?;
-    println!("done");
-    stream.write_all(&DISCONNECT)?;
-    Ok(())
+    flow.send(&stream, packets, publish.window, || {
+        println!("done");
+        Ok((&stream).write_all(&DISCONNECT)?)
+    })
 }

@@ -349,7 +349,6 @@ impl Consumer {
     }
 
     fn rebalance(&mut self, client: &Client, rebalance: &Rebalance) {
-        eprintln!("{:?} REBALANCE {rebalance:?}", std::time::SystemTime::now());
         match rebalance {
             Rebalance::Assign(partitions) => {
                 for (topic, partition) in partitions {
@@ -428,7 +427,6 @@ impl Consumer {
     }
 
     fn failed(&mut self, error: &KafkaError) -> Option<End> {
-eprintln!("{:?} ERROR {error:?}", std::time::SystemTime::now());
         match client::meaning(error) {
             Meaning::Passing => {
                 tracing::debug!(source = %self.inlet.source(), %error, "librdkafka reports");

@@ -33,6 +33,9 @@ use crate::phase;
 use client::{Client, Context};
 use consumer::{Consumer, End};
 
+/// How long the end may take, commit and all: with no broker to hear of it, librdkafka would wait for minutes.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Reads the topics of a Kafka cluster in a consumer group.
 #[derive(Debug)]
 pub struct KafkaSource {
@@ -53,6 +56,7 @@ impl Source for KafkaSource {
         let runtime = Handle::current();
         let name = inlet.source().clone();
         let settings = Arc::new(self.settings);
+        let mut closed = phase.clone();
         std::thread::Builder::new()
             .name(format!("kafka-{name}"))
             .spawn(move || {
@@ -60,7 +64,17 @@ impl Source for KafkaSource {
                 let _gone = ended.send(consume(settings, inlet, phase, runtime)).is_err();
             })
             .map_err(|error| SourceError(format!("source {name}: its thread cannot be started: {error}")))?;
-        end.await.map_err(|_| SourceError(format!("source {name}: its thread ended without a word")))?
+        let overdue = async {
+            phase::reaches(&mut closed, Phase::Closed).await;
+            tokio::time::sleep(LEAVE_TIMEOUT).await;
+        };
+        tokio::select! {
+            end = end => end.map_err(|_| SourceError(format!("source {name}: its thread ended without a word")))?,
+            () = overdue => {
+                tracing::warn!(source = %name, "the group could not be left in {LEAVE_TIMEOUT:?}; it will find out by itself");
+                Ok(())
+            }
+        }
     }
 }
 
@@ -73,7 +87,7 @@ fn consume(settings: Arc<Settings>, inlet: Inlet, mut phase: PhaseWatch, runtime
         let client = connect(&settings).map_err(|why| SourceError(format!("source {name}: {why}")))?;
         backoff.holds();
         let end = consumer.run(&client);
-        eprintln!("{:?} leaving", std::time::SystemTime::now());client::leave(client);eprintln!("{:?} left", std::time::SystemTime::now());
+        client::leave(client);
         match end {
             End::Closed => return Ok(()),
             End::Broken(what) => {

@@ -1,14 +1,13 @@
 //! Against librdkafka's own mock cluster, which keeps groups, offsets and generations.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
-use tidegate_config::{KafkaSource as Settings, KafkaStart, LaneBy, TopicFrom};
+use tidegate_config::{KafkaSource as Settings, KafkaStart, LaneBy, Secret, TopicFrom};
 use tidegate_model::{Marks, Outcome, ParcelLimits, Phase, State};
 
 use super::KafkaSource;
@@ -32,7 +31,10 @@ impl Cluster {
             lane_by: LaneBy::Topic,
             start: KafkaStart::Earliest,
             max_in_flight: 10_000,
-            client: [("debug".to_owned(), tidegate_config::Secret::new("cgrp,consumer,protocol,mock"))].into(),
+            // The mock cluster ends every rebalance but the first only when a session could have timed out.
+            client: [("session.timeout.ms", "2500"), ("heartbeat.interval.ms", "300")]
+                .map(|(key, value)| (key.to_owned(), Secret::new(value)))
+                .into(),
         }
     }
 
@@ -253,7 +255,6 @@ async fn logical_topics_and_properties() {
 /// Guarantees: a setting librdkafka refuses ends the source, named, and without its value.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_setting() {
-    use tidegate_config::Secret;
     use tidegate_model::Source as _;
     let cluster = Cluster::new(1);
     let mut settings = cluster.settings();

@@ -96,3 +96,4 @@ async fn connect(
         }
     }
 }
+#[cfg(test)] mod perf_tmp;

@@ -1,0 +1,197 @@
+//! The binary under test, driven from outside.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::account::Account;
+use crate::http::{Response, request};
+use crate::machine::{binary, free_port};
+use crate::message::Message;
+use crate::server::{Server, Signal};
+use crate::status::Status;
+use crate::store::{DeadLetter, sqlite_alerts, sqlite_count, sqlite_dead_letters, sqlite_rows};
+use crate::store::AlertRow;
+use crate::wait::{DEADLINE, wait_for};
+
+/// `tidegate run`, in a directory of its own that outlives the process: it can be stopped, killed and started again.
+#[derive(Debug)]
+pub struct Host {
+    /// Before the directory, so that it ends first. None while it is stopped.
+    server: Option<Server>,
+    directory: TempDir,
+    top: String,
+    sections: String,
+    port: u16,
+}
+
+impl Host {
+    pub(crate) fn launch(directory: TempDir, top: String, sections: String) -> Self {
+        let mut host = Self { server: None, directory, top, sections, port: 0 };
+        host.launch_again();
+        host
+    }
+
+    /// Starts it again after [`Self::stop`] or [`Self::kill`], and waits until messages flow.
+    pub fn start_again(&mut self) {
+        self.launch_again();
+        self.wait_ready();
+    }
+
+    /// Starts it again and waits until it answers, ready or not.
+    pub fn launch_again(&mut self) {
+        for _ in 0..3 {
+            if self.answers() {
+                return;
+            }
+        }
+        panic!("the host found no port of its own in three attempts; {}", self.tail());
+    }
+
+    /// Starts it; false if somebody else took its port first.
+    fn answers(&mut self) -> bool {
+        self.port = free_port();
+        let listen = format!("[admin]\nlisten = \"127.0.0.1:{}\"\n", self.port);
+        let config = self.path().join("tidegate.toml");
+        std::fs::write(&config, format!("{}\n{listen}\n{}", self.top, self.sections)).unwrap();
+        let mut command = Command::new(binary());
+        command.arg("run").arg("--config").arg(&config).current_dir(self.path()).env("TIDEGATE_LOG", "info");
+        let mut server = Server::spawn("tidegate", &mut command, &self.path().join("tidegate.log"));
+        let up = wait_for("the host to answer", DEADLINE, || {
+            if server.ended().is_some() {
+                let log = server.tail();
+                assert!(log.contains("cannot listen"), "the host ended; {log}");
+                return Ok(false);
+            }
+            let live = request(self.port, "GET", "/livez").map_err(|error| format!("{error}; {}", server.tail()))?;
+            if live.code == 200 { Ok(true) } else { Err(format!("{live:?}; {}", server.tail())) }
+        });
+        self.server = Some(server);
+        up
+    }
+
+    /// Waits until `/readyz` says that messages flow from end to end.
+    pub fn wait_ready(&mut self) {
+        wait_for("the host to be ready", DEADLINE, || {
+            let ready = self.get("/readyz");
+            if ready.code == 200 { Ok(()) } else { Err(format!("{ready:?}; {}", self.tail())) }
+        });
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Where its rules are dropped.
+    pub fn rules_dir(&self) -> PathBuf {
+        self.path().join("rules.d")
+    }
+
+    /// Where it writes.
+    pub fn data_dir(&self) -> PathBuf {
+        self.path().join("data")
+    }
+
+    /// The default SQLite database.
+    pub fn database(&self) -> PathBuf {
+        self.data_dir().join("store.db")
+    }
+
+    /// The end of its log.
+    pub fn tail(&self) -> String {
+        self.server.as_ref().map_or_else(|| "it does not run".to_owned(), Server::tail)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().expect("the host should run").pid()
+    }
+
+    /// A request that must be answered.
+    pub fn get(&self, path: &str) -> Response {
+        request(self.port, "GET", path).unwrap_or_else(|error| panic!("GET {path}: {error}; {}", self.tail()))
+    }
+
+    /// A request without a body that must be answered.
+    pub fn post(&self, path: &str) -> Response {
+        request(self.port, "POST", path).unwrap_or_else(|error| panic!("POST {path}: {error}; {}", self.tail()))
+    }
+
+    /// How it is.
+    pub fn status(&self) -> Status {
+        let answer = self.get("/api/v1/status");
+        assert_eq!(answer.code, 200, "{answer:?}");
+        serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {}", answer.body))
+    }
+
+    /// Waits until `look` is content with its state; gives what it made of it. `what` is what is waited for.
+    pub fn wait_status<T>(&self, what: &str, mut look: impl FnMut(&Status) -> Option<T>) -> T {
+        wait_for(what, DEADLINE, || {
+            let status = self.status();
+            look(&status).ok_or_else(|| format!("{status:#?}; {}", self.tail()))
+        })
+    }
+
+    /// Waits until it has received `messages` since it was started, and settled all; gives its state then.
+    pub fn wait_settled(&self, messages: u64) -> Status {
+        self.wait_status(&format!("{messages} messages to be settled"), |status| {
+            let (m, p) = (&status.messages, &status.points);
+            (m.received >= messages && m.in_flight == 0 && p.in_flight == 0).then(|| status.clone())
+        })
+    }
+
+    /// Waits until its SQLite database has `rows` points.
+    pub fn wait_rows(&self, rows: u64) {
+        wait_for(&format!("{rows} rows"), DEADLINE, || {
+            let found = sqlite_count(&self.database());
+            if found >= rows { Ok(()) } else { Err(format!("{found} rows; {}", self.tail())) }
+        });
+    }
+
+    /// The points in its SQLite database.
+    pub fn rows(&self) -> Vec<crate::message::Row> {
+        sqlite_rows(&self.database())
+    }
+
+    /// The alerts in its SQLite database.
+    pub fn alerts(&self) -> Vec<AlertRow> {
+        sqlite_alerts(&self.database())
+    }
+
+    /// Its dead letters.
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        sqlite_dead_letters(&self.data_dir())
+    }
+
+    /// What was sent against what its SQLite database and its dead letters have.
+    pub fn account<'a>(&self, sent: impl IntoIterator<Item = &'a Message>) -> Account {
+        Account::of(sent, self.rows(), &self.dead_letters())
+    }
+
+    /// SIGTERM; waits for the end. `within` is what its configuration grants, and a little for the machine.
+    pub fn stop(&mut self, within: Duration) -> ExitStatus {
+        let mut server = self.server.take().expect("the host should run");
+        server.signal(Signal::Term);
+        server.wait(within)
+    }
+
+    /// SIGKILL: it ends where it stands.
+    pub fn kill(&mut self) {
+        self.server.take().expect("the host should run").kill();
+    }
+
+    /// Puts a file into the rules directory as careful programs do: written beside, then renamed.
+    pub fn drop_by_rename(&self, name: &str, bytes: &[u8]) {
+        let beside = self.rules_dir().join(format!(".{name}.part"));
+        std::fs::write(&beside, bytes).unwrap();
+        std::fs::rename(&beside, self.rules_dir().join(name)).unwrap();
+    }
+
+    /// Puts a file into the rules directory as `cp` does: the old one is cut off and written over.
+    pub fn drop_by_overwrite(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.rules_dir().join(name), bytes).unwrap();
+    }
+}

@@ -1,0 +1,114 @@
+//! A host's directory before it starts: its configuration and its rules.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::host::Host;
+use crate::kafka::Kafka;
+use crate::machine::built_module;
+use crate::mosquitto::Mosquitto;
+
+/// A version of MQTT, as the configuration names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// MQTT 3.1.1.
+    V3,
+    /// MQTT 5.
+    V5,
+}
+
+/// What a host is started with. Without any sink it has the default, SQLite in `data/store.db`.
+#[derive(Debug)]
+pub struct Setup {
+    directory: TempDir,
+    top: String,
+    sections: String,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Setup {
+    /// Nothing but a directory.
+    pub fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        std::fs::create_dir(directory.path().join("rules.d")).unwrap();
+        Self { directory, top: "node = \"test\"\nlanes = 2\n".to_owned(), sections: String::new() }
+    }
+
+    /// A line that belongs to no section.
+    pub fn line(mut self, line: &str) -> Self {
+        self.top += &format!("{line}\n");
+        self
+    }
+
+    /// Whole sections.
+    pub fn toml(mut self, text: &str) -> Self {
+        self.sections += &format!("{text}\n");
+        self
+    }
+
+    /// The source `plant`: an MQTT broker, these topic filters (as TOML), and lines for the section.
+    pub fn mqtt(self, broker: &Mosquitto, protocol: Protocol, topics: &str, lines: &str) -> Self {
+        let version = match protocol {
+            Protocol::V3 => "3.1.1",
+            Protocol::V5 => "5",
+        };
+        let url = broker.url();
+        self.toml(&format!(
+            "[sources.mqtt.plant]\nurl = \"{url}\"\nversion = \"{version}\"\ntopics = {topics}\n{lines}\n"
+        ))
+    }
+
+    /// The source `fleet`: a Kafka topic whose keys are the logical topics.
+    pub fn kafka(self, kafka: &Kafka, topic: &str) -> Self {
+        let brokers = kafka.brokers();
+        self.toml(&format!(
+            "[sources.kafka.fleet]\nbrokers = \"{brokers}\"\ngroup = \"tidegate\"\ntopics = [\"{topic}\"]\n\
+             topic_from = \"key\"\n"
+        ))
+    }
+
+    /// A rule of the library, with its defaults.
+    pub fn module(self, name: &str) -> Self {
+        let bytes = built_module(name);
+        self.bytes(name, &bytes)
+    }
+
+    /// A module of one's own.
+    pub fn bytes(self, name: &str, module: &[u8]) -> Self {
+        std::fs::write(self.rules_dir().join(format!("{name}.wasm")), module).unwrap();
+        self
+    }
+
+    /// A rule's file.
+    pub fn rule(self, name: &str, toml: &str) -> Self {
+        std::fs::write(self.rules_dir().join(format!("{name}.toml")), toml).unwrap();
+        self
+    }
+
+    /// Starts the host and waits until messages flow from end to end.
+    pub fn start(self) -> Host {
+        let mut host = self.launch();
+        host.wait_ready();
+        host
+    }
+
+    /// Starts the host and waits until it answers, ready or not.
+    pub fn launch(self) -> Host {
+        Host::launch(self.directory, self.top, self.sections)
+    }
+
+    fn rules_dir(&self) -> PathBuf {
+        self.path().join("rules.d")
+    }
+
+    /// The directory of the configuration.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
