@@ -8,13 +8,18 @@ use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
     let host = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
-    let rules = host.join("../target/rules");
-    println!("cargo::rerun-if-changed={}", rules.display());
+    let (sources, built) = (host.join("../rules"), host.join("../target/rules"));
+    println!("cargo::rerun-if-changed={}", built.display());
     println!("cargo::rerun-if-changed=build.rs");
-    let mut modules: Vec<PathBuf> = match fs::read_dir(&rules) {
-        Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_wasm(path)).collect(),
-        Err(_) => Vec::new(),
-    };
+    let mut modules = Vec::new();
+    // The library and nothing else: tests and examples build their modules into the same folder.
+    for family in subfolders(&sources) {
+        for rule in subfolders(&family) {
+            let name = rule.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            modules.push(built.join(format!("{name}.wasm")));
+        }
+    }
+    modules.retain(|path| path.exists());
     modules.sort();
     let mut code = String::from("&[\n");
     for path in modules {
@@ -28,6 +33,7 @@ fn main() -> io::Result<()> {
     fs::write(out.join("bundled.rs"), code)
 }
 
-fn is_wasm(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "wasm")
+fn subfolders(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect()
 }

@@ -3,6 +3,8 @@
 //! This file tells the whole story; `wiring.rs` puts the parts together. `ARCHITECTURE.md` beside this folder is the map.
 
 mod cli;
+mod demo;
+mod simulator;
 mod wiring;
 
 use std::process::ExitCode;
@@ -29,6 +31,7 @@ struct Tidegate {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Run(cli::run::Args),
+    Demo(cli::demo::Args),
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -45,9 +48,12 @@ fn main() -> ExitCode {
         Log::Text => LogFormat::Text,
         Log::Json => LogFormat::Json,
     };
-    // The demo shows what happens itself; its log would run over its picture.
-    let level = if matches!(arguments.command, Command::Run(_)) { "info" } else { "warn" };
-    let done = tidegate_telemetry::init(format, level).map_err(Into::into).and_then(|()| execute(arguments.command));
+    let filter = match arguments.command {
+        Command::Run(_) => "info",
+        // The demo shows what happens itself; and its broker takes every client that hangs up for an error.
+        _ => "warn,rumqttd=off",
+    };
+    let done = tidegate_telemetry::init(format, filter).map_err(Into::into).and_then(|()| execute(arguments.command));
     match done {
         Ok(code) => code,
         Err(error) => {
@@ -63,5 +69,6 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
         Command::Run(arguments) => cli::run::run(&arguments, &runtime),
+        Command::Demo(arguments) => cli::demo::run(&arguments, &runtime),
     }
 }

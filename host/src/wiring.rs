@@ -35,16 +35,10 @@ impl Host {
         let sinks = sinks.collect();
         let dead_letters = Box::new(DeadLetters::new(&config.data_dir, clock.clone()));
         let lanes = config.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
-        let settings = PipelineSettings {
-            lanes,
-            batch_rows: config.batch_rows,
-            parcel: ParcelLimits::default(),
-            books,
-            clock,
-        };
-        let pipeline = Arc::new(
-            Pipeline::start(settings, sinks, dead_letters, runtime).context("the lanes cannot start")?,
-        );
+        let settings =
+            PipelineSettings { lanes, batch_rows: config.batch_rows, parcel: ParcelLimits::default(), books, clock };
+        let pipeline =
+            Arc::new(Pipeline::start(settings, sinks, dead_letters, runtime).context("the lanes cannot start")?);
         let engine = Engine::new()?;
         let registry = Registry::start(engine, &config.rules_dir, Box::new(pipeline.deploy()))
             .with_context(|| format!("the rules directory {} cannot be used", config.rules_dir.display()))?;

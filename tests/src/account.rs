@@ -74,6 +74,11 @@ impl Account {
         }
     }
 
+    /// Whether all that is due is there.
+    pub fn complete(&self) -> bool {
+        self.lost.is_empty()
+    }
+
     /// How many are there more often than due.
     pub fn doubled(&self) -> usize {
         self.doubled.len()

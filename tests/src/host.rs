@@ -12,8 +12,8 @@ use crate::machine::{binary, free_port};
 use crate::message::Message;
 use crate::server::{Server, Signal};
 use crate::status::Status;
-use crate::store::{DeadLetter, sqlite_alerts, sqlite_count, sqlite_dead_letters, sqlite_rows};
 use crate::store::AlertRow;
+use crate::store::{DeadLetter, sqlite_alerts, sqlite_count, sqlite_dead_letters, sqlite_rows};
 use crate::wait::{DEADLINE, wait_for};
 
 /// `tidegate run`, in a directory of its own that outlives the process: it can be stopped, killed and started again.

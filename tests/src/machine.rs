@@ -102,3 +102,22 @@ pub fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap())
 }
+
+/// The files of the repository, relative to [`root`]: what is built and what git keeps for itself left out.
+pub fn repository() -> Vec<PathBuf> {
+    let (root, mut found) = (root(), Vec::new());
+    let mut open = vec![root.clone()];
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(&directory).unwrap().flatten() {
+            let (path, kind) = (entry.path(), entry.file_type().unwrap());
+            let name = entry.file_name();
+            if kind.is_dir() && name != "target" && name != ".git" {
+                open.push(path);
+            } else if kind.is_file() {
+                found.push(path.strip_prefix(&root).unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}

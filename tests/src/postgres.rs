@@ -45,7 +45,16 @@ impl Postgres {
         }
         let postgres = Self { server: None, programs, directory, port: free_port() };
         let mut initdb = postgres.command("initdb");
-        initdb.arg("-D").arg(postgres.data()).args(["-U", "tidegate", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]);
+        initdb.arg("-D").arg(postgres.data()).args([
+            "-U",
+            "tidegate",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "-N",
+        ]);
         let made = initdb.stdin(Stdio::null()).output().unwrap();
         assert!(made.status.success(), "initdb failed: {}", String::from_utf8_lossy(&made.stderr));
         Some(postgres)

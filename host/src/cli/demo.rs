@@ -36,7 +36,7 @@ const LAST_MESSAGES: Duration = Duration::from_secs(5);
 #[command(verbatim_doc_comment)]
 pub struct Args {
     /// End by itself after this long, as in 20s or 5m.
-    #[arg(long = "for", value_parser = crate::cli::load::duration, value_name = "TIME")]
+    #[arg(long = "for", value_parser = humantime::parse_duration, value_name = "TIME")]
     time: Option<Duration>,
     /// Print the summary as one JSON object on the last line of standard output.
     #[arg(long)]
@@ -76,7 +76,12 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
     let plant = Plant::start(broker.v4, args.rate, runtime.handle());
     let began = Instant::now();
     let places = [
-        format!("broker    mqtt://{} (MQTT 5: {})   try: mosquitto_sub -p {} -t 'alerts/#'", broker.v4, broker.v5, broker.v4.port()),
+        format!(
+            "broker    mqtt://{} (MQTT 5: {})   try: mosquitto_sub -p {} -t 'alerts/#'",
+            broker.v4,
+            broker.v5,
+            broker.v4.port()
+        ),
         format!("API       http://{}/api/v1/status   /health   /metrics", host.address()),
         format!("rules     {}   drop a .wasm or .toml in", directory.join("rules.d").display()),
         format!("database  {}", house.database.display()),
@@ -93,7 +98,7 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
     let seconds = began.elapsed().as_secs_f64();
     let (drained, status) = runtime.block_on(host.shutdown());
     // What the sink has published reaches this subscriber a moment later.
-    let published = status.pipeline.sinks.iter().find(|(name, _)| name == "alerts").map_or(0, |(_, sink)| sink.alerts);
+    let published = status.pipeline.sinks.iter().find(|sink| sink.name == "alerts").map_or(0, |sink| sink.alerts);
     let until = Instant::now() + Duration::from_secs(2);
     while watch.seen() < published && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(10));
@@ -121,7 +126,8 @@ fn watch_it(
     began: Instant,
 ) -> anyhow::Result<()> {
     let live = !args.plain && !args.json && std::io::stdout().is_terminal();
-    let mut screen = if live { Some(Screen::open().context("the terminal cannot be used; try --plain")?) } else { None };
+    let mut screen =
+        if live { Some(Screen::open().context("the terminal cannot be used; try --plain")?) } else { None };
     let ended = runtime.spawn(told_to_end());
     let mut rates = Rates::new(&host.status());
     if !live {
@@ -133,8 +139,7 @@ fn watch_it(
         let (msgs_per_s, points_per_s) = rates.update(&status);
         let (alerts, counts) = (watch.latest(), watch.counts());
         if let Some(screen) = &mut screen {
-            let picture =
-                Picture { status: &status, msgs_per_s, points_per_s, alerts: &alerts, counts, places };
+            let picture = Picture { status: &status, msgs_per_s, points_per_s, alerts: &alerts, counts, places };
             if screen.show(&picture, FRAME)? {
                 break;
             }
@@ -145,7 +150,13 @@ fn watch_it(
             let m = &status.messages;
             eprintln!(
                 "{:>4.0} s  {msgs_per_s:>7.0} msgs/s  {:>9} received  {:>9} stored  {:>6} dead letters  {:>4} in flight  alerts {} raised, {} cleared",
-                began.elapsed().as_secs_f64(), m.received, status.pipeline.points.stored, m.dead_lettered, m.in_flight, counts.0, counts.1,
+                began.elapsed().as_secs_f64(),
+                m.received,
+                status.pipeline.points.stored,
+                m.dead_lettered,
+                m.in_flight,
+                counts.0,
+                counts.1,
             );
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -13,7 +13,7 @@ const BUNDLED: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/bundled.rs
 const RULE_FILES: &[(&str, &str)] = &[
     ("json-reading.toml", include_str!("rules.d/json-reading.toml")),
     ("json-fields.toml", include_str!("rules.d/json-fields.toml")),
-    ("motor-fahrenheit.toml", include_str!("rules.d/motor-fahrenheit.toml")),
+    ("cabin-fahrenheit.toml", include_str!("rules.d/cabin-fahrenheit.toml")),
     ("overheat.toml", include_str!("rules.d/overheat.toml")),
     ("battery-low.toml", include_str!("rules.d/battery-low.toml")),
     ("silence.toml", include_str!("rules.d/silence.toml")),
@@ -32,7 +32,9 @@ impl House {
     /// directory goes on with the same database and with rules changed meanwhile.
     pub fn furnish(directory: &Path, broker: &EmbeddedBroker) -> anyhow::Result<Self> {
         if BUNDLED.is_empty() {
-            bail!("this binary was built without the rule library; build it with `make demo`, or run `make rules` and build again");
+            bail!(
+                "this binary was built without the rule library; build it with `make demo`, or run `make rules` and build again"
+            );
         }
         let rules = directory.join("rules.d");
         std::fs::create_dir_all(&rules).with_context(|| format!("{} cannot be made", rules.display()))?;
@@ -44,7 +46,8 @@ impl House {
         }
         let config = directory.join("tidegate.toml");
         // Ports are new each time.
-        std::fs::write(&config, configuration(broker)).with_context(|| format!("{} cannot be written", config.display()))?;
+        std::fs::write(&config, configuration(broker))
+            .with_context(|| format!("{} cannot be written", config.display()))?;
         Ok(Self { config, database: directory.join("data").join("store.db") })
     }
 }

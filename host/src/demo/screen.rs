@@ -83,7 +83,7 @@ fn draw_flow(frame: &mut Frame<'_>, area: Rect, picture: &Picture<'_>) {
         line("points", &format!("{:>10.0} a second", picture.points_per_s)),
         line("settled", &format!("{:>10} (half of them)", ms(pipeline.p50_ms))),
         line("", &format!("{:>10} (99 of 100)", ms(pipeline.p99_ms))),
-        line("series", &format!("{:>10} of at most {}", pipeline.series.0, pipeline.series.1)),
+        line("series", &format!("{:>10} of at most {}", pipeline.series, pipeline.max_series)),
     ];
     frame.render_widget(Paragraph::new(lines).block(titled("tidegate demo")), area);
 }
@@ -136,7 +136,7 @@ fn draw_alerts(frame: &mut Frame<'_>, area: Rect, picture: &Picture<'_>) {
             let what = format!("{:<8}", alert.transition);
             Line::from(vec![
                 Span::styled(what, Style::new().fg(color)),
-                Span::raw(format!("{:<18}{:<34}{}", alert.rule, alert.topic, alert.message)),
+                Span::raw(format!("{:<18}{:<46}{}", alert.rule, alert.topic, alert.message)),
             ])
         })
         .collect();

@@ -61,7 +61,11 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "received       {:>10} messages in {:.1} s, {:.0} a second", self.received, self.seconds, self.msgs_per_s)?;
+        writeln!(
+            f,
+            "received       {:>10} messages in {:.1} s, {:.0} a second",
+            self.received, self.seconds, self.msgs_per_s
+        )?;
         writeln!(f, "  decoded      {:>10}", self.decoded)?;
         writeln!(f, "  filtered     {:>10}", self.filtered)?;
         writeln!(f, "  dead letters {:>10}", self.dead_lettered)?;

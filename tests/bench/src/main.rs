@@ -63,8 +63,10 @@ struct Bench {
     name: String,
     unit: &'static str,
     better: Better,
-    measure: Box<dyn Fn(Effort, &Progress) -> Result<Vec<Sample>>>,
+    measure: Box<Measure>,
 }
+
+type Measure = dyn Fn(Effort, &Progress) -> Result<Vec<Sample>>;
 
 impl Bench {
     fn new(

@@ -137,7 +137,7 @@ fn feed(runtime: &Runtime, inlet: &Inlet, rows: usize, messages: usize) -> Resul
         payload.clear();
         workload::payload(message, &mut payload);
         let route = routes[workload::topic_of(message)];
-        parcels.push(route, workload::now_us(), Marks::default(), &payload, ());
+        parcels.push(route, inlet.now_us(), Marks::default(), &payload, ());
         if parcels.len() == rows {
             runtime.block_on(parcels.send())?;
         }

@@ -5,8 +5,9 @@
 //! in the same order, on columns that are theirs already; what is copied for it is copied before the clock starts.
 //! **Out**: names (declared in a first pass that does not count), routing, sources and sinks.
 //!
-//! CPU time of the one thread. Both sides decode every message of the workload, garbage included; points, rejects and alerts of
-//! the first pass are compared with each other and with what the workload says must come of it.
+//! CPU time of the one thread. Both sides decode every message of the workload, garbage included, and each pass has messages of its
+//! own, since the threshold rule does not judge a reading that is older than the last. Points, rejects and alerts of the first pass
+//! are compared with what the workload says must come of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,41 +34,60 @@ const REPETITIONS: usize = 21;
 
 /// Nanoseconds a row, at so many rows a batch.
 pub fn measure(rows: usize, effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
-    let total = effort.amount(ROWS).max(rows);
     let books = Arc::new(Books::new(100_000));
-    let batches = batches(total, rows, &books)?;
+    let topics = (0..workload::TOPICS)
+        .map(|number| books.intern_topic(&workload::topic(number), &workload::topic(number)))
+        .collect::<Result<Vec<TopicId>, _>>()?;
+    let input = Input { topics, rows, total: effort.amount(ROWS).max(rows) };
     let mut wasm = Wasm::new(&books)?;
     let mut native = Native::new()?;
-    let columns: Vec<guest::Messages> = batches.iter().map(columns_of).collect();
-    check(&mut wasm, &mut native, &books, &batches, &columns, total)?;
+    check(&mut wasm, &mut native, &books, &input)?;
+    let (mut ours, mut theirs) = (1, 1);
     in_turn(effort.repetitions(REPETITIONS), progress, |side| {
         let mut cpu = Duration::ZERO;
         for _ in 0..PASSES {
             cpu += match side {
-                Side::Ours => wasm.pass(&batches)?,
-                Side::Baseline => native.pass(&columns),
+                Side::Ours => wasm.pass(&input.pass(&mut ours))?,
+                Side::Baseline => native.pass(&input.pass(&mut theirs)),
             };
         }
-        Ok(clock::nanos_each(cpu, total * PASSES))
+        Ok(clock::nanos_each(cpu, input.total * PASSES))
     })
 }
 
-fn batches(total: usize, rows: usize, books: &Books) -> Result<Vec<Messages>> {
-    let topics = (0..workload::TOPICS)
-        .map(|number| books.intern_topic(&workload::topic(number), &workload::topic(number)))
-        .collect::<Result<Vec<TopicId>, _>>()?;
-    let mut payload = Vec::new();
-    let starts = (0..total).step_by(rows);
-    let batch = |start: usize| {
-        let mut batch = Messages::default();
-        for message in start..(start + rows).min(total) {
-            payload.clear();
-            workload::payload(message, &mut payload);
-            batch.push(topics[workload::topic_of(message)], workload::now_us(), Marks::default(), &payload);
-        }
-        batch
-    };
-    Ok(starts.map(batch).collect())
+/// What both sides are given.
+struct Input {
+    topics: Vec<TopicId>,
+    /// Of a batch.
+    rows: usize,
+    /// Of a pass.
+    total: usize,
+}
+
+/// Batches, and the time at which they are decoded.
+struct Pass {
+    batches: Vec<Messages>,
+    now_us: i64,
+}
+
+impl Input {
+    /// The next pass, made before anybody's clock starts.
+    fn pass(&self, number: &mut usize) -> Pass {
+        let (first, after) = (*number * self.total, (*number + 1) * self.total);
+        *number += 1;
+        let now_us = workload::time_us(after);
+        let mut payload = Vec::new();
+        let batch = |start: usize| {
+            let mut batch = Messages::default();
+            for message in start..(start + self.rows).min(after) {
+                payload.clear();
+                workload::payload(message, &mut payload);
+                batch.push(self.topics[workload::topic_of(message)], now_us, Marks::default(), &payload);
+            }
+            batch
+        };
+        Pass { batches: (first..after).step_by(self.rows).map(batch).collect(), now_us }
+    }
 }
 
 fn columns_of(batch: &Messages) -> guest::Messages {
@@ -102,13 +122,12 @@ impl Wasm {
         })
     }
 
-    fn pass(&mut self, batches: &[Messages]) -> Result<Duration> {
-        let now_us = workload::now_us();
+    fn pass(&mut self, pass: &Pass) -> Result<Duration> {
         let began = clock::thread_cpu();
-        for batch in batches {
-            let decoded = self.decoder.decode(now_us, batch)?;
+        for batch in &pass.batches {
+            let decoded = self.decoder.decode(pass.now_us, batch)?;
             if !decoded.points.is_empty() {
-                self.threshold.process(now_us, &decoded.points)?;
+                self.threshold.process(pass.now_us, &decoded.points)?;
             }
         }
         Ok(clock::thread_cpu() - began)
@@ -134,15 +153,14 @@ impl Native {
         Ok(Self { decoder, threshold: NativeProcessor::configured(&rules::threshold_config()).map_err(refused)? })
     }
 
-    fn pass(&mut self, columns: &[guest::Messages]) -> Duration {
-        let now_us = workload::now_us();
-        let owned = columns.to_vec();
+    fn pass(&mut self, pass: &Pass) -> Duration {
+        let columns: Vec<guest::Messages> = pass.batches.iter().map(columns_of).collect();
         let began = clock::thread_cpu();
-        for batch in owned {
-            let decoded = self.decoder.decode(now_us, batch);
+        for batch in columns {
+            let decoded = self.decoder.decode(pass.now_us, batch);
             let points = decoded.made.points;
             if !points.is_empty() {
-                self.threshold.process(now_us, points);
+                self.threshold.process(pass.now_us, points);
             }
         }
         clock::thread_cpu() - began
@@ -162,19 +180,12 @@ impl Native {
 }
 
 /// One pass of both, looked at row by row.
-fn check(
-    wasm: &mut Wasm,
-    native: &mut Native,
-    books: &Books,
-    batches: &[Messages],
-    columns: &[guest::Messages],
-    total: usize,
-) -> Result<()> {
-    let now_us = workload::now_us();
+fn check(wasm: &mut Wasm, native: &mut Native, books: &Books, input: &Input) -> Result<()> {
+    let Pass { batches, now_us } = input.pass(&mut 0);
     let (mut ours, mut theirs) = (Expected::default(), Expected::default());
     let (mut our_digest, mut their_digest) = (Digest::default(), Digest::default());
     let mut known = 0;
-    for (batch, columns) in batches.iter().zip(columns) {
+    for batch in &batches {
         let decoded = wasm.decoder.decode(now_us, batch)?;
         let points = &decoded.points;
         for ((series, time_us), value) in points.series.iter().zip(&points.time_us).zip(&points.value) {
@@ -185,7 +196,7 @@ fn check(
         ours.garbage += decoded.rejects.row.len() as u64;
         ours.alerts += wasm.threshold.process(now_us, points)?.alerts.len() as u64;
 
-        let decoded = native.decoder.decode(now_us, columns.clone());
+        let decoded = native.decoder.decode(now_us, columns_of(batch));
         native.declare(&mut known);
         let points = decoded.made.points;
         for ((series, time_us), value) in points.series.iter().zip(&points.time_us).zip(&points.value) {
@@ -193,13 +204,13 @@ fn check(
                 native.decoder.host.series(*series).context("a series the native decoder never asked for")?;
             their_digest.add(workload::topic_mark(&series.topic), *time_us, *value);
         }
-        theirs.messages += columns.topic.len();
+        theirs.messages += batch.len();
         theirs.points += points.len() as u64;
         theirs.garbage += decoded.rejects.row.len() as u64;
         theirs.alerts += native.threshold.process(now_us, points).alerts.series.len() as u64;
     }
     (ours.digest, theirs.digest) = (our_digest.sum(), their_digest.sum());
-    let expected = workload::expected(total);
+    let expected = workload::expected(input.total);
     ensure!(ours == expected, "in WebAssembly {ours:?} came of the messages, and {expected:?} should");
     ensure!(theirs == expected, "natively {theirs:?} came of the messages, and {expected:?} should");
     Ok(())

@@ -1,7 +1,7 @@
 //! The telemetry that all benches use, and what must come of it: nothing random, so that both sides and the feeder make the same.
 //!
-//! 2,000 topics in no order, `{"v":23.45678,"q":"good","ts":1790000000123,"u":"°C"}` with a value and a time that no other
-//! message has, one message in a hundred garbage, one in a thousand above the limit that the threshold rule watches.
+//! 2,000 topics in no order, `{"v":23.45678,"q":"good","ts":1700000000123,"u":"°C"}` with a value that none of the 3 million
+//! messages before it has and a time that grows, one message in a hundred garbage, one in a thousand above the limit that the threshold rule watches.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -11,14 +11,11 @@ pub const TOPICS: usize = 2_000;
 /// What the threshold rule watches.
 pub const LIMIT: f64 = 100.0;
 /// The time of message 0, in milliseconds since 1970-01-01 UTC.
-const FIRST_MS: usize = 1_790_000_000_000;
+const FIRST_MS: usize = 1_700_000_000_000;
 /// Every so many, one message is garbage.
 const GARBAGE_EVERY: usize = 100;
 /// Values are 20.00000 and so many steps of 0.00001; a prime, so that a walk over it meets each once.
 const STEPS: usize = 2_999_999;
-
-/// The most messages that have distinct values.
-pub const MAX_MESSAGES: usize = STEPS;
 
 /// What must come of the first messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,14 +70,9 @@ pub fn time_us(message: usize) -> i64 {
     (FIRST_MS + message) as i64 * 1_000
 }
 
-/// A time at which all messages have been sent: microseconds since 1970-01-01 UTC.
-pub fn now_us() -> i64 {
-    time_us(MAX_MESSAGES)
-}
-
 fn steps(message: usize) -> usize {
     let normal = 2_000_000 + (message * 611_953) % STEPS;
-    if mix(message as u64 ^ 0x5eed) % 1_000 == 0 { normal + 10_000_000 } else { normal }
+    if mix(message as u64 ^ 0x5eed).is_multiple_of(1_000) { normal + 10_000_000 } else { normal }
 }
 
 fn garbage(message: usize) -> &'static [u8] {

@@ -53,7 +53,7 @@ fn blocked(view: &View) -> Vec<String> {
         let why = source.down.unwrap_or_else(|| "it has not connected yet".into());
         format!("source {}: {why}", source.name)
     });
-    let sinks = status.sinks.into_iter().filter_map(|(name, sink)| Some(format!("sink {name}: {}", sink.down?)));
+    let sinks = status.sinks.into_iter().filter_map(|sink| Some(format!("sink {}: {}", sink.name, sink.down?)));
     sources.chain(sinks).collect()
 }
 

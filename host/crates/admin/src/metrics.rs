@@ -61,8 +61,8 @@ impl Collector for Scrape {
         self.sinks(&mut to)?;
         self.rules(&mut to)?;
         self.lanes(&mut to)?;
-        gauge(&mut to, "series", "Series known", single(status.pipeline.series.0 as f64))?;
-        gauge(&mut to, "series_limit", "Series that may be known", single(status.pipeline.series.1 as f64))?;
+        gauge(&mut to, "series", "Series known", single(status.pipeline.series as f64))?;
+        gauge(&mut to, "series_limit", "Series that may be known", single(status.pipeline.max_series as f64))?;
         gauge(&mut to, "alerts_standing", "Alerts that stand", single(status.pipeline.alerts_standing as f64))?;
         gauge(&mut to, "uptime_seconds", "Seconds since the start", single(status.uptime_s))?;
         let version = vec![(vec![("version", status.version)], 1.0)];
@@ -107,7 +107,7 @@ impl Scrape {
 
     fn sinks(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let by_sink = |value: fn(&SinkTotals) -> f64| -> Rows<'_> {
-            self.status.pipeline.sinks.iter().map(|(name, sink)| (vec![("sink", &**name)], value(sink))).collect()
+            self.status.pipeline.sinks.iter().map(|sink| (vec![("sink", &*sink.name)], value(sink))).collect()
         };
         counter(to, "sink_points", "Points made durable", by_sink(|s| s.points as f64))?;
         counter(to, "sink_alerts", "Alerts made durable", by_sink(|s| s.alerts as f64))?;

@@ -51,6 +51,8 @@ pub struct SinkStatus {
 /// A reading of [`SinkStatus`].
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SinkTotals {
+    /// The sink's name.
+    pub name: String,
     /// Points made durable.
     pub points: u64,
     /// Alerts made durable.
@@ -71,8 +73,9 @@ pub struct SinkTotals {
 
 impl SinkStatus {
     /// A reading.
-    pub fn totals(&self) -> SinkTotals {
+    pub fn totals(&self, name: &str) -> SinkTotals {
         SinkTotals {
+            name: name.to_owned(),
             points: self.points.load(Relaxed),
             alerts: self.alerts.load(Relaxed),
             dead_letters: self.dead_letters.load(Relaxed),

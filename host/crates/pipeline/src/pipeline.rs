@@ -74,7 +74,7 @@ pub struct PipelineStatus {
     /// By the name of the source.
     pub sources: Vec<SourceStatus>,
     /// By the name of the sink, the dead letters last.
-    pub sinks: Vec<(String, SinkTotals)>,
+    pub sinks: Vec<SinkTotals>,
     /// Lane by lane.
     pub lanes: Vec<LaneTotals>,
     /// The points' account.
@@ -83,8 +83,10 @@ pub struct PipelineStatus {
     pub p50_ms: Option<f64>,
     /// 99 of 100 messages were settled within: milliseconds from receipt.
     pub p99_ms: Option<f64>,
-    /// Series known, and the limit.
-    pub series: (usize, usize),
+    /// Series known.
+    pub series: usize,
+    /// Series that may be known (`max_series`).
+    pub max_series: usize,
     /// Alerts that stand.
     pub alerts_standing: usize,
 }
@@ -239,12 +241,13 @@ impl Pipeline {
         };
         PipelineStatus {
             sources: self.sources().iter().map(source).collect(),
-            sinks: self.sinks.iter().map(|sink| (sink.name.to_string(), sink.status.totals())).collect(),
+            sinks: self.sinks.iter().map(|sink| sink.status.totals(&sink.name)).collect(),
             lanes: self.lanes.iter().map(|(status, _)| status.totals()).collect(),
             points: self.around.outlets.points().totals(),
             p50_ms: ms(0.5),
             p99_ms: ms(0.99),
-            series: (self.around.books.all_series().len(), self.around.books.all_series().limit()),
+            series: self.around.books.all_series().len(),
+            max_series: self.around.books.all_series().limit(),
             alerts_standing: self.around.alert_book.len(),
         }
     }

@@ -226,7 +226,7 @@ fn a_sink_down_loses_nothing() {
     let messages: Vec<_> = (0..100).map(|i| reading("dev/a", f64::from(i))).collect();
     house.hand_over(&messages);
     let deadline = Instant::now() + Duration::from_secs(10);
-    while house.pipeline.status().sinks[0].1.down.is_none() {
+    while house.pipeline.status().sinks[0].down.is_none() {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -93,10 +93,9 @@ struct Count {
 
 impl Count {
     #[inline]
-    fn is_full_with(&mut self, payload: &[u8]) -> bool {
+    fn take(&mut self, payload: &[u8]) {
         self.come += 1;
         self.bytes += payload.len();
-        self.come == self.due
     }
 
     fn end(self) -> Result<Instant> {
@@ -129,7 +128,8 @@ async fn receive_v3(settings: &MqttSource, qos: Qos, mut count: Count, subscribe
     loop {
         match eventloop.poll().await? {
             Event::Incoming(Packet::Publish(publish)) => {
-                if count.is_full_with(&publish.payload) {
+                count.take(&publish.payload);
+                if count.come == count.due {
                     return count.end();
                 }
             }
@@ -162,7 +162,8 @@ async fn receive_v5(settings: &MqttSource, qos: Qos, mut count: Count, subscribe
     loop {
         match eventloop.poll().await? {
             v5::Event::Incoming(Packet::Publish(publish)) => {
-                if count.is_full_with(&publish.payload) {
+                count.take(&publish.payload);
+                if count.come == count.due {
                     return count.end();
                 }
             }

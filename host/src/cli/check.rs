@@ -1,0 +1,298 @@
+//! `tidegate check`: what is wrong with a configuration, or what it would run. Connects to nothing and writes nothing.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use tidegate_config::{
+    Config, ConfigError, ConfigErrors, EXAMPLE, KafkaSource, MqttEndpoint, MqttSource, MqttVersion, Name, ProcessEnv,
+    Qos, RuleFile, SinkSettings, SourceSettings,
+};
+
+/// More files are not looked at; the host takes no more rules either.
+const MOST_RULES: usize = 10_000;
+
+/// Check a configuration and its rules without connecting to anything.
+///
+/// Prints what would run. Every mistake is named with file, line and column, and with what to do about it.
+///
+/// Exit code 0: valid, warnings or not. 1: there are mistakes. 2: the file cannot be read, or the command line is wrong.
+///
+/// Examples:
+///   tidegate check --config /etc/tidegate/tidegate.toml
+///   tidegate check --print-example > tidegate.toml
+///   tidegate check --schema > tidegate.schema.json      for completion and checks in an editor
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// The configuration file.
+    #[arg(long, default_value = "tidegate.toml")]
+    config: PathBuf,
+    /// Print the JSON Schema of the configuration file.
+    #[arg(long, conflicts_with_all = ["rule_schema", "print_example"])]
+    schema: bool,
+    /// Print the JSON Schema of rule files, `<rule>.toml`.
+    #[arg(long, conflicts_with = "print_example")]
+    rule_schema: bool,
+    /// Print a commented configuration file with every key.
+    #[arg(long)]
+    print_example: bool,
+}
+
+/// Says in a line what a module is, or why it cannot serve.
+pub type Inspect = dyn Fn(&Path) -> anyhow::Result<String>;
+
+/// Exit codes as in the help. `inspect` compiles a module: this file knows no engine.
+pub async fn run(args: Args, inspect: &Inspect) -> anyhow::Result<ExitCode> {
+    if args.print_example {
+        print(EXAMPLE)?;
+    } else if args.schema || args.rule_schema {
+        let schema = if args.schema { Config::json_schema() } else { RuleFile::json_schema() };
+        print(&format!("{}\n", serde_json::to_string_pretty(&schema)?))?;
+    } else {
+        let report = check(&args.config, inspect);
+        for line in &report.warnings {
+            eprintln!("warning: {line}");
+        }
+        for line in &report.errors {
+            eprintln!("error: {line}");
+        }
+        print(&report.summary)?;
+        return Ok(report.code);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints to standard output; that its reader has seen enough is no error.
+fn print(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+struct Report {
+    warnings: Vec<String>,
+    errors: Vec<String>,
+    summary: String,
+    code: ExitCode,
+}
+
+fn check(path: &Path, inspect: &Inspect) -> Report {
+    let mut summary = String::new();
+    let config = match Config::load(path, &ProcessEnv) {
+        Ok(config) => config,
+        Err(errors) => {
+            let unreadable = errors.iter().all(|error| error.position.is_none());
+            if !unreadable {
+                summary = format!("{}: {}\n", path.display(), count(errors.count(), "mistake"));
+            }
+            let code = if unreadable { ExitCode::from(2) } else { ExitCode::FAILURE };
+            let errors = errors.iter().map(ConfigError::to_string).collect();
+            return Report { warnings: Vec::new(), errors, summary, code };
+        }
+    };
+    let mut warnings = config.warnings.clone();
+    let rules = Rules::find(&config.rules_dir, inspect);
+    warnings.extend(rules.warnings);
+    let errors = rules.errors;
+    // Writing to a String cannot fail.
+    let _ = describe(&config, &rules.lines, &mut summary);
+    let verdict = match (errors.len(), warnings.len()) {
+        (0, 0) => "valid".to_owned(),
+        (0, n) => format!("valid, {}", count(n, "warning")),
+        (n, _) => count(n, "mistake"),
+    };
+    let _ = writeln!(summary, "\n{}: {verdict}", path.display());
+    let code = if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    Report { warnings, errors, summary, code }
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+fn describe(config: &Config, rules: &[String], out: &mut String) -> std::fmt::Result {
+    match config.lanes {
+        Some(lanes) => writeln!(out, "lanes    {lanes}")?,
+        None => {
+            let lanes = std::thread::available_parallelism().map_or(1, usize::from);
+            writeln!(out, "lanes    {lanes}, as the CPUs of this machine give")?;
+        }
+    }
+    writeln!(out, "limits   {} rows a batch, {} series", config.batch_rows, config.max_series)?;
+    writeln!(out, "data     {}", config.data_dir.display())?;
+    let token = if config.admin.token.is_some() { "with a token" } else { "without a token, from this machine only" };
+    writeln!(out, "admin    http://{}, {token}", config.admin.listen)?;
+    writeln!(out, "\nsources")?;
+    for (name, source) in &config.sources {
+        let line = match source {
+            SourceSettings::Mqtt(source) => mqtt_source(source),
+            SourceSettings::Kafka(source) => kafka_source(source),
+        };
+        writeln!(out, "  {name:<16} {line}")?;
+    }
+    writeln!(out, "\nsinks")?;
+    for (name, sink) in &config.sinks {
+        writeln!(out, "  {name:<16} {}", describe_sink(sink))?;
+    }
+    writeln!(out, "\nrules    in {}", config.rules_dir.display())?;
+    rules.iter().try_for_each(|line| writeln!(out, "  {line}"))
+}
+
+fn broker(endpoint: &MqttEndpoint) -> String {
+    let version = match endpoint.version {
+        MqttVersion::V3 => "3.1.1",
+        MqttVersion::V5 => "5",
+    };
+    let scheme = if endpoint.tls.is_some() { "mqtts" } else { "mqtt" };
+    let MqttEndpoint { host, port, client_id, .. } = endpoint;
+    format!("MQTT {version}  {scheme}://{host}:{port}  as {client_id}")
+}
+
+fn mqtt_source(source: &MqttSource) -> String {
+    let filters = source.subscriptions.iter().map(|s| {
+        let qos = if s.qos == Qos::AtLeastOnce { 1 } else { 0 };
+        format!("{} (QoS {qos})", s.filter)
+    });
+    let mut line = format!("{}  {}", broker(&source.endpoint), filters.collect::<Vec<_>>().join(", "));
+    if let Some(group) = &source.share {
+        let _ = write!(line, "  shared in `{group}`, {}", count(source.connections.into(), "connection"));
+    }
+    line
+}
+
+fn kafka_source(source: &KafkaSource) -> String {
+    format!("Kafka  {}  group {}  {}", source.brokers, source.group, source.topics.join(", "))
+}
+
+fn describe_sink(sink: &SinkSettings) -> String {
+    match sink {
+        SinkSettings::Sqlite(sink) => format!("SQLite  {}", sink.path.display()),
+        // The URL holds the password.
+        SinkSettings::Timescale(sink) => {
+            let make = if sink.manage_schema { "makes what is missing" } else { "makes nothing" };
+            format!("TimescaleDB or PostgreSQL  table {}, {make}, {} rows a transaction", sink.table, sink.max_rows)
+        }
+        SinkSettings::Mqtt(sink) => format!("{}  alerts on {}/<rule>/<topic>", broker(&sink.endpoint), sink.prefix),
+        SinkSettings::Ndjson(sink) => {
+            let kinds = [(sink.points, "points"), (sink.alerts, "alerts"), (sink.dead_letters, "dead letters")];
+            let kinds: Vec<&str> = kinds.into_iter().filter_map(|(on, kind)| on.then_some(kind)).collect();
+            let to = sink.path.as_ref().map_or("standard output".to_owned(), |path| path.display().to_string());
+            format!("NDJSON  {} to {to}", kinds.join(", "))
+        }
+        SinkSettings::Discard => "discard  counts and forgets".to_owned(),
+    }
+}
+
+/// What a rules directory holds.
+#[derive(Default)]
+struct Rules {
+    lines: Vec<String>,
+    warnings: Vec<String>,
+    errors: Vec<String>,
+}
+
+impl Rules {
+    /// Reads the directory as the host does: each `<rule>.toml` is a rule, and each module that none of them names.
+    fn find(directory: &Path, inspect: &Inspect) -> Self {
+        let mut rules = Self::default();
+        let (tomls, modules) = match list(directory) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                rules.warnings.push(format!(
+                    "{} is not there, so there are no rules; make it and drop .wasm files in",
+                    directory.display()
+                ));
+                return rules;
+            }
+            Err(error) => {
+                let todo = "let the user of this process read it";
+                rules.errors.push(format!("{}: cannot be read: {error}; {todo}", directory.display()));
+                return rules;
+            }
+        };
+        let mut named = BTreeSet::new();
+        let mut found: Vec<(i32, String)> = Vec::new();
+        for file_name in &tomls {
+            let path = directory.join(file_name);
+            let (stem, _) = file_name.rsplit_once('.').unwrap_or((file_name, ""));
+            match rules.rule_file(&path, stem) {
+                Some(file) => {
+                    named.insert(file.module.clone());
+                    found.extend(rules.describe(directory, stem, &file, inspect).map(|line| (file.order, line)));
+                }
+                // Which module it meant cannot be known; the one of its own name must not be taken for a rule by itself.
+                None => drop(named.insert(format!("{stem}.wasm"))),
+            }
+        }
+        for module in modules.iter().filter(|module| !named.contains(*module)) {
+            let stem = module.strip_suffix(".wasm").unwrap_or(module);
+            rules.check_name(&directory.join(module), stem);
+            let inspected = rules.inspect(&directory.join(module), inspect);
+            found.extend(inspected.map(|what| (100, format!("{stem:<24} {what}  (with its defaults)"))));
+        }
+        found.sort();
+        rules.lines = found.into_iter().map(|(_, line)| line).collect();
+        if tomls.is_empty() && modules.is_empty() {
+            let what = "holds no rules, so every message becomes a dead letter; drop .wasm files in";
+            rules.warnings.push(format!("{} {what}", directory.display()));
+        }
+        rules
+    }
+
+    fn rule_file(&mut self, path: &Path, stem: &str) -> Option<RuleFile> {
+        self.check_name(path, stem);
+        let name = path.display().to_string();
+        let text = tidegate_config::Env::read(&ProcessEnv, path);
+        let text =
+            text.map_err(|e| self.errors.push(format!("{name}: cannot be read: {e}; correct or remove it"))).ok()?;
+        let note = |errors: ConfigErrors| self.errors.extend(errors.iter().map(ConfigError::to_string));
+        RuleFile::parse(&text, &name).map_err(note).ok()
+    }
+
+    fn check_name(&mut self, path: &Path, stem: &str) {
+        if let Err(error) = stem.parse::<Name>() {
+            self.errors
+                .push(format!("{}: {error}; rename the file, since the rule is called as it is", path.display()));
+        }
+    }
+
+    fn describe(&mut self, directory: &Path, stem: &str, file: &RuleFile, inspect: &Inspect) -> Option<String> {
+        let what = self.inspect(&directory.join(&file.module), inspect)?;
+        let topics = file.topics.iter().flatten().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let on = if topics.is_empty() { String::new() } else { format!("  on {topics}") };
+        let off = if file.enabled { "" } else { "  (off)" };
+        Some(format!("{stem:<24} {what}{on}{off}"))
+    }
+
+    fn inspect(&mut self, module: &Path, inspect: &Inspect) -> Option<String> {
+        inspect(module)
+            .map_err(|e| self.errors.push(format!("{}: {e:#}; put a working module there", module.display())))
+            .ok()
+    }
+}
+
+/// The names of the rule files and of the modules in a directory, in order.
+fn list(directory: &Path) -> io::Result<(BTreeSet<String>, BTreeSet<String>)> {
+    let (mut tomls, mut modules) = (BTreeSet::new(), BTreeSet::new());
+    for entry in std::fs::read_dir(directory)?.take(2 * MOST_RULES) {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        // Editors and Kubernetes keep their own files under such names.
+        if name.starts_with('.') {
+            continue;
+        }
+        if name.ends_with(".toml") {
+            tomls.insert(name);
+        } else if name.ends_with(".wasm") {
+            modules.insert(name);
+        }
+    }
+    Ok((tomls, modules))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -1,0 +1,81 @@
+//! The commands, as people type them.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tidegate_tests::{Listener, Mosquitto, binary};
+
+fn tidegate(directory: &TempDir, args: &[&str]) -> Output {
+    Command::new(binary()).args(args).current_dir(directory.path()).output().unwrap()
+}
+
+fn last_line(output: &Output) -> Value {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
+    let line = out.lines().next_back().unwrap_or_default();
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("the last line is no JSON ({error}): {line}\n{err}"))
+}
+
+fn number(object: &Value, key: &str) -> f64 {
+    object[key].as_f64().unwrap_or_else(|| panic!("no number `{key}` in {object}"))
+}
+
+/// Guarantees: a misspelled key is named with its file, its line and the key that was meant, and the check fails; nothing is
+/// connected to. The corrected file passes.
+#[test]
+fn check_names_a_misspelled_key() {
+    let directory = TempDir::new().unwrap();
+    let config =
+        |key: &str| format!("lanes = 2\n\n[sources.mqtt.plant]\n{key} = [\"dev/#\"]\nurl = \"mqtt://192.0.2.1\"\n");
+    let check = |key: &str| {
+        std::fs::write(directory.path().join("tidegate.toml"), config(key)).unwrap();
+        let output = tidegate(&directory, &["check"]);
+        let words = [&output.stdout[..], &output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&words).into_owned())
+    };
+    let (fine, words) = check("topcis");
+    assert!(!fine, "{words}");
+    for part in ["tidegate.toml:4", "`topcis`", "`topics`"] {
+        assert!(words.contains(part), "{part} is not in: {words}");
+    }
+    let (fine, words) = check("topics");
+    assert!(fine && words.contains("plant"), "{words}");
+}
+
+/// Guarantees: the demo runs by itself, ends when told, and its last line is one JSON object whose messages balance.
+#[test]
+fn demo_balances() {
+    let directory = TempDir::new().unwrap();
+    let end = last_line(&tidegate(&directory, &["demo", "--for", "5s", "--json"]));
+    let n = |key: &str| number(&end, key);
+    assert!(n("received") > 0.0 && n("stored") > 0.0 && n("msgs_per_s") > 0.0, "{end}");
+    assert_eq!(n("received"), n("decoded") + n("filtered") + n("dead_lettered") + n("in_flight"), "{end}");
+    assert_eq!(n("in_flight"), 0.0, "it drains: {end}");
+    assert!(n("seconds") >= 4.0, "{end}");
+    for key in ["alerts_raised", "alerts_cleared", "p50_ms", "p99_ms"] {
+        assert!(n(key) >= 0.0, "{end}");
+    }
+    assert!(!end["rules"].is_null(), "{end}");
+}
+
+/// Guarantees: the load tester keeps its rate against a real broker, which gets every message it says was acknowledged, on
+/// the topics of a fleet and of a plant.
+#[test]
+fn load_reports_its_rate() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let listener = Listener::start(&broker, "#");
+    let directory = TempDir::new().unwrap();
+    let args = "--users 5 --devices-per-user 2 --plant 2x2x5 --rate 200 --qos 1 --for 3s --seed 7 --json";
+    let url = broker.url();
+    let args: Vec<&str> = ["load", "--url", &url].into_iter().chain(args.split(' ')).collect();
+    let end = last_line(&tidegate(&directory, &args));
+    let (sent, acked, rate) = (number(&end, "sent"), number(&end, "acked"), number(&end, "rate"));
+    assert_eq!(sent, acked, "{end}");
+    assert!((150.0..250.0).contains(&rate) && sent >= 450.0, "{end}");
+    assert_eq!(number(&end, "target_rate"), 200.0, "{end}");
+    let heard = listener.wait_for(sent as usize);
+    for start in ["users/", "dev/"] {
+        assert!(heard.iter().any(|heard| heard.topic.starts_with(start)), "nothing on {start}");
+    }
+}

@@ -1,0 +1,79 @@
+//! The house is tidy: what a reader should not meet is not there.
+
+use std::path::Path;
+
+use tidegate_tests::{repository, root};
+
+/// The most lines of a source file: what people can hold in the head, with room for the odd one.
+const MAX_LINES: usize = 600;
+
+/// What no file may say, where it may not, and why. Parted, so that this file does not say it.
+const UNWANTED: &[(&str, &[&str], &str)] = &[
+    (concat!("to", "do!("), &["rs"], "unfinished work"),
+    (concat!("unimple", "mented!("), &["rs"], "unfinished work"),
+    (concat!("#[ig", "nore"), &["rs"], "a test that is not run; make it run, or remove it"),
+    (concat!("/", "work/"), &["rs", "toml", "md", "sh", "wit", "sql", "yml", "yaml"], "a path of one machine"),
+    (concat!("/", "root/"), &["rs", "toml", "md", "sh", "wit", "sql", "yml", "yaml"], "a path of one machine"),
+    (concat!("\"/", "tmp/"), &["rs"], "a shared directory; use a TempDir"),
+    (concat!(" /", "tmp/"), &["rs"], "a shared directory; use a TempDir"),
+];
+
+/// Guarantees: files stay readable, finished and free of this machine, and every crate says at its top what it is.
+#[test]
+fn nothing_untidy() {
+    let files = repository();
+    assert!(files.len() > 100, "too few files were found: {}", files.len());
+    let all = files.iter().flat_map(|path| {
+        let text = std::fs::read(root().join(path)).unwrap();
+        problems(path, &String::from_utf8_lossy(&text))
+    });
+    let all: Vec<String> = all.collect();
+    assert!(all.is_empty(), "untidy:\n{}", all.join("\n"));
+}
+
+/// Guarantees: the check above can fail, on each of its rules.
+#[test]
+fn untidy_is_found() {
+    let found = |path: &str, text: &str| problems(Path::new(path), text).len();
+    assert_eq!(found("a/src/lib.rs", "//! What it does.\nfn a() {}\n"), 0);
+    assert_eq!(found("a/src/other.rs", &"\n".repeat(MAX_LINES + 1)), 1, "too long");
+    assert_eq!(found("a/src/other.rs", &format!("// @generated\n{}", "\n".repeat(MAX_LINES))), 0, "generated");
+    assert_eq!(found("a/src/lib.rs", "fn a() {}\n"), 1, "a crate without a word");
+    assert_eq!(found("a/src/lib.rs", "//!\n"), 1, "a crate with an empty word");
+    for (unwanted, kinds, _) in UNWANTED {
+        for kind in *kinds {
+            assert_eq!(
+                found(&format!("a/b.{kind}"), &format!("//! x\nlet a ={unwanted}b\n")),
+                1,
+                "{unwanted} in {kind}"
+            );
+        }
+    }
+}
+
+/// What is wrong with a file, each with its line.
+fn problems(path: &Path, text: &str) -> Vec<String> {
+    let (mut problems, shown) = (Vec::new(), path.display());
+    let extension = path.extension().unwrap_or_default().to_string_lossy().into_owned();
+    for (at, line) in text.lines().enumerate() {
+        for (unwanted, kinds, why) in UNWANTED {
+            if kinds.contains(&extension.as_str()) && line.contains(unwanted) {
+                problems.push(format!("{shown}:{}: `{unwanted}`: {why}", at + 1));
+            }
+        }
+    }
+    if extension == "rs" {
+        let lines = text.lines().count();
+        if lines > MAX_LINES && !text.starts_with("// @generated") {
+            problems
+                .push(format!("{shown}: {lines} lines; more than {MAX_LINES} nobody holds in the head: split it"));
+        }
+        let root = path.ends_with("src/lib.rs") || path.ends_with("src/main.rs");
+        let says =
+            text.lines().next().and_then(|line| line.strip_prefix("//!")).is_some_and(|doc| !doc.trim().is_empty());
+        if root && !says {
+            problems.push(format!("{shown}:1: a crate opens with `//!` and what it does"));
+        }
+    }
+    problems
+}
