@@ -31,7 +31,9 @@ struct Tidegate {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Run(cli::run::Args),
+    Check(cli::check::Args),
     Demo(cli::demo::Args),
+    Load(cli::load::Args),
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -69,6 +71,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
         Command::Run(arguments) => cli::run::run(&arguments, &runtime),
+        Command::Check(arguments) => runtime.block_on(cli::check::run(arguments, &wiring::inspect)),
         Command::Demo(arguments) => cli::demo::run(&arguments, &runtime),
+        Command::Load(arguments) => runtime.block_on(cli::load::run(arguments)),
     }
 }

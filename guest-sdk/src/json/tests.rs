@@ -10,11 +10,11 @@ fn tree(json: &mut Json<'_>, depth: u32) -> Result<Tree, Fault> {
     Ok(match json.value()? {
         Value::Null => Tree::Null,
         Value::Bool(on) => on.into(),
-        Value::Number(number) => match number.beyond_float() {
+        Value::Number => match json.number().beyond_float() {
             Some(digits) => serde_json::from_str(digits).map_err(|_| Fault::Number)?,
-            None => number.value.into(),
+            None => json.number().value.into(),
         },
-        Value::Text(text) => text.read(&mut scratch).into(),
+        Value::Text => json.text().read(&mut scratch).into(),
         Value::Array | Value::Object if depth == MAX_DEPTH => return Err(Fault::Depth),
         Value::Array => {
             let mut elements = Vec::new();
@@ -25,8 +25,8 @@ fn tree(json: &mut Json<'_>, depth: u32) -> Result<Tree, Fault> {
         }
         Value::Object => {
             let mut members = serde_json::Map::new();
-            while let Some(key) = json.key()? {
-                let key = key.read(&mut scratch).to_owned();
+            while json.key()? {
+                let key = json.text().read(&mut scratch).to_owned();
                 members.insert(key, tree(json, depth + 1)?);
             }
             members.into()
@@ -233,7 +233,8 @@ fn reads_every_float_exactly() {
         }
         for text in [format!("{value}"), format!("{value:e}"), format!("{:.3}", value.abs() % 1e6)] {
             let mut json = Json::new(text.as_bytes());
-            let Ok(Value::Number(number)) = json.value() else { panic!("{text} is a number") };
+            assert_eq!(json.value(), Ok(Value::Number), "{text}");
+            let number = json.number();
             assert_eq!(number.value.to_bits(), text.parse::<f64>().unwrap().to_bits(), "{text}");
         }
     }
@@ -242,9 +243,10 @@ fn reads_every_float_exactly() {
 /// Guarantees: integers keep their digits exactly where a float cannot hold them.
 #[test]
 fn integers_beyond_two_to_53_keep_their_digits() {
-    let digits = |text: &'static str| match Json::new(text.as_bytes()).value() {
-        Ok(Value::Number(number)) => number.beyond_float(),
-        other => panic!("{text}: {other:?}"),
+    let digits = |text: &'static str| {
+        let mut json = Json::new(text.as_bytes());
+        assert_eq!(json.value(), Ok(Value::Number), "{text}");
+        json.number().beyond_float()
     };
     assert_eq!(digits("9007199254740991"), None);
     assert_eq!(digits("9007199254740992"), None);
@@ -270,18 +272,25 @@ fn a_nesting_bomb_is_refused() {
     assert_eq!(json.skip(begun).and_then(|()| json.end()), Ok(()));
 }
 
-/// Guarantees: texts with escapes compare by what they say.
+fn text(quoted: &str) -> Text<'_> {
+    let mut json = Json::new(quoted.as_bytes());
+    assert_eq!(json.value(), Ok(Value::Text), "{quoted}");
+    json.text()
+}
+
+/// Guarantees: texts compare by what they say, whatever their length, escapes and place in the payload.
 #[test]
-fn texts_compare_unescaped() {
-    let Ok(Value::Text(text)) = Json::new(br#""\u0076alue""#).value() else { panic!("a text") };
-    assert!(text.is(&Key::new("value")));
-    assert!(!text.is(&Key::new("valve")));
+fn texts_compare_by_what_they_say() {
+    assert!(text(r#""\u0076alue""#).is(&Key::new("value")));
+    assert!(!text(r#""\u0076alue""#).is(&Key::new("valve")));
+    assert!(text("\"UnCertain\"").is_word("uncertain"));
+    assert!(!text("\"UnCertain\"").is_word("uncertaim"));
     for written in ["", "a", "eightlet", "ninechars", "much longer than eight"] {
-        let quoted = format!("\"{written}\"");
-        let Ok(Value::Text(text)) = Json::new(quoted.as_bytes()).value() else { panic!("a text") };
-        assert!(text.is(&Key::new(written)) && text.is_plainly(written) && text.is_word(written));
-        assert!(!text.is(&Key::new(&format!("{written}x"))) && !text.is_plainly("other"));
+        for behind in ["", " ", "                "] {
+            let quoted = format!("\"{written}\"{behind}");
+            let text = text(&quoted);
+            assert!(text.is(&Key::new(written)) && text.is_plainly(written) && text.is_word(written));
+            assert!(!text.is(&Key::new(&format!("{written}x"))) && !text.is_plainly("other"));
+        }
     }
-    let Ok(Value::Text(text)) = Json::new(b"\"UnCertain\"").value() else { panic!("a text") };
-    assert!(text.is_word("uncertain") && !text.is_word("uncertaim"));
 }

@@ -17,7 +17,6 @@ use tokio::time::Instant;
 use crate::cli::load::connection::{Broker, Connections, Traffic};
 use crate::cli::load::pace::{Pace, run_at};
 use crate::cli::load::report::{Progress, Report};
-pub use crate::cli::load::values::duration;
 use crate::cli::load::values::{PlantSize, plant_size, qos, rate, share};
 use crate::simulator::{Faults, Plan, Simulator};
 
@@ -57,7 +56,7 @@ pub struct Args {
     #[arg(long, value_name = "MSGS", default_value = "200", value_parser = rate)]
     rate: f64,
     /// End after this long, as in 30s or 5m; else with Ctrl-C.
-    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     time: Option<Duration>,
     /// Quality of service: 0 (at most once) or 1 (at least once).
     #[arg(long, default_value = "1", value_parser = qos)]
@@ -130,7 +129,12 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         args.connections
     );
 
-    let pace = Pace { began: Instant::now(), rate: args.rate, end: args.time.map(|time| Instant::now() + time) };
+    let began = Instant::now();
+    let end = args
+        .time
+        .map(|time| began.checked_add(time).context("--for is longer than a clock can count"))
+        .transpose()?;
+    let pace = Pace { began, rate: args.rate, end };
     let progress = Progress::new(pace, traffic.clone());
     let mut pacer =
         tidegate_telemetry::spawn("load", run_at(pace, simulator, connections.senders(), traffic.clone()));

@@ -1,4 +1,6 @@
 //! The commands, one file each.
 
+pub mod check;
 pub mod demo;
+pub mod load;
 pub mod run;

@@ -1,11 +1,6 @@
 //! How values are written on the command line.
 
-use std::time::Duration;
-
 use rumqttc::QoS;
-
-/// A year; longer is a slip of the keyboard.
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 /// Lines, PLCs of each line, tags of each PLC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,33 +14,6 @@ pub fn plant_size(text: &str) -> Result<PlantSize, String> {
         [Some(lines), Some(plcs), Some(tags)] => Ok(PlantSize(*lines, *plcs, *tags)),
         _ => Err("write lines, PLCs of each and tags of each, all from 1, as in 2x4x10".to_owned()),
     }
-}
-
-/// `500ms`, `30s`, `5m`, `2h`, and sums of those like `1m30s`; more than nothing.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let example = || "write a number and a unit (ms, s, m, h), as in 30s, 5m or 1m30s".to_owned();
-    let mut total = Duration::ZERO;
-    let mut rest = text.trim();
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(example)?;
-        let (number, tail) = rest.split_at(digits);
-        let letters = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(letters);
-        let seconds = match unit {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" | "min" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(example()),
-        };
-        let number: f64 = number.parse().map_err(|_| example())?;
-        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| example())?;
-        if total > LONGEST {
-            return Err("this is longer than a year".to_owned());
-        }
-        rest = tail.trim_start();
-    }
-    if total.is_zero() { Err(example()) } else { Ok(total) }
 }
 
 /// Messages a second: more than 0, up to 10 million.
@@ -85,12 +53,6 @@ mod tests {
         assert_eq!(plant_size("2×4×10"), Ok(PlantSize(2, 4, 10)));
         for bad in ["", "2x4", "2x4x0", "2x4x10x1", "axbxc", "-1x1x1"] {
             assert!(plant_size(bad).is_err(), "{bad}");
-        }
-        for (text, ms) in [("500ms", 500), ("30s", 30_000), ("1m30s", 90_000), ("0.5s", 500), ("2h", 7_200_000)] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
-        }
-        for bad in ["", "30", "0s", "s", "5 weeks", "-1s", "1e9h", "1..5s", "99999h"] {
-            assert!(duration(bad).is_err(), "{bad}");
         }
         assert_eq!((share("1%"), share("0.25"), share("100 %")), (Ok(0.01), Ok(0.25), Ok(1.0)));
         assert!(share("2").is_err() && share("-1%").is_err() && share("NaN").is_err());

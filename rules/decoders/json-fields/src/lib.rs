@@ -125,21 +125,20 @@ impl Decoder for JsonFields {
             self.path.truncate(branch.path_len);
             let top = branch.path_len == 0;
             match &mut branch.kind {
-                Kind::Object => match json.key()? {
-                    Some(key) => {
-                        self.path.push(0);
-                        self.path.extend_from_slice(key.raw());
-                        if top && let Some(rank) = self.time_rank(key) {
-                            let given = json.value()?;
-                            self.note_time(given, rank, &mut time)?;
-                            continue;
-                        }
-                    }
-                    None => {
+                Kind::Object => {
+                    if !json.key()? {
                         self.open.pop();
                         continue;
                     }
-                },
+                    let key = json.text();
+                    self.path.push(0);
+                    self.path.extend_from_slice(key.raw());
+                    if top && let Some(rank) = self.time_rank(key) {
+                        let given = json.value()?;
+                        self.note_time(given, &json, rank, &mut time)?;
+                        continue;
+                    }
+                }
                 Kind::Array(next) => {
                     if !json.element()? {
                         self.open.pop();
@@ -152,12 +151,12 @@ impl Decoder for JsonFields {
             let value = json.value()?;
             match value {
                 Value::Null => {}
-                Value::Number(number) => self.number(number, message, &mut place, out)?,
+                Value::Number => self.number(json.number(), message, &mut place, out)?,
                 Value::Bool(on) => {
                     let series = self.leaf(message, &mut place, out)?;
                     out.point(series, message.received_us, f64::from(u8::from(on)), Quality::GOOD);
                 }
-                Value::Text(text) => self.text(text, message, &mut place, out)?,
+                Value::Text => self.text(json.text(), message, &mut place, out)?,
                 Value::Array if self.config.arrays == Arrays::Skip => json.skip(value)?,
                 Value::Array => self.descend(Kind::Array(0))?,
                 Value::Object => self.descend(Kind::Object)?,
@@ -214,9 +213,15 @@ impl JsonFields {
         self.time_keys.iter().position(|time| key.is(time))
     }
 
-    fn note_time(&self, given: Value<'_>, rank: usize, time: &mut Option<(usize, i64)>) -> Result<(), Reason> {
+    fn note_time(
+        &self,
+        given: Value,
+        json: &Json<'_>,
+        rank: usize,
+        time: &mut Option<(usize, i64)>,
+    ) -> Result<(), Reason> {
         let time_us = match given {
-            Value::Number(number) => self.config.time_unit.to_us(number.value)?,
+            Value::Number => self.config.time_unit.to_us(json.number().value)?,
             Value::Null => return Ok(()),
             _ => return Err(Reason::from("the time is not a number")),
         };

@@ -48,9 +48,10 @@ fn unescaped<'s>(raw: &[u8], into: &'s mut String) -> Result<&'s str, Reason> {
     quoted.push(b'"');
     quoted.extend_from_slice(raw);
     quoted.push(b'"');
-    if let Value::Text(text) = Json::new(&quoted).value()? {
+    let mut json = Json::new(&quoted);
+    if json.value()? == Value::Text {
         let mut scratch = String::new();
-        into.push_str(text.read(&mut scratch));
+        into.push_str(json.text().read(&mut scratch));
     }
     Ok(into)
 }

@@ -43,14 +43,6 @@ pub struct JsonReading {
     scratch: String,
 }
 
-/// What the value of a reading is.
-enum Measured<'a> {
-    Number(Number<'a>),
-    Bool(bool),
-    Text(Text<'a>),
-    Null,
-}
-
 impl Decoder for JsonReading {
     type Config = Config;
     const ABOUT: About =
@@ -83,22 +75,28 @@ impl Decoder for JsonReading {
         if json.value()? != Value::Object {
             return Err(Reason::from("the payload is not a JSON object"));
         }
-        let mut measured = None;
+        let mut kind = None;
+        let mut number = Number::default();
+        let mut text = Text::default();
         let mut quality = Quality::GOOD;
         let mut time_us = message.received_us;
         let mut unit = None;
         // A key given twice counts as last given, as in most JSON readers.
-        while let Some(key) = json.key()? {
+        while json.key()? {
+            let key = json.text();
             let value = json.value()?;
             if key.is(&self.value_key) {
-                measured = Some(measure(value)?);
+                kind = Some(value);
+                number = json.number();
+                text = json.text();
+                json.skip(value)?;
             } else if key.is(&self.quality_key) {
-                quality = read_quality(value)?;
+                quality = read_quality(value, &json)?;
             } else if key.is(&self.time_key) {
-                time_us = read_time(value, self.time_unit, message.received_us)?;
+                time_us = read_time(value, &json, self.time_unit, message.received_us)?;
             } else if key.is(&self.unit_key) {
                 unit = match value {
-                    Value::Text(text) => Some(text),
+                    Value::Text => Some(json.text()),
                     Value::Null => None,
                     _ => return Err(Reason::from("the unit is not a text")),
                 };
@@ -107,59 +105,59 @@ impl Decoder for JsonReading {
             }
         }
         json.end()?;
-        let measured = measured.ok_or(Reason::from("the object has no value"))?;
+        let kind = kind.ok_or(Reason::from("the object has no value"))?;
         let series = out.series_of(message);
         if let Some(unit) = unit
             && !unit.is_plainly(out.unit_of(series))
         {
             out.unit(series, unit.read(&mut self.scratch));
         }
-        match measured {
-            Measured::Number(number) => match number.beyond_float() {
+        match kind {
+            Value::Number => match number.beyond_float() {
                 None => out.point(series, time_us, number.value, quality),
                 Some(digits) => out.text(series, time_us, number.value, quality, digits),
             },
-            Measured::Bool(on) => out.point(series, time_us, f64::from(u8::from(on)), quality),
-            Measured::Null => out.point(series, time_us, f64::NAN, quality),
-            Measured::Text(text) => {
+            Value::Bool(on) => out.point(series, time_us, f64::from(u8::from(on)), quality),
+            Value::Null => out.point(series, time_us, f64::NAN, quality),
+            Value::Text => {
                 let text = text.read(&mut self.scratch);
                 out.text(series, time_us, f64::NAN, quality, text);
+            }
+            Value::Object | Value::Array => {
+                return Err(Reason::from(
+                    "the value is an object or array; a reading has one number, boolean or text",
+                ));
             }
         }
         Ok(())
     }
 }
 
-fn measure(value: Value<'_>) -> Result<Measured<'_>, Reason> {
-    match value {
-        Value::Number(number) => Ok(Measured::Number(number)),
-        Value::Bool(on) => Ok(Measured::Bool(on)),
-        Value::Text(text) => Ok(Measured::Text(text)),
-        Value::Null => Ok(Measured::Null),
-        Value::Object | Value::Array => {
-            Err(Reason::from("the value is an object or array; a reading has one number, boolean or text"))
-        }
-    }
-}
-
 /// Words in any case, or an OPC quality (OPC DA 3.0, section 6.8), of which the low byte counts.
-fn read_quality(value: Value<'_>) -> Result<Quality, Reason> {
+#[inline]
+fn read_quality(value: Value, json: &Json<'_>) -> Result<Quality, Reason> {
     let unknown = "the quality is none of good, uncertain, bad and OPC numbers";
     match value {
-        Value::Text(word) if word.is_word("good") => Ok(Quality::GOOD),
-        Value::Text(word) if word.is_word("uncertain") => Ok(Quality::UNCERTAIN),
-        Value::Text(word) if word.is_word("bad") => Ok(Quality::BAD),
-        Value::Number(number) if (0.0..65_536.0).contains(&number.value) && number.value.fract() == 0.0 => {
-            Ok(Quality::from_opc((number.value as u16 & 0xFF) as u8))
+        Value::Text if json.text().is_word("good") => Ok(Quality::GOOD),
+        Value::Text if json.text().is_word("uncertain") => Ok(Quality::UNCERTAIN),
+        Value::Text if json.text().is_word("bad") => Ok(Quality::BAD),
+        Value::Number => {
+            let number = json.number().value;
+            if (0.0..65_536.0).contains(&number) && number.fract() == 0.0 {
+                Ok(Quality::from_opc((number as u16 & 0xFF) as u8))
+            } else {
+                Err(Reason::from(unknown))
+            }
         }
         Value::Null => Ok(Quality::GOOD),
         _ => Err(Reason::from(unknown)),
     }
 }
 
-fn read_time(value: Value<'_>, unit: TimeUnit, received_us: i64) -> Result<i64, Reason> {
+#[inline]
+fn read_time(value: Value, json: &Json<'_>, unit: TimeUnit, received_us: i64) -> Result<i64, Reason> {
     match value {
-        Value::Number(number) => unit.to_us(number.value),
+        Value::Number => unit.to_us(json.number().value),
         Value::Null => Ok(received_us),
         _ => Err(Reason::from("the time is not a number")),
     }

@@ -11,11 +11,11 @@ use rdkafka::ClientConfig;
 #[test]
 fn perf() {
     let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic("fleet", 4, 1).unwrap();
+    cluster.create_topic("fleet", 16, 1).unwrap();
     let p: BaseProducer = ClientConfig::new().set("bootstrap.servers", cluster.bootstrap_servers()).set("queue.buffering.max.messages", "1000000").set("linger.ms", "20").set("batch.num.messages","10000").create().unwrap();
-    let n = 400_000usize;
+    let n = 600_000usize;
     let produce = || { for i in 0..n { let payload = format!("{{\"v\":{}.5,\"q\":\"good\",\"ts\":1703289600000,\"u\":\"C\"}}", i % 1000); let key = format!("dev/line{}/plc{}/tag{}", i % 10, (i / 10) % 10, (i / 100) % 10);
-        while p.send(BaseRecord::to("fleet").partition((i % 4) as i32).payload(&payload).key(&key)).is_err() { p.poll(Duration::from_millis(10)); } 
+        while p.send(BaseRecord::to("fleet").partition((i % 16) as i32).payload(&payload).key(&key)).is_err() { p.poll(Duration::from_millis(10)); } 
         if i % 1000 == 0 { p.poll(Duration::ZERO); } }
       p.flush(Duration::from_secs(60)).unwrap(); };
     produce();
