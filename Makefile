@@ -16,7 +16,7 @@ help: ## this list
 demo: ## a simulated plant, a broker, rules and a live view, from nothing (ARGS="--for 20s --json")
 	@deploy/dev/setup.sh wasm
 	@deploy/dev/build-rules.sh
-	@$(CARGO) build --release --quiet --package tidegate
+	@$(CARGO) build --release --package tidegate
 	@target/release/tidegate demo $(ARGS)
 
 rules: ## builds all rules to target/rules/<name>.wasm
@@ -34,7 +34,7 @@ check: ## formatting, clippy and tidiness
 bench: ## measures, prints a table, writes target/bench/results.json (ONLY=<part of a name>)
 	@deploy/dev/setup.sh test
 	@deploy/dev/build-rules.sh
-	@ONLY="$(ONLY)" $(CARGO) run --release --quiet --package tidegate-bench -- $(ARGS)
+	@ONLY="$(ONLY)" $(CARGO) run --release --package tidegate-bench -- $(ARGS)
 
 clean-data: ## removes what runs have stored here (data/), nothing that was built
 	rm -rf data

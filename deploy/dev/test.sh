@@ -14,7 +14,8 @@ deploy/dev/setup.sh test
 deploy/dev/build-rules.sh
 # Not in target/rules: what stands there is what `tidegate demo` brings along.
 TIDEGATE_MODULES="$root/target/guests" deploy/dev/build-rules.sh tests/guests/*/
-cargo build --package tidegate
+# The same features as the tests below: with --package everything would be compiled once more.
+cargo build --workspace --bins
 
 [ "$#" -gt 0 ] || set -- --workspace
 log="$root/target/test.log"

@@ -64,12 +64,13 @@ impl Setup {
         ))
     }
 
-    /// The source `fleet`: a Kafka topic whose keys are the logical topics.
+    /// The source `fleet`: a Kafka topic whose keys are the logical topics. The group forgets a member that was killed soon.
     pub fn kafka(self, kafka: &Kafka, topic: &str) -> Self {
         let brokers = kafka.brokers();
         self.toml(&format!(
             "[sources.kafka.fleet]\nbrokers = \"{brokers}\"\ngroup = \"tidegate\"\ntopics = [\"{topic}\"]\n\
-             topic_from = \"key\"\n"
+             topic_from = \"key\"\n\n[sources.kafka.fleet.client]\n\"session.timeout.ms\" = 6000\n\
+             \"heartbeat.interval.ms\" = 1000\n"
         ))
     }
 

@@ -50,6 +50,9 @@ pub struct Args {
     /// The port of the embedded broker (MQTT 3.1.1; MQTT 5 on the next one). A free one if not given.
     #[arg(long)]
     port: Option<u16>,
+    /// The port of the HTTP interface. A free one if not given.
+    #[arg(long)]
+    http: Option<u16>,
     /// A line a second in place of the live view.
     #[arg(long)]
     plain: bool,
@@ -69,7 +72,7 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
         }
     };
     let broker = EmbeddedBroker::start(args.port)?;
-    let house = House::furnish(directory, &broker)?;
+    let house = House::furnish(directory, &broker, args.http.unwrap_or(0))?;
     let config = Config::load(&house.config, &ProcessEnv)?;
     let host = Host::start(&config, runtime.handle())?;
     let watch = AlertWatch::start(broker.v4, runtime.handle());

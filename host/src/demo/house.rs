@@ -30,7 +30,7 @@ pub struct House {
 impl House {
     /// Furnishes `directory`. What is there already and is not ours to write is left alone: a second demo in the same
     /// directory goes on with the same database and with rules changed meanwhile.
-    pub fn furnish(directory: &Path, broker: &EmbeddedBroker) -> anyhow::Result<Self> {
+    pub fn furnish(directory: &Path, broker: &EmbeddedBroker, http: u16) -> anyhow::Result<Self> {
         if BUNDLED.is_empty() {
             bail!(
                 "this binary was built without the rule library; build it with `make demo`, or run `make rules` and build again"
@@ -46,7 +46,7 @@ impl House {
         }
         let config = directory.join("tidegate.toml");
         // Ports are new each time.
-        std::fs::write(&config, configuration(broker))
+        std::fs::write(&config, configuration(broker, http))
             .with_context(|| format!("{} cannot be written", config.display()))?;
         Ok(Self { config, database: directory.join("data").join("store.db") })
     }
@@ -59,14 +59,14 @@ fn write_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     std::fs::write(path, bytes).with_context(|| format!("{} cannot be written", path.display()))
 }
 
-fn configuration(broker: &EmbeddedBroker) -> String {
+fn configuration(broker: &EmbeddedBroker, http: u16) -> String {
     format!(
         r#"# The demo's configuration. Point `url` at a broker of your own and run it with:
 #   tidegate run --config tidegate.toml
 node = "demo"
 
 [admin]
-listen = "127.0.0.1:0"
+listen = "127.0.0.1:{http}"
 
 [sources.mqtt.plant]
 url = "mqtt://{v5}"

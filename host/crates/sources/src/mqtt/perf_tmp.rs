@@ -8,6 +8,8 @@ use rdkafka::producer::*;
 use rdkafka::consumer::*;
 use rdkafka::ClientConfig;
 
+fn cpu_ns() -> u64 { std::fs::read_to_string("/proc/thread-self/schedstat").unwrap().split(' ').next().unwrap().parse().unwrap() }
+fn cpu_of(name: &str) -> u64 { for t in std::fs::read_dir("/proc/self/task").unwrap() { let t = t.unwrap().path(); if std::fs::read_to_string(t.join("comm")).unwrap().trim() == name { return std::fs::read_to_string(t.join("schedstat")).unwrap().split(' ').next().unwrap().parse().unwrap(); } } 0 }
 #[test]
 fn perf() {
     let cluster = MockCluster::new(1).unwrap();
@@ -23,16 +25,16 @@ fn perf() {
         let c: BaseConsumer = ClientConfig::new().set("bootstrap.servers", cluster.bootstrap_servers()).set("group.id", format!("bare{round}")).set("auto.offset.reset", "earliest").set("enable.auto.offset.store","false").set("fetch.queue.backoff.ms","20").create().unwrap();
         c.subscribe(&["fleet"]).unwrap();
         let (mut got, mut start) = (0, Instant::now());
-        let mut bytes = 0;
-        while got < n { if let Some(Ok(m)) = c.poll(Duration::from_millis(100)) { if got == 0 { start = Instant::now(); } got += 1; bytes += rdkafka::Message::payload(&m).unwrap().len(); } }
-        println!("bare {:.0} k/s {bytes}", n as f64 / start.elapsed().as_secs_f64() / 1e3);
+        let mut bytes = 0; let mut c0 = 0;
+        while got < n { if let Some(Ok(m)) = c.poll(Duration::from_millis(100)) { if got == 0 { start = Instant::now(); c0 = cpu_ns(); } got += 1; bytes += rdkafka::Message::payload(&m).unwrap().len(); } }
+        println!("bare {} ns cpu, {:.0} k/s {bytes}", (cpu_ns() - c0) / n as u64, n as f64 / start.elapsed().as_secs_f64() / 1e3);
         drop(c);
         let settings = tidegate_config::KafkaSource { brokers: cluster.bootstrap_servers(), group: format!("ours{round}"), topics: vec!["fleet".into()], topic_from: TopicFrom::Key, lane_by: LaneBy::Topic, start: KafkaStart::Earliest, max_in_flight: 100_000, client: Default::default() };
         let (tx, mut rx) = tokio::sync::mpsc::channel::<Parcel>(64);
         let inlet = Inlet::new("t".into(), Arc::new(Books::new(100_000)), Arc::new(SystemClock), vec![tx], ParcelLimits::default());
         let (ptx, prx) = tokio::sync::watch::channel(Phase::Running);
-        let lanes = std::thread::spawn(move || { let (mut got, mut parcels) = (0, 0); let mut start = Instant::now(); while got < n { let p = rx.blocking_recv().unwrap(); if got == 0 { start = Instant::now(); } got += p.messages.len(); parcels += 1; p.ack.resolve(Outcome::Settled); }
-          println!("ours {:.0} k/s, {} a parcel", n as f64 / start.elapsed().as_secs_f64() / 1e3, got / parcels);
+        let lanes = std::thread::spawn(move || { let (mut got, mut parcels) = (0, 0); let mut c0 = 0; let mut start = Instant::now(); while got < n { let p = rx.blocking_recv().unwrap(); if got == 0 { start = Instant::now(); c0 = cpu_of("kafka-t"); } got += p.messages.len(); parcels += 1; p.ack.resolve(Outcome::Settled); }
+          println!("ours {} ns cpu, {:.0} k/s, {} a parcel", (cpu_of("kafka-t") - c0) / n as u64, n as f64 / start.elapsed().as_secs_f64() / 1e3, got / parcels);
           ptx.send_replace(Phase::Closed); });
         let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         rt.block_on(async { Box::new(crate::KafkaSource::new(settings)).run(inlet, prx).await.unwrap() });
