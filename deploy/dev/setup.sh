@@ -2,7 +2,7 @@
 # Makes this machine ready to build and test Tidegate, and says what it does.
 #
 #   setup.sh wasm    the WebAssembly toolchain only: enough for `make demo`
-#   setup.sh test    that, a C compiler for librdkafka, and mosquitto and PostgreSQL for the tests
+#   setup.sh test    that, a C compiler for librdkafka, and mosquitto with its clients, curl and PostgreSQL for the tests
 #   setup.sh         the same as `test`
 #
 # What is there is left alone; a second run changes nothing and takes under a second. Outcomes are
@@ -134,7 +134,11 @@ has_mosquitto() { have mosquitto || [ -x /usr/sbin/mosquitto ]; }
 has_postgresql() { compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || have postgres; }
 
 compiler() { want has_compiler gcc g++ make libc6-dev; }
+has_clients() { have mosquitto_pub && have curl; }
+
 brokers() { want has_mosquitto mosquitto; }
+# What the README's commands use, which the tests run.
+clients() { want has_clients mosquitto-clients curl; }
 database() { want has_postgresql postgresql; }
 
 # -------------------------------------------------------------------------------------------------
@@ -147,6 +151,7 @@ case "${1:-test}" in
     wasm
     compiler
     brokers
+    clients
     database
     ;;
   *) die "unknown argument '$1'; it can be wasm or test" ;;

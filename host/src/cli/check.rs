@@ -16,14 +16,14 @@ const MOST_RULES: usize = 10_000;
 
 /// Check a configuration and its rules without connecting to anything.
 ///
-/// Prints what would run. Every mistake is named with file, line and column, and with what to do about it.
+/// Prints what would run. Every mistake is named with file, line and column, and what to do about it.
 ///
-/// Exit code 0: valid, warnings or not. 1: there are mistakes. 2: the file cannot be read, or the command line is wrong.
+/// Exit code 0: valid, warnings or not. 1: there are mistakes. 2: the file cannot be read.
 ///
 /// Examples:
 ///   tidegate check --config /etc/tidegate/tidegate.toml
 ///   tidegate check --print-example > tidegate.toml
-///   tidegate check --schema > tidegate.schema.json      for completion and checks in an editor
+///   tidegate check --schema > tidegate.schema.json    for completion in an editor
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -132,11 +132,11 @@ fn describe(config: &Config, rules: &[String], out: &mut String) -> std::fmt::Re
             SourceSettings::Mqtt(source) => mqtt_source(source),
             SourceSettings::Kafka(source) => kafka_source(source),
         };
-        writeln!(out, "  {name:<16} {line}")?;
+        writeln!(out, "  {:<16} {line}", name.as_str())?;
     }
     writeln!(out, "\nsinks")?;
     for (name, sink) in &config.sinks {
-        writeln!(out, "  {name:<16} {}", describe_sink(sink))?;
+        writeln!(out, "  {:<16} {}", name.as_str(), describe_sink(sink))?;
     }
     writeln!(out, "\nrules    in {}", config.rules_dir.display())?;
     rules.iter().try_for_each(|line| writeln!(out, "  {line}"))

@@ -27,16 +27,16 @@ const LAST_ACKS: Duration = Duration::from_secs(10);
 
 /// Send simulated telemetry to an MQTT broker, to see what it and Tidegate behind it can take.
 ///
-/// The rate is open-loop: messages are due by the clock, whether or not the broker has acknowledged the ones before. When it
-/// cannot take them that fast, the load falls behind its schedule and says so. Without --users and --plant it is a fleet
-/// of 30 users with 3 devices each.
+/// The rate is open-loop: messages are due by the clock, whether or not the broker has acknowledged
+/// the ones before. When it cannot take them that fast, the load falls behind its schedule and says
+/// so. Without --users and --plant it is a fleet of 30 users with 3 devices each.
 ///
-/// Exit code 0: all that was sent was acknowledged (or has left, at QoS 0). 1: some was not, or there is no broker.
+/// Exit code 0: the broker has all that was sent. 1: it has not, or there is none.
 ///
 /// Examples:
-///   tidegate load                                              30 users × 3 devices, 200 messages a second
-///   tidegate load --plant 4x10x25 --rate 5000 --for 1m         1,000 tags, 5 readings a second each
-///   tidegate load --rate 50000 --connections 4 --qos 0 --json  as fast as that, with a last line for scripts
+///   tidegate load                                      90 devices, 200 messages a second
+///   tidegate load --plant 4x10x25 --rate 5000 --for 1m       1,000 tags, 5 readings a second
+///   tidegate load --rate 50000 --connections 4 --qos 0 --for 30s --json         for scripts
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {

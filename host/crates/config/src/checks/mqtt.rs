@@ -218,7 +218,7 @@ impl Checker<'_> {
                     at,
                     "QoS 2 is not taken: a message is acknowledged only when it is stored, which its handshake of four \
                      packets does not wait for, and a restart can deliver it again all the same",
-                    "use qos = 1; what arrives twice is stored once where the sink drops duplicates",
+                    "use qos = 1, at least once",
                 );
                 default
             }

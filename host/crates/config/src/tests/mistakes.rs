@@ -81,7 +81,7 @@ t.toml:4:10: 0.0.0.0:8081 can be reached from other machines, and there is no to
 t.toml:5:15: `Plant` is no name; use 1 to 63 of a-z, 0-9 and `-`, not beginning with `-`
 t.toml:6:7: `http` is no way to reach an MQTT broker; write mqtt://host:1883, or mqtts://host:8883 for TLS
 t.toml:7:11: in \"a/#/b\", `#` must stand alone in the last level, as in `plant/#`; correct the filter
-t.toml:8:7: QoS 2 is not taken: a message is acknowledged only when it is stored, which its handshake of four packets does not wait for, and a restart can deliver it again all the same; use qos = 1; what arrives twice is stored once where the sink drops duplicates
+t.toml:8:7: QoS 2 is not taken: a message is acknowledged only when it is stored, which its handshake of four packets does not wait for, and a restart can deliver it again all the same; use qos = 1, at least once
 t.toml:11:9: `drop table` is no name of a table; use up to 63 letters, digits and `_`, not beginning with a digit; `schema.table` if need be
 t.toml:12:1: unknown key `colour` in [sinks.timescale.db]; known here: `url`, `password_file`, `password_env`, `table`, `manage_schema`, `max_rows`, `statement_timeout_s`, `ca_file`, `cert_file`, `key_file`",
     );
