@@ -1,4 +1,4 @@
-//! A JSON reader for payloads: RFC 8259, strict, one pass, no tree, nothing allocated, nothing
+//! A JSON reader for payloads: RFC 8259, strict (but that texts nobody reads may be other than UTF-8), one pass, no tree, nothing allocated, nothing
 //! copied. Values come out in the order they stand in the text, and numbers keep their digits, so
 //! that a counter beyond 2^53 is not silently rounded.
 //!
@@ -92,15 +92,35 @@ pub struct Json<'a> {
     at: usize,
     /// A container was just opened, so that no comma is due.
     fresh: bool,
-    text: Text<'a>,
-    number: Number<'a>,
+    // What was read last stands in fields of its own: moved about as structs, these bytes stalled the
+    // processor for longer than finding them took.
+    text_start: usize,
+    text_end: usize,
+    text_head: u64,
+    text_escaped: bool,
+    number: f64,
+    number_start: usize,
+    number_end: usize,
+    number_integer: bool,
 }
 
 impl<'a> Json<'a> {
     /// A reader at the beginning of a payload.
-    #[inline]
+    #[inline(always)]
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, fresh: false, text: Text::default(), number: Number::default() }
+        Self {
+            bytes,
+            at: 0,
+            fresh: false,
+            text_start: 0,
+            text_end: 0,
+            text_head: 0,
+            text_escaped: false,
+            number: 0.0,
+            number_start: 0,
+            number_end: 0,
+            number_integer: false,
+        }
     }
 
     /// The next value. Of an array or object only the beginning is read; what is in it comes from
@@ -108,7 +128,7 @@ impl<'a> Json<'a> {
     ///
     /// # Errors
     /// When no value stands there.
-    #[inline]
+    #[inline(always)]
     pub fn value(&mut self) -> Result<Value, Fault> {
         let byte = self.peek()?;
         self.fresh = false;
@@ -136,24 +156,12 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The text or key read last.
-    #[inline]
-    pub fn text(&self) -> Text<'a> {
-        self.text
-    }
-
-    /// The number read last.
-    #[inline]
-    pub fn number(&self) -> Number<'a> {
-        self.number
-    }
-
     /// Whether the object being read has another member: its key is [`Json::text`], and its value
     /// comes next.
     ///
     /// # Errors
     /// When neither a member nor the end stands there.
-    #[inline]
+    #[inline(always)]
     pub fn key(&mut self) -> Result<bool, Fault> {
         if self.closes(b'}')? {
             return Ok(false);
@@ -173,7 +181,7 @@ impl<'a> Json<'a> {
     ///
     /// # Errors
     /// When neither an element nor the end stands there.
-    #[inline]
+    #[inline(always)]
     pub fn element(&mut self) -> Result<bool, Fault> {
         Ok(!self.closes(b']')?)
     }
@@ -182,55 +190,36 @@ impl<'a> Json<'a> {
     ///
     /// # Errors
     /// When it is not JSON, or nested deeper than [`MAX_DEPTH`].
-    #[inline]
+    #[inline(always)]
     pub fn skip(&mut self, begun: Value) -> Result<(), Fault> {
         match begun {
-            Value::Object => self.skip_container(1),
-            Value::Array => self.skip_container(0),
+            Value::Object | Value::Array => {
+                let innermost = u128::from(begun == Value::Object);
+                self.at = skip_container(self.bytes, self.at, innermost)?;
+                self.fresh = false;
+                Ok(())
+            }
             _ => Ok(()),
         }
-    }
-
-    /// The lowest bit of `objects` says whether the innermost open container is an object.
-    #[cold]
-    fn skip_container(&mut self, mut objects: u128) -> Result<(), Fault> {
-        let mut depth = 1;
-        while depth > 0 {
-            let more = if objects & 1 == 1 { self.key()? } else { self.element()? };
-            if !more {
-                objects >>= 1;
-                depth -= 1;
-                continue;
-            }
-            let value = self.value()?;
-            if matches!(value, Value::Object | Value::Array) {
-                if depth == MAX_DEPTH {
-                    return Err(Fault::Depth);
-                }
-                depth += 1;
-                objects = (objects << 1) | u128::from(value == Value::Object);
-            }
-        }
-        Ok(())
     }
 
     /// Makes sure that nothing follows the value.
     ///
     /// # Errors
     /// When something does.
-    #[inline]
+    #[inline(always)]
     pub fn end(&mut self) -> Result<(), Fault> {
         if self.at == self.bytes.len() || self.peek().is_err() { Ok(()) } else { Err(Fault::Trailing) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn open(&mut self) {
         self.at += 1;
         self.fresh = true;
     }
 
     /// Takes the closing bracket, or the comma that is due before what comes next.
-    #[inline]
+    #[inline(always)]
     fn closes(&mut self, bracket: u8) -> Result<bool, Fault> {
         let byte = self.peek()?;
         if byte == bracket {
@@ -250,52 +239,63 @@ impl<'a> Json<'a> {
     }
 
     /// The next byte that is not white space.
-    #[inline]
+    #[inline(always)]
     fn peek(&mut self) -> Result<u8, Fault> {
         match self.bytes.get(self.at) {
             Some(byte) if *byte > b' ' => Ok(*byte),
-            _ => self.peek_beyond_space(),
-        }
-    }
-
-    #[cold]
-    fn peek_beyond_space(&mut self) -> Result<u8, Fault> {
-        loop {
-            match self.bytes.get(self.at) {
-                Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
-                Some(byte) => return Ok(*byte),
-                None => return Err(Fault::End),
+            _ => {
+                self.at = beyond_space(self.bytes, self.at);
+                self.bytes.get(self.at).copied().ok_or(Fault::End)
             }
         }
     }
 
+    #[inline(always)]
     fn literal(&mut self, word: &[u8], value: Value) -> Result<Value, Fault> {
         let rest = &self.bytes[self.at..];
         if rest.starts_with(word) {
             self.at += word.len();
             Ok(value)
-        } else if word.starts_with(rest) {
-            Err(Fault::End)
         } else {
-            Err(Fault::Syntax)
+            Err(if word.starts_with(rest) { Fault::End } else { Fault::Syntax })
         }
     }
+}
 
-    #[inline]
-    fn take_text(&mut self) -> Result<(), Fault> {
-        let (text, after) = text::read(self.bytes, self.at + 1)?;
-        self.text = text;
-        self.at = after;
-        Ok(())
-    }
+// What is seldom needed takes and gives plain values: a call that borrowed the reader would keep all of
+// it in memory, and out of registers, for everybody.
 
-    #[inline]
-    fn take_number(&mut self) -> Result<(), Fault> {
-        let (number, after) = number::read(self.bytes, self.at)?;
-        self.number = number;
-        self.at = after;
-        Ok(())
+#[cold]
+fn beyond_space(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
+        at += 1;
     }
+    at
+}
+
+/// Where a container ends whose beginning was just read. The lowest bit of `objects` says whether the
+/// innermost open container is an object.
+#[cold]
+fn skip_container(bytes: &[u8], at: usize, mut objects: u128) -> Result<usize, Fault> {
+    let mut json = Json { at, fresh: true, ..Json::new(bytes) };
+    let mut depth = 1;
+    while depth > 0 {
+        let more = if objects & 1 == 1 { json.key()? } else { json.element()? };
+        if !more {
+            objects >>= 1;
+            depth -= 1;
+            continue;
+        }
+        let value = json.value()?;
+        if matches!(value, Value::Object | Value::Array) {
+            if depth == MAX_DEPTH {
+                return Err(Fault::Depth);
+            }
+            depth += 1;
+            objects = (objects << 1) | u128::from(value == Value::Object);
+        }
+    }
+    Ok(json.at)
 }
 
 #[cfg(test)]

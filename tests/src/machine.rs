@@ -70,6 +70,13 @@ pub(crate) fn program(name: &str, package: &str, places: &[&str]) -> Option<Path
     None
 }
 
+/// Whether a program is on the PATH; if not, says so as loudly as for a server.
+pub fn installed(name: &str, package: &str) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let places: Vec<String> = path.split(':').map(|directory| format!("{directory}/{name}")).collect();
+    program(name, package, &places.iter().map(String::as_str).collect::<Vec<_>>()).is_some()
+}
+
 /// The directories in which Debian keeps PostgreSQL's programs, newest first.
 pub(crate) fn postgresql_directories() -> Vec<String> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
@@ -103,18 +110,16 @@ pub fn runtime() -> &'static Runtime {
     RUNTIME.get_or_init(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap())
 }
 
-/// The files of the repository, relative to [`root`]: what is built and what git keeps for itself left out.
-pub fn repository() -> Vec<PathBuf> {
-    let (root, mut found) = (root(), Vec::new());
-    let mut open = vec![root.clone()];
-    while let Some(directory) = open.pop() {
-        for entry in std::fs::read_dir(&directory).unwrap().flatten() {
-            let (path, kind) = (entry.path(), entry.file_type().unwrap());
-            let name = entry.file_name();
+/// The files below `directory`, relative to it, in order: what is built and what git keeps for itself left out.
+pub fn files(directory: &Path) -> Vec<PathBuf> {
+    let (mut found, mut open) = (Vec::new(), vec![directory.to_owned()]);
+    while let Some(next) = open.pop() {
+        for entry in std::fs::read_dir(&next).unwrap().flatten() {
+            let (path, kind, name) = (entry.path(), entry.file_type().unwrap(), entry.file_name());
             if kind.is_dir() && name != "target" && name != ".git" {
                 open.push(path);
             } else if kind.is_file() {
-                found.push(path.strip_prefix(&root).unwrap().to_owned());
+                found.push(path.strip_prefix(directory).unwrap().to_owned());
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -17,6 +18,16 @@ pub struct Server {
     name: &'static str,
     child: Child,
     log: PathBuf,
+    reach: Reach,
+}
+
+/// What ends with a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// The process alone.
+    Process,
+    /// The process and what it has started.
+    Group,
 }
 
 /// What a process is told.
@@ -33,10 +44,19 @@ pub enum Signal {
 impl Server {
     /// Starts `command`; what it prints is appended to `log`.
     pub fn spawn(name: &'static str, command: &mut Command, log: &Path) -> Self {
+        Self::begin(name, command, log, Reach::Process)
+    }
+
+    /// The same for a program that starts others, which are to end with it.
+    pub fn spawn_group(name: &'static str, command: &mut Command, log: &Path) -> Self {
+        Self::begin(name, command.process_group(0), log, Reach::Group)
+    }
+
+    fn begin(name: &'static str, command: &mut Command, log: &Path, reach: Reach) -> Self {
         let open = || File::options().create(true).append(true).open(log).unwrap();
         let child = command.stdin(Stdio::null()).stdout(open()).stderr(open()).spawn();
         let child = child.unwrap_or_else(|error| panic!("{name} does not start: {error}"));
-        Self { name, child, log: log.to_owned() }
+        Self { name, child, log: log.to_owned(), reach }
     }
 
     /// Its process id.
@@ -68,6 +88,10 @@ impl Server {
 
     /// Kills it and waits for its end.
     pub fn kill(&mut self) {
+        if self.reach == Reach::Group {
+            let group = format!("-{}", self.pid());
+            let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
+        }
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();

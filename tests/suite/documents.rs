@@ -1,64 +1,82 @@
 //! What the documents tell a reader to type works.
 //!
 //! Blocks marked `sh test` in `README.md` and `examples/*/README.md` are run, those of one document in order and in one
-//! shell, in a copy of the repository, with the built binary on the PATH.
+//! shell, in a copy of the repository below `target`, with the built binary on the PATH. The copy stays, with what was
+//! built in it, so that the next run builds only what has changed.
 
+use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use tempfile::TempDir;
-use tidegate_tests::{Server, binary, repository, root};
+use tidegate_tests::{Server, binary, files, installed, root};
 
-/// How long one document may take.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// How long one document may take: the first time it builds a good part of the workspace.
+const PATIENCE: Duration = Duration::from_secs(400);
+
+/// Programs the documents use that a machine may lack, and Debian's packages of them.
+const PROGRAMS: [(&str, &str); 2] = [("mosquitto_pub", "mosquitto-clients"), ("curl", "curl")];
 
 /// Guarantees: every command that a document marks as tested ends with success.
 #[test]
 fn commands_work() {
-    let all = repository();
+    if !PROGRAMS.iter().all(|(program, package)| installed(program, package)) {
+        return;
+    }
+    let all = files(&root());
     let documents = all.iter().filter(|path| {
         let example = path.starts_with("examples") && path.ends_with("README.md") && path.components().count() == 3;
         example || path.as_path() == Path::new("README.md")
     });
     for document in documents {
-        let blocks = blocks(&std::fs::read_to_string(root().join(document)).unwrap());
+        let blocks = blocks(&fs::read_to_string(root().join(document)).unwrap());
         assert!(!blocks.is_empty(), "{} has no block marked `sh test`", document.display());
         run(document, &blocks.join("\n"));
     }
 }
 
 fn run(document: &Path, script: &str) {
-    let copy = copy();
+    let copy = fresh_copy();
+    let log = copy.join("target/document.log");
+    // What an earlier document said is not what this one says.
+    let _ = fs::remove_file(&log);
     let path = std::env::var("PATH").unwrap();
     let mut bash = Command::new("bash");
     bash.args(["-euxo", "pipefail", "-c", script])
-        .current_dir(copy.path().join(document.parent().unwrap()))
-        .env("PATH", format!("{}:{path}", binary().parent().unwrap().display()))
-        // The variables of this cargo are not for the cargo of the script.
-        .env_remove("CARGO_MANIFEST_DIR")
-        .env_remove("RUSTUP_TOOLCHAIN");
-    let mut shell = Server::spawn("the document's script", &mut bash, &copy.path().join("target/document.log"));
+        .current_dir(copy.join(document.parent().unwrap()))
+        .env("PATH", format!("{}:{path}", binary().parent().unwrap().display()));
+    let mut shell = Server::spawn_group("the document's script", &mut bash, &log);
     let status = shell.wait(PATIENCE);
     assert!(status.success(), "{} does not work: {status}; {}", document.display(), shell.tail());
 }
 
-/// A copy of the repository that shares what takes long to build, and nothing that a script might change by it.
-fn copy() -> TempDir {
-    let (copy, root) = (TempDir::new().unwrap(), root());
-    for path in repository() {
-        let to = copy.path().join(&path);
-        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-        std::fs::copy(root.join(&path), to).unwrap();
+/// `target/documents`: the files of the repository and the modules of its rules as they are now, and no others.
+fn fresh_copy() -> PathBuf {
+    let (root, copy) = (root(), root().join("target/documents"));
+    let wanted = files(&root);
+    if copy.exists() {
+        for old in files(&copy).iter().filter(|path| !wanted.contains(path)) {
+            fs::remove_file(copy.join(old)).unwrap();
+        }
     }
-    let target = copy.path().join("target");
-    std::fs::create_dir_all(target.join("rules")).unwrap();
-    for shared in ["wasm", "dev", "debug"] {
-        symlink(root.join("target").join(shared), target.join(shared)).unwrap();
+    for path in wanted {
+        let (from, to) = (fs::read(root.join(&path)).unwrap(), copy.join(&path));
+        // A file that is the same keeps its time, so that what was made of it need not be made again.
+        if fs::read(&to).ok().as_ref() != Some(&from) {
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::write(&to, from).unwrap();
+            fs::set_permissions(&to, fs::metadata(root.join(&path)).unwrap().permissions()).unwrap();
+        }
     }
-    for module in std::fs::read_dir(root.join("target/rules")).into_iter().flatten().flatten() {
-        std::fs::copy(module.path(), target.join("rules").join(module.file_name())).unwrap();
+    let (built, target) = (root.join("target"), copy.join("target"));
+    let _ = fs::remove_dir_all(target.join("rules"));
+    fs::create_dir_all(target.join("rules")).unwrap();
+    for module in fs::read_dir(built.join("rules")).into_iter().flatten().flatten() {
+        fs::copy(module.path(), target.join("rules").join(module.file_name())).unwrap();
+    }
+    if !target.join("dev").exists() && built.join("dev").exists() {
+        symlink(built.join("dev"), target.join("dev")).unwrap();
     }
     copy
 }

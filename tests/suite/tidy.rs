@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tidegate_tests::{repository, root};
+use tidegate_tests::{files, root};
 
 /// The most lines of a source file: what people can hold in the head, with room for the odd one.
 const MAX_LINES: usize = 600;
@@ -21,7 +21,7 @@ const UNWANTED: &[(&str, &[&str], &str)] = &[
 /// Guarantees: files stay readable, finished and free of this machine, and every crate says at its top what it is.
 #[test]
 fn nothing_untidy() {
-    let files = repository();
+    let files = files(&root());
     assert!(files.len() > 100, "too few files were found: {}", files.len());
     let all = files.iter().flat_map(|path| {
         let text = std::fs::read(root().join(path)).unwrap();

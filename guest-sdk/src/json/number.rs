@@ -1,7 +1,7 @@
 //! Numbers of JSON: correctly rounded, with the digits they were written in.
 
-use super::Fault;
 use super::words::{digits, eight, number};
+use super::{Fault, Json};
 
 /// A number, with the digits it was written in.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -42,65 +42,89 @@ const TENS: [f64; 23] = [
 ];
 
 /// Takes digits into a mantissa; gives where they end. That it overflowed is known by their number.
-#[inline]
-fn gather(bytes: &[u8], mut at: usize, mantissa: &mut u64) -> usize {
-    loop {
-        let (count, figures) = digits(eight(bytes, at));
-        if count > 0 {
-            let scale = TENS_INTEGER.get(count as usize).copied().unwrap_or(1);
-            *mantissa = mantissa.wrapping_mul(scale).wrapping_add(number(figures, count));
-            at += count as usize;
-        }
-        if count < 8 {
-            return at;
-        }
+/// Up to fifteen digits take no loop.
+#[inline(always)]
+fn gather(bytes: &[u8], start: usize, mantissa: &mut u64) -> usize {
+    let mut at = start;
+    if step(bytes, &mut at, mantissa) && step(bytes, &mut at, mantissa) {
+        while step(bytes, &mut at, mantissa) {}
     }
+    at
 }
 
-/// The number that begins at `start`, and where what follows it begins. RFC 8259 section 6.
-///
-/// Up to 19 digits are gathered as an integer; where that and a power of ten are exact in a
-/// float, one multiplication or division rounds correctly (Clinger 1990).
-#[inline]
-pub(super) fn read(bytes: &[u8], start: usize) -> Result<(Number<'_>, usize), Fault> {
-    let negative = bytes[start] == b'-';
-    let first = start + usize::from(negative);
-    let mut mantissa: u64 = 0;
-    let mut at = gather(bytes, first, &mut mantissa);
-    let mut count = at - first;
-    if count == 0 {
-        return Err(unfinished(bytes, at));
+/// Takes up to eight digits; whether there may be more.
+#[inline(always)]
+fn step(bytes: &[u8], at: &mut usize, mantissa: &mut u64) -> bool {
+    let (count, figures) = digits(eight(bytes, *at));
+    if count > 0 {
+        let scale = TENS_INTEGER.get(count as usize).copied().unwrap_or(1);
+        *mantissa = mantissa.wrapping_mul(scale).wrapping_add(number(figures, count));
+        *at += count as usize;
     }
-    if count > 1 && bytes[first] == b'0' {
-        return Err(Fault::Syntax);
+    count == 8
+}
+
+impl<'a> Json<'a> {
+    /// The number read last.
+    #[inline]
+    pub fn number(&self) -> Number<'a> {
+        Number {
+            value: self.number,
+            digits: self.bytes.get(self.number_start..self.number_end).unwrap_or(&[]),
+            integer: self.number_integer,
+        }
     }
-    let mut exponent = 0;
-    let mut integer = true;
-    if bytes.get(at) == Some(&b'.') {
-        integer = false;
-        let fraction = at + 1;
-        at = gather(bytes, fraction, &mut mantissa);
-        if at == fraction {
+
+    /// Reads the number that begins here. RFC 8259 section 6.
+    ///
+    /// Up to 19 digits are gathered as an integer; where that and a power of ten are exact in a
+    /// float, one multiplication or division rounds correctly (Clinger 1990).
+    #[inline(always)]
+    pub(super) fn take_number(&mut self) -> Result<(), Fault> {
+        let bytes = self.bytes;
+        let start = self.at;
+        let negative = bytes[start] == b'-';
+        let first = start + usize::from(negative);
+        let mut mantissa: u64 = 0;
+        let mut at = gather(bytes, first, &mut mantissa);
+        let mut count = at - first;
+        if count == 0 {
             return Err(unfinished(bytes, at));
         }
-        count += at - fraction;
-        exponent = -((at - fraction) as i64);
+        if count > 1 && bytes[first] == b'0' {
+            return Err(Fault::Syntax);
+        }
+        let mut exponent: i64 = 0;
+        let mut integer = true;
+        if bytes.get(at) == Some(&b'.') {
+            integer = false;
+            let fraction = at + 1;
+            at = gather(bytes, fraction, &mut mantissa);
+            if at == fraction {
+                return Err(unfinished(bytes, at));
+            }
+            count += at - fraction;
+            exponent = -((at - fraction) as i64);
+        }
+        if let Some(b'e' | b'E') = bytes.get(at) {
+            integer = false;
+            let power;
+            (power, at) = read_exponent(bytes, at + 1)?;
+            exponent += power;
+        }
+        let exact = count <= 19 && mantissa <= 1 << 53;
+        let size = match TENS.get(exponent.unsigned_abs() as usize) {
+            Some(power) if exact && exponent < 0 => mantissa as f64 / power,
+            Some(power) if exact => mantissa as f64 * power,
+            _ => slow(&bytes[first..at])?,
+        };
+        self.number = if negative { -size } else { size };
+        self.number_start = start;
+        self.number_end = at;
+        self.number_integer = integer;
+        self.at = at;
+        Ok(())
     }
-    if let Some(b'e' | b'E') = bytes.get(at) {
-        integer = false;
-        let (power, after) = read_exponent(bytes, at + 1)?;
-        exponent += power;
-        at = after;
-    }
-    let written = &bytes[start..at];
-    let exact = count <= 19 && mantissa <= 1 << 53;
-    let size = match TENS.get(exponent.unsigned_abs() as usize) {
-        Some(power) if exact && exponent < 0 => mantissa as f64 / power,
-        Some(power) if exact => mantissa as f64 * power,
-        _ => slow(&bytes[first..at])?,
-    };
-    let number = Number { value: if negative { -size } else { size }, digits: written, integer };
-    Ok((number, at))
 }
 
 #[cold]

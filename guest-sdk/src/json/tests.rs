@@ -14,7 +14,7 @@ fn tree(json: &mut Json<'_>, depth: u32) -> Result<Tree, Fault> {
             Some(digits) => serde_json::from_str(digits).map_err(|_| Fault::Number)?,
             None => json.number().value.into(),
         },
-        Value::Text => json.text().read(&mut scratch).into(),
+        Value::Text => json.text().read(&mut scratch)?.into(),
         Value::Array | Value::Object if depth == MAX_DEPTH => return Err(Fault::Depth),
         Value::Array => {
             let mut elements = Vec::new();
@@ -26,7 +26,7 @@ fn tree(json: &mut Json<'_>, depth: u32) -> Result<Tree, Fault> {
         Value::Object => {
             let mut members = serde_json::Map::new();
             while json.key()? {
-                let key = json.text().read(&mut scratch).to_owned();
+                let key = json.text().read(&mut scratch)?.to_owned();
                 members.insert(key, tree(json, depth + 1)?);
             }
             members.into()
@@ -70,10 +70,15 @@ fn agree(bytes: &[u8]) {
         (Err(_), Err(_)) => {}
         (ours, theirs) => panic!("{:?}: ours {ours:?}, serde_json {theirs:?}", String::from_utf8_lossy(bytes)),
     }
-    // Skipping finds a fault wherever reading does.
+    // Skipping finds a fault wherever reading does, but for texts nobody reads that are not UTF-8.
     let mut json = Json::new(bytes);
     let skipped = json.value().and_then(|begun| json.skip(begun)).and_then(|()| json.end());
-    assert_eq!(skipped.is_ok(), read(bytes).is_ok(), "{}", String::from_utf8_lossy(bytes));
+    let found = match read(bytes) {
+        Ok(_) => skipped.is_ok(),
+        Err(Fault::Utf8) => true,
+        Err(_) => skipped.is_err(),
+    };
+    assert!(found, "{}: {skipped:?}", String::from_utf8_lossy(bytes));
 }
 
 /// Guarantees: on hand-picked edges of the grammar the reader takes and refuses what serde_json does.

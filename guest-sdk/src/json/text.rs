@@ -1,7 +1,7 @@
 //! Texts of JSON: found, compared, and read only when asked to.
 
-use super::Fault;
-use super::words::{HIGHS, below, eight, head, specials};
+use super::words::{below, eight, head, specials};
+use super::{Fault, Json};
 
 /// A text as it stands between its quotes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl<'a> Text<'a> {
 
     #[cold]
     fn reads_as(&self, other: &str) -> bool {
-        self.read(&mut String::new()) == other
+        self.read(&mut String::new()) == Ok(other)
     }
 
     /// Whether it says this word of lower-case ASCII, in upper or lower case.
@@ -71,57 +71,83 @@ impl<'a> Text<'a> {
     }
 
     /// The text. `scratch` is used, and emptied before, only when there are escapes in it.
-    pub fn read<'s>(&self, scratch: &'s mut String) -> &'s str
+    ///
+    /// # Errors
+    /// When it is not UTF-8: that is looked at here, and not where a text is only passed over or is
+    /// equal to a known one.
+    pub fn read<'s>(&self, scratch: &'s mut String) -> Result<&'s str, Fault>
     where
         'a: 's,
     {
+        let text = std::str::from_utf8(self.raw).map_err(|_| Fault::Utf8)?;
         if !self.escaped {
-            return std::str::from_utf8(self.raw).unwrap_or("");
+            return Ok(text);
         }
         scratch.clear();
-        let mut rest = self.raw;
-        while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
-            scratch.push_str(std::str::from_utf8(&rest[..at]).unwrap_or(""));
-            let (character, used) = unescape(&rest[at..]).unwrap_or(('\u{FFFD}', 2));
+        let mut rest = text;
+        while let Some((plain, _)) = rest.split_once('\\') {
+            scratch.push_str(plain);
+            let (character, used) = unescape(&rest.as_bytes()[plain.len()..]).ok_or(Fault::Escape)?;
             scratch.push(character);
-            rest = rest.get(at + used..).unwrap_or(&[]);
+            rest = rest.get(plain.len() + used..).ok_or(Fault::Escape)?;
         }
-        scratch.push_str(std::str::from_utf8(rest).unwrap_or(""));
-        scratch
+        scratch.push_str(rest);
+        Ok(scratch)
     }
 }
 
-/// The text that begins at `start`, behind its quote, and where what follows it begins.
-#[inline]
-pub(super) fn read(bytes: &[u8], start: usize) -> Result<(Text<'_>, usize), Fault> {
-    let first = eight(bytes, start);
-    let mut word = first;
+impl<'a> Json<'a> {
+    /// The text or key read last.
+    #[inline]
+    pub fn text(&self) -> Text<'a> {
+        Text {
+            raw: self.bytes.get(self.text_start..self.text_end).unwrap_or(&[]),
+            head: self.text_head,
+            escaped: self.text_escaped,
+        }
+    }
+
+    /// Reads the text whose quote stands here. Most end within eight bytes, and then there is no loop.
+    #[inline(always)]
+    pub(super) fn take_text(&mut self) -> Result<(), Fault> {
+        let start = self.at + 1;
+        let first = eight(self.bytes, start);
+        let clear = specials(first).trailing_zeros() / 8;
+        let mut end = start + clear as usize;
+        let mut escaped = false;
+        if clear == 8 || self.bytes.get(end) != Some(&b'"') {
+            (end, escaped) = long(self.bytes, start)?;
+        }
+        self.text_start = start;
+        self.text_end = end;
+        self.text_head = first & below((end - start).min(8) as u32);
+        self.text_escaped = escaped;
+        self.at = end + 1;
+        Ok(())
+    }
+}
+
+/// Where a text ends, and whether there are escapes in it.
+#[inline(never)]
+fn long(bytes: &[u8], start: usize) -> Result<(usize, bool), Fault> {
     let mut escaped = false;
-    let mut high = 0;
     let mut at = start;
     loop {
-        let clear = specials(word).trailing_zeros() / 8;
-        high |= word & below(clear);
+        let clear = specials(eight(bytes, at)).trailing_zeros() / 8;
         at += clear as usize;
-        if clear < 8 {
-            match bytes.get(at) {
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    escaped = true;
-                    at += escape(&bytes[at..])?;
-                }
-                Some(_) => return Err(Fault::Control),
-                None => return Err(Fault::End),
-            }
+        if clear == 8 {
+            continue;
         }
-        word = eight(bytes, at);
+        match bytes.get(at) {
+            Some(b'"') => return Ok((at, escaped)),
+            Some(b'\\') => {
+                escaped = true;
+                at += escape(&bytes[at..])?;
+            }
+            Some(_) => return Err(Fault::Control),
+            None => return Err(Fault::End),
+        }
     }
-    let raw = &bytes[start..at];
-    if high & HIGHS != 0 && std::str::from_utf8(raw).is_err() {
-        return Err(Fault::Utf8);
-    }
-    let text = Text { raw, head: first & below(raw.len().min(8) as u32), escaped };
-    Ok((text, at + 1))
 }
 
 #[cold]

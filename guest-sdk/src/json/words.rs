@@ -1,6 +1,6 @@
 //! Bytes, eight at a time.
 
-pub(super) const HIGHS: u64 = 0x8080_8080_8080_8080;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
 const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// Eight bytes from `at` on, little end first, zeros behind the end.

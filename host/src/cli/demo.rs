@@ -131,7 +131,8 @@ fn watch_it(
     let live = !args.plain && !args.json && std::io::stdout().is_terminal();
     let mut screen =
         if live { Some(Screen::open().context("the terminal cannot be used; try --plain")?) } else { None };
-    let ended = runtime.spawn(told_to_end());
+    let _in_runtime = runtime.enter();
+    let ended = tidegate_telemetry::spawn("signals", told_to_end());
     let mut rates = Rates::new(&host.status());
     if !live {
         places.iter().for_each(|place| eprintln!("{place}"));

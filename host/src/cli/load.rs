@@ -135,7 +135,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .map(|time| began.checked_add(time).context("--for is longer than a clock can count"))
         .transpose()?;
     let pace = Pace { began, rate: args.rate, end };
-    let progress = Progress::new(pace, traffic.clone());
+    let progress = Progress::new(pace, args.qos, traffic.clone());
     let mut pacer =
         tidegate_telemetry::spawn("load", run_at(pace, simulator, connections.senders(), traffic.clone()));
     tokio::select! {
@@ -144,10 +144,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         _ = tokio::signal::ctrl_c() => {}
     }
     pacer.abort();
-    let behind = progress.behind();
+    let ending = progress.ending();
     connections.close(LAST_ACKS).await;
 
-    let report = Report::new(&progress, behind, args.qos, devices);
+    let report = Report::new(&progress, &ending, devices);
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {

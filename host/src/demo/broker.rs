@@ -33,14 +33,12 @@ impl EmbeddedBroker {
             v5: Some(HashMap::from([("v5".to_owned(), server("v5", v5))])),
             ..Config::default()
         };
-        std::thread::Builder::new()
-            .name("broker".into())
-            .spawn(move || {
-                if let Err(error) = Broker::new(config).start() {
-                    tracing::error!("the embedded broker ended: {error}");
-                }
-            })
-            .context("the embedded broker's thread cannot start")?;
+        tidegate_telemetry::thread("broker", move || {
+            if let Err(error) = Broker::new(config).start() {
+                tracing::error!("the embedded broker ended: {error}");
+            }
+        })
+        .context("the embedded broker's thread cannot start")?;
         for address in [v4, v5] {
             answers(address)?;
         }

@@ -65,7 +65,7 @@ impl Admin {
                 }
             });
         };
-        let thread = std::thread::Builder::new().name("admin".into()).spawn(serve).map_err(AdminError::Start)?;
+        let thread = tidegate_telemetry::thread("admin", serve).map_err(AdminError::Start)?;
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 

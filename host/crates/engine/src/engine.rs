@@ -63,7 +63,7 @@ impl Ticker {
     fn start(engine: wasmtime::Engine) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        let thread = std::thread::Builder::new().name("epoch".into()).spawn(move || {
+        let thread = tidegate_telemetry::thread("epoch", move || {
             while !stopped.load(Relaxed) {
                 std::thread::sleep(TICK);
                 engine.increment_epoch();

@@ -126,6 +126,7 @@ impl Pipeline {
         let points = Arc::new(PointLedger::default());
         let (phase, _) = watch::channel(Phase::Running);
         let (give_up, told) = watch::channel(false);
+        let _in_runtime = runtime.enter();
         let mut running = Vec::new();
         let mut queues = Vec::new();
         let mut start = |name: &str, sink: Box<dyn Sink>, limits: SinkLimits, letters, last| {
@@ -145,7 +146,7 @@ impl Pipeline {
                 give_up: told.clone(),
                 finish: finished,
             };
-            let task = Mutex::new(Some(runtime.spawn(flush.run())));
+            let task = Mutex::new(Some(tidegate_telemetry::spawn("flush", flush.run())));
             running.push(RunningSink { name, status, finish, task, last });
             to
         };
@@ -179,11 +180,7 @@ impl Pipeline {
             let (control, controls) = mpsc::channel(CONTROL_QUEUE);
             let status = Arc::new(LaneStatus::default());
             let lane = Lane::new(parcels, controls, pipeline.around.clone(), status.clone());
-            let thread = std::thread::Builder::new()
-                .name(format!("lane-{index}"))
-                // Guests run on wasmtime's own bounded part of this stack; the rest is for the host.
-                .stack_size(8 << 20)
-                .spawn(move || lane.run())?;
+            let thread = tidegate_telemetry::thread(&format!("lane-{index}"), move || lane.run())?;
             pipeline.inlets.push(inlet);
             pipeline.controls.push(control);
             pipeline.lanes.push((status, thread));
@@ -203,7 +200,8 @@ impl Pipeline {
         let (ledger, health) = (inlet.ledger().clone(), inlet.health().clone());
         let phase = self.phase.subscribe();
         let (who, how) = (name.clone(), health.clone());
-        let task = self.around.runtime.spawn(async move {
+        let _in_runtime = self.around.runtime.enter();
+        let task = tidegate_telemetry::spawn("source", async move {
             if let Err(error) = source.run(inlet, phase).await {
                 how.down(error.to_string());
                 tracing::error!(source = &*who, "the source has ended and will not start again: {error}");
@@ -252,9 +250,14 @@ impl Pipeline {
         }
     }
 
-    /// Whether every lane is at work: one that has ended by itself is our bug.
-    pub fn lanes_alive(&self) -> bool {
-        *self.phase.borrow() != Phase::Running || self.lanes.iter().all(|(_, thread)| !thread.is_finished())
+    /// Whether every lane and every sink's task is at work: one that has ended by itself is our bug.
+    pub fn alive(&self) -> bool {
+        let ended = |sink: &RunningSink| {
+            let task = sink.task.lock().unwrap_or_else(PoisonError::into_inner);
+            task.as_ref().is_some_and(tokio::task::JoinHandle::is_finished)
+        };
+        self.phase() != Phase::Running
+            || !(self.lanes.iter().any(|(_, thread)| thread.is_finished()) || self.sinks.iter().any(ended))
     }
 
     /// In which part of its life it is.

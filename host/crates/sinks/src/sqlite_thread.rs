@@ -94,16 +94,12 @@ impl<S: Default + Send + 'static> SqliteThread<S> {
         let (sender, mut receiver) = mpsc::channel::<Work<S>>(1);
         let mut file =
             OpenFile { path: self.path.clone(), schema: self.schema, connection: None, state: S::default() };
-        let thread = std::thread::Builder::new()
-            .name("sqlite".to_owned())
-            .spawn(move || {
-                while let Some(work) = receiver.blocking_recv() {
-                    work(&mut file);
-                }
-            })
-            .map_err(|error| {
-                SinkError::Retry(format!("cannot start a thread for {}: {error}", self.path.display()))
-            })?;
+        let thread = tidegate_telemetry::thread("sqlite", move || {
+            while let Some(work) = receiver.blocking_recv() {
+                work(&mut file);
+            }
+        })
+        .map_err(|error| SinkError::Retry(format!("cannot start a thread for {}: {error}", self.path.display())))?;
         self.running = Some(Running { work: sender.clone(), thread });
         Ok(sender)
     }

@@ -64,11 +64,10 @@ impl Host {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (0..messages.len())
             .map(|i| Got {
-                topic: messages
-                    .unnamed
-                    .iter()
-                    .find(|(row, _)| *row as usize == i)
-                    .map_or_else(|| self.books.topic_name(messages.topic[i]).to_owned(), |(_, name)| format!("!{name}")),
+                topic: messages.unnamed.iter().find(|(row, _)| *row as usize == i).map_or_else(
+                    || self.books.topic_name(messages.topic[i]).to_owned(),
+                    |(_, name)| format!("!{name}"),
+                ),
                 payload: text(messages.payload.get(i)),
                 marks: Marks(messages.marks[i]),
                 properties: messages.properties.of(i as u32).map(|(k, v)| (k.to_owned(), text(v))).collect(),
@@ -113,7 +112,11 @@ impl Host {
     pub(crate) async fn close(mut self) {
         self.enter(Phase::Draining);
         self.enter(Phase::Closed);
-        tokio::time::timeout(DEADLINE, &mut self.task).await.expect("should end").expect("no panic").expect("no error");
+        tokio::time::timeout(DEADLINE, &mut self.task)
+            .await
+            .expect("should end")
+            .expect("no panic")
+            .expect("no error");
     }
 
     /// Ends the source as a crash does: nothing more is sent to the broker.
@@ -126,7 +129,11 @@ impl Host {
     pub(crate) async fn until(&self, what: &str, holds: impl Fn(&Host) -> bool) {
         let start = Instant::now();
         while !holds(self) {
-            assert!(start.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}; health is {:?}", self.inlet.health());
+            assert!(
+                start.elapsed() < DEADLINE,
+                "{what}: not within {DEADLINE:?}; health is {:?}",
+                self.inlet.health()
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

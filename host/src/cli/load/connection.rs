@@ -139,7 +139,11 @@ impl Connections {
         };
         let mut answers = Vec::new();
         for number in 0..count {
-            let (client, events) = AsyncClient::new(broker.options(number, count), QUEUE);
+            let (client, mut events) = AsyncClient::new(broker.options(number, count), QUEUE);
+            // Small packets at a low rate would otherwise wait for the broker's delayed TCP acknowledgement.
+            let mut network = events.network_options();
+            network.set_tcp_nodelay(true);
+            events.set_network_options(network);
             let (answer, answered) = oneshot::channel();
             let task = poll(events, number, answer, traffic.clone());
             connections.tasks.push(tidegate_telemetry::spawn("load-connection", task));

@@ -19,13 +19,22 @@ const ON_TIME: Duration = Duration::from_millis(100);
 pub struct Progress {
     pace: Pace,
     traffic: Arc<Traffic>,
+    qos: QoS,
     most_lag_us: AtomicU64,
+}
+
+/// How far a load came by the end of its time.
+pub struct Ending {
+    written: u64,
+    seconds: f64,
+    /// How many messages were due for longer than a load on time takes, and not sent.
+    behind: u64,
 }
 
 impl Progress {
     /// Of a load that begins now.
-    pub fn new(pace: Pace, traffic: Arc<Traffic>) -> Self {
-        Self { pace, traffic, most_lag_us: AtomicU64::new(0) }
+    pub fn new(pace: Pace, qos: QoS, traffic: Arc<Traffic>) -> Self {
+        Self { pace, traffic, qos, most_lag_us: AtomicU64::new(0) }
     }
 
     /// Prints for ever.
@@ -40,23 +49,28 @@ impl Progress {
             let each_s = |new: u64, old: u64| (new - old) as f64 / (now - at).as_secs_f64();
             let (sent_rate, acked_rate) = (each_s(new_written, written), each_s(new_acked, acked));
             let since = (now - self.pace.began).as_secs_f64();
+            let acked_text = match self.qos {
+                QoS::AtMostOnce => String::new(),
+                QoS::AtLeastOnce | QoS::ExactlyOnce => format!("  acknowledged {acked_rate:>8.0}/s"),
+            };
             let behind = if lag > ON_TIME { "   BEHIND its schedule" } else { "" };
             eprintln!(
-                "{since:>6.1} s  sent {sent_rate:>8.0}/s  acknowledged {acked_rate:>8.0}/s  lag {:>6.0} ms{behind}",
+                "{since:>6.1} s  sent {sent_rate:>8.0}/s{acked_text}  lag {:>6.0} ms{behind}",
                 lag.as_secs_f64() * 1e3
             );
             (written, acked, at) = (new_written, new_acked, now);
         }
     }
 
-    /// How many messages were due for longer than a load on time takes, and have not been sent.
-    pub fn behind(&self) -> u64 {
+    /// Where it stands at the end of its time, before what is on the way is waited for.
+    pub fn ending(&self) -> Ending {
         let now = Instant::now();
         self.note_lag(now);
-        // An end that was asked for stays the end: what was due just before it was due.
+        // An end that was asked for stays the end, however late this is called.
         let now = self.pace.end.map_or(now, |end| now.min(end));
+        let written = self.counts().0;
         let due = self.pace.due(now.checked_sub(ON_TIME).unwrap_or(now));
-        due.saturating_sub(self.counts().0)
+        Ending { written, seconds: (now - self.pace.began).as_secs_f64(), behind: due.saturating_sub(written) }
     }
 
     fn note_lag(&self, now: Instant) -> Duration {
@@ -80,9 +94,9 @@ pub struct Report {
     sent: u64,
     /// Messages it acknowledged; null at QoS 0, which knows no acknowledgement.
     acked: Option<u64>,
-    /// From the first message until all were written and acknowledged.
+    /// For how long messages were sent; waiting for the last acknowledgements is not counted.
     seconds: f64,
-    /// Messages a second that were reached.
+    /// Messages a second that were reached in that time.
     rate: f64,
     /// Messages a second that were asked for.
     target_rate: f64,
@@ -98,18 +112,17 @@ pub struct Report {
 
 impl Report {
     /// After the connections are closed.
-    pub fn new(progress: &Progress, behind: u64, qos: QoS, devices: usize) -> Self {
+    pub fn new(progress: &Progress, ending: &Ending, devices: usize) -> Self {
         let (sent, acked) = progress.counts();
         let pace = &progress.pace;
-        let elapsed_s = pace.began.elapsed().as_secs_f64();
         let rounded = |value: f64, digits: f64| (value * digits).round() / digits;
         Self {
             sent,
-            acked: (qos != QoS::AtMostOnce).then_some(acked),
-            seconds: rounded(elapsed_s, 1e3),
-            rate: rounded(sent as f64 / elapsed_s.max(1e-3), 10.0),
+            acked: (progress.qos != QoS::AtMostOnce).then_some(acked),
+            seconds: rounded(ending.seconds, 1e3),
+            rate: rounded(ending.written as f64 / ending.seconds.max(1e-3), 10.0),
             target_rate: pace.rate,
-            behind,
+            behind: ending.behind,
             max_lag_ms: rounded(progress.most_lag_us.load(Ordering::Relaxed) as f64 / 1e3, 10.0),
             garbage: progress.traffic.garbage.load(Ordering::Relaxed),
             devices,

@@ -194,7 +194,7 @@ impl JsonFields {
         out: &mut Out<'_>,
     ) -> Result<(), Reason> {
         let series = self.leaf(message, place, out)?;
-        let text = text.read(&mut self.scratch);
+        let text = text.read(&mut self.scratch)?;
         out.text(series, message.received_us, f64::NAN, Quality::GOOD, text);
         Ok(())
     }

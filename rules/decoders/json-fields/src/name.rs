@@ -51,7 +51,7 @@ fn unescaped<'s>(raw: &[u8], into: &'s mut String) -> Result<&'s str, Reason> {
     let mut json = Json::new(&quoted);
     if json.value()? == Value::Text {
         let mut scratch = String::new();
-        into.push_str(json.text().read(&mut scratch));
+        into.push_str(json.text().read(&mut scratch)?);
     }
     Ok(into)
 }

@@ -110,7 +110,7 @@ impl Decoder for JsonReading {
         if let Some(unit) = unit
             && !unit.is_plainly(out.unit_of(series))
         {
-            out.unit(series, unit.read(&mut self.scratch));
+            out.unit(series, unit.read(&mut self.scratch)?);
         }
         match kind {
             Value::Number => match number.beyond_float() {
@@ -120,7 +120,7 @@ impl Decoder for JsonReading {
             Value::Bool(on) => out.point(series, time_us, f64::from(u8::from(on)), quality),
             Value::Null => out.point(series, time_us, f64::NAN, quality),
             Value::Text => {
-                let text = text.read(&mut self.scratch);
+                let text = text.read(&mut self.scratch)?;
                 out.text(series, time_us, f64::NAN, quality, text);
             }
             Value::Object | Value::Array => {

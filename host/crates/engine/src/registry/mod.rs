@@ -155,7 +155,7 @@ impl Registry {
         let (ask, asked) = mpsc::sync_channel(64);
         let watcher = watch::watch(directory, ask.clone());
         registry.read();
-        let thread = std::thread::Builder::new().name("rules".into()).spawn(move || {
+        let thread = tidegate_telemetry::thread("rules", move || {
             let poll = if watcher.is_some() { POLL } else { POLL_UNWATCHED };
             registry.run(&asked, poll);
             drop(watcher);

@@ -104,7 +104,7 @@ impl Link {
                         }
                     }
                 };
-                (Client::V3(client), tokio::spawn(polling))
+                (Client::V3(client), tidegate_telemetry::spawn("alerts-connection", polling))
             }
             MqttVersion::V5 => {
                 let (client, mut events) = v5::AsyncClient::new(options::v5(endpoint)?, QUEUE);
@@ -117,7 +117,7 @@ impl Link {
                         }
                     }
                 };
-                (Client::V5(client), tokio::spawn(polling))
+                (Client::V5(client), tidegate_telemetry::spawn("alerts-connection", polling))
             }
         };
         Ok(Self { client, address: options::address(endpoint), published: 0, progress, task })

@@ -109,6 +109,8 @@ where
     T::Stream: Send + 'static,
 {
     let (client, connection) = config.connect(tls).await?;
-    let connection = tokio::spawn(async move { connection.await.err().map(|error| with_causes(&error)) });
+    let connection = tidegate_telemetry::spawn("database-connection", async move {
+        connection.await.err().map(|error| with_causes(&error))
+    });
     Ok(Session { client, connection, patience })
 }

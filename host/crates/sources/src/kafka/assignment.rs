@@ -167,7 +167,11 @@ impl Assignment {
         let mut due = Vec::new();
         for partition in &mut self.partitions {
             if let Some(rewind) = partition.rewind.take_if(|rewind| rewind.due <= now) {
-                due.push(Position { topic: partition.topic.clone(), partition: partition.number, offset: rewind.from });
+                due.push(Position {
+                    topic: partition.topic.clone(),
+                    partition: partition.number,
+                    offset: rewind.from,
+                });
             }
         }
         due

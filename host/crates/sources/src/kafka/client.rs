@@ -75,7 +75,9 @@ impl ConsumerContext for Context {
 
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
         match result {
-            Ok(()) | Err(KafkaError::ConsumerCommit(Code::NoOffset)) => self.commit_failing.store(false, Ordering::Relaxed),
+            Ok(()) | Err(KafkaError::ConsumerCommit(Code::NoOffset)) => {
+                self.commit_failing.store(false, Ordering::Relaxed)
+            }
             Err(error) => {
                 if !self.commit_failing.swap(true, Ordering::Relaxed) {
                     tracing::warn!(

@@ -4,11 +4,14 @@
 //! first waits a moment without polling, since pausing makes librdkafka throw away what it has fetched; if that does
 //! not help, partitions are paused and polling goes on, so that the group does not take us for dead.
 
+mod handover;
+mod reach;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
-use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -16,8 +19,9 @@ use tidegate_config::KafkaSource as Settings;
 use tidegate_model::{Inlet, InletClosed, Marks, Parcels, Phase, PhaseWatch};
 use tokio::runtime::Handle;
 
+use self::reach::Reach;
 use super::assignment::{Assignment, Position, Token};
-use super::client::{self, Client, Meaning, Rebalance};
+use super::client::{self, Client};
 use super::topic_from::LogicalTopic;
 use crate::phase;
 use crate::routes::Routes;
@@ -33,15 +37,8 @@ const ROOM_WAIT: Duration = Duration::from_millis(50);
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 /// The most records read before settlements are looked at.
 const BURST: usize = 10_000;
-/// How long what is in flight of a revoked partition may take; the whole group waits meanwhile.
-const REVOKE_WAIT: Duration = Duration::from_secs(5);
 /// How long seeking may take: it is answered by librdkafka itself, not by a broker.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the last commit may take.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a broker that was down is asked whether it is back, and how long the answer may take.
-const PROBE_EVERY: Duration = Duration::from_secs(2);
-const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
 /// The most headers of one record that are kept, and the most bytes of them: the rest is not for telemetry.
 const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 64 << 10;
@@ -70,14 +67,6 @@ enum Flow {
     /// No room since then.
     Held(Instant),
     Paused,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
-    Unknown,
-    Up,
-    /// Down, and when to ask next.
-    Down(Instant),
 }
 
 /// All the loop knows.
@@ -185,7 +174,9 @@ impl Consumer {
             return;
         }
         let kafka_topic = record.topic();
-        let Some(received) = self.assignment.receive(kafka_topic, record.partition(), record.offset()) else { return };
+        let Some(received) = self.assignment.receive(kafka_topic, record.partition(), record.offset()) else {
+            return;
+        };
         let marks = if received.again { Marks::REDELIVERED } else { Marks::default() };
         // A tombstone (no payload at all) is an empty message.
         let payload = record.payload().unwrap_or(&[]);
@@ -330,7 +321,9 @@ impl Consumer {
     fn pause(&mut self, client: &Client) {
         match client.pause(&client::list(&self.assignment.all())) {
             Ok(()) => self.flow = Flow::Paused,
-            Err(error) => tracing::warn!(source = %self.inlet.source(), %error, "partitions were not paused; trying again"),
+            Err(error) => {
+                tracing::warn!(source = %self.inlet.source(), %error, "partitions were not paused; trying again")
+            }
         }
     }
 
@@ -346,129 +339,6 @@ impl Consumer {
     fn lanes_gone(&mut self, client: &Client) {
         self.parcels = parcels(&self.inlet, &self.settlements);
         self.shut(client);
-    }
-
-    fn rebalance(&mut self, client: &Client, rebalance: &Rebalance) {
-        match rebalance {
-            Rebalance::Assign(partitions) => {
-                for (topic, partition) in partitions {
-                    self.assignment.assign(topic, *partition);
-                }
-                tracing::info!(source = %self.inlet.source(), ?partitions, "partitions were assigned to us");
-            }
-            Rebalance::Revoke(partitions) => {
-                if !client.assignment_lost() {
-                    self.hand_over(client, partitions);
-                }
-                for (topic, partition) in partitions {
-                    self.assignment.revoke(topic, *partition);
-                }
-                tracing::info!(source = %self.inlet.source(), ?partitions, "partitions were taken from us");
-            }
-        }
-        if let Err(error) = client::carry_out(client, rebalance) {
-            tracing::warn!(source = %self.inlet.source(), %error, "a rebalance was not carried out; the group will repeat it");
-        }
-        if let Rebalance::Assign(partitions) = rebalance {
-            self.reached();
-            if self.flow == Flow::Paused
-                && let Err(error) = client.pause(&client::list(partitions))
-            {
-                tracing::debug!(%error, "new partitions were not paused; a few records more are read");
-            }
-        }
-    }
-
-    /// Lets what is in flight of partitions we lose end, as far as time allows, and commits how far it came: the rest is
-    /// repeated to their next owner.
-    fn hand_over(&mut self, client: &Client, partitions: &[(String, i32)]) {
-        let until = Instant::now() + REVOKE_WAIT;
-        while self.assignment.in_flight_of(partitions) > 0 && phase::now(&self.phase) < Phase::Closed {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                tracing::warn!(
-                    source = %self.inlet.source(), records = self.assignment.in_flight_of(partitions),
-                    "records of partitions taken from us are still in flight after {REVOKE_WAIT:?}; their next owner gets them again"
-                );
-                break;
-            }
-            if self.room_or_news(left.min(ROOM_WAIT)).is_err() {
-                self.lanes_gone(client);
-                break;
-            }
-            self.settle(client);
-        }
-        let marks = self.assignment.low_water(partitions);
-        if marks.is_empty() {
-            return;
-        }
-        if let Err(error) = positions(&marks).and_then(|list| client.commit(&list, CommitMode::Sync)) {
-            tracing::warn!(
-                source = %self.inlet.source(), %error,
-                "offsets of partitions taken from us were not committed; their next owner repeats some records"
-            );
-        }
-    }
-
-    /// The end: what is settled is committed. What remains in flight is read again by whoever comes next.
-    fn finish(&mut self, client: &Client) {
-        let before = client.context().commits();
-        match client.commit_consumer_state(CommitMode::Async) {
-            Ok(()) => {
-                let until = Instant::now() + COMMIT_TIMEOUT;
-                while client.context().commits() == before && Instant::now() < until {
-                    // Records that still come are not ours to count any more.
-                    client.poll(ROOM_WAIT);
-                }
-            }
-            Err(KafkaError::ConsumerCommit(rdkafka::types::RDKafkaErrorCode::NoOffset)) => {}
-            Err(error) => tracing::warn!(source = %self.inlet.source(), %error, "the last offsets were not committed"),
-        }
-    }
-
-    fn failed(&mut self, error: &KafkaError) -> Option<End> {
-        match client::meaning(error) {
-            Meaning::Passing => {
-                tracing::debug!(source = %self.inlet.source(), %error, "librdkafka reports");
-                None
-            }
-            Meaning::Down(advice) => {
-                self.reach = Reach::Down(Instant::now() + PROBE_EVERY);
-                self.down(&client::describe(error), advice);
-                None
-            }
-            Meaning::Fatal => Some(End::Broken(client::describe(error))),
-        }
-    }
-
-    /// Says that nothing comes, why, and what to do.
-    pub(super) fn down(&self, what: &str, advice: &str) {
-        let why = format!("Kafka at {}: {what}; {advice}", self.settings.brokers);
-        if self.inlet.health().down(why.clone()) {
-            tracing::warn!(source = %self.inlet.source(), "{why}; trying again");
-        }
-    }
-
-    fn reached(&mut self) {
-        if self.reach != Reach::Up {
-            self.reach = Reach::Up;
-            self.inlet.health().up();
-        }
-    }
-
-    /// librdkafka tells when brokers go, not when they come back: ask, while they are gone.
-    fn probe(&mut self, client: &Client) {
-        let Reach::Down(due) = self.reach else { return };
-        if Instant::now() < due {
-            return;
-        }
-        let topic = self.settings.topics.iter().find(|topic| !topic.starts_with('^'));
-        let answer = client.fetch_metadata(topic.map(String::as_str), PROBE_TIMEOUT);
-        if answer.is_ok_and(|metadata| topic.is_none() || metadata.topics().iter().all(|t| t.error().is_none())) {
-            self.reached();
-        } else {
-            self.reach = Reach::Down(Instant::now() + PROBE_EVERY);
-        }
     }
 }
 

@@ -106,7 +106,10 @@ fn connect(settings: &Settings) -> Result<Client, String> {
     })?;
     let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
     client.subscribe(&topics).map_err(|error| {
-        format!("the topics {topics:?} cannot be subscribed to: {}; correct them under `topics`", client::describe(&error))
+        format!(
+            "the topics {topics:?} cannot be subscribed to: {}; correct them under `topics`",
+            client::describe(&error)
+        )
     })?;
     Ok(client)
 }

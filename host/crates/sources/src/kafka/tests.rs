@@ -1,17 +1,19 @@
 //! Against librdkafka's own mock cluster, which keeps groups, offsets and generations.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::time::Duration;
-
-use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidegate_config::{KafkaSource as Settings, KafkaStart, LaneBy, Secret, TopicFrom};
 use tidegate_model::{Marks, Outcome, ParcelLimits, Phase, State};
 
 use super::KafkaSource;
 use crate::testing::{DEADLINE, Host, payloads, settled};
+
+/// Payload, key and header of a record.
+type Record<'a> = (Option<String>, Option<&'a str>, Option<(&'a str, &'a str)>);
 
 struct Cluster(MockCluster<'static, DefaultProducerContext>);
 
@@ -44,8 +46,19 @@ impl Cluster {
         self.produce_records(partition, &records);
     }
 
-    /// (payload, key, header)
-    fn produce_records(&self, partition: i32, records: &[(Option<String>, Option<&str>, Option<(&str, &str)>)]) {
+    /// What the group has committed of the first partition.
+    fn committed(&self) -> Offset {
+        let reader: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.0.bootstrap_servers())
+            .set("group.id", "hosts")
+            .create()
+            .unwrap();
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition("fleet", 0);
+        reader.committed_offsets(asked, DEADLINE).unwrap().elements()[0].offset()
+    }
+
+    fn produce_records(&self, partition: i32, records: &[Record<'_>]) {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", self.0.bootstrap_servers())
             .set("enable.idempotence", "true")
@@ -176,7 +189,7 @@ async fn slow_lanes() {
     let settings = Settings { max_in_flight: 50, ..cluster.settings() };
     let mut host = Host::with(KafkaSource::new(settings), 1, 1, ParcelLimits { rows: 10, bytes: 1 << 20 });
     let (_, held) = host.hold(50).await;
-    // Long enough that partitions are paused: what is fetched is then thrown away, and must be fetched again.
+    // That time passes is the case here: partitions are paused then, and what was fetched is thrown away.
     tokio::time::sleep(super::consumer::PATIENCE * 3).await;
     assert_eq!(host.inlet.ledger().totals().in_flight, 50);
     assert_eq!(host.anything_waiting(), None);
@@ -195,7 +208,8 @@ async fn brokers_down_at_start() {
     cluster.produce(0, 0..5);
     cluster.0.broker_down(-1).unwrap();
     let mut host = start(cluster.settings(), 5);
-    host.until("down", |host| matches!(host.inlet.health().state(), State::Down(why) if why.contains("brokers run"))).await;
+    host.until("down", |host| matches!(host.inlet.health().state(), State::Down(why) if why.contains("brokers run")))
+        .await;
     cluster.0.broker_up(-1).unwrap();
     assert_eq!(payloads(&host.settle(5).await), numbers(0..5));
     assert_eq!(host.inlet.health().state(), State::Up);
@@ -225,8 +239,7 @@ async fn draining() {
     first.enter(Phase::Draining);
     cluster.produce(0, 10..20);
     held.into_iter().for_each(settled);
-    // More than one round of the loop: it would have taken the new records by then.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    first.until("what settles is committed", |_| cluster.committed() == Offset::Offset(10)).await;
     assert_eq!(first.anything_waiting(), None);
     assert_eq!(first.inlet.ledger().totals().received, 10);
     first.close().await;

@@ -15,6 +15,7 @@ use tidegate_config::{LaneBy, MqttSource as Settings, Qos};
 use tidegate_model::{Inlet, InletClosed, Marks, Outcome, Parcels, Phase, PhaseWatch};
 
 use super::link::{Answer, Event, Link, LinkError, Publish};
+use super::session::{End, Intake, Place, Session, Turn};
 use super::standing::Standing;
 use super::window::{PacketId, Window};
 use crate::backoff::Backoff;
@@ -31,13 +32,6 @@ const MAX_PROPERTIES: usize = 64;
 /// How long the last acknowledgements may take at the end.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Which connection of its source this is.
-#[derive(Clone, Debug)]
-pub(super) struct Place {
-    pub(super) index: usize,
-    pub(super) client_id: String,
-}
-
 /// A connection with all that outlives its breaks.
 pub(super) struct Connection<L: Link> {
     link: L,
@@ -51,44 +45,6 @@ pub(super) struct Connection<L: Link> {
     /// Grows with each connection made: settlements of older ones are the broker's to repeat.
     generation: u32,
     backoff: Backoff,
-}
-
-/// What lasts as long as the broker keeps us.
-struct Session {
-    window: Window,
-    parcels: Parcels<PacketId>,
-    /// Whether new messages are taken in.
-    intake: Intake,
-    /// When the messages now being read came: one look at the clock for all that is at hand.
-    burst_us: Option<i64>,
-    /// Bytes pushed since the parcels were last empty.
-    held_bytes: usize,
-    settled: Vec<Settlement<PacketId>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Intake {
-    Open,
-    /// What arrives is left unacknowledged and uncounted.
-    Shut,
-}
-
-/// Why a session ended.
-enum End {
-    /// The host is done with us.
-    Closed,
-    /// Something was given back: only a new connection makes the broker send it again.
-    Returned,
-    /// The connection broke.
-    Lost(LinkError),
-}
-
-/// What woke the loop.
-enum Turn<P> {
-    Event(Result<Event<P>, LinkError>),
-    Settled,
-    Phase,
-    Sent(Result<(), InletClosed>),
 }
 
 impl<L: Link> Connection<L> {
@@ -364,7 +320,9 @@ impl<L: Link> Connection<L> {
                         worst = Outcome::Returned;
                     }
                 }
-                Outcome::Settled if generation == self.generation => of_broker.for_each(|id| session.window.settle(*id)),
+                Outcome::Settled if generation == self.generation => {
+                    of_broker.for_each(|id| session.window.settle(*id))
+                }
                 Outcome::Settled => {}
             }
         }

@@ -87,8 +87,10 @@ impl LinkError {
 /// What to do about common failures; both client libraries word them alike.
 pub(super) mod advice {
     pub(in super::super) const UNREACHABLE: &str = "check that the broker runs and that host and port are right";
-    pub(in super::super) const REFUSED: &str = "check user name, password and client id, and the broker's access rules";
-    pub(in super::super) const TLS: &str = "check ca_file, the broker's certificate and its name, and our own certificate";
+    pub(in super::super) const REFUSED: &str =
+        "check user name, password and client id, and the broker's access rules";
+    pub(in super::super) const TLS: &str =
+        "check ca_file, the broker's certificate and its name, and our own certificate";
     pub(in super::super) const CLOSED: &str =
         "the broker's log says why; a second client with the same client id would also do this";
     pub(in super::super) const TOO_LARGE: &str =

@@ -10,6 +10,7 @@
 mod connection;
 mod link;
 mod options;
+mod session;
 mod standing;
 mod tls;
 mod v3;
@@ -27,7 +28,8 @@ use tidegate_config::{MqttSource as Settings, MqttVersion};
 use tidegate_model::{Inlet, PhaseWatch, Source, SourceError};
 use tokio::task::JoinSet;
 
-use connection::{Connection, Place};
+use connection::Connection;
+use session::Place;
 use standing::Standing;
 
 /// Subscribes to a broker, over one or more connections.
@@ -66,10 +68,19 @@ impl Source for MqttSource {
                 index: usize::from(index),
                 client_id: options::client_id(&settings.endpoint, index, connections),
             };
-            tasks.spawn(connect(settings.clone(), tls.clone(), place, standing.clone(), inlet.clone(), phase.clone()));
+            tasks.spawn(connect(
+                settings.clone(),
+                tls.clone(),
+                place,
+                standing.clone(),
+                inlet.clone(),
+                phase.clone(),
+            ));
         }
         while let Some(ended) = tasks.join_next().await {
-            ended.map_err(|error| SourceError(format!("source {}: a connection's task ended: {error}", inlet.source())))?;
+            ended.map_err(|error| {
+                SourceError(format!("source {}: a connection's task ended: {error}", inlet.source()))
+            })?;
         }
         Ok(())
     }
@@ -96,4 +107,3 @@ async fn connect(
         }
     }
 }
-#[cfg(test)] mod perf_tmp;

@@ -120,7 +120,9 @@ mod tests {
                     window.receive(PacketId(id));
                     history.push(id);
                     settled.push(false);
-                } else if let Some(at) = (acknowledged..history.len()).filter(|&i| !settled[i]).nth(random.usize(0..4)) {
+                } else if let Some(at) =
+                    (acknowledged..history.len()).filter(|&i| !settled[i]).nth(random.usize(0..4))
+                {
                     window.settle(PacketId(history[at]));
                     settled[at] = true;
                 }

@@ -1,12 +1,14 @@
 //! A mosquitto of our own, and a publisher.
 
+use std::fmt::Write as _;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rumqttc::{AsyncClient, Event, MqttOptions, Outgoing, Packet, QoS};
 use tempfile::TempDir;
+use tidegate_config::Tls;
 
 use crate::testing::DEADLINE;
 
@@ -14,36 +16,55 @@ use crate::testing::DEADLINE;
 pub(super) struct Broker {
     dir: TempDir,
     pub(super) port: u16,
+    /// 0 without TLS.
+    pub(super) tls_port: u16,
     child: Child,
 }
 
 impl Broker {
     /// None, loudly, where mosquitto is not installed; a failure where the environment demands it.
     pub(super) fn start() -> Option<Self> {
-        let Some(program) = program() else {
-            assert!(
-                std::env::var_os("TIDEGATE_REQUIRE_SERVERS").is_none_or(|v| v != "1"),
-                "mosquitto is not installed, and TIDEGATE_REQUIRE_SERVERS=1"
-            );
-            eprintln!("SKIPPED: mosquitto is not installed, so nothing was tested against a real broker");
-            return None;
-        };
+        Self::start_with(false)
+    }
+
+    /// With a second listener that speaks TLS, as `localhost`, and demands a certificate.
+    pub(super) fn start_tls() -> Option<Self> {
+        Self::start_with(true)
+    }
+
+    fn start_with(tls: bool) -> Option<Self> {
+        let program = required("mosquitto")?;
         // Another process may take a port between our look and mosquitto's; then another one will do.
         for _ in 0..10 {
             let dir = TempDir::new().unwrap();
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let (port, tls_port) = (free_port(), if tls { free_port() } else { 0 });
             let home = dir.path().display();
-            let config = format!(
-                "listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 200\n\
-                 persistence true\npersistence_location {home}/\nuser root\nlog_dest file {home}/log\n"
+            let mut config = format!(
+                "allow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 200\nuser root\n\
+                 persistence true\npersistence_location {home}/\nlog_dest file {home}/log\nlistener {port} 127.0.0.1\n"
             );
+            if tls {
+                make_certificates(dir.path())?;
+                write!(
+                    config,
+                    "listener {tls_port} 127.0.0.1\ncafile {home}/ca.pem\ncertfile {home}/broker.pem\n\
+                     keyfile {home}/broker.key\nrequire_certificate true\n"
+                )
+                .unwrap();
+            }
             std::fs::write(dir.path().join("conf"), config).unwrap();
-            let mut broker = Self { child: spawn(&program, &dir), dir, port };
+            let mut broker = Self { child: spawn(&program, &dir), dir, port, tls_port };
             if broker.is_ready() {
                 return Some(broker);
             }
         }
         panic!("mosquitto did not start in ten attempts");
+    }
+
+    /// How to speak TLS to it.
+    pub(super) fn tls(&self) -> Tls {
+        let file = |name| Some(self.dir.path().join(name));
+        Tls { ca_file: file("ca.pem"), cert_file: file("client.pem"), key_file: file("client.key") }
     }
 
     fn is_ready(&mut self) -> bool {
@@ -69,7 +90,7 @@ impl Broker {
 
     /// Starts it again, on the same port with the same sessions.
     pub(super) fn restart(&mut self) {
-        self.child = spawn(&program().unwrap(), &self.dir);
+        self.child = spawn(&required("mosquitto").unwrap(), &self.dir);
         assert!(self.is_ready(), "mosquitto did not start again");
     }
 
@@ -100,7 +121,9 @@ impl Broker {
                 }
             }
         };
-        tokio::time::timeout(DEADLINE, async { tokio::join!(sending, polling) }).await.expect("publishing should end");
+        tokio::time::timeout(DEADLINE, async { tokio::join!(sending, polling) })
+            .await
+            .expect("publishing should end");
     }
 
     /// Publishes numbered payloads on one topic, one connection.
@@ -123,8 +146,39 @@ pub(super) fn number(n: u32) -> String {
     format!("{n:06}")
 }
 
-fn program() -> Option<PathBuf> {
-    ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/usr/bin/mosquitto"].map(PathBuf::from).into_iter().find(|p| p.exists())
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Where a program is. None, loudly, where it is not installed; a failure where the environment demands it.
+fn required(program: &str) -> Option<PathBuf> {
+    let found = ["/usr/sbin", "/usr/local/sbin", "/usr/bin"].map(|dir| PathBuf::from(dir).join(program));
+    let found = found.into_iter().find(|path| path.exists());
+    if found.is_none() {
+        let demanded = std::env::var_os("TIDEGATE_REQUIRE_SERVERS").is_some_and(|v| v == "1");
+        assert!(!demanded, "{program} is not installed, and TIDEGATE_REQUIRE_SERVERS=1");
+        eprintln!("SKIPPED: {program} is not installed, so this was not tested against a real broker");
+    }
+    found
+}
+
+/// An authority, and certificates of the broker and of a client that it signed.
+fn make_certificates(dir: &Path) -> Option<()> {
+    let openssl = required("openssl")?;
+    let run = |args: String| {
+        let done = Command::new(&openssl).current_dir(dir).args(args.split(' ')).output().unwrap();
+        assert!(done.status.success(), "openssl {args}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    run(format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=authority -days 2"));
+    for (name, subject) in [("broker", "localhost"), ("client", "tidegate")] {
+        std::fs::write(dir.join("names"), format!("subjectAltName=DNS:{subject}\n")).unwrap();
+        run(format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={subject}"));
+        run(format!(
+            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem -days 2 -extfile names"
+        ));
+    }
+    Some(())
 }
 
 fn spawn(program: &PathBuf, dir: &TempDir) -> Child {

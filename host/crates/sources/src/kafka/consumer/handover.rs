@@ -1,0 +1,99 @@
+//! Taking partitions on, handing them over, and the end.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
+use tidegate_model::Phase;
+
+use super::{Consumer, Flow, ROOM_WAIT, positions};
+use crate::kafka::client::{self, Client, Rebalance};
+use crate::phase;
+
+/// How long what is in flight of a revoked partition may take; the whole group waits meanwhile.
+const REVOKE_WAIT: Duration = Duration::from_secs(5);
+/// How long the last commit may take.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Consumer {
+    pub(super) fn rebalance(&mut self, client: &Client, rebalance: &Rebalance) {
+        match rebalance {
+            Rebalance::Assign(partitions) => {
+                for (topic, partition) in partitions {
+                    self.assignment.assign(topic, *partition);
+                }
+                tracing::info!(source = %self.inlet.source(), ?partitions, "partitions were assigned to us");
+            }
+            Rebalance::Revoke(partitions) => {
+                if !client.assignment_lost() {
+                    self.hand_over(client, partitions);
+                }
+                for (topic, partition) in partitions {
+                    self.assignment.revoke(topic, *partition);
+                }
+                tracing::info!(source = %self.inlet.source(), ?partitions, "partitions were taken from us");
+            }
+        }
+        if let Err(error) = client::carry_out(client, rebalance) {
+            tracing::warn!(source = %self.inlet.source(), %error, "a rebalance was not carried out; the group will repeat it");
+        }
+        if let Rebalance::Assign(partitions) = rebalance {
+            self.reached();
+            if self.flow == Flow::Paused
+                && let Err(error) = client.pause(&client::list(partitions))
+            {
+                tracing::debug!(%error, "new partitions were not paused; a few records more are read");
+            }
+        }
+    }
+
+    /// Lets what is in flight of partitions we lose end, as far as time allows, and commits how far it came: the rest is
+    /// repeated to their next owner.
+    fn hand_over(&mut self, client: &Client, partitions: &[(String, i32)]) {
+        let until = Instant::now() + REVOKE_WAIT;
+        while self.assignment.in_flight_of(partitions) > 0 && phase::now(&self.phase) < Phase::Closed {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                tracing::warn!(
+                    source = %self.inlet.source(), records = self.assignment.in_flight_of(partitions),
+                    "records of partitions taken from us are still in flight after {REVOKE_WAIT:?}; their next owner gets them again"
+                );
+                break;
+            }
+            if self.room_or_news(left.min(ROOM_WAIT)).is_err() {
+                self.lanes_gone(client);
+                break;
+            }
+            self.settle(client);
+        }
+        let marks = self.assignment.low_water(partitions);
+        if marks.is_empty() {
+            return;
+        }
+        if let Err(error) = positions(&marks).and_then(|list| client.commit(&list, CommitMode::Sync)) {
+            tracing::warn!(
+                source = %self.inlet.source(), %error,
+                "offsets of partitions taken from us were not committed; their next owner repeats some records"
+            );
+        }
+    }
+
+    /// The end: what is settled is committed. What remains in flight is read again by whoever comes next.
+    pub(super) fn finish(&mut self, client: &Client) {
+        let before = client.context().commits();
+        match client.commit_consumer_state(CommitMode::Async) {
+            Ok(()) => {
+                let until = Instant::now() + COMMIT_TIMEOUT;
+                while client.context().commits() == before && Instant::now() < until {
+                    // Records that still come are not ours to count any more.
+                    client.poll(ROOM_WAIT);
+                }
+            }
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+            Err(error) => {
+                tracing::warn!(source = %self.inlet.source(), %error, "the last offsets were not committed")
+            }
+        }
+    }
+}

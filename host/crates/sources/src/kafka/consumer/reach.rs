@@ -1,0 +1,69 @@
+//! Whether the cluster can be reached, and what its errors lead to.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+
+use super::{Consumer, End};
+use crate::kafka::client::{self, Client, Meaning};
+
+/// How often a broker that was down is asked whether it is back, and how long the answer may take.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Whether brokers can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    Unknown,
+    Up,
+    /// Down, and when to ask next.
+    Down(Instant),
+}
+
+impl Consumer {
+    pub(super) fn failed(&mut self, error: &KafkaError) -> Option<End> {
+        match client::meaning(error) {
+            Meaning::Passing => {
+                tracing::debug!(source = %self.inlet.source(), %error, "librdkafka reports");
+                None
+            }
+            Meaning::Down(advice) => {
+                self.reach = Reach::Down(Instant::now() + PROBE_EVERY);
+                self.down(&client::describe(error), advice);
+                None
+            }
+            Meaning::Fatal => Some(End::Broken(client::describe(error))),
+        }
+    }
+
+    /// Says that nothing comes, why, and what to do.
+    pub(in crate::kafka) fn down(&self, what: &str, advice: &str) {
+        let why = format!("Kafka at {}: {what}; {advice}", self.settings.brokers);
+        if self.inlet.health().down(why.clone()) {
+            tracing::warn!(source = %self.inlet.source(), "{why}; trying again");
+        }
+    }
+
+    pub(super) fn reached(&mut self) {
+        if self.reach != Reach::Up {
+            self.reach = Reach::Up;
+            self.inlet.health().up();
+        }
+    }
+
+    /// librdkafka tells when brokers go, not when they come back: ask, while they are gone.
+    pub(super) fn probe(&mut self, client: &Client) {
+        let Reach::Down(due) = self.reach else { return };
+        if Instant::now() < due {
+            return;
+        }
+        let topic = self.settings.topics.iter().find(|topic| !topic.starts_with('^'));
+        let answer = client.fetch_metadata(topic.map(String::as_str), PROBE_TIMEOUT);
+        if answer.is_ok_and(|metadata| topic.is_none() || metadata.topics().iter().all(|t| t.error().is_none())) {
+            self.reached();
+        } else {
+            self.reach = Reach::Down(Instant::now() + PROBE_EVERY);
+        }
+    }
+}

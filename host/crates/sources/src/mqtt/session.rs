@@ -1,0 +1,52 @@
+//! What a connection is made of: its place, its session, and the reasons it wakes and ends for.
+
+use tidegate_model::{InletClosed, Parcels};
+
+use super::link::{Event, LinkError};
+use super::window::{PacketId, Window};
+use crate::settlements::Settlement;
+
+/// Which connection of its source this is.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) index: usize,
+    pub(super) client_id: String,
+}
+
+/// What lasts as long as the broker keeps us.
+pub(super) struct Session {
+    pub(super) window: Window,
+    pub(super) parcels: Parcels<PacketId>,
+    /// Whether new messages are taken in.
+    pub(super) intake: Intake,
+    /// When the messages now being read came: one look at the clock for all that is at hand.
+    pub(super) burst_us: Option<i64>,
+    /// Bytes pushed since the parcels were last empty.
+    pub(super) held_bytes: usize,
+    pub(super) settled: Vec<Settlement<PacketId>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Intake {
+    Open,
+    /// What arrives is left unacknowledged and uncounted.
+    Shut,
+}
+
+/// Why a session ended.
+pub(super) enum End {
+    /// The host is done with us.
+    Closed,
+    /// Something was given back: only a new connection makes the broker send it again.
+    Returned,
+    /// The connection broke.
+    Lost(LinkError),
+}
+
+/// What woke the loop.
+pub(super) enum Turn<P> {
+    Event(Result<Event<P>, LinkError>),
+    Settled,
+    Phase,
+    Sent(Result<(), InletClosed>),
+}
