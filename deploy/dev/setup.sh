@@ -134,11 +134,11 @@ has_mosquitto() { have mosquitto || [ -x /usr/sbin/mosquitto ]; }
 has_postgresql() { compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || have postgres; }
 
 compiler() { want has_compiler gcc g++ make libc6-dev; }
-has_clients() { have mosquitto_pub && have curl; }
+has_clients() { have mosquitto_pub && have curl && have openssl; }
 
 brokers() { want has_mosquitto mosquitto; }
-# What the README's commands use, which the tests run.
-clients() { want has_clients mosquitto-clients curl; }
+# What the README's commands use, which the tests run; and what makes certificates for the tests of TLS.
+clients() { want has_clients mosquitto-clients curl openssl; }
 database() { want has_postgresql postgresql; }
 
 # -------------------------------------------------------------------------------------------------

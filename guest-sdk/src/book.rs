@@ -8,6 +8,7 @@ use std::hash::BuildHasher;
 
 use crate::call::{Call, NewSeries, Refusal};
 use crate::columns::{SeriesId, TopicId};
+use crate::json::Key;
 use crate::topics::{PerTopic, Topics};
 
 /// How long a series refused for a limit is not asked for again: asking sends its name across.
@@ -55,7 +56,7 @@ pub struct SeriesBook {
     entries: Vec<Entry>,
     by_name: HashTable<u32>,
     by_topic: PerTopic<Option<SeriesHandle>>,
-    units: Vec<Box<str>>,
+    units: Vec<Key>,
     /// Handle and row of what the end of this call asks for.
     asking: Vec<(u32, u32)>,
     /// Entries without an id since some call: refused, or retired.
@@ -69,7 +70,7 @@ impl Default for SeriesBook {
             entries: Vec::new(),
             by_name: HashTable::new(),
             by_topic: PerTopic::default(),
-            units: vec!["".into()],
+            units: vec![Key::new("")],
             asking: Vec::new(),
             idle: 0,
             now_s: 0,
@@ -133,14 +134,14 @@ impl SeriesBook {
     /// Says what unit a series has from this row on. Costs a comparison when it has it already.
     #[inline]
     pub fn set_unit(&mut self, series: SeriesHandle, unit: &str, row: u32) {
-        if *self.unit(series) != *unit {
+        if self.unit(series).as_str() != unit {
             self.change_unit(series, unit, row);
         }
     }
 
     /// The unit a series has; empty for none.
     #[inline]
-    pub fn unit(&self, series: SeriesHandle) -> &str {
+    pub fn unit(&self, series: SeriesHandle) -> &Key {
         &self.units[self.entries[series.0 as usize].unit as usize]
     }
 
@@ -155,13 +156,13 @@ impl SeriesBook {
     fn intern_unit(&mut self, unit: &str) -> u32 {
         // Units are few; beyond the bound the last place is shared, and asked for each time.
         const MAX_UNITS: usize = 4_096;
-        if let Some(index) = self.units.iter().position(|known| **known == *unit) {
+        if let Some(index) = self.units.iter().position(|known| known.as_str() == unit) {
             return index as u32;
         }
         if self.units.len() < MAX_UNITS {
-            self.units.push(unit.into());
+            self.units.push(Key::new(unit));
         } else if let Some(last) = self.units.last_mut() {
-            *last = unit.into();
+            *last = Key::new(unit);
         }
         (self.units.len() - 1) as u32
     }
@@ -207,7 +208,7 @@ impl SeriesBook {
             .iter()
             .map(|(handle, row)| {
                 let entry = &self.entries[*handle as usize];
-                let unit = &self.units[entry.unit as usize];
+                let unit = self.units[entry.unit as usize].as_str();
                 NewSeries {
                     topic: match &entry.name {
                         Name::Topic(id) => topics.name(*id).to_owned(),

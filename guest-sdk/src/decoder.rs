@@ -6,6 +6,7 @@ use crate::call::{Call, Refusal};
 use crate::columns::{
     Command, Decoded, Emitted, Messages, NO_ROW, PartitionId, Points, Produced, Rejects, SeriesId, Topic,
 };
+use crate::json::Key;
 use crate::message::Message;
 use crate::quality::Quality;
 use crate::rejects::Reason;
@@ -103,7 +104,7 @@ impl<'a> Out<'a> {
 
     /// The unit a series is known to have; empty for none.
     #[inline]
-    pub fn unit_of(&self, series: SeriesHandle) -> &str {
+    pub fn unit_of(&self, series: SeriesHandle) -> &Key {
         self.book.unit(series)
     }
 

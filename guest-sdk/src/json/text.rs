@@ -50,18 +50,11 @@ impl<'a> Text<'a> {
     }
 
     /// Whether it says this word of lower-case ASCII, in upper or lower case.
-    #[inline]
+    #[inline(always)]
     pub fn is_word(&self, lower_case: &str) -> bool {
         self.raw.len() == lower_case.len()
-            && (self.raw == lower_case.as_bytes() || self.raw.eq_ignore_ascii_case(lower_case.as_bytes()))
-    }
-
-    /// Whether it has no escapes and is this: for comparing with what is known already.
-    #[inline]
-    pub fn is_plainly(&self, known: &str) -> bool {
-        !self.escaped
-            && self.raw.len() == known.len()
-            && if known.len() <= 8 { self.head == head(known.as_bytes()) } else { self.raw == known.as_bytes() }
+            && ((lower_case.len() <= 8 && self.head == head(lower_case.as_bytes()))
+                || self.raw.eq_ignore_ascii_case(lower_case.as_bytes()))
     }
 
     /// The bytes between the quotes, escapes as they are written. Equal bytes are equal texts.

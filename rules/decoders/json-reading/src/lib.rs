@@ -108,7 +108,7 @@ impl Decoder for JsonReading {
         let kind = kind.ok_or(Reason::from("the object has no value"))?;
         let series = out.series_of(message);
         if let Some(unit) = unit
-            && !unit.is_plainly(out.unit_of(series))
+            && !unit.is(out.unit_of(series))
         {
             out.unit(series, unit.read(&mut self.scratch)?);
         }
