@@ -24,9 +24,14 @@ pub(crate) async fn live(State(view): State<View>) -> (StatusCode, Json<Health>)
     answer(if view.pipeline.alive() { Vec::new() } else { vec![dead.into()] })
 }
 
-/// `/readyz`: whether messages flow from end to end.
+/// `/readyz`: whether messages flow from end to end. `degraded` is our own doing: a ledger that does not balance.
 pub(crate) async fn ready(State(view): State<View>) -> (StatusCode, Json<Health>) {
-    answer(blocked(&view))
+    let reasons = blocked(&view);
+    let findings = view.pipeline.audit();
+    if reasons.is_empty() && !findings.is_empty() {
+        return (StatusCode::OK, Json(Health { status: "degraded", reasons: findings }));
+    }
+    answer(reasons)
 }
 
 /// `/health`: ready, and every rule as its author meant it. A rule that fails does not make the node unready.

@@ -66,6 +66,9 @@ struct RunningSource {
     health: Arc<Health>,
     /// Taken by the shutdown.
     task: Option<tokio::task::JoinHandle<()>>,
+    /// The account when it was last audited, and whether it has been found wrong.
+    audited: MessageTotals,
+    wrong: bool,
 }
 
 /// How the pipeline is.
@@ -207,7 +210,9 @@ impl Pipeline {
                 tracing::error!(source = &*who, "the source has ended and will not start again: {error}");
             }
         });
-        self.sources().push(RunningSource { name, ledger, health, task: Some(task) });
+        let task = Some(task);
+        let audited = MessageTotals::default();
+        self.sources().push(RunningSource { name, ledger, health, task, audited, wrong: false });
     }
 
     /// A door to the lanes, as a source of that name would have it.
@@ -248,6 +253,25 @@ impl Pipeline {
             max_series: self.around.books.all_series().limit(),
             alerts_standing: self.around.alert_book.len(),
         }
+    }
+
+    /// Looks over the sources' accounts: one that stood still since the last audit must balance. Gives what is wrong, which can
+    /// only be a bug of ours.
+    pub fn audit(&self) -> Vec<String> {
+        let mut findings = Vec::new();
+        for source in self.sources().iter_mut() {
+            let totals = source.ledger.totals();
+            let stood_still = std::mem::replace(&mut source.audited, totals) == totals;
+            if !stood_still || totals.balances() {
+                continue;
+            }
+            let finding = format!("source {}: its ledger does not balance: {totals:?}", source.name);
+            if !std::mem::replace(&mut source.wrong, true) {
+                tracing::error!("{finding}; this is a bug of the host, please report it");
+            }
+            findings.push(finding);
+        }
+        findings
     }
 
     /// Whether every lane and every sink's task is at work: one that has ended by itself is our bug.

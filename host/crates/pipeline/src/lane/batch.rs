@@ -85,17 +85,17 @@ impl Batch {
             }
             // The first row waited longest: it speaks for its parcel.
             let oldest_us = self.messages.received_us[first];
-            closing.push((share.ledger, share.ack, tally, oldest_us));
+            closing.push((share.ledger, share.ack, u64::from(share.rows), tally, oldest_us));
         }
         let ack = Ack::new(move |outcome| {
             let now_us = now_us();
-            for (ledger, ack, tally, oldest_us) in closing {
+            for (ledger, ack, messages, tally, oldest_us) in closing {
                 match outcome {
                     Outcome::Settled => {
-                        ledger.settle(tally);
-                        latency.record(now_us - oldest_us, tally.messages());
+                        ledger.settle(messages, tally);
+                        latency.record(now_us - oldest_us, messages);
                     }
-                    Outcome::Returned => ledger.give_back(tally.messages()),
+                    Outcome::Returned => ledger.give_back(messages),
                 }
                 ack.resolve(outcome);
             }
