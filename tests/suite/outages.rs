@@ -9,8 +9,8 @@ use tidegate_tests::{
 
 const STOP: Duration = Duration::from_secs(20);
 
-fn load(broker: &Mosquitto) -> Load {
-    Publisher::connect(broker, Qos::One).load(2_000, stream)
+fn load(broker: &Mosquitto, rate: u64) -> Load {
+    Publisher::connect(broker, Qos::One).load(rate, stream)
 }
 
 fn stream(number: u64) -> Message {
@@ -36,7 +36,7 @@ fn broker_restarted() {
     for protocol in [Protocol::V3, Protocol::V5] {
         let Some(mut broker) = Mosquitto::start() else { return };
         let host = host(&broker, protocol);
-        let load = load(&broker);
+        let load = load(&broker, 2_000);
         host.wait_rows(500);
         broker.stop();
         host.wait_status("the source to be down", |status| (!status.sources[0].up).then_some(()));
@@ -60,8 +60,10 @@ fn broker_restarted() {
 fn host_terminated() {
     let Some(broker) = Mosquitto::start() else { return };
     let mut host = host(&broker, Protocol::V5);
-    let load = load(&broker);
-    for round in 1..=3 {
+    // So many that a queue stands at the broker after each start: mosquitto 2.0.11 then sends past the receive maximum, and
+    // more acknowledgements than that are due at once.
+    let load = load(&broker, 8_000);
+    for round in 1..=4 {
         let before = host.rows().len() as u64;
         host.wait_rows(before + 500);
         let status = host.stop(STOP);
@@ -78,7 +80,7 @@ fn host_terminated() {
 fn host_killed() {
     let Some(broker) = Mosquitto::start() else { return };
     let mut host = host(&broker, Protocol::V3);
-    let load = load(&broker);
+    let load = load(&broker, 2_000);
     host.wait_rows(500);
     host.kill();
     host.start_again();

@@ -64,6 +64,9 @@ pub enum Cells {
     Changed,
 }
 
+/// State of one series or partition: the instance's id, and the bytes.
+type Cell = (u32, Box<[u8]>);
+
 /// Asks a module what it is, on an instance that is thrown away.
 pub(crate) fn describe(module: &Module) -> Result<Description, LoadError> {
     let books = Arc::new(Books::new(0));
@@ -429,7 +432,7 @@ fn local_partition(partitions: &mut IdMap, partition: Option<PartitionId>) -> u3
     partitions.local(global).unwrap_or_else(|| partitions.add(global))
 }
 
-fn cells_of(cells: &state::CellsResult) -> Result<Vec<(u32, Box<[u8]>)>, Fault> {
+fn cells_of(cells: &state::CellsResult) -> Result<Vec<Cell>, Fault> {
     let sound = cells.ends.len() == cells.id.len()
         && cells.ends.is_sorted()
         && cells.ends.last().copied().unwrap_or(0) as usize == cells.bytes.len();

@@ -5,6 +5,8 @@
 //! slow lane holds its sources back.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
 use tokio::sync::mpsc;
 
@@ -54,6 +56,19 @@ pub struct Inlet {
     clock: Arc<dyn Clock>,
     lanes: Arc<[mpsc::Sender<Parcel>]>,
     limits: ParcelLimits,
+    intake: Intake,
+}
+
+/// How many [`Parcels`] of a source may still hand something over. Lanes are closed only when there are none: a parcel that came
+/// too late would leave a gap in the order of acknowledgement, and all behind the gap would be delivered again.
+#[derive(Clone, Debug, Default)]
+pub struct Intake(Arc<AtomicUsize>);
+
+impl Intake {
+    /// Whether nothing will be handed over any more, unless the source opens new parcels.
+    pub fn is_shut(&self) -> bool {
+        self.0.load(Acquire) == 0
+    }
 }
 
 impl Inlet {
@@ -65,7 +80,16 @@ impl Inlet {
         lanes: Vec<mpsc::Sender<Parcel>>,
         limits: ParcelLimits,
     ) -> Self {
-        Self { source, books, ledger: Arc::default(), health: Arc::default(), clock, lanes: lanes.into(), limits }
+        Self {
+            source,
+            books,
+            ledger: Arc::default(),
+            health: Arc::default(),
+            clock,
+            lanes: lanes.into(),
+            limits,
+            intake: Intake::default(),
+        }
     }
 
     /// The source's name.
@@ -76,6 +100,11 @@ impl Inlet {
     /// The source's account.
     pub fn ledger(&self) -> &Arc<MessageLedger> {
         &self.ledger
+    }
+
+    /// Whether the source may still hand something over.
+    pub fn intake(&self) -> &Intake {
+        &self.intake
     }
 
     /// Where the source says how it is.
@@ -98,8 +127,10 @@ impl Inlet {
     /// Empty parcels, one a lane. A token is what the source must know of a message to settle it; `ack` makes the ack of a
     /// parcel from its messages' tokens, in order of receipt.
     pub fn parcels<T>(&self, ack: impl Fn(Vec<T>) -> Ack + Send + 'static) -> Parcels<T> {
+        self.intake.0.fetch_add(1, AcqRel);
         Parcels {
             inlet: self.clone(),
+            shut: false,
             open: (0..self.lanes.len()).map(|_| (Messages::default(), Vec::new())).collect(),
             filled: 0,
             full: false,
@@ -111,6 +142,7 @@ impl Inlet {
 /// A source's open parcels.
 pub struct Parcels<T> {
     inlet: Inlet,
+    shut: bool,
     open: Vec<(Messages, Vec<T>)>,
     filled: usize,
     full: bool,
@@ -140,6 +172,13 @@ impl<T> Parcels<T> {
     pub fn push_unnamed(&mut self, topic: &str, received_us: i64, marks: Marks, payload: &[u8], token: T) {
         let (messages, row) = self.push((TopicId::default(), 0), received_us, marks, payload, token);
         messages.unnamed.push((row, topic.into()));
+    }
+
+    /// Nothing more will be handed over by these: to be called while draining, once what was open is sent.
+    pub fn shut(&mut self) {
+        if !std::mem::replace(&mut self.shut, true) {
+            self.inlet.intake.0.fetch_sub(1, AcqRel);
+        }
     }
 
     /// Messages not sent yet.
@@ -202,5 +241,11 @@ impl<T> Parcels<T> {
             messages,
             ack: (self.ack)(tokens),
         }
+    }
+}
+
+impl<T> Drop for Parcels<T> {
+    fn drop(&mut self) {
+        self.shut();
     }
 }

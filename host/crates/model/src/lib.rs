@@ -28,7 +28,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use delivery::{DeadLetter, Delivery, Stage};
 pub use filter::{FilterError, TopicFilter};
 pub use health::{Health, State};
-pub use inlet::{Inlet, InletClosed, Parcel, ParcelLimits, Parcels};
+pub use inlet::{Inlet, InletClosed, Intake, Parcel, ParcelLimits, Parcels};
 pub use latency::Latency;
 pub use ledger::{MessageLedger, MessageTotals, PointLedger, PointTotals, Tally};
 pub use messages::{Marks, Messages, Properties};

@@ -19,7 +19,8 @@ pub trait Source: Send {
 pub enum Phase {
     /// Take messages.
     Running,
-    /// Take no more, leave what arrives unacknowledged, keep the connection alive and go on settling.
+    /// Take no more: hand over what was taken, shut the parcels ([`crate::Parcels::shut`]), leave what arrives unacknowledged, keep the
+    /// connection alive and go on settling.
     Draining,
     /// All acks have come that will: send what is settled, and go.
     Closed,

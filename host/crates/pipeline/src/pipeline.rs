@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tidegate_model::{
-    Books, Clock, Health, Inlet, MessageLedger, MessageTotals, ParcelLimits, Phase, PointLedger, PointTotals, Sink,
-    Source, State,
+    Books, Clock, Health, Inlet, Intake, MessageLedger, MessageTotals, ParcelLimits, Phase, PointLedger, PointTotals,
+    Sink, Source, State,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -64,6 +64,7 @@ struct RunningSource {
     name: Arc<str>,
     ledger: Arc<MessageLedger>,
     health: Arc<Health>,
+    intake: Intake,
     /// Taken by the shutdown.
     task: Option<tokio::task::JoinHandle<()>>,
     /// The account when it was last audited, and whether it has been found wrong.
@@ -200,7 +201,7 @@ impl Pipeline {
     pub fn add_source(&self, name: &str, source: Box<dyn Source>) {
         let name: Arc<str> = name.into();
         let inlet = self.inlet(&name);
-        let (ledger, health) = (inlet.ledger().clone(), inlet.health().clone());
+        let (ledger, health, intake) = (inlet.ledger().clone(), inlet.health().clone(), inlet.intake().clone());
         let phase = self.phase.subscribe();
         let (who, how) = (name.clone(), health.clone());
         let _in_runtime = self.around.runtime.enter();
@@ -212,7 +213,7 @@ impl Pipeline {
         });
         let task = Some(task);
         let audited = MessageTotals::default();
-        self.sources().push(RunningSource { name, ledger, health, task, audited, wrong: false });
+        self.sources().push(RunningSource { name, ledger, health, intake, task, audited, wrong: false });
     }
 
     /// A door to the lanes, as a source of that name would have it.
@@ -306,6 +307,7 @@ impl Pipeline {
         self.phase.send_replace(Phase::Draining);
         tracing::info!("draining: sources take no more");
         let patience = deadline - LAST_ACKS.min(timeout / 2);
+        self.sources_shut(Instant::now() + timeout / 4).await;
         for control in &self.controls {
             let _ = tokio::time::timeout_at(patience.into(), control.send(Control::Finish)).await;
         }
@@ -347,6 +349,14 @@ impl Pipeline {
             }
         }
         drained
+    }
+
+    /// Waits until the sources have handed over what they had taken; one that cannot, since a sink holds the lanes back, is not
+    /// waited for beyond `deadline`: its broker has those messages.
+    async fn sources_shut(&self, deadline: Instant) {
+        while !self.sources().iter().all(|source| source.intake.is_shut()) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// Waits for all lanes, saying every 5 s what remains; gives whether they ended by `deadline`.

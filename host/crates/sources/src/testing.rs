@@ -141,7 +141,9 @@ impl Host {
 
 /// Settles a parcel as a lane does: the ledger first, then the ack.
 pub(crate) fn settled(parcel: Parcel) {
-    parcel.ledger.settle(parcel.messages.len() as u64, Tally { decoded: parcel.messages.len() as u64, ..Tally::default() });
+    parcel
+        .ledger
+        .settle(parcel.messages.len() as u64, Tally { decoded: parcel.messages.len() as u64, ..Tally::default() });
     parcel.ack.resolve(Outcome::Settled);
 }
 

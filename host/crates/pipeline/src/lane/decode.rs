@@ -7,7 +7,7 @@ use crate::dead_letter::Cause;
 use crate::lane::batch::Fate;
 use crate::lane::flow::{Flow, Insert};
 use crate::lane::route::Routes;
-use crate::lane::slot::{FAULTS_A_BATCH, Slot};
+use crate::lane::slot::{Patience, Slot};
 use crate::lane::work::Work;
 
 /// Decodes all messages of the work at hand.
@@ -20,7 +20,7 @@ pub(crate) fn decode(work: &mut Work<'_>, slots: &mut [Slot], routes: &mut Route
     }
     match sole_decoder(messages, slots, routes, work.books) {
         Some(slot) => {
-            let made = call(work, &mut slots[slot], messages, None, &mut 0);
+            let made = call(work, &mut slots[slot], messages, None, &mut Patience::default());
             Flow { points: made.points, from_row: made.from_row }
         }
         None => {
@@ -28,7 +28,7 @@ pub(crate) fn decode(work: &mut Work<'_>, slots: &mut [Slot], routes: &mut Route
             let mut all = Insert::default();
             for (slot, rows) in by_decoder.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
                 let part = messages.gather(&rows);
-                all.append(call(work, &mut slots[slot], &part, Some(&rows), &mut 0));
+                all.append(call(work, &mut slots[slot], &part, Some(&rows), &mut Patience::default()));
             }
             in_order(all)
         }
@@ -79,7 +79,13 @@ fn in_order(all: Insert) -> Flow {
 
 /// Calls the decoder; `rows` are the part's rows in the batch, if it is not the whole. When the call fails the part is halved
 /// until the poison stands alone, and goes to the dead letters; the rest goes on.
-fn call(work: &mut Work<'_>, slot: &mut Slot, part: &Messages, rows: Option<&[u32]>, faults: &mut u32) -> Insert {
+fn call(
+    work: &mut Work<'_>,
+    slot: &mut Slot,
+    part: &Messages,
+    rows: Option<&[u32]>,
+    patience: &mut Patience,
+) -> Insert {
     let row_in_batch = |row: u32| rows.map_or(row, |rows| rows[row as usize]);
     let all_rows = || 0..part.len() as u32;
     let outcome = match slot.instance() {
@@ -97,9 +103,9 @@ fn call(work: &mut Work<'_>, slot: &mut Slot, part: &Messages, rows: Option<&[u3
         Ok(decoded) => return take(work, slot, decoded, part.len(), row_in_batch),
         Err(fault) => fault,
     };
-    *faults += 1;
+    let spent = patience.spent();
     slot.replace(&fault);
-    if part.len() == 1 || *faults >= FAULTS_A_BATCH {
+    if part.len() == 1 || spent {
         if part.len() > 1 {
             slot.gave_up(&fault);
         }
@@ -113,7 +119,7 @@ fn call(work: &mut Work<'_>, slot: &mut Slot, part: &Messages, rows: Option<&[u3
     let mut made = Insert::default();
     for half in whole.chunks(part.len().div_ceil(2)) {
         let rows: Vec<u32> = half.iter().map(|&row| row_in_batch(row)).collect();
-        made.append(call(work, slot, &part.gather(half), Some(&rows), faults));
+        made.append(call(work, slot, &part.gather(half), Some(&rows), patience));
     }
     made
 }

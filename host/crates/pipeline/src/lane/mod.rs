@@ -104,6 +104,8 @@ pub(crate) struct Lane {
     save_at: Instant,
 }
 
+/// What a lane turns to next; it is matched at once and never kept.
+#[allow(clippy::large_enum_variant, reason = "a box for each parcel would be an allocation on the data path")]
 enum Event {
     Told(Control),
     Taken(Parcel),

@@ -6,7 +6,7 @@ use tidegate_model::{NO_ROW, Points, Stage};
 use crate::dead_letter::Cause;
 use crate::lane::flow::{Flow, Insert};
 use crate::lane::route::{Routes, Share};
-use crate::lane::slot::{FAULTS_A_BATCH, Slot};
+use crate::lane::slot::{Patience, Slot};
 use crate::lane::work::Work;
 
 /// Runs `flow` through the processors from `first` on; slots stand in the order they run in.
@@ -28,14 +28,14 @@ pub(crate) fn process(work: &mut Work<'_>, slots: &mut [Slot], first: usize, rou
             Share::All => {
                 let points = std::mem::take(&mut flow.points);
                 let mut change = Change::default();
-                call(work, &mut slots[at], &points, None, &flow.from_row, &mut change, &mut 0);
+                call(work, &mut slots[at], &points, None, &flow.from_row, &mut change, &mut Patience::default());
                 flow.points = points;
                 change
             }
             Share::Some(rows) => {
                 let part = flow.points.gather(&rows);
                 let mut change = Change::default();
-                call(work, &mut slots[at], &part, Some(&rows), &flow.from_row, &mut change, &mut 0);
+                call(work, &mut slots[at], &part, Some(&rows), &flow.from_row, &mut change, &mut Patience::default());
                 change
             }
         };
@@ -76,7 +76,7 @@ fn call(
     rows: Option<&[u32]>,
     origin: &[u32],
     change: &mut Change,
-    faults: &mut u32,
+    patience: &mut Patience,
 ) {
     let row_in_flow = |row: u32| rows.map_or(row, |rows| rows[row as usize]);
     // A quarantined processor is passed by: its rows are sound, it is not.
@@ -85,9 +85,9 @@ fn call(
         Ok(processed) => return take(work, slot, processed, part.len(), row_in_flow, origin, change),
         Err(fault) => fault,
     };
-    *faults += 1;
+    let spent = patience.spent();
     slot.replace(&fault);
-    if part.len() == 1 || *faults >= FAULTS_A_BATCH {
+    if part.len() == 1 || spent {
         if part.len() > 1 {
             slot.gave_up(&fault);
         }
@@ -101,7 +101,7 @@ fn call(
     let whole: Vec<u32> = (0..part.len() as u32).collect();
     for half in whole.chunks(part.len().div_ceil(2)) {
         let rows: Vec<u32> = half.iter().map(|&row| row_in_flow(row)).collect();
-        call(work, slot, &part.gather(half), Some(&rows), origin, change, faults);
+        call(work, slot, &part.gather(half), Some(&rows), origin, change, patience);
     }
 }
 

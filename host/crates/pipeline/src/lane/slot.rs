@@ -7,11 +7,23 @@ use hashbrown::HashMap;
 use tidegate_engine::{Cells, Fault, Instance, Rule, SavedState};
 use tidegate_model::{Books, PartitionId, SeriesId};
 
-/// Faults in one batch after which the rest of it is given up: enough to set apart a few poison rows of a thousand.
-pub(crate) const FAULTS_A_BATCH: u32 = 40;
+/// How long a rule may go on failing in one batch before the rest of it is given up. A trap costs some 20 µs, so a thousand poison rows are
+/// set apart one by one; a rule that runs into its CPU limit each time is not waited for.
+const FAULT_TIME_A_BATCH: Duration = Duration::from_secs(1);
 /// Given-up batches within [`QUARANTINE_WINDOW`] after which the rule is called no more.
 const QUARANTINE_AFTER: usize = 3;
 const QUARANTINE_WINDOW: Duration = Duration::from_secs(60);
+
+/// How long one rule has been failing in one batch.
+#[derive(Default)]
+pub(crate) struct Patience(Option<Instant>);
+
+impl Patience {
+    /// It has failed again; gives whether it is enough.
+    pub fn spent(&mut self) -> bool {
+        self.0.get_or_insert_with(Instant::now).elapsed() >= FAULT_TIME_A_BATCH
+    }
+}
 
 /// One rule on one lane.
 pub(crate) struct Slot {

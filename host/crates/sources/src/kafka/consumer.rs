@@ -118,6 +118,9 @@ impl Consumer {
             }
             if phase == Phase::Draining {
                 self.shut(client);
+                if self.parcels.is_empty() {
+                    self.parcels.shut();
+                }
             }
             while let Some(rebalance) = client.context().next_rebalance() {
                 self.rebalance(client, &rebalance);

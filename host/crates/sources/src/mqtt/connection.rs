@@ -144,7 +144,7 @@ impl<L: Link> Connection<L> {
             Err(error) => End::Lost(error),
         };
         if let End::Closed = end {
-            let left = tokio::time::timeout(LEAVE_TIMEOUT, self.link.leave()).await;
+            let left = tokio::time::timeout(LEAVE_TIMEOUT, self.leave(&mut session)).await;
             if !matches!(left, Ok(Ok(()))) {
                 tracing::warn!(
                     source = %self.inlet.source(), client_id = self.place.client_id,
@@ -161,6 +161,18 @@ impl<L: Link> Connection<L> {
         end
     }
 
+    /// Sends all acknowledgements there are, and only then says goodbye.
+    async fn leave(&mut self, session: &mut Session) -> Result<(), LinkError> {
+        loop {
+            self.link.acknowledge(&mut session.window).await?;
+            if session.window.next_settled().is_none() {
+                return self.link.leave().await;
+            }
+            // The way out is full: a broker may have more on the way to us than our receive maximum allows.
+            self.link.poll().await?;
+        }
+    }
+
     async fn exchange(&mut self, session: &mut Session) -> Result<End, LinkError> {
         loop {
             while let Some(event) = self.link.ready() {
@@ -173,7 +185,13 @@ impl<L: Link> Connection<L> {
             if session.window.next_settled().is_some() {
                 self.link.acknowledge(&mut session.window).await?;
             }
-            if session.parcels.is_full() {
+            if session.intake == Intake::Shut {
+                // What was taken before is handed over, and nothing after it: lanes close once all sources have said so.
+                self.offer(session);
+                if session.parcels.is_empty() {
+                    session.parcels.shut();
+                }
+            } else if session.parcels.is_full() {
                 self.offer(session);
             }
             match self.turn(session).await {
@@ -184,7 +202,6 @@ impl<L: Link> Connection<L> {
                 Turn::Phase => {
                     if phase::now(&self.phase) == Phase::Closed {
                         self.settle(session);
-                        self.link.acknowledge(&mut session.window).await?;
                         return Ok(End::Closed);
                     }
                     session.intake = Intake::Shut;

@@ -80,8 +80,9 @@ impl Link for V3 {
     }
 
     async fn leave(&mut self) -> Result<(), LinkError> {
-        if self.client.try_disconnect().is_err() {
-            return Ok(());
+        while self.client.try_disconnect().is_err() {
+            // The channel is full: polling empties it.
+            self.eventloop.poll().await.map_err(error)?;
         }
         let mut told = false;
         loop {

@@ -76,8 +76,9 @@ impl Link for V5 {
 
     async fn leave(&mut self) -> Result<(), LinkError> {
         // Requests leave in order: when DISCONNECT is out, so is every PUBACK before it.
-        if self.client.try_disconnect().is_err() {
-            return Ok(());
+        while self.client.try_disconnect().is_err() {
+            // The channel is full: polling empties it.
+            self.eventloop.poll().await.map_err(error)?;
         }
         let mut told = false;
         loop {
