@@ -29,6 +29,8 @@ pub struct Config {
     pub sources: BTreeMap<Name, SourceSettings>,
     /// By name; never empty: without any, a SQLite sink `store` in `data_dir`.
     pub sinks: BTreeMap<Name, SinkSettings>,
+    /// How long dead letters are kept.
+    pub dead_letters: DeadLetters,
     /// What is allowed but better done otherwise, each as `file:line:column: what; what to do`.
     pub warnings: Vec<String>,
 }
@@ -102,6 +104,15 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// What a caller must show as `Authorization: Bearer …` to change anything, or at all where the address is not loopback.
     pub token: Option<Secret>,
+}
+
+/// `[dead_letters]`: how long they are kept. What is dropped is counted and logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// The most room they take, in bytes.
+    pub max_bytes: u64,
+    /// How long each is kept.
+    pub max_age: Duration,
 }
 
 /// One source.
@@ -186,6 +197,8 @@ pub struct MqttSource {
     pub receive_maximum: u16,
     /// How long the broker keeps the session while we are away (MQTT 5).
     pub session_expiry: Duration,
+    /// How long no message may come before the connection is made anew.
+    pub stale_after: Option<Duration>,
 }
 
 /// One subscription.
@@ -309,6 +322,10 @@ pub struct MqttSink {
     pub qos: Qos,
     /// Whether the broker keeps the last alert of each topic.
     pub retain: bool,
+    /// First levels of the topics that copies of dead letters go to; no copies if none.
+    pub dead_letters: Option<String>,
+    /// The retained topic that says whether this host is connected.
+    pub status_topic: Option<String>,
 }
 
 /// `[sinks.ndjson.<name>]`: one JSON object a line.

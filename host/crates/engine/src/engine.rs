@@ -35,6 +35,8 @@ impl Engine {
             .wasm_component_model(true)
             .concurrency_support(false) // a no-op call costs a third of what it costs with it
             .epoch_interruption(true) // +25 % on JSON decoding, where fuel is +35 %
+            // A memory lies within its reservation of address space for good, so its base can be kept in a register.
+            .memory_may_move(false)
             .wasm_memory64(false)
             .wasm_multi_memory(false)
             .wasm_relaxed_simd(false) // results must not differ between nodes

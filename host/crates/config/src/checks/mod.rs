@@ -3,6 +3,7 @@
 //! Nothing here stops at a mistake: it is noted, something harmless takes its place, and the next check goes on. The
 //! result is handed out only if nothing was noted.
 
+mod dead_letters;
 mod kafka;
 mod mqtt;
 mod names;
@@ -92,7 +93,9 @@ impl<'a> Checker<'a> {
             sinks.insert(store, SinkSettings::Sqlite(SqliteSink { path: data_dir.join("store.db") }));
         }
 
-        Config {
+        let dead_letters = self.dead_letters(&root.key("dead_letters"), raw.dead_letters.unwrap_or_default());
+
+        let mut config = Config {
             data_dir,
             rules_dir,
             lanes,
@@ -102,8 +105,12 @@ impl<'a> Checker<'a> {
             admin,
             sources,
             sinks,
-            warnings: std::mem::take(&mut self.warnings),
-        }
+            dead_letters,
+            warnings: Vec::new(),
+        };
+        self.no_dead_letter_circle(&config);
+        config.warnings = std::mem::take(&mut self.warnings);
+        config
     }
 
     pub(crate) fn error(&mut self, place: &Place, what: impl Into<String>, todo: impl Into<String>) {

@@ -90,6 +90,7 @@ impl Checker<'_> {
                 86_400,
                 0..=u32::MAX.into(),
             ),
+            stale_after: raw.stale_after_s.map(|n| self.seconds(place, "stale_after_s", Some(n), 60, 1..=86_400)),
         }
     }
 
@@ -110,16 +111,29 @@ impl Checker<'_> {
         let endpoint = self.endpoint(place, client_id, connection);
         self.claim_client_id(place, &endpoint.host, endpoint.port, endpoint.client_id.clone());
         let prefix = raw.prefix.unwrap_or_else(|| "alerts".to_owned());
-        let levels_fit = prefix.split('/').all(|level| !level.is_empty());
-        if !levels_fit || prefix.contains(['+', '#', '\0']) || prefix.starts_with('$') || prefix.len() > 1024 {
-            self.error(
-                &place.key("prefix"),
-                format!("`{prefix}` cannot begin a topic"),
-                "write levels without `+` and `#`, not beginning with `$`, as in \"alerts\" or \"site/alerts\"",
-            );
+        self.levels(&place.key("prefix"), &prefix, "\"alerts\" or \"site/alerts\"");
+        if let Some(levels) = &raw.dead_letters {
+            self.levels(&place.key("dead_letters"), levels, "\"dead-letters\"");
         }
+        let status_topic = raw.status_topic.map(|topic| {
+            let at = place.key("status_topic");
+            let topic = self.with_node(&at, topic);
+            self.levels(&at, &topic, "\"tidegate/{node}/status\"");
+            topic
+        });
         let qos = self.qos(&place.key("qos"), raw.qos, Qos::AtLeastOnce);
-        MqttSink { endpoint, prefix, qos, retain: raw.retain.unwrap_or(false) }
+        let retain = raw.retain.unwrap_or(false);
+        MqttSink { endpoint, prefix, qos, retain, dead_letters: raw.dead_letters, status_topic }
+    }
+
+    /// Notes what cannot be a topic that is published to, or its first levels.
+    fn levels(&mut self, at: &Place, text: &str, example: &str) {
+        let whole = text.split('/').all(|level| !level.is_empty());
+        if !whole || text.contains(['+', '#', '\0']) || text.starts_with('$') || text.len() > 1024 {
+            let what = format!("`{text}` cannot begin a topic");
+            let todo = format!("write levels without `+` and `#`, not beginning with `$`, as in {example}");
+            self.error(at, what, todo);
+        }
     }
 
     fn endpoint(&mut self, place: &Place, client_id: String, raw: Connection) -> MqttEndpoint {

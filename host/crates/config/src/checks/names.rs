@@ -41,6 +41,19 @@ impl Checker<'_> {
         found
     }
 
+    /// `text` with the name of this host for `{node}`.
+    pub(super) fn with_node(&mut self, at: &Place, text: String) -> String {
+        match &self.node {
+            _ if !text.contains("{node}") => text,
+            Some(node) => text.replace("{node}", node),
+            None => {
+                let todo = "add node = \"edge-1\" at the top of the file, or set TIDEGATE_NODE";
+                self.error(at, "this host has no name to stand for {node}", todo);
+                text
+            }
+        }
+    }
+
     /// The client id of an MQTT connection, with `{node}` filled in.
     ///
     /// A broker keeps the session, with all it has not delivered, under this id. One that is made up anew at each start

@@ -4,6 +4,7 @@
 //! bounds, is said by `checks`. The doc comments are the descriptions of the JSON Schema; numbers wait as `i64` so that
 //! a negative one is answered with its bounds, not with the name of a Rust type.
 
+mod dead_letters;
 mod rule;
 mod sink;
 mod source;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(crate) use dead_letters::*;
 pub(crate) use rule::*;
 pub(crate) use sink::*;
 pub(crate) use source::*;
@@ -50,6 +52,8 @@ pub(crate) struct RawConfig {
     pub sources: Option<RawSources>,
     /// Where points, alerts and dead letters go. Default: a SQLite database `store` in `data_dir`.
     pub sinks: Option<RawSinks>,
+    /// How long dead letters are kept.
+    pub dead_letters: Option<RawDeadLetters>,
 }
 
 /// The HTTP interface: health, metrics, API.

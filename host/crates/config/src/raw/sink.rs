@@ -61,6 +61,11 @@ pub(crate) struct RawMqttSink {
     pub qos: Option<i64>,
     /// Whether the broker keeps the last alert of each topic for those that subscribe later. Default: false.
     pub retain: Option<bool>,
+    /// The first levels of the topics that copies of dead letters go to, as JSON, `<these>/<topic>`. Default: no copies.
+    pub dead_letters: Option<String>,
+    /// The topic that holds `online` while this host is connected and `offline` when it is not, retained; `{node}` stands
+    /// for the name of this host. Default: none.
+    pub status_topic: Option<String>,
     /// User name.
     pub username: Option<String>,
     /// A file that holds the password.

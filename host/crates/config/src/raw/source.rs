@@ -45,6 +45,10 @@ pub(crate) struct RawMqttSource {
     /// How long the broker keeps our session while we are away, in seconds (MQTT 5). Default: 86400, one day.
     #[schemars(range(min = 0, max = 4_294_967_295_u32))]
     pub session_expiry_s: Option<i64>,
+    /// After how many seconds without any message the connection is taken for dead and made anew. Default: never, since
+    /// only you know how long your topics may be silent.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub stale_after_s: Option<i64>,
     /// The largest packet taken, in bytes. Default: 1048576, 1 MiB.
     #[schemars(range(min = 1024, max = 268_435_455))]
     pub max_packet_bytes: Option<i64>,
