@@ -32,9 +32,15 @@ impl Cause {
         }
     }
 
-    /// A rule failed on the row.
-    pub fn fault(stage: Stage, rule: &Rule, fault: &Fault) -> Self {
-        Self { backtrace: fault.backtrace.clone(), ..Self::reject(stage, rule, &fault.to_string()) }
+    /// A rule failed on a row; or on one of `rows`, and which one was not found out.
+    pub fn fault(stage: Stage, rule: &Rule, fault: &Fault, rows: usize) -> Self {
+        let reason = match rows {
+            1 => fault.to_string(),
+            _ => format!(
+                "the rule failed for too long in one batch to find the row that is at fault, last so: {fault}"
+            ),
+        };
+        Self { backtrace: fault.backtrace.clone(), ..Self::reject(stage, rule, &reason) }
     }
 
     /// The letter for `row` of `messages`; without a row, one that says only why.

@@ -1,6 +1,6 @@
 //! Messages to points: each message to the decoder that names its topic most closely.
 
-use tidegate_engine::{Decoded, Fault};
+use tidegate_engine::Decoded;
 use tidegate_model::{Books, Messages, Stage, TopicId};
 
 use crate::dead_letter::Cause;
@@ -109,7 +109,7 @@ fn call(
         if part.len() > 1 {
             slot.gave_up(&fault);
         }
-        let cause = cause_of(slot, &fault, part.len());
+        let cause = Cause::fault(Stage::Decode, slot.rule(), &fault, part.len());
         for row in all_rows() {
             work.dead_letter_message(row_in_batch(row), cause.clone());
         }
@@ -122,15 +122,6 @@ fn call(
         made.append(call(work, slot, &part.gather(half), Some(&rows), patience));
     }
     made
-}
-
-fn cause_of(slot: &Slot, fault: &Fault, rows: usize) -> Cause {
-    let mut cause = Cause::fault(Stage::Decode, slot.rule(), fault);
-    if rows > 1 {
-        cause.reason =
-            format!("the rule failed too often in one batch to find the message that is at fault, last so: {fault}");
-    }
-    cause
 }
 
 fn take(

@@ -1,6 +1,6 @@
 //! The chain: every processor in order, on the rows whose series it matches.
 
-use tidegate_engine::{Fault, Kind, Passage, Processed};
+use tidegate_engine::{Kind, Passage, Processed};
 use tidegate_model::{NO_ROW, Points, Stage};
 
 use crate::dead_letter::Cause;
@@ -91,7 +91,7 @@ fn call(
         if part.len() > 1 {
             slot.gave_up(&fault);
         }
-        let cause = cause_of(slot, &fault, part.len());
+        let cause = Cause::fault(Stage::Process, slot.rule(), &fault, part.len());
         for row in (0..part.len() as u32).map(row_in_flow) {
             change.gone.push(row);
             work.dead_letter_point(origin[row as usize], cause.clone());
@@ -103,15 +103,6 @@ fn call(
         let rows: Vec<u32> = half.iter().map(|&row| row_in_flow(row)).collect();
         call(work, slot, &part.gather(half), Some(&rows), origin, change, patience);
     }
-}
-
-fn cause_of(slot: &Slot, fault: &Fault, rows: usize) -> Cause {
-    let mut cause = Cause::fault(Stage::Process, slot.rule(), fault);
-    if rows > 1 {
-        cause.reason =
-            format!("the rule failed too often in one batch to find the point that is at fault, last so: {fault}");
-    }
-    cause
 }
 
 fn take(
