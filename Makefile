@@ -8,7 +8,7 @@ CARGO ?= cargo
 export TIDEGATE_VECTORS ?= $(abspath ../shared/vectors)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo rules test check bench clean-data
+.PHONY: help demo rules test check bench torture clean-data
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,12 +29,18 @@ test: ## all tests, with real servers (ARGS="-p tidegate-sources" for some)
 check: ## formatting, clippy and tidiness
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) test --quiet --package tidegate-tests --test suite -- tidy:: architecture::
+	$(CARGO) test --quiet --workspace --test suite -- tidy:: architecture::
 
 bench: ## measures, prints a table, writes target/bench/results.json (ONLY=<part of a name>)
 	@deploy/dev/setup.sh test
 	@deploy/dev/build-rules.sh
 	@ONLY="$(ONLY)" $(CARGO) run --release --package tidegate-bench -- $(ARGS)
+
+torture: ## kills host, broker and database under load, then accounts for every message (KILLS=200 SECONDS=3600 SEED=n)
+	@deploy/dev/setup.sh test
+	@deploy/dev/build-rules.sh
+	@$(CARGO) build --workspace --bins
+	@KILLS="$(KILLS)" SECONDS="$(SECONDS)" SEED="$(SEED)" RATE="$(RATE)" target/debug/torture
 
 clean-data: ## removes what runs have stored here (data/), nothing that was built
 	rm -rf data

@@ -19,6 +19,7 @@ mod machine;
 mod message;
 mod mosquitto;
 mod postgres;
+mod proxy;
 mod publisher;
 mod rules;
 mod server;
@@ -36,6 +37,7 @@ pub use machine::{binary, built_module, files, free_port, guest_module, installe
 pub use message::{Expect, Message, Row, fleet, garbage, hostile, plain, readings};
 pub use mosquitto::Mosquitto;
 pub use postgres::Postgres;
+pub use proxy::{Fault, Proxy, Tap, Way};
 pub use publisher::{Load, Publisher, Qos};
 pub use rules::variant;
 pub use server::{Server, Signal};

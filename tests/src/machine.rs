@@ -15,12 +15,16 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
+/// `target/<profile>` of this program, which is a test in `deps/` there or a binary.
+fn profile() -> PathBuf {
+    let program = std::env::current_exe().unwrap();
+    let directory = program.parent().unwrap();
+    if directory.ends_with("deps") { directory.parent().unwrap().to_owned() } else { directory.to_owned() }
+}
+
 /// The `tidegate` binary of the profile this test was built with.
 pub fn binary() -> PathBuf {
-    // target/<profile>/deps/suite-<hash>
-    let test = std::env::current_exe().unwrap();
-    let profile = test.ancestors().nth(2).unwrap();
-    let binary = profile.join("tidegate");
+    let binary = profile().join("tidegate");
     assert!(
         binary.exists(),
         "the binary is not built; run `cargo build -p tidegate` (with --release for a release test), or `make test`"
@@ -39,9 +43,7 @@ pub fn guest_module(name: &str) -> Vec<u8> {
 }
 
 fn module(directory: &str, name: &str, command: &str) -> Vec<u8> {
-    // target/<profile>/deps/suite-<hash>
-    let test = std::env::current_exe().unwrap();
-    let path = test.ancestors().nth(3).unwrap().join(directory).join(format!("{name}.wasm"));
+    let path = profile().parent().unwrap().join(directory).join(format!("{name}.wasm"));
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run `{command}`", path.display()))
 }
 

@@ -23,6 +23,11 @@ pub struct Mosquitto {
 impl Mosquitto {
     /// None, loudly, where mosquitto is not installed.
     pub fn start() -> Option<Self> {
+        Self::start_with("")
+    }
+
+    /// The same with lines of one's own in its configuration.
+    pub fn start_with(lines: &str) -> Option<Self> {
         let places = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/usr/bin/mosquitto"];
         let program = program("mosquitto", "mosquitto", &places)?;
         let mut last = String::new();
@@ -35,7 +40,7 @@ impl Mosquitto {
                 "listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n{user}\
                  max_queued_messages 0\nmax_queued_bytes 0\nmax_inflight_messages 200\n\
                  persistence true\npersistence_location {home}/\n\
-                 log_dest stdout\nlog_type error\nlog_type warning\nlog_type notice\nlog_type information\n"
+                 log_dest stdout\nlog_type error\nlog_type warning\nlog_type notice\nlog_type information\n{lines}\n"
             );
             std::fs::write(directory.path().join("mosquitto.conf"), config).unwrap();
             let server = spawn(&program, &directory);

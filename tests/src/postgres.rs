@@ -14,6 +14,9 @@ use crate::server::{Server, Signal};
 use crate::store::AlertRow;
 use crate::wait::{DEADLINE, wait_for};
 
+/// The most points fetched at a time.
+const FETCH: i32 = 50_000;
+
 /// PostgreSQL on a port of 127.0.0.1, with an empty database and a superuser `tidegate` who needs no password.
 #[derive(Debug)]
 pub struct Postgres {
@@ -60,9 +63,19 @@ impl Postgres {
         Some(postgres)
     }
 
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// As clients name it.
     pub fn url(&self) -> String {
-        format!("postgres://tidegate@127.0.0.1:{}/postgres", self.port)
+        self.url_by(self.port)
+    }
+
+    /// As clients name it who come by another port, such as a [`crate::Proxy`]'s.
+    pub fn url_by(&self, port: u16) -> String {
+        format!("postgres://tidegate@127.0.0.1:{port}/postgres")
     }
 
     /// Ends it without order, as a failing machine would.
@@ -70,6 +83,23 @@ impl Postgres {
         if let Some(mut server) = self.server.take() {
             server.signal(Signal::Quit);
             server.wait(DEADLINE);
+        }
+    }
+
+    /// SIGKILL for the server and every process it has: they end where they stand.
+    pub fn kill(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        let parent = server.pid();
+        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+        server.kill();
+        // They lead sessions of their own, so that no signal to a group reaches them; each ends by itself when it sees that
+        // its parent is gone, and a server does not start again before.
+        for child in children.split_whitespace() {
+            let _ = Command::new("kill").args(["-KILL", child]).stderr(Stdio::null()).status();
+            wait_for("a process of PostgreSQL to end", DEADLINE, || {
+                let status = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+                if status.is_empty() || status.contains(") Z ") { Ok(()) } else { Err(status) }
+            });
         }
     }
 
@@ -108,11 +138,17 @@ impl Postgres {
         rows.and_then(|text| text.parse().ok()).ok_or_else(|| "no number".to_owned())
     }
 
-    /// The points, in no order; none where there is no table yet.
+    /// The points, in no order.
     pub fn rows(&self) -> Vec<Row> {
-        let client = self.connect().unwrap();
+        let mut all = Vec::new();
+        self.each_row(|row| all.push(row));
+        all
+    }
+
+    /// Calls `each` with every point, in no order; however many there are, few are held at a time.
+    pub fn each_row(&self, mut each: impl FnMut(Row)) {
+        let mut client = self.connect().unwrap();
         let sql = "SELECT topic, (extract(epoch FROM time) * 1000000)::bigint, value, value_str, quality, unit FROM metrics";
-        let rows = runtime().block_on(client.query(sql, &[])).unwrap();
         let row = |row: &tokio_postgres::Row| Row {
             topic: row.get(0),
             time_us: Some(row.get(1)),
@@ -121,7 +157,17 @@ impl Postgres {
             quality: row.get::<_, i16>(4).into(),
             unit: row.get(5),
         };
-        rows.iter().map(row).collect()
+        runtime().block_on(async {
+            let reading = client.transaction().await.unwrap();
+            let points = reading.bind(sql, &[]).await.unwrap();
+            loop {
+                let rows = reading.query_portal(&points, FETCH).await.unwrap();
+                rows.iter().map(row).for_each(&mut each);
+                if rows.is_empty() {
+                    return;
+                }
+            }
+        });
     }
 
     /// The alerts, in the order they happened.
