@@ -34,6 +34,7 @@ enum Command {
     Check(cli::check::Args),
     Demo(cli::demo::Args),
     Load(cli::load::Args),
+    DeadLetters(cli::dead_letters::Args),
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -73,6 +74,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(arguments) => cli::run::run(&arguments, &runtime),
         Command::Check(arguments) => runtime.block_on(cli::check::run(arguments, &wiring::inspect)),
         Command::Demo(arguments) => cli::demo::run(&arguments, &runtime),
+        Command::DeadLetters(arguments) => cli::dead_letters::run(&arguments),
         Command::Load(arguments) => runtime.block_on(cli::load::run(arguments)),
     }
 }

@@ -11,13 +11,16 @@ use tidegate_engine::{Engine, Module, Registry};
 use tidegate_model::{Books, ParcelLimits, Sink, Source, SystemClock};
 use tidegate_pipeline::{Drained, Pipeline, PipelineSettings, SinkLimits};
 use tidegate_sinks::{DeadLetters, Discard, Mqtt, Ndjson, Sqlite, Timescale};
-use tidegate_sources::{KafkaSource, MqttSource};
+use tidegate_sources::{KafkaSource, MqttSource, ReplaySource};
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 /// A running host.
 pub struct Host {
     view: View,
     admin: Admin,
+    /// What goes on beside the data path until the host ends.
+    chores: Vec<JoinHandle<()>>,
     shutdown_timeout: Duration,
 }
 
@@ -28,12 +31,16 @@ impl Host {
         make_data_dir(&config.data_dir)?;
         let books = Arc::new(Books::new(config.max_series));
         let clock = Arc::new(SystemClock);
+        let _in_runtime = runtime.enter();
+        let mut chores = Vec::new();
         let sinks = config.sinks.iter().map(|(name, settings)| {
-            let (sink, limits) = sink(settings, &books);
+            let (sink, limits) = sink(settings, &books, &mut chores);
             (name.to_string(), sink, limits)
         });
         let sinks = sinks.collect();
-        let dead_letters = Box::new(DeadLetters::new(&config.data_dir, clock.clone()));
+        let dead_letters = Box::new(DeadLetters::new(&config.data_dir, config.dead_letters, clock.clone()));
+        chores.push(tidegate_telemetry::spawn("dead-letters", dead_letters.upkeep()));
+        let (account, replays) = (dead_letters.account(), dead_letters.replays());
         let lanes = config.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
         let settings =
             PipelineSettings { lanes, batch_rows: config.batch_rows, parcel: ParcelLimits::default(), books, clock };
@@ -42,11 +49,13 @@ impl Host {
         let engine = Engine::new()?;
         let registry = Registry::start(engine, &config.rules_dir, Box::new(pipeline.deploy()))
             .with_context(|| format!("the rules directory {} cannot be used", config.rules_dir.display()))?;
-        let view = View { pipeline, registry, started: Instant::now() };
+        let view = View { pipeline, registry, dead_letters: account, started: Instant::now() };
         let admin = Admin::start(&config.admin, view.clone())?;
         for (name, settings) in &config.sources {
             view.pipeline.add_source(name.as_str(), source(settings));
         }
+        let by_name = config.sources.iter().map(|(name, settings)| (name.to_string(), settings.clone()));
+        view.pipeline.add_source("replay", Box::new(ReplaySource::new(Arc::new(replays), by_name.collect())));
         tracing::info!(
             address = %admin.address(),
             lanes,
@@ -55,7 +64,7 @@ impl Host {
             rules = view.registry.rules().len(),
             "tidegate runs"
         );
-        Ok(Self { view, admin, shutdown_timeout: config.shutdown_timeout })
+        Ok(Self { view, admin, chores, shutdown_timeout: config.shutdown_timeout })
     }
 
     /// How it is.
@@ -74,6 +83,9 @@ impl Host {
         // A change of rules under way is finished first; lanes must be there for it.
         let _ = tokio::task::spawn_blocking(move || registry.stop()).await;
         let drained = self.view.pipeline.shutdown(self.shutdown_timeout).await;
+        for chore in &self.chores {
+            chore.abort();
+        }
         let status = self.view.status();
         // Last of all, so that it answers until there is nothing more to ask.
         drop(self.admin);
@@ -93,7 +105,11 @@ fn source(settings: &SourceSettings) -> Box<dyn Source> {
     }
 }
 
-fn sink(settings: &SinkSettings, books: &Arc<Books>) -> (Box<dyn Sink>, SinkLimits) {
+fn sink(
+    settings: &SinkSettings,
+    books: &Arc<Books>,
+    chores: &mut Vec<JoinHandle<()>>,
+) -> (Box<dyn Sink>, SinkLimits) {
     let mut limits = SinkLimits::default();
     let sink: Box<dyn Sink> = match settings {
         SinkSettings::Sqlite(settings) => Box::new(Sqlite::new(settings.clone(), books.clone())),
@@ -101,7 +117,11 @@ fn sink(settings: &SinkSettings, books: &Arc<Books>) -> (Box<dyn Sink>, SinkLimi
             limits.rows = settings.max_rows;
             Box::new(Timescale::new(settings.clone(), books.clone()))
         }
-        SinkSettings::Mqtt(settings) => Box::new(Mqtt::new(settings.clone())),
+        SinkSettings::Mqtt(settings) => {
+            let sink = Mqtt::new(settings.clone());
+            chores.extend(sink.presence().map(|presence| tidegate_telemetry::spawn("presence", presence)));
+            Box::new(sink)
+        }
         SinkSettings::Ndjson(settings) => Box::new(Ndjson::new(settings.clone(), books.clone())),
         SinkSettings::Discard => Box::new(Discard::new()),
     };

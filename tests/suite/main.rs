@@ -7,10 +7,12 @@
 mod alerts;
 mod architecture;
 mod cli;
+mod dead_letters;
 mod delivery;
 mod documents;
 mod garbage;
 mod hostile;
 mod outages;
+mod proxy;
 mod swaps;
 mod tidy;

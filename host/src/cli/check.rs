@@ -124,6 +124,8 @@ fn describe(config: &Config, rules: &[String], out: &mut String) -> std::fmt::Re
     }
     writeln!(out, "limits   {} rows a batch, {} series", config.batch_rows, config.max_series)?;
     writeln!(out, "data     {}", config.data_dir.display())?;
+    let (mib, days) = (config.dead_letters.max_bytes >> 20, config.dead_letters.max_age.as_secs() / 86_400);
+    writeln!(out, "letters  dead ones are kept for {}, in {mib} MiB at most", count(days as usize, "day"))?;
     let token = if config.admin.token.is_some() { "with a token" } else { "without a token, from this machine only" };
     writeln!(out, "admin    http://{}, {token}", config.admin.listen)?;
     writeln!(out, "\nsources")?;
@@ -161,6 +163,9 @@ fn mqtt_source(source: &MqttSource) -> String {
     if let Some(group) = &source.share {
         let _ = write!(line, "  shared in `{group}`, {}", count(source.connections.into(), "connection"));
     }
+    if let Some(stale_after) = source.stale_after {
+        let _ = write!(line, "  made anew after {} s of silence", stale_after.as_secs());
+    }
     line
 }
 
@@ -176,7 +181,16 @@ fn describe_sink(sink: &SinkSettings) -> String {
             let make = if sink.manage_schema { "makes what is missing" } else { "makes nothing" };
             format!("TimescaleDB or PostgreSQL  table {}, {make}, {} rows a transaction", sink.table, sink.max_rows)
         }
-        SinkSettings::Mqtt(sink) => format!("{}  alerts on {}/<rule>/<topic>", broker(&sink.endpoint), sink.prefix),
+        SinkSettings::Mqtt(sink) => {
+            let mut line = format!("{}  alerts on {}/<rule>/<topic>", broker(&sink.endpoint), sink.prefix);
+            if let Some(topic) = &sink.status_topic {
+                let _ = write!(line, "  status on {topic}");
+            }
+            if let Some(levels) = &sink.dead_letters {
+                let _ = write!(line, "  dead letters on {levels}/<topic>");
+            }
+            line
+        }
         SinkSettings::Ndjson(sink) => {
             let kinds = [(sink.points, "points"), (sink.alerts, "alerts"), (sink.dead_letters, "dead letters")];
             let kinds: Vec<&str> = kinds.into_iter().filter_map(|(on, kind)| on.then_some(kind)).collect();

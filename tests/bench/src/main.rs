@@ -26,6 +26,7 @@ mod workload;
 use anyhow::{Result, bail, ensure};
 use clap::{Parser, Subcommand};
 
+use crate::broker::Figure;
 use crate::consumer::host::{HostSetup, Letters};
 use crate::measure::{Better, Effort, Sample};
 use crate::mqtt::wire::{Qos, Version};
@@ -115,7 +116,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             }
         }
     }
-    report::write(&rules::root().join(file), &outcomes)?;
+    report::write(&rules::root()?.join(file), &outcomes)?;
     report::print_footer(file, &outcomes);
     if failures.is_empty() { Ok(()) } else { bail!("not measured: {}", failures.join(", ")) }
 }
@@ -146,8 +147,12 @@ fn benches() -> Vec<Bench> {
     for qos in [Qos::AtMostOnce, Qos::AtLeastOnce] {
         let setup = HostSetup { version: Version::V3, qos, batch_rows: None, dead_letters: Letters::Discarded };
         let name = format!("mosquitto/qos-{}", qos.level());
+        let cpu_name = format!("{name}-cpu");
         all.push(Bench::new(name, "msgs/s", Better::Higher, move |effort, progress| {
-            broker::measure(setup, effort, progress)
+            broker::measure(setup, Figure::Rate, effort, progress)
+        }));
+        all.push(Bench::new(cpu_name, "ns CPU/msg", Better::Lower, move |effort, progress| {
+            broker::measure(setup, Figure::Cpu, effort, progress)
         }));
     }
     all.push(Bench::new("postgres/binary-copy", "points/s", Better::Higher, postgres::measure));

@@ -1,6 +1,6 @@
 //! Rules for the benches, made of the modules under `target/rules`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -8,9 +8,11 @@ use tidegate_engine::{Engine, Limits, Module, Rule, RuleStats};
 
 use crate::workload::LIMIT;
 
-/// The workspace.
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+/// The workspace that this is run in: the nearest directory upwards that has the contract of rules.
+pub fn root() -> Result<PathBuf> {
+    let here = std::env::current_dir().context("there is no current directory")?;
+    let root = here.ancestors().find(|directory| directory.join("wit/rule.wit").exists());
+    Ok(root.context("run the benches from the workspace: there is no wit/rule.wit upwards from here")?.to_owned())
 }
 
 /// How a rule is set up.
@@ -47,7 +49,7 @@ pub fn threshold_config() -> String {
 
 /// Compiles the module.
 pub fn module(engine: &Engine, name: &str) -> Result<Arc<Module>> {
-    let path = root().join("target/rules").join(format!("{name}.wasm"));
+    let path = root()?.join("target/rules").join(format!("{name}.wasm"));
     let bytes = std::fs::read(&path).with_context(|| {
         format!(
             "there is no module target/rules/{name}.wasm; build it with `deploy/dev/build-rules.sh` and \

@@ -59,6 +59,7 @@ impl Collector for Scrape {
         counter(&mut to, "points", "Points, by their line in the ledger", rows)?;
         gauge(&mut to, "points_in_flight", "Points on the way to their sinks", single(points.in_flight as f64))?;
         self.sinks(&mut to)?;
+        self.dead_letters(&mut to)?;
         self.rules(&mut to)?;
         self.lanes(&mut to)?;
         gauge(&mut to, "series", "Series known", single(status.pipeline.series as f64))?;
@@ -102,7 +103,8 @@ impl Scrape {
             by_source(|s| s.messages.in_flight as f64),
         )?;
         gauge(to, "source_up", "Whether the source is connected", by_source(|s| f64::from(u8::from(s.up))))?;
-        counter(to, "source_failures", "Connections lost or not made", by_source(|s| s.failures as f64))
+        counter(to, "source_failures", "Connections lost or not made", by_source(|s| s.failures as f64))?;
+        counter(to, "source_stale", "Connections given up since nothing came", by_source(|s| s.stale as f64))
     }
 
     fn sinks(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -117,6 +119,16 @@ impl Scrape {
         counter(to, "sink_retries", "Writes that failed and were tried again", by_sink(|s| s.retries as f64))?;
         gauge(to, "sink_in_flight", "Deliveries not confirmed yet", by_sink(|s| s.in_flight as f64))?;
         gauge(to, "sink_up", "Whether the last write worked", by_sink(|s| f64::from(u8::from(s.down.is_none()))))
+    }
+
+    fn dead_letters(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let letters = &self.status.dead_letters;
+        gauge(to, "dead_letters", "Dead letters that are kept", single(letters.kept as f64))?;
+        gauge(to, "dead_letters_bytes", "What they take up on disk", single(letters.bytes as f64))?;
+        let dropped = [("age", letters.dropped_by_age), ("size", letters.dropped_by_size)];
+        let rows = dropped.iter().map(|(why, n)| (vec![("why", *why)], *n as f64)).collect();
+        counter(to, "dead_letters_dropped", "Dead letters dropped by age or for room", rows)?;
+        counter(to, "dead_letters_replayed", "Put back and settled", single(letters.replayed as f64))
     }
 
     fn rules(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use tidegate_engine::{RegistryHandle, RuleStatus};
-use tidegate_model::MessageTotals;
+use tidegate_model::{DeadLetterAccount, DeadLetterTotals, MessageTotals};
 use tidegate_pipeline::{Pipeline, PipelineStatus, Standing};
 
 /// Where the document is taken from. Cheap to clone.
@@ -15,6 +15,8 @@ pub struct View {
     pub pipeline: Arc<Pipeline>,
     /// The rules.
     pub registry: RegistryHandle,
+    /// The dead letters that are kept.
+    pub dead_letters: Arc<DeadLetterAccount>,
     /// When the host started.
     pub started: Instant,
 }
@@ -31,6 +33,8 @@ pub struct Status {
     /// Sources, sinks, lanes, points.
     #[serde(flatten)]
     pub pipeline: PipelineStatus,
+    /// The dead letters that are kept, and those that are no more.
+    pub dead_letters: DeadLetterTotals,
     /// Rules by name.
     pub rules: Vec<RuleStatus>,
     /// Alerts that stand, the oldest first; at most 100.
@@ -51,6 +55,7 @@ impl View {
             uptime_s: self.started.elapsed().as_secs_f64(),
             messages: pipeline.sources.iter().map(|source| source.messages).sum(),
             pipeline,
+            dead_letters: self.dead_letters.totals(),
             rules: self.registry.rules(),
             alerts,
         }

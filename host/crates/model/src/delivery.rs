@@ -41,6 +41,9 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All of them, in the order of a message's way.
+    pub const ALL: [Stage; 4] = [Stage::Route, Stage::Decode, Stage::Process, Stage::Sink];
+
     /// The word used in JSON and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 pub struct Health {
     state: Mutex<State>,
     failures: AtomicU64,
+    stale: AtomicU64,
 }
 
 /// What a part last said of itself.
@@ -41,6 +42,16 @@ impl Health {
     /// How it is.
     pub fn state(&self) -> State {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It seemed connected, but nothing has come for too long: counted beside the failure that follows.
+    pub fn went_stale(&self) {
+        self.stale.fetch_add(1, Relaxed);
+    }
+
+    /// How often nothing had come for too long.
+    pub fn stale(&self) -> u64 {
+        self.stale.load(Relaxed)
     }
 
     /// How often it went down or failed to come up.

@@ -97,6 +97,12 @@ impl Inlet {
         &self.source
     }
 
+    /// The same door for messages that came by way of another source before: they are accounted for here, and bear its name.
+    #[must_use]
+    pub fn on_behalf_of(&self, source: Arc<str>) -> Self {
+        Self { source, ..self.clone() }
+    }
+
     /// The source's account.
     pub fn ledger(&self) -> &Arc<MessageLedger> {
         &self.ledger

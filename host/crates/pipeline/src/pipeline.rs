@@ -106,6 +106,8 @@ pub struct SourceStatus {
     pub down: Option<String>,
     /// How often it lost its connection or failed to get one.
     pub failures: u64,
+    /// How often its connection was given up since nothing had come for too long.
+    pub stale: u64,
     /// Its account.
     pub messages: MessageTotals,
 }
@@ -240,6 +242,7 @@ impl Pipeline {
                     State::Up | State::Starting => None,
                 },
                 failures: source.health.failures(),
+                stale: source.health.stale(),
                 messages: source.ledger.totals(),
             }
         };

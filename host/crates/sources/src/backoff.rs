@@ -55,6 +55,16 @@ mod tests {
         assert_eq!(backoff.bound(), CAP);
     }
 
+    /// Guarantees: full jitter: hosts that failed as often spread over the whole time up to the bound, from its beginning on.
+    #[test]
+    fn waits_are_spread() {
+        let waits = (0..1_000).map(|_| Backoff { attempts: 20, holding_since: None }.failed().as_secs_f64());
+        let mut tenths = [0; 10];
+        waits.for_each(|wait| tenths[((wait / CAP.as_secs_f64() * 10.0) as usize).min(9)] += 1);
+        // 100 are expected in each; that one has fewer than 50 happens once in 10 million runs.
+        assert!(tenths.iter().all(|&count| count >= 50), "{tenths:?}");
+    }
+
     /// Guarantees: a connection that is made and lost again at once does not begin anew.
     #[test]
     fn a_short_success_is_no_success() {

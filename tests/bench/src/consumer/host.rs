@@ -25,6 +25,10 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 /// What a configuration has when nothing is said.
 const BATCH_ROWS: usize = 10_000;
 
+/// The same.
+const KEPT: tidegate_config::DeadLetters =
+    tidegate_config::DeadLetters { max_bytes: 1 << 30, max_age: Duration::from_secs(30 * 86_400) };
+
 /// How the host is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct HostSetup {
@@ -67,7 +71,7 @@ impl Host {
         let tally = Arc::new(Tally::new(expected, told));
         let kept: Option<Box<dyn Sink>> = match setup.dead_letters {
             Letters::Discarded => None,
-            Letters::Kept => Some(Box::new(DeadLetters::new(data.path(), clock.clone()))),
+            Letters::Kept => Some(Box::new(DeadLetters::new(data.path(), KEPT, clock.clone()))),
         };
         let mut parcel = ParcelLimits::default();
         if let Some(rows) = setup.batch_rows {

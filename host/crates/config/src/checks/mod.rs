@@ -29,6 +29,9 @@ use crate::settings::{Admin, Config, Name, Secret, SinkSettings, SourceSettings,
 /// A token on an address that others can reach is no shorter; below it, it can be guessed.
 const LEAST_TOKEN: usize = 16;
 
+/// The source of replayed messages, and the sink of dead letters.
+const OWN_NAMES: [&str; 2] = ["replay", "dead-letters"];
+
 /// One pass over one file.
 pub(crate) struct Checker<'a> {
     document: &'a Document<'a>,
@@ -158,6 +161,10 @@ impl<'a> Checker<'a> {
         if to.contains_key(&name) {
             let what = format!("the name `{name}` is taken by another one of a different kind");
             self.error(place, what, "names stand in metrics: give each source and each sink its own");
+        }
+        if OWN_NAMES.contains(&name.as_str()) {
+            let what = format!("the name `{name}` is taken by a part of the host itself");
+            self.error(place, what, "names stand in metrics: choose another one");
         }
         to.insert(name, settings);
     }

@@ -23,13 +23,15 @@ fn defaults() {
     assert_eq!(config.rules_dir, Path::new("/etc/tidegate/rules.d"));
     assert_eq!((config.lanes, config.batch_rows, config.max_series), (None, 10_000, 100_000));
     assert_eq!(config.shutdown_timeout, Duration::from_secs(10));
+    let month = Duration::from_secs(30 * 24 * 3600);
+    assert_eq!(config.dead_letters, crate::DeadLetters { max_bytes: 1 << 30, max_age: month });
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:8081");
     let source = mqtt_source(&config, "plant");
     assert_eq!((source.endpoint.host.as_str(), source.endpoint.port), ("broker", 1883));
     assert_eq!(source.endpoint.client_id, "tidegate-edge-1-plant");
     assert_eq!(source.endpoint.version, MqttVersion::V5);
     assert!(source.endpoint.tls.is_none());
-    assert_eq!((source.connections, source.receive_maximum), (1, 1000));
+    assert_eq!((source.connections, source.receive_maximum, source.stale_after), (1, 1000, None));
     assert_eq!(source.subscriptions[0].filter.as_str(), "dev/#");
     assert_eq!((source.subscriptions[0].qos, &source.subscriptions[0].lane_by), (Qos::AtLeastOnce, &LaneBy::Topic));
     let sinks: Vec<String> = config.sinks.keys().map(ToString::to_string).collect();
@@ -61,6 +63,7 @@ fn mqtt_source_in_full() {
         password_file = "/run/secrets/mqtt"
         keep_alive_s = 60
         max_packet_bytes = 2048
+        stale_after_s = 90
         ca_file = "ca.pem"
     "#;
     let config = parse_in(text, &env).unwrap();
@@ -73,13 +76,27 @@ fn mqtt_source_in_full() {
     assert_eq!((endpoint.keep_alive, endpoint.max_packet_bytes), (Duration::from_secs(60), 2048));
     assert_eq!(endpoint.tls.as_ref().unwrap().ca_file, Some(PathBuf::from("/etc/tidegate/ca.pem")));
     assert_eq!(source.share.as_ref().unwrap().as_str(), "edge");
-    assert_eq!(source.connections, 3);
+    assert_eq!((source.connections, source.stale_after), (3, Some(Duration::from_secs(90))));
     let [plain, sparkplug] = source.subscriptions.as_slice() else { panic!("{:?}", source.subscriptions) };
     assert_eq!((plain.qos, &plain.lane_by), (Qos::AtMostOnce, &LaneBy::Topic));
     assert_eq!((sparkplug.qos, &sparkplug.lane_by), (Qos::AtLeastOnce, &LaneBy::Levels(vec![1, 3])));
     // MQTT 3.1.1 knows no shared subscriptions; brokers do, so it is a warning.
     assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
     assert!(config.warnings[0].contains(":9:17: MQTT 3.1.1 does not define shared"), "{:?}", config.warnings);
+}
+
+/// Guarantees: retention, the copy of dead letters and the topic of the node's status arrive where they belong.
+#[test]
+fn dead_letters_and_status() {
+    let config = good(&format!(
+        "{SOURCE}[dead_letters]\nmax_mib = 3\nmax_age_days = 2\n[sinks.mqtt.out]\nurl = \"mqtt://broker\"\n\
+         dead_letters = \"dead\"\nstatus_topic = \"gate/{{node}}/status\"\n"
+    ));
+    let days = Duration::from_secs(2 * 24 * 3600);
+    assert_eq!(config.dead_letters, crate::DeadLetters { max_bytes: 3 << 20, max_age: days });
+    let Some(SinkSettings::Mqtt(sink)) = config.sinks.values().next() else { panic!() };
+    assert_eq!(sink.dead_letters.as_deref(), Some("dead"));
+    assert_eq!(sink.status_topic.as_deref(), Some("gate/edge-1/status"));
 }
 
 /// Guarantees: a Kafka source takes its settings and secrets, and each way of naming the logical topic.

@@ -23,7 +23,7 @@ fn check_source(lines: &str, expected: &str) {
 fn misspelled_keys() {
     check_source(
         "brokrs = 1",
-        "t.toml:4:1: unknown key `brokrs` in [sources.mqtt.plant]; known here: `url`, `version`, `client_id`, `topics`, `qos`, `share`, `connections`, `username`, `password_file`, `password_env`, `keep_alive_s`, `receive_maximum`, `session_expiry_s`, `max_packet_bytes`, `ca_file`, `cert_file`, `key_file`",
+        "t.toml:4:1: unknown key `brokrs` in [sources.mqtt.plant]; known here: `url`, `version`, `client_id`, `topics`, `qos`, `share`, `connections`, `username`, `password_file`, `password_env`, `keep_alive_s`, `receive_maximum`, `session_expiry_s`, `stale_after_s`, `max_packet_bytes`, `ca_file`, `cert_file`, `key_file`",
     );
     check_source(
         "clientid = \"x\"",
@@ -310,5 +310,29 @@ fn admin() {
     check(
         &format!("[admin]\nlisten = \"8081\"\n{SOURCE}"),
         "t.toml:2:10: `8081` is no address to listen on; write an IP address and a port, as in \"127.0.0.1:8081\" or \"[::1]:8081\"",
+    );
+}
+
+/// Guarantees: a copy of dead letters that would come back as telemetry is refused; the host's own names are not given away.
+#[test]
+fn dead_letters() {
+    check(
+        "[dead_letters]\nmax_mib = 0\nmax_days = 3\n[sources.mqtt.p]\nurl = \"mqtt://b\"\ntopics = [\"dev/#\"]\n",
+        "
+t.toml:2:11: `max_mib` cannot be 0; choose from 1 to 1048576; the default is 1024
+t.toml:3:1: unknown key `max_days` in [dead_letters]; did you mean `max_age_days`?",
+    );
+    let copy = |levels: &str, broker: &str| {
+        format!("{SOURCE}[sinks.mqtt.out]\nurl = \"mqtt://{broker}\"\ndead_letters = \"{levels}\"\n")
+    };
+    check(
+        &copy("dev/dead", "broker"),
+        "t.toml:6:16: the source `plant` takes in what is published below `dev/dead`, by `dev/#`: a dead letter would come back, die again, and so on; choose levels that no source subscribes to, or narrow its `topics`",
+    );
+    assert!(parse_in(&copy("dev/dead", "another"), &FakeEnv::new()).is_ok());
+    assert!(parse_in(&copy("dead", "broker"), &FakeEnv::new()).is_ok());
+    check(
+        "[sources.mqtt.replay]\nurl = \"mqtt://b\"\ntopics = [\"dev/#\"]\n",
+        "t.toml:1:15: the name `replay` is taken by a part of the host itself; names stand in metrics: choose another one",
     );
 }

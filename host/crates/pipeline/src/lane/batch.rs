@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_model::{Ack, Latency, MessageLedger, Messages, Outcome, Parcel, Tally};
+use tidegate_model::{Ack, Latency, Marks, MessageLedger, Messages, Outcome, Parcel, Tally};
 
 /// Messages of one or more parcels, in order.
 pub(crate) struct Batch {
@@ -83,8 +83,9 @@ impl Batch {
                     Fate::DeadLettered => tally.dead_lettered += 1,
                 }
             }
-            // The first row waited longest: it speaks for its parcel.
-            let oldest_us = self.messages.received_us[first];
+            // The first row waited longest: it speaks for its parcel. What is replayed has waited for an operator, not for us.
+            let replayed = Marks(self.messages.marks[first]).has(Marks::REPLAYED);
+            let oldest_us = (!replayed).then_some(self.messages.received_us[first]);
             closing.push((share.ledger, share.ack, u64::from(share.rows), tally, oldest_us));
         }
         let ack = Ack::new(move |outcome| {
@@ -93,7 +94,9 @@ impl Batch {
                 match outcome {
                     Outcome::Settled => {
                         ledger.settle(messages, tally);
-                        latency.record(now_us - oldest_us, messages);
+                        if let Some(oldest_us) = oldest_us {
+                            latency.record(now_us - oldest_us, messages);
+                        }
                     }
                     Outcome::Returned => ledger.give_back(messages),
                 }

@@ -1,23 +1,27 @@
 //! Reading the dead letters, also while another process writes them.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, named_params};
-use tidegate_model::{DeadLetter, Stage};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use tidegate_model::{DeadLetter, Stage, TopicFilter};
 
-/// How long a lock is waited for: a checkpoint at most, since readers of a WAL do not wait for its writer.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+use super::file::{FileError, read};
 
-/// The most that one call of [`list`] gives.
+/// The most that one call of [`list`] or [`newest`] gives.
 pub const MAX_LIMIT: u32 = 10_000;
 
-const COLUMNS: &str =
-    "SELECT id, died_us, received_us, source, topic, marks, payload, stage, rule, module, reason, backtrace
-    FROM dead_letters";
+/// Past so many bytes of payload a page is full.
+const PAGE_BYTES: usize = 16 << 20;
 
-const MATCHING: &str = "(:source IS NULL OR source = :source) AND (:topic IS NULL OR topic = :topic)
-    AND (:rule IS NULL OR rule = :rule) AND (:stage IS NULL OR stage = :stage)";
+const COLUMNS: &str =
+    "id, died_us, received_us, source, topic, marks, payload, stage, rule, module, reason, backtrace,
+    EXISTS (SELECT 1 FROM dead_letter_replays WHERE dead_letter = id) AS requested";
+
+const MATCHING: &str = "(:source IS NULL OR source = :source) AND (:rule IS NULL OR rule = :rule)
+    AND (:stage IS NULL OR stage = :stage)
+    AND (:since IS NULL OR died_us >= :since) AND (:until IS NULL OR died_us < :until)
+    AND (:reason IS NULL OR instr(lower(reason), lower(:reason)) > 0)
+    AND (NOT :requested OR EXISTS (SELECT 1 FROM dead_letter_replays WHERE dead_letter = id))";
 
 /// A dead letter as it lies in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub struct Stored {
     pub id: i64,
     /// When it was given up: microseconds since 1970-01-01 UTC.
     pub died_us: i64,
+    /// Whether somebody wants it replayed.
+    pub requested: bool,
     /// The letter itself, byte for byte.
     pub letter: DeadLetter,
 }
@@ -35,40 +41,106 @@ pub struct Stored {
 pub struct Filter {
     /// The source it came from.
     pub source: Option<String>,
-    /// The topic it came on, exactly.
-    pub topic: Option<String>,
+    /// What matches the topic it came on.
+    pub topic: Option<TopicFilter>,
     /// The rule or sink that refused it.
     pub rule: Option<String>,
     /// Where it died.
     pub stage: Option<Stage>,
+    /// Died at this time or later: microseconds since 1970-01-01 UTC.
+    pub since_us: Option<i64>,
+    /// Died before this time.
+    pub until_us: Option<i64>,
+    /// A part of the reason; the case of ASCII letters does not matter.
+    pub reason: Option<String>,
+    /// Only those that are to be replayed.
+    pub requested: bool,
 }
 
-/// Why dead letters could not be read.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read the dead letters in {path}")]
-pub struct ReadError {
-    path: PathBuf,
-    source: rusqlite::Error,
+/// From which end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    OldestFirst,
+    NewestFirst,
 }
 
-/// Up to `limit` (at most [`MAX_LIMIT`]) of those that match, oldest first, from after `after_id` on: 0 for the first page, then
-/// the id of the last one seen. None where there is no file: nothing has died yet.
-pub fn list(path: &Path, limit: u32, after_id: i64, filter: &Filter) -> Result<Vec<Stored>, ReadError> {
+/// Up to `limit` (at most [`MAX_LIMIT`], fewer when they are large) of those that match, oldest first, from after `after_id` on: 0
+/// for the first page, then the id of the last one seen. None after the last page, or where there is no file: nothing has died.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn list(path: &Path, limit: u32, after_id: i64, filter: &Filter) -> Result<Vec<Stored>, FileError> {
+    page(path, limit, after_id, filter, Order::OldestFirst)
+}
+
+/// The last `limit` (at most [`MAX_LIMIT`], fewer when they are large) of those that match, the newest first.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn newest(path: &Path, limit: u32, filter: &Filter) -> Result<Vec<Stored>, FileError> {
+    page(path, limit, 0, filter, Order::NewestFirst)
+}
+
+/// The dead letter `id`, if there is one.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn get(path: &Path, id: i64) -> Result<Option<Stored>, FileError> {
+    read(path, None, |connection| letter(connection, id))
+}
+
+/// How many match.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn count(path: &Path, filter: &Filter) -> Result<u64, FileError> {
+    read(path, 0, |connection| {
+        let mut count = 0;
+        scan(connection, "id, topic", filter, Order::OldestFirst, 0, |_| {
+            count += 1;
+            Ok(true)
+        })?;
+        Ok(count)
+    })
+}
+
+/// The letter `id` in an open file.
+pub(super) fn letter(connection: &Connection, id: i64) -> rusqlite::Result<Option<Stored>> {
+    let sql = format!("SELECT {COLUMNS} FROM dead_letters WHERE id = ?1");
+    let mut found = connection.prepare_cached(&sql)?.query_row([id], stored).optional()?;
+    if let Some(each) = &mut found {
+        each.letter.properties = properties(connection, id)?;
+    }
+    Ok(found)
+}
+
+/// The ids of up to `most` that match, ascending, from after `after_id` on.
+pub(super) fn ids(
+    connection: &Connection,
+    filter: &Filter,
+    after_id: i64,
+    most: usize,
+) -> rusqlite::Result<Vec<i64>> {
+    let mut ids = Vec::new();
+    scan(connection, "id, topic", filter, Order::OldestFirst, after_id, |row| {
+        ids.push(row.get("id")?);
+        Ok(ids.len() < most)
+    })?;
+    Ok(ids)
+}
+
+fn page(path: &Path, limit: u32, after_id: i64, filter: &Filter, order: Order) -> Result<Vec<Stored>, FileError> {
+    let limit = limit.min(MAX_LIMIT) as usize;
     read(path, Vec::new(), |connection| {
-        let sql = format!("{COLUMNS} WHERE id > :after AND {MATCHING} ORDER BY id LIMIT :limit");
-        let mut statement = connection.prepare(&sql)?;
-        let rows = statement.query_map(
-            named_params! {
-                ":after": after_id,
-                ":limit": limit.min(MAX_LIMIT),
-                ":source": filter.source,
-                ":topic": filter.topic,
-                ":rule": filter.rule,
-                ":stage": filter.stage.map(Stage::as_str),
-            },
-            stored,
-        )?;
-        let mut found = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        if limit > 0 {
+            scan(connection, COLUMNS, filter, order, after_id, |row| {
+                let each = stored(row)?;
+                bytes += each.letter.payload.len();
+                found.push(each);
+                Ok(found.len() < limit && bytes < PAGE_BYTES)
+            })?;
+        }
         for each in &mut found {
             each.letter.properties = properties(connection, each.id)?;
         }
@@ -76,47 +148,42 @@ pub fn list(path: &Path, limit: u32, after_id: i64, filter: &Filter) -> Result<V
     })
 }
 
-/// The dead letter `id`, if there is one.
-pub fn get(path: &Path, id: i64) -> Result<Option<Stored>, ReadError> {
-    read(path, None, |connection| {
-        let mut found = connection.query_row(&format!("{COLUMNS} WHERE id = ?1"), [id], stored).optional()?;
-        if let Some(each) = &mut found {
-            each.letter.properties = properties(connection, id)?;
+/// Goes through the rows that match, after `after_id`, until `each` says false.
+fn scan(
+    connection: &Connection,
+    columns: &str,
+    filter: &Filter,
+    order: Order,
+    after_id: i64,
+    mut each: impl FnMut(&Row<'_>) -> rusqlite::Result<bool>,
+) -> rusqlite::Result<()> {
+    let direction = match order {
+        Order::OldestFirst => "ASC",
+        Order::NewestFirst => "DESC",
+    };
+    let sql = format!("SELECT {columns} FROM dead_letters WHERE id > :after AND {MATCHING} ORDER BY id {direction}");
+    let mut statement = connection.prepare(&sql)?;
+    let mut rows = statement.query(named_params! {
+        ":after": after_id,
+        ":source": filter.source,
+        ":rule": filter.rule,
+        ":stage": filter.stage.map(Stage::as_str),
+        ":since": filter.since_us,
+        ":until": filter.until_us,
+        ":reason": filter.reason,
+        ":requested": filter.requested,
+    })?;
+    while let Some(row) = rows.next()? {
+        if let Some(topics) = &filter.topic
+            && !topics.matches(row.get_ref("topic")?.as_str()?)
+        {
+            continue;
         }
-        Ok(found)
-    })
-}
-
-/// How many match.
-pub fn count(path: &Path, filter: &Filter) -> Result<u64, ReadError> {
-    read(path, 0, |connection| {
-        connection.query_row(
-            &format!("SELECT count(*) FROM dead_letters WHERE {MATCHING}"),
-            named_params! {
-                ":source": filter.source,
-                ":topic": filter.topic,
-                ":rule": filter.rule,
-                ":stage": filter.stage.map(Stage::as_str),
-            },
-            |row| row.get(0),
-        )
-    })
-}
-
-fn read<T>(path: &Path, nothing: T, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, ReadError> {
-    if !path.exists() {
-        return Ok(nothing);
+        if !each(row)? {
+            break;
+        }
     }
-    let opened =
-        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX);
-    opened
-        .and_then(|connection| {
-            connection.busy_timeout(BUSY_TIMEOUT)?;
-            // One view of the file for all statements of the query.
-            connection.execute_batch("BEGIN")?;
-            query(&connection)
-        })
-        .map_err(|source| ReadError { path: path.to_owned(), source })
+    Ok(())
 }
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
@@ -125,6 +192,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     Ok(Stored {
         id: row.get("id")?,
         died_us: row.get("died_us")?,
+        requested: row.get("requested")?,
         letter: DeadLetter {
             source: text("source")?.into(),
             topic: text("topic")?.into(),
@@ -143,13 +211,9 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
 
 fn stage(row: &Row<'_>) -> rusqlite::Result<Stage> {
     let word: String = row.get("stage")?;
-    let known = [Stage::Route, Stage::Decode, Stage::Process, Stage::Sink].into_iter().find(|s| s.as_str() == word);
-    known.ok_or_else(|| {
-        rusqlite::Error::FromSqlConversionFailure(
-            7,
-            rusqlite::types::Type::Text,
-            format!("unknown stage {word:?}").into(),
-        )
+    Stage::ALL.into_iter().find(|stage| stage.as_str() == word).ok_or_else(|| {
+        let what = format!("unknown stage {word:?}");
+        rusqlite::Error::FromSqlConversionFailure(7, rusqlite::types::Type::Text, what.into())
     })
 }
 

@@ -22,3 +22,12 @@ CREATE TABLE IF NOT EXISTS dead_letter_properties (
     value       BLOB    NOT NULL,
     PRIMARY KEY (dead_letter, position)
 ) WITHOUT ROWID;
+
+-- What retention and most questions of people go by.
+CREATE INDEX IF NOT EXISTS dead_letters_died ON dead_letters (died_us);
+
+-- Those that an operator wants back among the messages; gone with the letter when that has happened.
+CREATE TABLE IF NOT EXISTS dead_letter_replays (
+    dead_letter  INTEGER PRIMARY KEY REFERENCES dead_letters (id) ON DELETE CASCADE,
+    requested_us INTEGER NOT NULL
+);

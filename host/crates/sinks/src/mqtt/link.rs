@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use rumqttc::{AsyncClient, v5};
-use tidegate_config::{MqttEndpoint, MqttVersion, Qos};
+use tidegate_config::{MqttSink, MqttVersion, Qos};
 use tidegate_model::SinkError;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -89,11 +89,12 @@ enum Learned {
 
 impl Link {
     /// Starts the task; the connection stands when the first publish is acknowledged. Fails only if the settings cannot be used.
-    pub(super) fn open(endpoint: &MqttEndpoint) -> Result<Self, SinkError> {
+    pub(super) fn open(settings: &MqttSink) -> Result<Self, SinkError> {
+        let endpoint = &settings.endpoint;
         let (report, progress) = watch::channel(Progress::default());
         let (client, task) = match endpoint.version {
             MqttVersion::V3 => {
-                let (client, mut events) = AsyncClient::new(options::v3(endpoint)?, QUEUE);
+                let (client, mut events) = AsyncClient::new(options::v3(settings)?, QUEUE);
                 events.network_options.set_connection_timeout(CONNECT_TIMEOUT_S);
                 let polling = async move {
                     let mut counts = Counts::default();
@@ -107,7 +108,7 @@ impl Link {
                 (Client::V3(client), tidegate_telemetry::spawn("alerts-connection", polling))
             }
             MqttVersion::V5 => {
-                let (client, mut events) = v5::AsyncClient::new(options::v5(endpoint)?, QUEUE);
+                let (client, mut events) = v5::AsyncClient::new(options::v5(settings)?, QUEUE);
                 let polling = async move {
                     let mut counts = Counts::default();
                     loop {
@@ -126,6 +127,15 @@ impl Link {
     /// Whether the connection is not known to be gone.
     pub(super) fn stands(&self) -> bool {
         self.progress.borrow().lost.is_none() && !self.task.is_finished()
+    }
+
+    /// Resolves when the connection is known to be gone; at once, if it is already.
+    pub(super) fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut progress = self.progress.clone();
+        async move {
+            // An error means that the task has ended, which is the same.
+            let _ended = progress.wait_for(|p| p.lost.is_some()).await.is_err();
+        }
     }
 
     /// Publishes all and returns when all are settled. After an error the link is of no more use.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::{TlsConfiguration, Transport, v5};
-use tidegate_config::MqttEndpoint;
+use tidegate_config::{MqttEndpoint, MqttSink};
 use tidegate_model::SinkError;
 
+use super::presence::OFFLINE;
 use crate::tls;
 
 /// How long reaching the broker may take.
@@ -22,7 +23,8 @@ pub(super) fn address(endpoint: &MqttEndpoint) -> String {
 }
 
 /// For MQTT 3.1.1. A clean session: we subscribe to nothing, and what was not acknowledged we publish again ourselves.
-pub(super) fn v3(endpoint: &MqttEndpoint) -> Result<rumqttc::MqttOptions, SinkError> {
+pub(super) fn v3(settings: &MqttSink) -> Result<rumqttc::MqttOptions, SinkError> {
+    let endpoint = &settings.endpoint;
     let mut options = rumqttc::MqttOptions::new(&endpoint.client_id, &endpoint.host, endpoint.port);
     let max_bytes = endpoint.max_packet_bytes as usize;
     options
@@ -30,6 +32,9 @@ pub(super) fn v3(endpoint: &MqttEndpoint) -> Result<rumqttc::MqttOptions, SinkEr
         .set_keep_alive(endpoint.keep_alive.max(SHORTEST_KEEP_ALIVE))
         .set_inflight(IN_FLIGHT)
         .set_max_packet_size(max_bytes, max_bytes);
+    if let Some(topic) = &settings.status_topic {
+        options.set_last_will(rumqttc::LastWill::new(topic, OFFLINE, rumqttc::QoS::AtLeastOnce, true));
+    }
     if let Some(username) = &endpoint.username {
         options.set_credentials(username, password(endpoint));
     }
@@ -40,7 +45,8 @@ pub(super) fn v3(endpoint: &MqttEndpoint) -> Result<rumqttc::MqttOptions, SinkEr
 }
 
 /// For MQTT 5.
-pub(super) fn v5(endpoint: &MqttEndpoint) -> Result<v5::MqttOptions, SinkError> {
+pub(super) fn v5(settings: &MqttSink) -> Result<v5::MqttOptions, SinkError> {
+    let endpoint = &settings.endpoint;
     let mut options = v5::MqttOptions::new(&endpoint.client_id, &endpoint.host, endpoint.port);
     options
         .set_clean_start(true)
@@ -48,6 +54,10 @@ pub(super) fn v5(endpoint: &MqttEndpoint) -> Result<v5::MqttOptions, SinkError> 
         .set_connection_timeout(CONNECT_TIMEOUT_S)
         .set_outgoing_inflight_upper_limit(IN_FLIGHT)
         .set_max_packet_size(Some(endpoint.max_packet_bytes));
+    if let Some(topic) = &settings.status_topic {
+        let qos = v5::mqttbytes::QoS::AtLeastOnce;
+        options.set_last_will(v5::mqttbytes::v5::LastWill::new(topic, OFFLINE, qos, true, None));
+    }
     if let Some(username) = &endpoint.username {
         options.set_credentials(username, password(endpoint));
     }

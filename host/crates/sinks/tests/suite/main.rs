@@ -6,6 +6,7 @@
 mod dead_letters;
 mod mosquitto;
 mod mqtt_sink;
+mod mqtt_status;
 mod ndjson;
 mod postgres;
 mod sqlite_sink;

@@ -14,13 +14,23 @@ use tokio::time::timeout;
 use crate::mosquitto::Mosquitto;
 use crate::{PATIENCE, alerts};
 
+pub fn settings(broker: &Mosquitto, version: MqttVersion) -> MqttSink {
+    MqttSink {
+        endpoint: broker.endpoint("tidegate-alerts", version),
+        prefix: "alerts".to_owned(),
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        dead_letters: None,
+        status_topic: None,
+    }
+}
+
 fn sink(broker: &Mosquitto, version: MqttVersion) -> Mqtt {
-    let endpoint = broker.endpoint("tidegate-alerts", version);
-    Mqtt::new(MqttSink { endpoint, prefix: "alerts".to_owned(), qos: Qos::AtLeastOnce, retain: false })
+    Mqtt::new(settings(broker, version))
 }
 
 /// All messages that arrive at a subscriber, from when this returns until the broker goes.
-async fn subscribe(port: u16) -> mpsc::UnboundedReceiver<(String, Vec<u8>)> {
+pub async fn subscribe(port: u16) -> mpsc::UnboundedReceiver<(String, Vec<u8>)> {
     let mut options = MqttOptions::new("listener", "127.0.0.1", port);
     options.set_max_packet_size(1 << 20, 1 << 20).set_keep_alive(Duration::from_secs(30));
     let (client, mut events) = AsyncClient::new(options, 10);
@@ -42,7 +52,7 @@ async fn subscribe(port: u16) -> mpsc::UnboundedReceiver<(String, Vec<u8>)> {
     received
 }
 
-async fn next(received: &mut mpsc::UnboundedReceiver<(String, Vec<u8>)>) -> (String, Vec<u8>) {
+pub async fn next(received: &mut mpsc::UnboundedReceiver<(String, Vec<u8>)>) -> (String, Vec<u8>) {
     timeout(PATIENCE, received.recv()).await.unwrap().unwrap()
 }
 
@@ -112,6 +122,46 @@ async fn a_broker_that_is_down_is_tried_again() {
             missing.remove(&next(&mut received).await.0);
         }
         sink.close().await;
+    }
+}
+
+/// Guarantees: a write that is cut off in the middle is to be tried again, and when it is, all its alerts arrive; those that come twice do
+/// so behind the others: the order in which alerts are first heard is that in which they were raised.
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_off_in_the_middle() {
+    const ALERTS: u32 = 20_000;
+    for version in [MqttVersion::V3, MqttVersion::V5] {
+        let Some(mut broker) = Mosquitto::stopped("max_queued_messages 0") else { return };
+        broker.run();
+        let mut received = subscribe(broker.port).await;
+        let mut sink = sink(&broker, version);
+        let writing = tokio::spawn(async move {
+            let deliveries = [alerts(0, ALERTS)];
+            let mut tries = 1;
+            while let Err(error) = sink.write(&deliveries).await {
+                tries += 1;
+                assert!(matches!(error, SinkError::Retry(_)) && tries < 5, "{error}");
+            }
+            sink.close().await;
+            tries
+        });
+        let mut heard = vec![next(&mut received).await.0];
+        // A broker lets only one client of an id stay: the newer.
+        let (_client, mut events) =
+            AsyncClient::new(MqttOptions::new("tidegate-alerts", "127.0.0.1", broker.port), 1);
+        while !matches!(events.poll().await.unwrap(), Event::Incoming(Packet::ConnAck(_))) {}
+        drop(events);
+
+        let mut known: BTreeSet<String> = heard.iter().cloned().collect();
+        while known.len() < ALERTS as usize {
+            let (topic, _) = next(&mut received).await;
+            if known.insert(topic.clone()) {
+                heard.push(topic);
+            }
+        }
+        assert!(writing.await.unwrap() > 1, "{version:?}: the write was not cut off");
+        let raised = (0..ALERTS).map(|n| format!("alerts/overheat/dev/line{n}/temp"));
+        assert!(raised.eq(heard), "{version:?}: out of order");
     }
 }
 

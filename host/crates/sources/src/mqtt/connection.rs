@@ -14,9 +14,10 @@ use std::time::Duration;
 use tidegate_config::{LaneBy, MqttSource as Settings, Qos};
 use tidegate_model::{Inlet, InletClosed, Marks, Outcome, Parcels, Phase, PhaseWatch};
 
-use super::link::{Answer, Event, Link, LinkError, Publish};
+use super::link::{Answer, Event, Link, LinkError, Publish, advice};
 use super::session::{End, Intake, Place, Session, Turn};
 use super::standing::Standing;
+use super::watchdog::{Watchdog, silence};
 use super::window::{PacketId, Window};
 use crate::backoff::Backoff;
 use crate::phase;
@@ -45,6 +46,8 @@ pub(super) struct Connection<L: Link> {
     /// Grows with each connection made: settlements of older ones are the broker's to repeat.
     generation: u32,
     backoff: Backoff,
+    /// The last connection was given up for its silence, and no message has come since: not well, though connected.
+    silent: bool,
 }
 
 impl<L: Link> Connection<L> {
@@ -67,6 +70,7 @@ impl<L: Link> Connection<L> {
             settlements: Arc::default(),
             generation: 0,
             backoff: Backoff::default(),
+            silent: false,
         }
     }
 
@@ -92,6 +96,13 @@ impl<L: Link> Connection<L> {
                 }
                 End::Lost(error) => {
                     self.report(&error);
+                    self.backoff.failed()
+                }
+                End::Stale => {
+                    self.silent = true;
+                    self.inlet.health().went_stale();
+                    let seconds = self.settings.stale_after.unwrap_or_default().as_secs_f64();
+                    self.report(&LinkError::lost(format!("no message for {seconds} s"), advice::STALE));
                     self.backoff.failed()
                 }
             };
@@ -134,6 +145,7 @@ impl<L: Link> Connection<L> {
             burst_us: None,
             held_bytes: 0,
             settled: Vec::new(),
+            watchdog: self.settings.stale_after.map(Watchdog::new),
         })
     }
 
@@ -184,6 +196,7 @@ impl<L: Link> Connection<L> {
             }
             if session.window.next_settled().is_some() {
                 self.link.acknowledge(&mut session.window).await?;
+                session.heard();
             }
             if session.intake == Intake::Shut {
                 // What was taken before is handed over, and nothing after it: lanes close once all sources have said so.
@@ -197,7 +210,11 @@ impl<L: Link> Connection<L> {
             match self.turn(session).await {
                 Turn::Event(event) => self.take(session, event?)?,
                 Turn::Settled => {}
-                Turn::Sent(Ok(())) => session.held_bytes = 0,
+                Turn::Sent(Ok(())) => {
+                    session.held_bytes = 0;
+                    session.heard();
+                }
+                Turn::Stale => return Ok(End::Stale),
                 Turn::Sent(Err(InletClosed)) => self.shut(session),
                 Turn::Phase => {
                     if phase::now(&self.phase) == Phase::Closed {
@@ -218,12 +235,14 @@ impl<L: Link> Connection<L> {
         };
         let held_rows = HELD_ROWS.max(usize::from(self.settings.receive_maximum));
         if session.parcels.len() >= held_rows || session.held_bytes >= HELD_BYTES {
-            return tokio::select! {
+            let turn = tokio::select! {
                 biased;
                 () = self.settlements.news() => Turn::Settled,
                 () = phase::reaches(&mut self.phase, next_phase) => Turn::Phase,
                 sent = session.parcels.send() => Turn::Sent(sent),
             };
+            session.heard();
+            return turn;
         }
         let mut poll = pin!(self.link.poll());
         if let Poll::Ready(event) = poll_fn(|cx| Poll::Ready(poll.as_mut().poll(cx))).await {
@@ -244,6 +263,7 @@ impl<L: Link> Connection<L> {
             () = phase::reaches(&mut self.phase, next_phase) => Turn::Phase,
             event = &mut poll => Turn::Event(event),
             sent = session.parcels.send(), if behind => Turn::Sent(sent),
+            () = silence(&mut session.watchdog), if !behind && session.awaits_messages() => Turn::Stale,
         }
     }
 
@@ -299,7 +319,10 @@ impl<L: Link> Connection<L> {
         if id != PacketId::NONE {
             session.window.receive(id);
         }
-        let received_us = *session.burst_us.get_or_insert_with(|| self.inlet.now_us());
+        let received_us = match session.burst_us {
+            Some(received_us) => received_us,
+            None => self.begin_burst(session),
+        };
         let mut marks = Marks::default();
         if publish.retained() {
             marks = marks.with(Marks::RETAINED);
@@ -319,6 +342,17 @@ impl<L: Link> Connection<L> {
         for (key, value) in publish.properties().iter().take(MAX_PROPERTIES) {
             messages.properties.push(row, key, value.as_bytes());
         }
+    }
+
+    /// The first message of those at hand: when it came.
+    fn begin_burst(&mut self, session: &mut Session) -> i64 {
+        session.heard();
+        if std::mem::take(&mut self.silent) {
+            self.standing.up(self.place.index);
+        }
+        let received_us = self.inlet.now_us();
+        session.burst_us = Some(received_us);
+        received_us
     }
 
     /// Moves settlements into the window; gives the worst outcome of this connection's messages that the broker still
@@ -370,7 +404,10 @@ impl<L: Link> Connection<L> {
             }
         }
         if refused.is_empty() {
-            self.standing.up(self.place.index);
+            // After a silence, only a message shows that all is well again.
+            if !self.silent {
+                self.standing.up(self.place.index);
+            }
             return Ok(());
         }
         let error = LinkError::lost(
@@ -387,6 +424,6 @@ impl<L: Link> Connection<L> {
 
 /// What decides the lane of a topic: the first subscription that matches it. One that none matches comes of an older
 /// subscription the broker still keeps.
-fn lane_by<'a>(settings: &'a Settings, topic: &str) -> &'a LaneBy {
+pub(crate) fn lane_by<'a>(settings: &'a Settings, topic: &str) -> &'a LaneBy {
     settings.subscriptions.iter().find(|s| s.filter.matches(topic)).map_or(&LaneBy::Topic, |s| &s.lane_by)
 }

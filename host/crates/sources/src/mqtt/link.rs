@@ -95,5 +95,7 @@ pub(super) mod advice {
         "the broker's log says why; a second client with the same client id would also do this";
     pub(in super::super) const TOO_LARGE: &str =
         "a message may be larger than max_packet_bytes: raise it, or the broker will send the message again for ever";
+    pub(in super::super) const STALE: &str =
+        "see whether anything is published on our topics, and whether `stale_after_s` fits how often it is";
     pub(in super::super) const SILENT: &str = "the broker did not answer in time: check the network and its load";
 }

@@ -15,6 +15,7 @@ mod standing;
 mod tls;
 mod v3;
 mod v5;
+mod watchdog;
 mod window;
 
 #[cfg(test)]
@@ -29,6 +30,7 @@ use tidegate_model::{Inlet, PhaseWatch, Source, SourceError};
 use tokio::task::JoinSet;
 
 use connection::Connection;
+pub(crate) use connection::lane_by;
 use session::Place;
 use standing::Standing;
 

@@ -3,6 +3,7 @@
 use tidegate_model::{InletClosed, Parcels};
 
 use super::link::{Event, LinkError};
+use super::watchdog::Watchdog;
 use super::window::{PacketId, Window};
 use crate::settlements::Settlement;
 
@@ -24,6 +25,22 @@ pub(super) struct Session {
     /// Bytes pushed since the parcels were last empty.
     pub(super) held_bytes: usize,
     pub(super) settled: Vec<Settlement<PacketId>>,
+    /// With `stale_after`: whether the broker has been silent for too long.
+    pub(super) watchdog: Option<Watchdog>,
+}
+
+impl Session {
+    /// The broker has sent something, or could not have.
+    pub(super) fn heard(&mut self) {
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.heard();
+        }
+    }
+
+    /// Whether silence is the broker's: nothing waits for us to acknowledge it.
+    pub(super) fn awaits_messages(&self) -> bool {
+        self.intake == Intake::Open && self.window.is_empty()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +58,8 @@ pub(super) enum End {
     Returned,
     /// The connection broke.
     Lost(LinkError),
+    /// It stands, by its looks, but nothing came for too long.
+    Stale,
 }
 
 /// What woke the loop.
@@ -48,5 +67,7 @@ pub(super) enum Turn<P> {
     Event(Result<Event<P>, LinkError>),
     Settled,
     Phase,
+    /// The broker has been silent for too long.
+    Stale,
     Sent(Result<(), InletClosed>),
 }

@@ -35,6 +35,7 @@ fn settings(port: u16, version: MqttVersion, qos: Qos) -> Settings {
         connections: 1,
         receive_maximum: 200,
         session_expiry: Duration::from_secs(3600),
+        stale_after: None,
     }
 }
 
@@ -235,6 +236,53 @@ async fn marks_properties_and_lanes() {
     assert_ne!(one, two);
     assert_eq!(lane, same);
     host.close().await;
+}
+
+/// Guarantees: a connection on which nothing comes for too long is made anew, which is counted and said until a message comes; what
+/// is published meanwhile is not lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn silence() {
+    let Some(broker) = Broker::start() else { return };
+    for version in VERSIONS {
+        let mut settings = settings(broker.port, version, Qos::AtLeastOnce);
+        settings.stale_after = Some(Duration::from_millis(300));
+        let mut host = Host::start(MqttSource::new(settings));
+        let silent = |host: &Host| matches!(host.inlet.health().state(), State::Down(why) if why.contains("no message for 0.3 s"));
+        host.until("silence", |host| host.inlet.health().stale() >= 2 && silent(host)).await;
+        broker.publish_numbers(QoS::AtLeastOnce, "dev/a", 0..3).await;
+        let (got, held) = host.hold(3).await;
+        assert_eq!(payloads(&got), numbers(0..3), "{version:?}");
+        // Nothing is silent while we hold what came.
+        host.until("up", |host| host.inlet.health().state() == State::Up).await;
+        let up = host.inlet.health().failures();
+        held.into_iter().for_each(settled);
+        host.until("silence again", |host| host.inlet.health().failures() > up).await;
+        host.close().await;
+    }
+}
+
+/// Guarantees: silence that we cause, by not acknowledging what came, does not end the connection, though the one beside it, which
+/// hears nothing either, is made anew again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_silence() {
+    let Some(broker) = Broker::start() else { return };
+    for version in VERSIONS {
+        let mut settings = settings(broker.port, version, Qos::AtLeastOnce);
+        settings.stale_after = Some(Duration::from_millis(500));
+        let mut busy = up(&settings).await;
+        broker.publish_numbers(QoS::AtLeastOnce, "dev/a", 0..1).await;
+        let (_, held) = busy.hold(1).await;
+        let stale = busy.inlet.health().stale();
+        settings.endpoint.client_id = "idle".into();
+        settings.subscriptions[0].filter = "nothing/#".parse().unwrap();
+        let idle = Host::start(MqttSource::new(settings));
+        idle.until("silence", |host| host.inlet.health().stale() >= 2).await;
+        assert_eq!(busy.inlet.health().stale(), stale, "{version:?}");
+        held.into_iter().for_each(settled);
+        busy.until("silence", |host| host.inlet.health().stale() > stale).await;
+        busy.close().await;
+        idle.close().await;
+    }
 }
 
 async fn publish_v5_with_property(port: u16) {

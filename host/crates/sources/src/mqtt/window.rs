@@ -41,6 +41,11 @@ impl Window {
         self.order.push_back(id);
     }
 
+    /// Whether nothing waits for its acknowledgement.
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
     /// It is settled. An id that is not in the window must not be given: it came from this connection's own parcels.
     #[inline]
     pub(super) fn settle(&mut self, id: PacketId) {
