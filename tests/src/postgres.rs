@@ -159,7 +159,12 @@ impl Postgres {
         };
         runtime().block_on(async {
             let reading = client.transaction().await.unwrap();
-            let points = reading.bind(sql, &[]).await.unwrap();
+            let points = match reading.bind(sql, &[]).await {
+                Ok(points) => points,
+                // A host that has not written yet has made no table.
+                Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::UNDEFINED_TABLE) => return,
+                Err(error) => panic!("{error}"),
+            };
             loop {
                 let rows = reading.query_portal(&points, FETCH).await.unwrap();
                 rows.iter().map(row).for_each(&mut each);
