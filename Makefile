@@ -34,6 +34,7 @@ check: ## formatting, clippy and tidiness
 bench: ## measures, prints a table, writes target/bench/results.json (ONLY=<part of a name>)
 	@deploy/dev/setup.sh test
 	@deploy/dev/build-rules.sh
+	@deploy/dev/build-rules.sh tests/bench/guests/empty
 	@ONLY="$(ONLY)" $(CARGO) run --release --package tidegate-bench -- $(ARGS)
 
 torture: ## kills host, broker and database under load, then accounts for every message (KILLS=200 SECONDS=3600 SEED=n)
