@@ -94,11 +94,16 @@ impl SeriesBook {
     }
 
     /// The series whose topic is a message's own.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn of_topic(&mut self, topic: TopicId, version: u32) -> SeriesHandle {
         if let Some(handle) = self.by_topic.at(topic, version) {
             return *handle;
         }
+        self.meet_topic(topic, version)
+    }
+
+    #[cold]
+    fn meet_topic(&mut self, topic: TopicId, version: u32) -> SeriesHandle {
         let handle = self.add(Name::Topic(topic), None, None);
         *self.by_topic.at(topic, version) = Some(handle);
         handle
@@ -140,7 +145,7 @@ impl SeriesBook {
     }
 
     /// The unit a series has; empty for none.
-    #[inline]
+    #[inline(always)]
     pub fn unit(&self, series: SeriesHandle) -> &Key {
         &self.units[self.entries[series.0 as usize].unit as usize]
     }
@@ -168,7 +173,7 @@ impl SeriesBook {
     }
 
     /// The id of a series, if the host has given one.
-    #[inline]
+    #[inline(always)]
     pub fn id(&self, series: SeriesHandle) -> Option<SeriesId> {
         match self.entries[series.0 as usize].standing {
             Standing::Known(id) => Some(id),

@@ -93,7 +93,7 @@ impl Points {
     }
 
     /// Adds one row without text.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, series: SeriesId, time_us: i64, value: f64, quality: u16) {
         self.series.push(series);
         self.time_us.push(time_us);

@@ -85,7 +85,7 @@ impl<'a> Out<'a> {
     }
 
     /// The series that has the message's own topic: an index, no name is looked at.
-    #[inline]
+    #[inline(always)]
     pub fn series_of(&mut self, message: &Message<'_>) -> SeriesHandle {
         self.book.of_topic(message.topic_id, message.topic_version())
     }
@@ -103,13 +103,13 @@ impl<'a> Out<'a> {
     }
 
     /// The unit a series is known to have; empty for none.
-    #[inline]
+    #[inline(always)]
     pub fn unit_of(&self, series: SeriesHandle) -> &Key {
         self.book.unit(series)
     }
 
     /// Writes a number.
-    #[inline]
+    #[inline(always)]
     pub fn point(&mut self, series: SeriesHandle, time_us: i64, value: f64, quality: Quality) {
         let id = match self.book.id(series) {
             Some(id) => id,

@@ -39,6 +39,11 @@ impl Quality {
         self.0 & MAJOR == 0
     }
 
+    /// The major quality: 0 bad, 64 uncertain, 192 good; the more the better.
+    pub const fn major(self) -> u8 {
+        (self.0 & MAJOR) as u8
+    }
+
     /// Stored, but no cause for a live alert.
     pub const fn is_historical(self) -> bool {
         self.0 & HISTORICAL != 0

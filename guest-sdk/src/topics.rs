@@ -93,7 +93,7 @@ impl<T: Default> PerTopic<T> {
         self.at(message.topic_id, message.topic_version())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn at(&mut self, id: TopicId, version: u32) -> &mut T {
         let index = id as usize;
         if index >= self.entries.len() {

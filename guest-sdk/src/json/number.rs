@@ -66,7 +66,7 @@ fn step(bytes: &[u8], at: &mut usize, mantissa: &mut u64) -> bool {
 
 impl<'a> Json<'a> {
     /// The number read last.
-    #[inline]
+    #[inline(always)]
     pub fn number(&self) -> Number<'a> {
         Number {
             value: self.number,

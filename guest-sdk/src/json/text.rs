@@ -34,7 +34,7 @@ impl Key {
 
 impl<'a> Text<'a> {
     /// Whether it says this.
-    #[inline]
+    #[inline(always)]
     pub fn is(&self, key: &Key) -> bool {
         if self.escaped {
             return self.reads_as(&key.text);
@@ -91,7 +91,7 @@ impl<'a> Text<'a> {
 
 impl<'a> Json<'a> {
     /// The text or key read last.
-    #[inline]
+    #[inline(always)]
     pub fn text(&self) -> Text<'a> {
         Text {
             raw: self.bytes.get(self.text_start..self.text_end).unwrap_or(&[]),

@@ -3,25 +3,26 @@
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 const ONES: u64 = 0x0101_0101_0101_0101;
 
-/// Eight bytes from `at` on, little end first, zeros behind the end.
-#[inline]
+/// Eight bytes from `at` on, little end first, zeros behind the end. At most eight bytes behind the end.
+#[inline(always)]
 pub(super) fn eight(bytes: &[u8], at: usize) -> u64 {
-    match bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        Some(chunk) => u64::from_le_bytes(*chunk),
-        None => last_eight(bytes, at),
+    if let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        return u64::from_le_bytes(*chunk);
     }
-}
-
-#[inline]
-fn last_eight(bytes: &[u8], at: usize) -> u64 {
     match bytes.last_chunk::<8>() {
         // Less than eight bytes are left, so the shift is by 8 bits or more.
         Some(chunk) => {
             let missing = (at + 8 - bytes.len()) as u32;
             u64::from_le_bytes(*chunk).checked_shr(8 * missing).unwrap_or(0)
         }
-        None => bytes.get(at..).map_or(0, head),
+        None => tiny(bytes, at),
     }
+}
+
+/// The same of a payload that is shorter than that altogether.
+#[cold]
+fn tiny(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..).map_or(0, head)
 }
 
 /// The first eight bytes, little end first, zeros behind the end.
@@ -34,14 +35,14 @@ pub(super) fn head(bytes: &[u8]) -> u64 {
 }
 
 /// A mask of the lowest bytes; 8 for all.
-#[inline]
+#[inline(always)]
 pub(super) fn below(bytes: u32) -> u64 {
     1_u64.checked_shl(8 * bytes).map_or(u64::MAX, |bit| bit - 1)
 }
 
 /// Marks the high bit of bytes that end a run of a text: quote, backslash, below space. Bytes after
 /// the first marked one may be marked wrongly.
-#[inline]
+#[inline(always)]
 pub(super) fn specials(eight: u64) -> u64 {
     let equals = |byte: u8| {
         let differing = eight ^ (ONES * u64::from(byte));
@@ -52,7 +53,7 @@ pub(super) fn specials(eight: u64) -> u64 {
 }
 
 /// How many decimal digits stand at the lower end, and the figures, as 0 to 9, of those that do.
-#[inline]
+#[inline(always)]
 pub(super) fn digits(eight: u64) -> (u32, u64) {
     let figures = eight ^ (ONES * 0x30);
     // A byte that is no digit has its high bit set, and so may have bytes after the first such.
@@ -61,7 +62,7 @@ pub(super) fn digits(eight: u64) -> (u32, u64) {
 }
 
 /// The first `count` figures, 1 to 8, as a number: pairs, then fours, then eights.
-#[inline]
+#[inline(always)]
 pub(super) fn number(figures: u64, count: u32) -> u64 {
     const EVERY_FOURTH: u64 = 0x0000_00FF_0000_00FF;
     let figures = figures << ((64 - 8 * count) & 63);

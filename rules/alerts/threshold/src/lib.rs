@@ -56,12 +56,12 @@ pub enum Trust {
 }
 
 impl Trust {
-    #[inline]
-    fn judges(self, quality: Quality) -> bool {
+    /// The least major quality that is judged.
+    fn least(self) -> u8 {
         match self {
-            Self::NotBad => !quality.is_bad(),
-            Self::Good => quality.is_good(),
-            Self::Any => true,
+            Self::NotBad => Quality::UNCERTAIN.major(),
+            Self::Good => Quality::GOOD.major(),
+            Self::Any => Quality::BAD.major(),
         }
     }
 }
@@ -95,7 +95,7 @@ pub struct Threshold {
     for_us: i64,
     severity: Severity,
     message: Option<Template>,
-    trust: Trust,
+    least_quality: u8,
 }
 
 impl Alert for Threshold {
@@ -111,14 +111,14 @@ impl Alert for Threshold {
             for_us: limits::duration_us("for_s", config.for_s)?,
             severity: config.severity,
             message: config.message.as_deref().map(Template::new).transpose()?,
-            trust: config.quality,
+            least_quality: config.quality.least(),
         })
     }
 
     #[inline]
     fn check(&mut self, reading: &Reading<'_>, state: &mut Tracked<Standing>, out: &mut Alarms) {
         let judged = !reading.quality.is_historical()
-            && self.trust.judges(reading.quality)
+            && reading.quality.major() >= self.least_quality
             && !reading.value.is_nan()
             && reading.time_us >= state.last_us;
         if !judged {

@@ -112,22 +112,20 @@ impl Decoder for JsonReading {
         {
             out.unit(series, unit.read(&mut self.scratch)?);
         }
-        match kind {
-            Value::Number => match number.beyond_float() {
-                None => out.point(series, time_us, number.value, quality),
-                Some(digits) => out.text(series, time_us, number.value, quality, digits),
-            },
-            Value::Bool(on) => out.point(series, time_us, f64::from(u8::from(on)), quality),
-            Value::Null => out.point(series, time_us, f64::NAN, quality),
-            Value::Text => {
-                let text = text.read(&mut self.scratch)?;
-                out.text(series, time_us, f64::NAN, quality, text);
-            }
+        let (value, text) = match kind {
+            Value::Number => (number.value, number.beyond_float()),
+            Value::Bool(on) => (f64::from(u8::from(on)), None),
+            Value::Null => (f64::NAN, None),
+            Value::Text => (f64::NAN, Some(text.read(&mut self.scratch)?)),
             Value::Object | Value::Array => {
                 return Err(Reason::from(
                     "the value is an object or array; a reading has one number, boolean or text",
                 ));
             }
+        };
+        match text {
+            None => out.point(series, time_us, value, quality),
+            Some(text) => out.text(series, time_us, value, quality, text),
         }
         Ok(())
     }
