@@ -5,16 +5,21 @@
 //! past [`HELD_ROWS`] or [`HELD_BYTES`], which only QoS 0 or a broker without a window can reach, it stops reading, and
 //! TCP holds the broker back. A stop longer than one and a half keep-alives makes the broker end the connection.
 
+mod intake;
+
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tidegate_config::{LaneBy, MqttSource as Settings, Qos};
-use tidegate_model::{Inlet, InletClosed, Marks, Outcome, Parcels, Phase, PhaseWatch};
+use rustls::ClientConfig;
+use tidegate_config::{MqttSource as Settings, Qos};
+use tidegate_model::{Inlet, InletClosed, Outcome, Phase, PhaseWatch};
 
-use super::link::{Answer, Event, Link, LinkError, Publish, advice};
+use super::error::{LinkError, advice};
+use super::link::Link;
+use super::packet::{Answer, Codec, SessionState};
 use super::session::{End, Intake, Place, Session, Turn};
 use super::standing::Standing;
 use super::watchdog::{Watchdog, silence};
@@ -24,18 +29,19 @@ use crate::phase;
 use crate::routes::Routes;
 use crate::settlements::{Settlement, Settlements};
 
+pub(crate) use intake::lane_by;
+
 /// How many messages may wait for a lane, beside the receive maximum.
 const HELD_ROWS: usize = 10_000;
 /// How many bytes of payload may wait for a lane.
 const HELD_BYTES: usize = 16 << 20;
-/// How many user properties of one message are kept: the rest is not for telemetry.
-const MAX_PROPERTIES: usize = 64;
 /// How long the last acknowledgements may take at the end.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection with all that outlives its breaks.
-pub(super) struct Connection<L: Link> {
-    link: L,
+pub(super) struct Connection {
+    codec: &'static dyn Codec,
+    tls: Option<Arc<ClientConfig>>,
     settings: Arc<Settings>,
     place: Place,
     standing: Arc<Standing>,
@@ -50,9 +56,10 @@ pub(super) struct Connection<L: Link> {
     silent: bool,
 }
 
-impl<L: Link> Connection<L> {
+impl Connection {
     pub(super) fn new(
-        link: L,
+        codec: &'static dyn Codec,
+        tls: Option<Arc<ClientConfig>>,
         settings: Arc<Settings>,
         place: Place,
         standing: Arc<Standing>,
@@ -60,7 +67,8 @@ impl<L: Link> Connection<L> {
         phase: PhaseWatch,
     ) -> Self {
         Self {
-            link,
+            codec,
+            tls,
             settings,
             place,
             standing,
@@ -106,7 +114,6 @@ impl<L: Link> Connection<L> {
                     self.backoff.failed()
                 }
             };
-            self.link.abandon();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = phase::reaches(&mut self.phase, Phase::Draining) => {}
@@ -123,27 +130,28 @@ impl<L: Link> Connection<L> {
     }
 
     async fn connect(&mut self) -> Result<Session, End> {
-        loop {
-            let event = tokio::select! {
-                event = self.link.poll() => event.map_err(End::Lost)?,
-                () = phase::reaches(&mut self.phase, Phase::Draining) => {
-                    phase::reaches(&mut self.phase, Phase::Closed).await;
-                    return Err(End::Closed);
-                }
-            };
-            if matches!(event, Event::Connected) {
-                break;
+        let connecting = Link::connect(self.codec, &self.settings, &self.place.client_id, self.tls.as_ref());
+        let link = tokio::select! {
+            link = connecting => link.map_err(End::Lost)?,
+            () = phase::reaches(&mut self.phase, Phase::Draining) => {
+                phase::reaches(&mut self.phase, Phase::Closed).await;
+                return Err(End::Closed);
             }
+        };
+        if self.generation > 0 && link.session() == SessionState::New {
+            tracing::warn!(
+                source = %self.inlet.source(), client_id = self.place.client_id,
+                "the broker did not keep our session: what it held for us is lost; see its persistence, and session_expiry_s"
+            );
         }
         self.generation = self.generation.wrapping_add(1);
         self.backoff.holds();
-        self.link.subscribe().map_err(End::Lost)?;
         Ok(Session {
+            link,
             window: Window::default(),
             parcels: self.parcels(),
             intake: Intake::Open,
             burst_us: None,
-            held_bytes: 0,
             settled: Vec::new(),
             watchdog: self.settings.stale_after.map(Watchdog::new),
         })
@@ -156,7 +164,7 @@ impl<L: Link> Connection<L> {
             Err(error) => End::Lost(error),
         };
         if let End::Closed = end {
-            let left = tokio::time::timeout(LEAVE_TIMEOUT, self.leave(&mut session)).await;
+            let left = tokio::time::timeout(LEAVE_TIMEOUT, leave(session)).await;
             if !matches!(left, Ok(Ok(()))) {
                 tracing::warn!(
                     source = %self.inlet.source(), client_id = self.place.client_id,
@@ -165,37 +173,33 @@ impl<L: Link> Connection<L> {
             }
             return end;
         }
+        let Session { link, mut parcels, .. } = session;
+        drop(link);
         // What was read and not handed over yet: at QoS 1 it would come again, at QoS 0 it would be lost.
         tokio::select! {
-            _sent_or_lanes_gone = session.parcels.send() => {}
+            _sent_or_lanes_gone = parcels.send() => {}
             () = phase::reaches(&mut self.phase, Phase::Closed) => {}
         }
         end
     }
 
-    /// Sends all acknowledgements there are, and only then says goodbye.
-    async fn leave(&mut self, session: &mut Session) -> Result<(), LinkError> {
-        loop {
-            self.link.acknowledge(&mut session.window).await?;
-            if session.window.next_settled().is_none() {
-                return self.link.leave().await;
-            }
-            // The way out is full: a broker may have more on the way to us than our receive maximum allows.
-            self.link.poll().await?;
-        }
-    }
-
     async fn exchange(&mut self, session: &mut Session) -> Result<End, LinkError> {
         loop {
-            while let Some(event) = self.link.ready() {
-                self.take(session, event)?;
+            let mut room = true;
+            while let Some(packet) = session.link.ready()? {
+                self.take(session, packet)?;
+                if room && session.parcels.is_full() {
+                    self.offer(session);
+                    // If not all went, the rest of what was read waits too: one full lane must not make small parcels for the others.
+                    room = !session.parcels.is_full();
+                }
             }
             if self.settlements.any() && self.settle(session) == Outcome::Returned && session.intake == Intake::Open {
-                self.link.acknowledge(&mut session.window).await?;
+                session.link.acknowledge(&mut session.window).await?;
                 return Ok(End::Returned);
             }
             if session.window.next_settled().is_some() {
-                self.link.acknowledge(&mut session.window).await?;
+                session.link.acknowledge(&mut session.window).await?;
                 session.heard();
             }
             if session.intake == Intake::Shut {
@@ -204,16 +208,11 @@ impl<L: Link> Connection<L> {
                 if session.parcels.is_empty() {
                     session.parcels.shut();
                 }
-            } else if session.parcels.is_full() {
-                self.offer(session);
             }
             match self.turn(session).await {
-                Turn::Event(event) => self.take(session, event?)?,
+                Turn::Packet(packet) => self.take(session, packet?)?,
                 Turn::Settled => {}
-                Turn::Sent(Ok(())) => {
-                    session.held_bytes = 0;
-                    session.heard();
-                }
+                Turn::Sent(Ok(())) => session.heard(),
                 Turn::Stale => return Ok(End::Stale),
                 Turn::Sent(Err(InletClosed)) => self.shut(session),
                 Turn::Phase => {
@@ -228,131 +227,40 @@ impl<L: Link> Connection<L> {
     }
 
     /// Reads what is at hand; when nothing is, sends the parcels and waits for whatever comes first.
-    async fn turn(&mut self, session: &mut Session) -> Turn<L::Publish> {
+    async fn turn(&mut self, session: &mut Session) -> Turn {
         let next_phase = match session.intake {
             Intake::Open => Phase::Draining,
             Intake::Shut => Phase::Closed,
         };
         let held_rows = HELD_ROWS.max(usize::from(self.settings.receive_maximum));
-        if session.parcels.len() >= held_rows || session.held_bytes >= HELD_BYTES {
+        if session.parcels.len() >= held_rows || session.parcels.bytes() >= HELD_BYTES {
             let turn = tokio::select! {
                 biased;
                 () = self.settlements.news() => Turn::Settled,
                 () = phase::reaches(&mut self.phase, next_phase) => Turn::Phase,
-                sent = session.parcels.send() => Turn::Sent(sent),
+                sent = session.parcels.send_some() => Turn::Sent(sent),
             };
             session.heard();
             return turn;
         }
-        let mut poll = pin!(self.link.poll());
-        if let Poll::Ready(event) = poll_fn(|cx| Poll::Ready(poll.as_mut().poll(cx))).await {
-            return Turn::Event(event);
+        let awaits_messages = session.awaits_messages();
+        let mut poll = pin!(session.link.poll());
+        if let Poll::Ready(packet) = poll_fn(|cx| Poll::Ready(poll.as_mut().poll(cx))).await {
+            return Turn::Packet(packet);
         }
         session.burst_us = None;
         let behind = match session.parcels.try_send() {
-            Ok(true) => {
-                session.held_bytes = 0;
-                false
-            }
-            Ok(false) => true,
+            Ok(all) => !all,
             Err(closed) => return Turn::Sent(Err(closed)),
         };
         tokio::select! {
             biased;
             () = self.settlements.news() => Turn::Settled,
             () = phase::reaches(&mut self.phase, next_phase) => Turn::Phase,
-            event = &mut poll => Turn::Event(event),
-            sent = session.parcels.send(), if behind => Turn::Sent(sent),
-            () = silence(&mut session.watchdog), if !behind && session.awaits_messages() => Turn::Stale,
+            packet = &mut poll => Turn::Packet(packet),
+            sent = session.parcels.send_some(), if behind => Turn::Sent(sent),
+            () = silence(&mut session.watchdog), if !behind && awaits_messages => Turn::Stale,
         }
-    }
-
-    /// Sends full parcels in the midst of a burst, and looks at what a burst without end would never come to.
-    fn offer(&mut self, session: &mut Session) {
-        session.burst_us = None;
-        match session.parcels.try_send() {
-            Ok(true) => session.held_bytes = 0,
-            Ok(false) => {}
-            Err(InletClosed) => self.shut(session),
-        }
-        if phase::now(&self.phase) >= Phase::Draining {
-            session.intake = Intake::Shut;
-        }
-    }
-
-    /// The lanes take no more: what is in the parcels stays with the broker.
-    fn shut(&self, session: &mut Session) {
-        session.intake = Intake::Shut;
-        session.parcels = self.parcels();
-        session.held_bytes = 0;
-    }
-
-    /// Empty parcels of the present connection.
-    fn parcels(&self) -> Parcels<PacketId> {
-        let (settlements, generation) = (self.settlements.clone(), self.generation);
-        self.inlet.parcels(move |tokens: Vec<PacketId>| {
-            if tokens.iter().all(|id| *id == PacketId::NONE) {
-                settlements.ack_if_returned(generation, tokens)
-            } else {
-                settlements.ack(generation, tokens)
-            }
-        })
-    }
-
-    #[inline]
-    fn take(&mut self, session: &mut Session, event: Event<L::Publish>) -> Result<(), LinkError> {
-        match event {
-            Event::Message(publish) => {
-                if session.intake == Intake::Open {
-                    self.push(session, &publish);
-                }
-                Ok(())
-            }
-            Event::Subscribed(answers) => self.subscribed(&answers),
-            Event::Connected | Event::Other => Ok(()),
-        }
-    }
-
-    #[inline]
-    fn push(&mut self, session: &mut Session, publish: &L::Publish) {
-        let id = publish.packet_id();
-        if id != PacketId::NONE {
-            session.window.receive(id);
-        }
-        let received_us = match session.burst_us {
-            Some(received_us) => received_us,
-            None => self.begin_burst(session),
-        };
-        let mut marks = Marks::default();
-        if publish.retained() {
-            marks = marks.with(Marks::RETAINED);
-        }
-        if publish.duplicate() {
-            marks = marks.with(Marks::REDELIVERED);
-        }
-        let (topic, payload) = (publish.topic(), publish.payload());
-        session.held_bytes += payload.len();
-        let settings = &self.settings;
-        let route = self.routes.find(topic, &self.inlet, |name| lane_by(settings, name).partition(name));
-        let Some(route) = route else {
-            let name = String::from_utf8_lossy(topic);
-            return session.parcels.push_unnamed(&name, received_us, marks, payload, id);
-        };
-        let (messages, row) = session.parcels.push(route, received_us, marks, payload, id);
-        for (key, value) in publish.properties().iter().take(MAX_PROPERTIES) {
-            messages.properties.push(row, key, value.as_bytes());
-        }
-    }
-
-    /// The first message of those at hand: when it came.
-    fn begin_burst(&mut self, session: &mut Session) -> i64 {
-        session.heard();
-        if std::mem::take(&mut self.silent) {
-            self.standing.up(self.place.index);
-        }
-        let received_us = self.inlet.now_us();
-        session.burst_us = Some(received_us);
-        received_us
     }
 
     /// Moves settlements into the window; gives the worst outcome of this connection's messages that the broker still
@@ -392,6 +300,11 @@ impl<L: Link> Connection<L> {
 
     /// Looks at the broker's answers. One subscription refused leaves the others at work; all refused is no connection.
     fn subscribed(&self, answers: &[Answer]) -> Result<(), LinkError> {
+        let asked = self.settings.subscriptions.len();
+        if answers.len() != asked {
+            let what = format!("the broker gave {} answers to {asked} subscriptions", answers.len());
+            return Err(LinkError::protocol(what));
+        }
         let mut refused = Vec::new();
         for (subscription, answer) in self.settings.subscriptions.iter().zip(answers) {
             match answer {
@@ -422,8 +335,8 @@ impl<L: Link> Connection<L> {
     }
 }
 
-/// What decides the lane of a topic: the first subscription that matches it. One that none matches comes of an older
-/// subscription the broker still keeps.
-pub(crate) fn lane_by<'a>(settings: &'a Settings, topic: &str) -> &'a LaneBy {
-    settings.subscriptions.iter().find(|s| s.filter.matches(topic)).map_or(&LaneBy::Topic, |s| &s.lane_by)
+/// Sends all acknowledgements there are, and only then says goodbye.
+async fn leave(mut session: Session) -> Result<(), LinkError> {
+    session.link.acknowledge(&mut session.window).await?;
+    session.link.leave().await
 }

@@ -1,101 +1,269 @@
-//! What the connection loop needs of a client library, the same for both versions of the protocol.
+//! One connection to a broker: its socket, what was read from it, what waits to be written to it, and the keep-alive.
+//!
+//! What differs between the versions of the protocol is in a [`Codec`]. rumqttc's event loops are not used: that of
+//! version 5 writes each PUBACK by a system call of its own. Here all that settled since the last turn is one write.
+//!
+//! Guarantees: no wait here loses anything when it is dropped, once connected. What a broker makes us hold is bounded: a
+//! packet by `max_packet_bytes`, before there is room for it; PUBACKs that it does not read by [`UNSENT_BYTES`]. Never: a
+//! PUBLISH of our own, QoS 2, topic aliases, a wait without an end (a silent broker is noticed by keep-alive).
 
-use std::future::Future;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+mod tests;
 
-use tidegate_config::Qos;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use super::window::Window;
+use bytes::{Buf, BufMut, BytesMut};
+use rumqttc::tokio_rustls::TlsConnector;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tidegate_config::{MqttEndpoint, MqttSource as Settings};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
-/// One connection of a client, made again by itself when it is polled after a failure.
-pub(super) trait Link: Send {
-    /// A received message.
-    type Publish: Publish;
+use super::error::{LinkError, advice};
+use super::options;
+use super::packet::{Codec, Packet, SessionState};
+use super::window::{PacketId, Window};
 
-    /// The next event that was already read from the socket, if there is one.
-    fn ready(&mut self) -> Option<Event<Self::Publish>>;
+/// How long it may take until a broker has taken us in.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most that is taken from the socket at a time.
+const READ_BYTES: usize = 32 << 10;
+/// How many bytes of ours a broker may leave unread: PUBACKs for four times all packet ids there are.
+const UNSENT_BYTES: usize = 1 << 20;
 
-    /// Waits for the next event, connecting first where there is no connection. Once connected it may be dropped and
-    /// called again: nothing that was read is lost.
-    fn poll(&mut self) -> impl Future<Output = Result<Event<Self::Publish>, LinkError>> + Send;
+/// The beginning of a PUBACK that says success; its packet id follows. The same in both versions, as those below.
+const PUBACK: [u8; 2] = [0x40, 2];
+const PINGREQ: [u8; 2] = [0xC0, 0];
+/// A normal end: the broker keeps the session.
+const DISCONNECT: [u8; 2] = [0xE0, 0];
 
-    /// Asks for the subscriptions; the answer is [`Event::Subscribed`].
-    fn subscribe(&mut self) -> Result<(), LinkError>;
+/// TCP, with or without TLS.
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
-    /// Acknowledges what the window gives. What cannot be sent now stays in the window.
-    fn acknowledge(&mut self, window: &mut Window) -> impl Future<Output = Result<(), LinkError>> + Send;
+/// A connection on which the broker has taken us in, and SUBSCRIBE is on its way. Hangs up when it is dropped.
+pub(super) struct Link {
+    codec: &'static dyn Codec,
+    socket: Box<dyn Socket>,
+    /// Read and not taken yet.
+    incoming: BytesMut,
+    /// Of what comes next, bytes of a message that was too large.
+    skip: usize,
+    /// Not written yet.
+    outgoing: BytesMut,
+    /// TLS holds something back until it is flushed.
+    unflushed: bool,
+    max_packet: u32,
+    session: SessionState,
+    /// When to send PINGREQ; never, if a broker wants no keep-alive.
+    pings: Option<Interval>,
+    /// Nothing at all has come since the last PINGREQ.
+    unanswered: bool,
+}
 
-    /// Drops the connection and all that was read from it: a message of an old connection must not be taken for one of
-    /// the next, since packet ids mean something only within a connection.
-    fn abandon(&mut self);
+impl Link {
+    /// Connects and subscribes; the answer to the latter is [`Packet::Subscribed`].
+    pub(super) async fn connect(
+        codec: &'static dyn Codec,
+        settings: &Settings,
+        client_id: &str,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> Result<Self, LinkError> {
+        let connecting = async {
+            let socket = dial(&settings.endpoint, tls).await?;
+            Self::over(socket, codec, settings, client_id).await
+        };
+        timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_elapsed| {
+            let what = format!("we were not taken in within {} s", CONNECT_TIMEOUT.as_secs());
+            Err(LinkError::lost(what, advice::SILENT))
+        })
+    }
+
+    async fn over(
+        socket: Box<dyn Socket>,
+        codec: &'static dyn Codec,
+        settings: &Settings,
+        client_id: &str,
+    ) -> Result<Self, LinkError> {
+        let mut link = Self {
+            codec,
+            socket,
+            incoming: BytesMut::with_capacity(2 * READ_BYTES),
+            skip: 0,
+            outgoing: BytesMut::new(),
+            unflushed: false,
+            max_packet: settings.endpoint.max_packet_bytes,
+            session: SessionState::New,
+            pings: None,
+            unanswered: false,
+        };
+        codec.connect(settings, client_id, &mut link.outgoing)?;
+        let Packet::Connected(welcome) = link.poll().await? else {
+            return Err(LinkError::protocol("the broker answered CONNECT with something else than CONNACK"));
+        };
+        link.session = welcome.session;
+        let keep_alive = welcome.keep_alive.unwrap_or_else(|| options::keep_alive(&settings.endpoint));
+        link.pings = pings(Duration::from_secs(keep_alive.into()));
+        codec.subscribe(settings, &mut link.outgoing)?;
+        match welcome.max_packet {
+            Some(max) if link.outgoing.len() > max as usize => {
+                let what = format!("SUBSCRIBE has {} bytes, and the broker takes {max}", link.outgoing.len());
+                Err(LinkError::lost(what, advice::SHORTER))
+            }
+            _ => Ok(link),
+        }
+    }
+
+    /// Whether the broker still knew us.
+    pub(super) fn session(&self) -> SessionState {
+        self.session
+    }
+
+    /// The next packet that was already read from the socket, if there is one.
+    #[inline]
+    pub(super) fn ready(&mut self) -> Result<Option<Packet>, LinkError> {
+        if self.skip > 0 {
+            let skipped = self.skip.min(self.incoming.len());
+            self.incoming.advance(skipped);
+            self.skip -= skipped;
+        }
+        if self.incoming.is_empty() {
+            return Ok(None);
+        }
+        let next = self.codec.next(&mut self.incoming, self.max_packet)?;
+        if let Some(Packet::Oversized(_, rest)) = &next {
+            self.skip = *rest;
+        }
+        Ok(next)
+    }
+
+    /// Waits for the next packet, and writes meanwhile what waits to be written.
+    pub(super) async fn poll(&mut self) -> Result<Packet, LinkError> {
+        loop {
+            if let Some(packet) = self.ready()? {
+                return Ok(packet);
+            }
+            poll_fn(|cx| self.poll_exchange(cx)).await?;
+        }
+    }
+
+    /// Acknowledges what the window gives, without waiting: what the socket does not take now, [`Self::poll`] writes.
+    pub(super) async fn acknowledge(&mut self, window: &mut Window) -> Result<(), LinkError> {
+        while let Some(PacketId(id)) = window.next_settled() {
+            self.outgoing.put_slice(&PUBACK);
+            self.outgoing.put_u16(id);
+            window.acknowledged();
+        }
+        poll_fn(|cx| Poll::Ready(self.write(cx))).await?;
+        if self.outgoing.len() > UNSENT_BYTES {
+            let what = format!("the broker leaves {} bytes of acknowledgements unread", self.outgoing.len());
+            return Err(LinkError::lost(what, advice::SILENT));
+        }
+        Ok(())
+    }
 
     /// Sends what is on its way, then DISCONNECT; the broker keeps the session. Ends when the broker hangs up: only then has
     /// it read everything, and a successor under our client id cannot overtake our last acknowledgements.
-    fn leave(&mut self) -> impl Future<Output = Result<(), LinkError>> + Send;
-}
+    pub(super) async fn leave(mut self) -> Result<(), LinkError> {
+        self.outgoing.put_slice(&DISCONNECT);
+        loop {
+            match poll_fn(|cx| self.poll_exchange(cx)).await {
+                // A message that still comes stays with the broker.
+                Ok(()) => self.incoming.clear(),
+                Err(_hung_up) if self.outgoing.is_empty() && !self.unflushed => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
 
-/// What happened on a connection.
-#[derive(Debug)]
-pub(super) enum Event<P> {
-    /// The broker took us in (CONNACK).
-    Connected,
-    /// A message came (PUBLISH).
-    Message(P),
-    /// The answer to each subscription, in order (SUBACK).
-    Subscribed(Vec<Answer>),
-    /// Something that needs nothing of us.
-    Other,
-}
+    /// Writes what can be written, and is ready when something was read.
+    fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        self.write(cx)?;
+        self.incoming.reserve(READ_BYTES);
+        match pin!(self.socket.read_buf(&mut (&mut self.incoming).limit(READ_BYTES))).poll(cx) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(LinkError::lost("the broker hung up", advice::CLOSED))),
+            Poll::Ready(Ok(_bytes)) => {
+                self.unanswered = false;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(broken(&error, advice::CLOSED))),
+            Poll::Pending => self.poll_pings(cx),
+        }
+    }
 
-/// A broker's answer to one subscription.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// It is granted.
-    Granted(Qos),
-    /// It is not, and why.
-    Refused(String),
-}
+    /// Asks a quiet broker whether it is still there: an error, if it has not answered by the next time. Never ready otherwise.
+    fn poll_pings(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        while let Some(pings) = &mut self.pings {
+            ready!(pings.poll_tick(cx));
+            if self.unanswered {
+                let seconds = pings.period().as_secs();
+                let what = format!("nothing came from the broker within {seconds} s of a PINGREQ");
+                return Poll::Ready(Err(LinkError::lost(what, advice::SILENT)));
+            }
+            self.unanswered = true;
+            self.outgoing.put_slice(&PINGREQ);
+            self.write(cx)?;
+        }
+        Poll::Pending
+    }
 
-/// A message as the client library gives it.
-pub(super) trait Publish: Send {
-    fn topic(&self) -> &[u8];
-    fn payload(&self) -> &[u8];
-    /// [`super::window::PacketId::NONE`] for QoS 0. QoS 2 cannot come: a broker sends no message at a higher QoS than was
-    /// subscribed to (MQTT 5.0 §3.8.4).
-    fn packet_id(&self) -> super::window::PacketId;
-    fn retained(&self) -> bool;
-    fn duplicate(&self) -> bool;
-    /// MQTT 5 user properties.
-    fn properties(&self) -> &[(String, String)];
-}
-
-/// Why a connection ended.
-#[derive(Debug, thiserror::Error)]
-#[error("{what}; {advice}")]
-pub(super) struct LinkError {
-    pub(super) what: String,
-    /// What a person can do about it.
-    pub(super) advice: &'static str,
-}
-
-impl LinkError {
-    /// From a client library's error, by what it says of itself.
-    pub(super) fn lost(what: String, advice: &'static str) -> Self {
-        Self { what, advice }
+    /// Writes until nothing is left or the socket takes no more; then it wakes the task.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), LinkError> {
+        while !self.outgoing.is_empty() {
+            match Pin::new(&mut self.socket).poll_write(cx, &self.outgoing) {
+                Poll::Ready(Ok(0)) => return Err(broken(&io::ErrorKind::WriteZero.into(), advice::CLOSED)),
+                Poll::Ready(Ok(bytes)) => {
+                    self.outgoing.advance(bytes);
+                    self.unflushed = true;
+                }
+                Poll::Ready(Err(error)) => return Err(broken(&error, advice::CLOSED)),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        if self.unflushed {
+            match Pin::new(&mut self.socket).poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(error)) => return Err(broken(&error, advice::CLOSED)),
+                Poll::Pending => {}
+            }
+        }
+        Ok(())
     }
 }
 
-/// What to do about common failures; both client libraries word them alike.
-pub(super) mod advice {
-    pub(in super::super) const UNREACHABLE: &str = "check that the broker runs and that host and port are right";
-    pub(in super::super) const REFUSED: &str =
-        "check user name, password and client id, and the broker's access rules";
-    pub(in super::super) const TLS: &str =
-        "check ca_file, the broker's certificate and its name, and our own certificate";
-    pub(in super::super) const CLOSED: &str =
-        "the broker's log says why; a second client with the same client id would also do this";
-    pub(in super::super) const TOO_LARGE: &str =
-        "a message may be larger than max_packet_bytes: raise it, or the broker will send the message again for ever";
-    pub(in super::super) const STALE: &str =
-        "see whether anything is published on our topics, and whether `stale_after_s` fits how often it is";
-    pub(in super::super) const SILENT: &str = "the broker did not answer in time: check the network and its load";
+/// One PINGREQ each `keep_alive`: brokers wait one and a half (5.0 §3.1.2.10).
+fn pings(keep_alive: Duration) -> Option<Interval> {
+    if keep_alive.is_zero() {
+        return None;
+    }
+    let mut pings = interval_at(Instant::now() + keep_alive, keep_alive);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Some(pings)
+}
+
+async fn dial(endpoint: &MqttEndpoint, tls: Option<&Arc<ClientConfig>>) -> Result<Box<dyn Socket>, LinkError> {
+    let unreachable = |error: io::Error| broken(&error, advice::UNREACHABLE);
+    let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(unreachable)?;
+    // What is written is gathered here; the kernel need not wait for more.
+    tcp.set_nodelay(true).map_err(unreachable)?;
+    let Some(tls) = tls else { return Ok(Box::new(tcp)) };
+    let name = ServerName::try_from(endpoint.host.clone())
+        .map_err(|error| LinkError::lost(format!("no certificate can be for this host: {error}"), advice::TLS))?;
+    let stream = TlsConnector::from(tls.clone()).connect(name, tcp).await;
+    Ok(Box::new(stream.map_err(|error| broken(&error, advice::TLS))?))
+}
+
+/// A broken socket. Whatever the moment, what TLS says is for TLS: a broker may refuse our certificate after the handshake.
+#[cold]
+fn broken(error: &io::Error, advice: &'static str) -> LinkError {
+    let of_tls = error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>());
+    LinkError::lost(error.to_string(), if of_tls { advice::TLS } else { advice })
 }

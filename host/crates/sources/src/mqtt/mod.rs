@@ -1,4 +1,4 @@
-//! MQTT 3.1.1 and 5 over rumqttc.
+//! MQTT 3.1.1 and 5, over rumqttc's codecs.
 //!
 //! Guarantees, at QoS 1: a message is acknowledged only after its [`tidegate_model::Ack`] said that it is settled, in order of
 //! receipt, on the connection it came on; what is not settled when a connection ends comes again, since the session is
@@ -8,8 +8,10 @@
 //! send again. Messages already settled behind the returned one come again with it.
 
 mod connection;
+mod error;
 mod link;
 mod options;
+mod packet;
 mod session;
 mod standing;
 mod tls;
@@ -24,15 +26,17 @@ mod tests;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rustls::ClientConfig;
 use tidegate_config::{MqttSource as Settings, MqttVersion};
 use tidegate_model::{Inlet, PhaseWatch, Source, SourceError};
 use tokio::task::JoinSet;
 
 use connection::Connection;
 pub(crate) use connection::lane_by;
+use packet::Codec;
 use session::Place;
 use standing::Standing;
+use v3::V3;
+use v5::V5;
 
 /// Subscribes to a broker, over one or more connections.
 #[derive(Debug)]
@@ -62,6 +66,7 @@ impl Source for MqttSource {
                 ))
             })?),
         };
+        let codec = codec(settings.endpoint.version);
         let connections = settings.connections.max(1);
         let standing = Arc::new(Standing::new(inlet.health().clone(), usize::from(connections)));
         let mut tasks = JoinSet::new();
@@ -70,14 +75,16 @@ impl Source for MqttSource {
                 index: usize::from(index),
                 client_id: options::client_id(&settings.endpoint, index, connections),
             };
-            tasks.spawn(connect(
-                settings.clone(),
+            let connection = Connection::new(
+                codec,
                 tls.clone(),
+                settings.clone(),
                 place,
                 standing.clone(),
                 inlet.clone(),
                 phase.clone(),
-            ));
+            );
+            tasks.spawn(connection.run());
         }
         while let Some(ended) = tasks.join_next().await {
             ended.map_err(|error| {
@@ -88,24 +95,9 @@ impl Source for MqttSource {
     }
 }
 
-/// Runs one connection, by the version that is configured, until the phase is closed.
-async fn connect(
-    settings: Arc<Settings>,
-    tls: Option<Arc<ClientConfig>>,
-    place: Place,
-    standing: Arc<Standing>,
-    inlet: Inlet,
-    phase: PhaseWatch,
-) {
-    let filters = options::filters(&settings);
-    match settings.endpoint.version {
-        MqttVersion::V3 => {
-            let link = v3::V3::new(options::v3(&settings, &place.client_id, tls), filters);
-            Connection::new(link, settings, place, standing, inlet, phase).run().await;
-        }
-        MqttVersion::V5 => {
-            let link = v5::V5::new(options::v5(&settings, &place.client_id, tls), filters, settings.receive_maximum);
-            Connection::new(link, settings, place, standing, inlet, phase).run().await;
-        }
+fn codec(version: MqttVersion) -> &'static dyn Codec {
+    match version {
+        MqttVersion::V3 => &V3,
+        MqttVersion::V5 => &V5,
     }
 }

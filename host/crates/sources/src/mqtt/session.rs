@@ -2,7 +2,9 @@
 
 use tidegate_model::{InletClosed, Parcels};
 
-use super::link::{Event, LinkError};
+use super::error::LinkError;
+use super::link::Link;
+use super::packet::Packet;
 use super::watchdog::Watchdog;
 use super::window::{PacketId, Window};
 use crate::settlements::Settlement;
@@ -16,14 +18,13 @@ pub(super) struct Place {
 
 /// What lasts as long as the broker keeps us.
 pub(super) struct Session {
+    pub(super) link: Link,
     pub(super) window: Window,
     pub(super) parcels: Parcels<PacketId>,
     /// Whether new messages are taken in.
     pub(super) intake: Intake,
     /// When the messages now being read came: one look at the clock for all that is at hand.
     pub(super) burst_us: Option<i64>,
-    /// Bytes pushed since the parcels were last empty.
-    pub(super) held_bytes: usize,
     pub(super) settled: Vec<Settlement<PacketId>>,
     /// With `stale_after`: whether the broker has been silent for too long.
     pub(super) watchdog: Option<Watchdog>,
@@ -63,8 +64,8 @@ pub(super) enum End {
 }
 
 /// What woke the loop.
-pub(super) enum Turn<P> {
-    Event(Result<Event<P>, LinkError>),
+pub(super) enum Turn {
+    Packet(Result<Packet, LinkError>),
     Settled,
     Phase,
     /// The broker has been silent for too long.

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod broker;
+mod hostile;
+pub(in crate::mqtt) mod wire;
 
 use std::time::Duration;
 
@@ -15,9 +17,9 @@ use self::broker::{Broker, number};
 use super::MqttSource;
 use crate::testing::{Host, payloads, settled};
 
-const VERSIONS: [MqttVersion; 2] = [MqttVersion::V3, MqttVersion::V5];
+pub(in crate::mqtt) const VERSIONS: [MqttVersion; 2] = [MqttVersion::V3, MqttVersion::V5];
 
-fn settings(port: u16, version: MqttVersion, qos: Qos) -> Settings {
+pub(in crate::mqtt) fn settings(port: u16, version: MqttVersion, qos: Qos) -> Settings {
     Settings {
         endpoint: MqttEndpoint {
             host: "127.0.0.1".into(),

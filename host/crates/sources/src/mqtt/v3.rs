@@ -1,98 +1,135 @@
-//! MQTT 3.1.1 over rumqttc.
-//!
-//! PUBACKs are written to the connection itself, a batch with one flush: through rumqttc's request channel each would be a
-//! system call. That needs the event loop, so a poll in progress is dropped for it. In rumqttc 0.25 that loses nothing:
-//! what is read waits in the codec's buffer or in `state.events`, an unfinished flush is finished by the next one, and
-//! the only packets poll itself writes (SUBSCRIBE, PINGREQ, DISCONNECT) wait for room only behind 8 KiB of unsent bytes,
-//! which [`Link::acknowledge`] never leaves behind.
+//! The packets of MQTT 3.1.1, by rumqttc's codec.
 
-use std::time::Duration;
-
+use bytes::{Buf, Bytes, BytesMut};
+use rumqttc::mqttbytes::Error;
 use rumqttc::{
-    AsyncClient, ConnectionError, Event as Raw, EventLoop, Packet, PubAck, QoS, StateError, SubscribeFilter,
-    SubscribeReasonCode,
+    Connect, ConnectReturnCode, Login, Packet as Raw, QoS, Subscribe, SubscribeFilter, SubscribeReasonCode,
 };
-use tidegate_config::Qos;
+use tidegate_config::{MqttSource as Settings, Qos};
 
-use super::link::{Answer, Event, Link, LinkError, Publish, advice};
-use super::window::{PacketId, Window};
+use super::error::{LinkError, advice};
+use super::options;
+use super::packet::{Answer, Codec, PAYLOAD_BYTES, Packet, Publish, SessionState, Welcome, out_of_place, qos_2};
+use super::window::PacketId;
 
-/// How long the broker may take no bytes from us.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// The type of a PUBLISH, in the upper half of its first byte.
+const PUBLISH: u8 = 3;
+/// How much of the payload of a PUBLISH beyond our limit is kept, for a person to see what it is.
+const KEPT_BYTES: usize = 1_024;
 
-/// A connection by 3.1.1.
-pub(super) struct V3 {
-    client: AsyncClient,
-    eventloop: EventLoop,
-    filters: Vec<(String, Qos)>,
-}
+/// 3.1.1.
+pub(super) struct V3;
 
-impl V3 {
-    pub(super) fn new(options: rumqttc::MqttOptions, filters: Vec<(String, Qos)>) -> Self {
-        // Two requests at most wait at a time: SUBSCRIBE after CONNACK, and DISCONNECT.
-        let (client, mut eventloop) = AsyncClient::new(options, 4);
-        let mut network = eventloop.network_options();
-        network.set_tcp_nodelay(true);
-        eventloop.set_network_options(network);
-        Self { client, eventloop, filters }
+impl Codec for V3 {
+    fn connect(&self, settings: &Settings, client_id: &str, outgoing: &mut BytesMut) -> Result<(), LinkError> {
+        let mut connect = Connect::new(client_id);
+        connect.clean_session = false;
+        connect.keep_alive = options::keep_alive(&settings.endpoint);
+        connect.login = options::credentials(&settings.endpoint).map(|(user, password)| Login::new(user, password));
+        write(&Raw::Connect(connect), outgoing)
     }
 
-    async fn write_acks(&mut self, window: &mut Window) -> Result<(), StateError> {
-        let Some(network) = self.eventloop.network.as_mut() else { return Ok(()) };
-        while let Some(id) = window.next_settled() {
-            network.write(Packet::PubAck(PubAck::new(id.0))).await?;
-            window.acknowledged();
-        }
-        network.flush().await
-    }
-}
-
-impl Link for V3 {
-    type Publish = rumqttc::Publish;
-
-    #[inline]
-    fn ready(&mut self) -> Option<Event<Self::Publish>> {
-        self.eventloop.state.events.pop_front().map(event)
+    fn subscribe(&self, settings: &Settings, outgoing: &mut BytesMut) -> Result<(), LinkError> {
+        let filters = options::filters(settings).map(|(filter, qos)| SubscribeFilter::new(filter, raw_qos(qos)));
+        write(&Raw::Subscribe(Subscribe { pkid: options::SUBSCRIBE_ID, filters: filters.collect() }), outgoing)
     }
 
-    async fn poll(&mut self) -> Result<Event<Self::Publish>, LinkError> {
-        self.eventloop.poll().await.map(event).map_err(error)
-    }
-
-    fn subscribe(&mut self) -> Result<(), LinkError> {
-        let filters = self.filters.iter().map(|(filter, qos)| SubscribeFilter::new(filter.clone(), raw_qos(*qos)));
-        self.client
-            .try_subscribe_many(filters)
-            .map_err(|error| LinkError::lost(format!("SUBSCRIBE could not be sent: {error}"), advice::CLOSED))
-    }
-
-    async fn acknowledge(&mut self, window: &mut Window) -> Result<(), LinkError> {
-        match tokio::time::timeout(FLUSH_TIMEOUT, self.write_acks(window)).await {
-            Ok(done) => done.map_err(|cause| error(ConnectionError::MqttState(cause))),
-            Err(_) => Err(error(ConnectionError::FlushTimeout)),
-        }
-    }
-
-    fn abandon(&mut self) {
-        self.eventloop.clean();
-        self.eventloop.pending.clear();
-        self.eventloop.state.events.clear();
-    }
-
-    async fn leave(&mut self) -> Result<(), LinkError> {
-        while self.client.try_disconnect().is_err() {
-            // The channel is full: polling empties it.
-            self.eventloop.poll().await.map_err(error)?;
-        }
-        let mut told = false;
-        loop {
-            match self.eventloop.poll().await {
-                Ok(Raw::Outgoing(rumqttc::Outgoing::Disconnect)) => told = true,
-                Ok(_) => {}
-                Err(_hung_up) if told => return Ok(()),
-                Err(cause) => return Err(error(cause)),
+    fn next(&self, incoming: &mut BytesMut, max_packet: u32) -> Result<Option<Packet>, LinkError> {
+        let packet = match Raw::read(incoming, max_packet as usize) {
+            Ok(Raw::Publish(publish)) => Packet::Message(message(publish)?),
+            Ok(Raw::PingResp) => Packet::Alive,
+            Ok(Raw::SubAck(suback)) => Packet::Subscribed(suback.return_codes.into_iter().map(answer).collect()),
+            Ok(Raw::ConnAck(connack)) => {
+                if connack.code != ConnectReturnCode::Success {
+                    return Err(LinkError::refused("the broker refused us", connack.code, None, advice::REFUSED));
+                }
+                let session = if connack.session_present { SessionState::Resumed } else { SessionState::New };
+                Packet::Connected(Welcome { session, keep_alive: None, max_packet: None })
             }
+            Ok(_) => return Err(out_of_place()),
+            Err(Error::InsufficientBytes(_)) => return Ok(None),
+            Err(Error::PayloadSizeLimitExceeded(bytes)) => match incoming.first() {
+                Some(first) if first >> 4 == PUBLISH => return beginning(incoming),
+                _ => return Err(LinkError::too_large(bytes, max_packet)),
+            },
+            Err(error) => return Err(LinkError::protocol(format!("the broker sent a malformed packet: {error}"))),
+        };
+        Ok(Some(packet))
+    }
+}
+
+fn write(packet: &Raw, outgoing: &mut BytesMut) -> Result<(), LinkError> {
+    match packet.write(outgoing, usize::MAX) {
+        Ok(_bytes) => Ok(()),
+        Err(error) => Err(LinkError::lost(format!("a packet cannot be written: {error}"), advice::SHORTER)),
+    }
+}
+
+#[inline]
+fn message(publish: rumqttc::Publish) -> Result<Publish, LinkError> {
+    if publish.qos == QoS::ExactlyOnce {
+        return Err(qos_2());
+    }
+    Ok(Publish {
+        topic: Bytes::from(publish.topic),
+        payload: publish.payload,
+        id: PacketId(publish.pkid),
+        retained: publish.retain,
+        duplicate: publish.dup,
+        properties: Vec::new(),
+    })
+}
+
+/// The beginning of a PUBLISH that is too large, once it is there: topic, packet id and some payload (§3.3).
+#[cold]
+fn beginning(incoming: &mut BytesMut) -> Result<Option<Packet>, LinkError> {
+    let mut header = &incoming[..];
+    let available = header.len();
+    let flags = header.get_u8();
+    let mut remaining = 0_usize;
+    for shift in [0, 7, 14, 21] {
+        let Some(&byte) = header.first() else { return Ok(None) };
+        header.advance(1);
+        remaining |= usize::from(byte & 0x7F) << shift;
+        if byte & 0x80 == 0 {
+            break;
         }
+    }
+    let qos = flags >> 1 & 3;
+    if qos > 1 {
+        return Err(qos_2());
+    }
+    let id_bytes = if qos == 1 { 2 } else { 0 };
+    let Some(topic_bytes) = header.first_chunk().map(|bytes| usize::from(u16::from_be_bytes(*bytes))) else {
+        return Ok(None);
+    };
+    let Some(payload) = remaining.checked_sub(2 + topic_bytes + id_bytes) else {
+        return Err(LinkError::protocol("the broker sent a PUBLISH whose topic is longer than it is itself"));
+    };
+    let kept = payload.min(KEPT_BYTES);
+    if header.len() < 2 + topic_bytes + id_bytes + kept {
+        return Ok(None);
+    }
+    let fixed = available - header.len();
+    incoming.advance(fixed + 2);
+    let topic = incoming.split_to(topic_bytes).freeze();
+    let id = if qos == 1 { PacketId(incoming.get_u16()) } else { PacketId::NONE };
+    let publish = Publish {
+        topic,
+        payload: incoming.split_to(kept).freeze(),
+        id,
+        retained: flags & 1 == 1,
+        duplicate: flags & 8 == 8,
+        properties: vec![(PAYLOAD_BYTES.to_owned(), payload.to_string())],
+    };
+    Ok(Some(Packet::Oversized(publish, payload - kept)))
+}
+
+fn answer(code: SubscribeReasonCode) -> Answer {
+    match code {
+        SubscribeReasonCode::Success(QoS::AtMostOnce) => Answer::Granted(Qos::AtMostOnce),
+        SubscribeReasonCode::Success(_) => Answer::Granted(Qos::AtLeastOnce),
+        SubscribeReasonCode::Failure => Answer::Refused("0x80, failure".into()),
     }
 }
 
@@ -100,63 +137,5 @@ fn raw_qos(qos: Qos) -> QoS {
     match qos {
         Qos::AtMostOnce => QoS::AtMostOnce,
         Qos::AtLeastOnce => QoS::AtLeastOnce,
-    }
-}
-
-#[inline]
-fn event(raw: Raw) -> Event<rumqttc::Publish> {
-    match raw {
-        Raw::Incoming(Packet::Publish(publish)) => Event::Message(publish),
-        Raw::Incoming(Packet::ConnAck(_)) => Event::Connected,
-        Raw::Incoming(Packet::SubAck(suback)) => {
-            let answer = |code| match code {
-                SubscribeReasonCode::Success(QoS::AtMostOnce) => Answer::Granted(Qos::AtMostOnce),
-                SubscribeReasonCode::Success(_) => Answer::Granted(Qos::AtLeastOnce),
-                SubscribeReasonCode::Failure => Answer::Refused("0x80, failure".into()),
-            };
-            Event::Subscribed(suback.return_codes.into_iter().map(answer).collect())
-        }
-        Raw::Incoming(_) | Raw::Outgoing(_) => Event::Other,
-    }
-}
-
-fn error(cause: ConnectionError) -> LinkError {
-    let advice = match &cause {
-        ConnectionError::Io(_) => advice::UNREACHABLE,
-        ConnectionError::ConnectionRefused(_) | ConnectionError::NotConnAck(_) => advice::REFUSED,
-        ConnectionError::Tls(_) => advice::TLS,
-        ConnectionError::MqttState(StateError::Deserialization(_)) => advice::TOO_LARGE,
-        ConnectionError::NetworkTimeout
-        | ConnectionError::FlushTimeout
-        | ConnectionError::MqttState(StateError::AwaitPingResp) => advice::SILENT,
-        ConnectionError::MqttState(_) | ConnectionError::RequestsDone => advice::CLOSED,
-    };
-    LinkError::lost(cause.to_string(), advice)
-}
-
-impl Publish for rumqttc::Publish {
-    #[inline]
-    fn topic(&self) -> &[u8] {
-        self.topic.as_bytes()
-    }
-    #[inline]
-    fn payload(&self) -> &[u8] {
-        &self.payload
-    }
-    #[inline]
-    fn packet_id(&self) -> PacketId {
-        PacketId(self.pkid)
-    }
-    #[inline]
-    fn retained(&self) -> bool {
-        self.retain
-    }
-    #[inline]
-    fn duplicate(&self) -> bool {
-        self.dup
-    }
-    #[inline]
-    fn properties(&self) -> &[(String, String)] {
-        &[]
     }
 }

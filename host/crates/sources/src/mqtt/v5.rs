@@ -1,162 +1,148 @@
-//! MQTT 5 over rumqttc.
-//!
-//! rumqttc 0.25 keeps the connection of its version 5 event loop to itself, so PUBACKs go through its request channel, where
-//! each is a flush of its own. Nagle's algorithm is left on, so that the kernel gathers them; the answers a broker owes
-//! us are not delayed by it, since its next PUBLISH carries the TCP acknowledgement.
-//!
-//! A poll in progress may be dropped: see `v3.rs`. A request taken from the channel waits for room only behind 8 KiB of
-//! unsent bytes, 2,000 PUBACKs that a broker refuses to read; should it come to that, what is lost is an
-//! acknowledgement, and the message comes again.
+//! The packets of MQTT 5.0, by rumqttc's codec.
 
-use rumqttc::v5::mqttbytes::QoS;
+use bytes::BytesMut;
 use rumqttc::v5::mqttbytes::v5::{
-    Filter, Packet, Publish as RawPublish, RetainForwardRule, SubAck, SubscribeReasonCode,
+    ConnAck, Connect, ConnectProperties, ConnectReturnCode, Disconnect, DisconnectReasonCode, Filter, Login,
+    Packet as Raw, Publish as RawPublish, RetainForwardRule, SubAck, Subscribe, SubscribeReasonCode,
 };
-use rumqttc::v5::{AsyncClient, ConnectionError, Event as Raw, EventLoop, MqttOptions, StateError};
-use tidegate_config::Qos;
+use rumqttc::v5::mqttbytes::{Error, QoS};
+use tidegate_config::{MqttSource as Settings, Qos};
 
-use super::link::{Answer, Event, Link, LinkError, Publish, advice};
-use super::window::{PacketId, Window};
+use super::error::{LinkError, advice, said};
+use super::options;
+use super::packet::{Answer, Codec, Packet, Publish, SessionState, Welcome, out_of_place, qos_2};
+use super::window::PacketId;
 
-/// A connection by 5.0.
-pub(super) struct V5 {
-    client: AsyncClient,
-    eventloop: EventLoop,
-    filters: Vec<(String, Qos)>,
-}
+/// The first byte of a DISCONNECT.
+const DISCONNECT: u8 = 0xE0;
 
-impl V5 {
-    /// `receive_maximum` as in the options: no more PUBACKs can wait at a time.
-    pub(super) fn new(options: MqttOptions, filters: Vec<(String, Qos)>, receive_maximum: u16) -> Self {
-        let (client, eventloop) = AsyncClient::new(options, usize::from(receive_maximum) + 4);
-        Self { client, eventloop, filters }
+/// 5.0.
+pub(super) struct V5;
+
+impl Codec for V5 {
+    fn connect(&self, settings: &Settings, client_id: &str, outgoing: &mut BytesMut) -> Result<(), LinkError> {
+        let properties = ConnectProperties {
+            session_expiry_interval: Some(u32::try_from(settings.session_expiry.as_secs()).unwrap_or(u32::MAX)),
+            receive_maximum: Some(settings.receive_maximum.max(1)),
+            max_packet_size: Some(settings.endpoint.max_packet_bytes),
+            ..ConnectProperties::new()
+        };
+        let connect = Connect {
+            keep_alive: options::keep_alive(&settings.endpoint),
+            client_id: client_id.to_owned(),
+            clean_start: false,
+            properties: Some(properties),
+        };
+        let login = options::credentials(&settings.endpoint).map(|(user, password)| Login::new(user, password));
+        write(&Raw::Connect(connect, None, login), outgoing)
     }
-}
 
-impl Link for V5 {
-    type Publish = RawPublish;
-
-    #[inline]
-    fn ready(&mut self) -> Option<Event<Self::Publish>> {
-        self.eventloop.state.events.pop_front().map(event)
-    }
-
-    async fn poll(&mut self) -> Result<Event<Self::Publish>, LinkError> {
-        self.eventloop.poll().await.map(event).map_err(error)
-    }
-
-    fn subscribe(&mut self) -> Result<(), LinkError> {
-        let filters = self.filters.iter().map(|(filter, qos)| Filter {
+    fn subscribe(&self, settings: &Settings, outgoing: &mut BytesMut) -> Result<(), LinkError> {
+        let filters = options::filters(settings).map(|(filter, qos)| Filter {
             // Retained messages come once, not again with each reconnect to a session that still stands (§3.8.3.1).
             retain_forward_rule: RetainForwardRule::OnNewSubscribe,
-            ..Filter::new(filter.clone(), raw_qos(*qos))
+            ..Filter::new(filter, raw_qos(qos))
         });
-        self.client
-            .try_subscribe_many(filters)
-            .map_err(|error| LinkError::lost(format!("SUBSCRIBE could not be sent: {error}"), advice::CLOSED))
+        let subscribe = Subscribe { pkid: options::SUBSCRIBE_ID, filters: filters.collect(), properties: None };
+        write(&Raw::Subscribe(subscribe), outgoing)
     }
 
-    async fn acknowledge(&mut self, window: &mut Window) -> Result<(), LinkError> {
-        while let Some(id) = window.next_settled() {
-            let received = RawPublish { qos: QoS::AtLeastOnce, pkid: id.0, ..RawPublish::default() };
-            if self.client.try_ack(&received).is_err() {
-                // The channel is full: polling empties it, and the loop comes back here after each poll.
-                break;
+    fn next(&self, incoming: &mut BytesMut, max_packet: u32) -> Result<Option<Packet>, LinkError> {
+        if let Some(reason) = short_disconnect(incoming) {
+            return Err(ended(Disconnect::new(reason?)));
+        }
+        let received = incoming.len();
+        let packet = match Raw::read(incoming, Some(max_packet)) {
+            Ok(Raw::Publish(publish)) => Packet::Message(message(publish)?),
+            Ok(Raw::PingResp(_)) => Packet::Alive,
+            Ok(Raw::SubAck(suback)) => Packet::Subscribed(answers(suback)),
+            Ok(Raw::ConnAck(connack)) => Packet::Connected(welcome(connack)?),
+            Ok(Raw::Disconnect(disconnect)) => return Err(ended(disconnect)),
+            Ok(_) => return Err(out_of_place()),
+            // The codec says the same of a packet that ends before its properties do; but that it has taken off.
+            Err(Error::InsufficientBytes(_)) if incoming.len() == received => return Ok(None),
+            Err(Error::PayloadSizeLimitExceeded { pkt_size, .. }) => {
+                return Err(LinkError::too_large(pkt_size, max_packet));
             }
-            window.acknowledged();
-        }
-        Ok(())
+            Err(error) => return Err(malformed(&error)),
+        };
+        Ok(Some(packet))
     }
+}
 
-    fn abandon(&mut self) {
-        self.eventloop.clean();
-        self.eventloop.pending.clear();
-        self.eventloop.state.events.clear();
+fn write(packet: &Raw, outgoing: &mut BytesMut) -> Result<(), LinkError> {
+    match packet.write(outgoing, None) {
+        Ok(_bytes) => Ok(()),
+        Err(error) => Err(LinkError::lost(format!("a packet cannot be written: {error}"), advice::SHORTER)),
     }
+}
 
-    async fn leave(&mut self) -> Result<(), LinkError> {
-        // Requests leave in order: when DISCONNECT is out, so is every PUBACK before it.
-        while self.client.try_disconnect().is_err() {
-            // The channel is full: polling empties it.
-            self.eventloop.poll().await.map_err(error)?;
-        }
-        let mut told = false;
-        loop {
-            match self.eventloop.poll().await {
-                Ok(Raw::Outgoing(rumqttc::Outgoing::Disconnect)) => told = true,
-                Ok(_) => {}
-                Err(_hung_up) if told => return Ok(()),
-                Err(cause) => return Err(error(cause)),
-            }
-        }
+#[cold]
+fn malformed(error: &Error) -> LinkError {
+    LinkError::protocol(format!("the broker sent a malformed packet: {error}"))
+}
+
+#[inline]
+fn message(publish: RawPublish) -> Result<Publish, LinkError> {
+    if publish.qos == QoS::ExactlyOnce {
+        return Err(qos_2());
     }
+    if publish.topic.is_empty() {
+        return Err(LinkError::protocol("the broker sent a message under a topic alias, and we allow none"));
+    }
+    Ok(Publish {
+        topic: publish.topic,
+        payload: publish.payload,
+        id: PacketId(publish.pkid),
+        retained: publish.retain,
+        duplicate: publish.dup,
+        properties: publish.properties.map_or_else(Vec::new, |properties| properties.user_properties),
+    })
+}
+
+fn welcome(connack: ConnAck) -> Result<Welcome, LinkError> {
+    let properties = connack.properties;
+    if connack.code != ConnectReturnCode::Success {
+        let text = properties.and_then(|properties| properties.reason_string);
+        return Err(LinkError::refused("the broker refused us", connack.code, text, advice::REFUSED));
+    }
+    Ok(Welcome {
+        session: if connack.session_present { SessionState::Resumed } else { SessionState::New },
+        keep_alive: properties.as_ref().and_then(|properties| properties.server_keep_alive),
+        max_packet: properties.and_then(|properties| properties.max_packet_size),
+    })
+}
+
+fn answers(suback: SubAck) -> Vec<Answer> {
+    let text = suback.properties.and_then(|properties| properties.reason_string);
+    let answer = |code| match code {
+        SubscribeReasonCode::Success(QoS::AtMostOnce) => Answer::Granted(Qos::AtMostOnce),
+        SubscribeReasonCode::Success(_) => Answer::Granted(Qos::AtLeastOnce),
+        reason => Answer::Refused(said(reason, text.clone())),
+    };
+    suback.return_codes.into_iter().map(answer).collect()
+}
+
+/// The reason of a DISCONNECT without properties, maybe without a reason too (§3.14.2). rumqttc's codec wants both.
+fn short_disconnect(incoming: &[u8]) -> Option<Result<DisconnectReasonCode, LinkError>> {
+    match *incoming {
+        [DISCONNECT, 0, ..] => Some(Ok(DisconnectReasonCode::NormalDisconnection)),
+        [DISCONNECT, 1, reason, ..] => {
+            Some(DisconnectReasonCode::try_from(reason).map_err(|error| malformed(&error)))
+        }
+        _ => None,
+    }
+}
+
+#[cold]
+fn ended(disconnect: Disconnect) -> LinkError {
+    let text = disconnect.properties.and_then(|properties| properties.reason_string);
+    LinkError::refused("the broker ended the connection", disconnect.reason_code, text, advice::CLOSED)
 }
 
 fn raw_qos(qos: Qos) -> QoS {
     match qos {
         Qos::AtMostOnce => QoS::AtMostOnce,
         Qos::AtLeastOnce => QoS::AtLeastOnce,
-    }
-}
-
-#[inline]
-fn event(raw: Raw) -> Event<RawPublish> {
-    match raw {
-        Raw::Incoming(Packet::Publish(publish)) => Event::Message(publish),
-        Raw::Incoming(Packet::ConnAck(_)) => Event::Connected,
-        Raw::Incoming(Packet::SubAck(suback)) => Event::Subscribed(answers(suback)),
-        Raw::Incoming(_) | Raw::Outgoing(_) => Event::Other,
-    }
-}
-
-fn answers(suback: SubAck) -> Vec<Answer> {
-    let said = suback.properties.and_then(|properties| properties.reason_string);
-    let answer = |code| match (code, &said) {
-        (SubscribeReasonCode::Success(QoS::AtMostOnce), _) => Answer::Granted(Qos::AtMostOnce),
-        (SubscribeReasonCode::Success(_), _) => Answer::Granted(Qos::AtLeastOnce),
-        (reason, Some(said)) => Answer::Refused(format!("{reason:?}: {said}")),
-        (reason, None) => Answer::Refused(format!("{reason:?}")),
-    };
-    suback.return_codes.into_iter().map(answer).collect()
-}
-
-fn error(cause: ConnectionError) -> LinkError {
-    let advice = match &cause {
-        ConnectionError::Io(_) => advice::UNREACHABLE,
-        ConnectionError::ConnectionRefused(_) | ConnectionError::NotConnAck(_) => advice::REFUSED,
-        ConnectionError::Tls(_) => advice::TLS,
-        ConnectionError::MqttState(StateError::Deserialization(_) | StateError::IncomingPacketTooLarge { .. }) => {
-            advice::TOO_LARGE
-        }
-        ConnectionError::Timeout(_) | ConnectionError::MqttState(StateError::AwaitPingResp) => advice::SILENT,
-        ConnectionError::MqttState(_) | ConnectionError::RequestsDone => advice::CLOSED,
-    };
-    LinkError::lost(cause.to_string(), advice)
-}
-
-impl Publish for RawPublish {
-    #[inline]
-    fn topic(&self) -> &[u8] {
-        &self.topic
-    }
-    #[inline]
-    fn payload(&self) -> &[u8] {
-        &self.payload
-    }
-    #[inline]
-    fn packet_id(&self) -> PacketId {
-        PacketId(self.pkid)
-    }
-    #[inline]
-    fn retained(&self) -> bool {
-        self.retain
-    }
-    #[inline]
-    fn duplicate(&self) -> bool {
-        self.dup
-    }
-    #[inline]
-    fn properties(&self) -> &[(String, String)] {
-        self.properties.as_ref().map_or(&[], |properties| &properties.user_properties)
     }
 }

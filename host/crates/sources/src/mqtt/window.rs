@@ -9,6 +9,8 @@
 
 use std::collections::VecDeque;
 
+use super::error::LinkError;
+
 /// An MQTT packet identifier. 0 is never used by the protocol (§2.2.1) and stands for a message that needs no
 /// acknowledgement (QoS 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +37,15 @@ impl Default for Window {
 }
 
 impl Window {
-    /// A message with this id was received.
+    /// A message with this id was received. An error when there are as many as packet ids already: no broker that waits for
+    /// its ids to come back sends more, and one that does not may send for ever.
     #[inline]
-    pub(super) fn receive(&mut self, id: PacketId) {
+    pub(super) fn receive(&mut self, id: PacketId) -> Result<(), LinkError> {
+        if self.order.len() >= usize::from(u16::MAX) {
+            return Err(LinkError::protocol("the broker does not wait for acknowledgements"));
+        }
         self.order.push_back(id);
+        Ok(())
     }
 
     /// Whether nothing waits for its acknowledgement.
@@ -70,6 +77,7 @@ impl Window {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -84,7 +92,7 @@ mod tests {
 
     fn received(ids: &[u16]) -> Window {
         let mut window = Window::default();
-        ids.iter().for_each(|&id| window.receive(PacketId(id)));
+        ids.iter().for_each(|&id| window.receive(PacketId(id)).unwrap());
         window
     }
 
@@ -105,10 +113,23 @@ mod tests {
         let mut window = received(&[1]);
         window.settle(PacketId(1));
         assert_eq!(acknowledge_all(&mut window), [1]);
-        window.receive(PacketId(1));
+        window.receive(PacketId(1)).unwrap();
         assert!(acknowledge_all(&mut window).is_empty());
         window.settle(PacketId(1));
         assert_eq!(acknowledge_all(&mut window), [1]);
+    }
+
+    /// Guarantees: a broker that sends without end before we acknowledge anything does not fill our memory.
+    #[test]
+    fn never_more_than_there_are_ids() {
+        let mut window = Window::default();
+        for id in 1..=u16::MAX {
+            window.receive(PacketId(id)).unwrap();
+        }
+        assert!(window.receive(PacketId(1)).is_err());
+        window.settle(PacketId(1));
+        assert_eq!(acknowledge_all(&mut window), [1]);
+        window.receive(PacketId(1)).unwrap();
     }
 
     /// Guarantees: whatever the order of settling, acknowledgements are a prefix of what was received, and no id is
@@ -122,7 +143,7 @@ mod tests {
             for _ in 0..300 {
                 if random.bool() && history.len() - acknowledged < 64 {
                     let id = (history.len() % 64) as u16 + 1;
-                    window.receive(PacketId(id));
+                    window.receive(PacketId(id)).unwrap();
                     history.push(id);
                     settled.push(false);
                 } else if let Some(at) =

@@ -1,0 +1,110 @@
+//! From packets to parcels.
+
+use tidegate_config::{LaneBy, MqttSource as Settings};
+use tidegate_model::{InletClosed, Marks, Parcels, Phase};
+
+use super::Connection;
+use crate::mqtt::error::LinkError;
+use crate::mqtt::packet::{Packet, Publish};
+use crate::mqtt::session::{Intake, Session};
+use crate::mqtt::window::PacketId;
+use crate::phase;
+
+/// How many user properties of one message are kept: the rest is not for telemetry.
+const MAX_PROPERTIES: usize = 64;
+
+impl Connection {
+    /// Sends full parcels in the midst of a burst, and looks at what a burst without end would never come to.
+    pub(super) fn offer(&mut self, session: &mut Session) {
+        session.burst_us = None;
+        if let Err(InletClosed) = session.parcels.try_send() {
+            self.shut(session);
+        }
+        if phase::now(&self.phase) >= Phase::Draining {
+            session.intake = Intake::Shut;
+        }
+    }
+
+    /// The lanes take no more: what is in the parcels stays with the broker.
+    pub(super) fn shut(&self, session: &mut Session) {
+        session.intake = Intake::Shut;
+        session.parcels = self.parcels();
+    }
+
+    /// Empty parcels of the present connection.
+    pub(super) fn parcels(&self) -> Parcels<PacketId> {
+        let (settlements, generation) = (self.settlements.clone(), self.generation);
+        self.inlet.parcels(move |tokens: Vec<PacketId>| {
+            if tokens.iter().all(|id| *id == PacketId::NONE) {
+                settlements.ack_if_returned(generation, tokens)
+            } else {
+                settlements.ack(generation, tokens)
+            }
+        })
+    }
+
+    #[inline]
+    pub(super) fn take(&mut self, session: &mut Session, packet: Packet) -> Result<(), LinkError> {
+        match packet {
+            Packet::Message(publish) if session.intake == Intake::Open => {
+                if publish.id != PacketId::NONE {
+                    session.window.receive(publish.id)?;
+                }
+                self.push(session, &publish, Marks::default());
+                Ok(())
+            }
+            Packet::Oversized(publish, _) if session.intake == Intake::Open => {
+                if publish.id != PacketId::NONE {
+                    session.window.receive(publish.id)?;
+                }
+                self.push(session, &publish, Marks::TRUNCATED);
+                Ok(())
+            }
+            Packet::Message(_) | Packet::Oversized(..) | Packet::Alive => Ok(()),
+            Packet::Subscribed(answers) => self.subscribed(&answers),
+            Packet::Connected(_) => Err(LinkError::protocol("the broker sent CONNACK twice")),
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, session: &mut Session, publish: &Publish, mut marks: Marks) {
+        let Publish { topic, payload, id, .. } = publish;
+        let received_us = match session.burst_us {
+            Some(received_us) => received_us,
+            None => self.begin_burst(session),
+        };
+        if publish.retained {
+            marks = marks.with(Marks::RETAINED);
+        }
+        if publish.duplicate {
+            marks = marks.with(Marks::REDELIVERED);
+        }
+        let settings = &self.settings;
+        let route = self.routes.find(topic, &self.inlet, |name| lane_by(settings, name).partition(name));
+        let Some(route) = route else {
+            let name = String::from_utf8_lossy(topic);
+            return session.parcels.push_unnamed(&name, received_us, marks, payload, *id);
+        };
+        let (messages, row) = session.parcels.push(route, received_us, marks, payload, *id);
+        for (key, value) in publish.properties.iter().take(MAX_PROPERTIES) {
+            messages.properties.push(row, key, value.as_bytes());
+        }
+    }
+
+    /// The first message of those at hand: when it came.
+    fn begin_burst(&mut self, session: &mut Session) -> i64 {
+        session.heard();
+        if std::mem::take(&mut self.silent) {
+            self.standing.up(self.place.index);
+        }
+        let received_us = self.inlet.now_us();
+        session.burst_us = Some(received_us);
+        received_us
+    }
+}
+
+/// What decides the lane of a topic: the first subscription that matches it. One that none matches comes of an older
+/// subscription the broker still keeps.
+pub(crate) fn lane_by<'a>(settings: &'a Settings, topic: &str) -> &'a LaneBy {
+    settings.subscriptions.iter().find(|s| s.filter.matches(topic)).map_or(&LaneBy::Topic, |s| &s.lane_by)
+}
