@@ -4,13 +4,16 @@
 //! read: under load parcels are large, when quiet they are one message. The queue to a lane is bounded, so a
 //! slow lane holds its sources back.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
 use crate::health::Health;
+use crate::limit::{Limiter, Limits, Passage};
 use crate::{Ack, Books, Clock, Full, Marks, MessageLedger, Messages, TopicId};
 
 /// Messages on their way to a lane, and the promise to tell how they ended.
@@ -56,6 +59,7 @@ pub struct Inlet {
     clock: Arc<dyn Clock>,
     lanes: Arc<[mpsc::Sender<Parcel>]>,
     limits: ParcelLimits,
+    limiter: Option<Arc<Mutex<Limiter>>>,
     intake: Intake,
 }
 
@@ -88,8 +92,16 @@ impl Inlet {
             clock,
             lanes: lanes.into(),
             limits,
+            limiter: None,
             intake: Intake::default(),
         }
+    }
+
+    /// The same door, with a limit on how fast messages may come through it.
+    #[must_use]
+    pub fn limited(mut self, limits: Limits) -> Self {
+        self.limiter = Limiter::new(limits, Instant::now()).map(|limiter| Arc::new(Mutex::new(limiter)));
+        self
     }
 
     /// The source's name.
@@ -137,11 +149,31 @@ impl Inlet {
         Parcels {
             inlet: self.clone(),
             shut: false,
-            open: (0..self.lanes.len()).map(|_| (Messages::default(), Vec::new())).collect(),
+            open: (0..self.lanes.len()).map(|_| VecDeque::from([Open::default()])).collect(),
             filled: 0,
+            bytes: 0,
             full: false,
+            held_until: None,
             ack: Box::new(ack),
         }
+    }
+}
+
+/// A parcel before it is sent.
+struct Open<T> {
+    messages: Messages,
+    tokens: Vec<T>,
+}
+
+impl<T> Default for Open<T> {
+    fn default() -> Self {
+        Self { messages: Messages::default(), tokens: Vec::new() }
+    }
+}
+
+impl<T> Open<T> {
+    fn is_full(&self, limits: ParcelLimits) -> bool {
+        self.messages.len() >= limits.rows || self.messages.bytes() >= limits.bytes
     }
 }
 
@@ -149,9 +181,13 @@ impl Inlet {
 pub struct Parcels<T> {
     inlet: Inlet,
     shut: bool,
-    open: Vec<(Messages, Vec<T>)>,
+    /// By lane, oldest first: those that were full when the lane had no room, and the one that grows; there is always one.
+    open: Vec<VecDeque<Open<T>>>,
     filled: usize,
+    bytes: usize,
     full: bool,
+    /// When the next message that a limit holds may go.
+    held_until: Option<Instant>,
     ack: Box<dyn Fn(Vec<T>) -> Ack + Send>,
 }
 
@@ -166,11 +202,17 @@ impl<T> Parcels<T> {
         payload: &[u8],
         token: T,
     ) -> (&mut Messages, u32) {
-        let (messages, tokens) = &mut self.open[lane];
+        let (limits, parcels) = (self.inlet.limits, &mut self.open[lane]);
+        if parcels.back().is_none_or(|open| open.is_full(limits)) {
+            parcels.push_back(Open::default());
+        }
+        let last = parcels.len() - 1;
+        let Open { messages, tokens } = &mut parcels[last];
         let row = messages.push(topic, received_us, marks, payload);
         tokens.push(token);
         self.filled += 1;
-        self.full |= messages.len() >= self.inlet.limits.rows || messages.bytes() >= self.inlet.limits.bytes;
+        self.bytes += payload.len();
+        self.full |= messages.len() >= limits.rows || messages.bytes() >= limits.bytes;
         (messages, row)
     }
 
@@ -202,31 +244,59 @@ impl<T> Parcels<T> {
         self.full
     }
 
-    /// Sends all parcels, waiting for room. May be dropped while it waits and called again: nothing is lost or sent twice.
+    /// Bytes of payload not sent yet.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Sends all parcels, waiting for room and for what a limit holds. May be dropped while it waits and called again: nothing is
+    /// lost or sent twice.
     pub async fn send(&mut self) -> Result<(), InletClosed> {
-        for lane in 0..self.open.len() {
-            if !self.open[lane].0.is_empty() {
+        while !self.is_empty() {
+            self.send_some().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what there is room for, waiting until there is some for a parcel, or until a limit lets a message pass: then there
+    /// may be more to send. May be dropped while it waits and called again.
+    pub async fn send_some(&mut self) -> Result<(), InletClosed> {
+        let before = self.filled;
+        if self.try_send()? || self.filled < before {
+            return Ok(());
+        }
+        match self.held_until {
+            Some(until) => tokio::time::sleep_until(until.into()).await,
+            None => {
+                let Some(lane) = (0..self.open.len()).find(|&lane| self.waits(lane)) else {
+                    return Ok(());
+                };
                 let lanes = self.inlet.lanes.clone();
-                let place = lanes[lane].reserve().await.map_err(|_| InletClosed)?;
-                let parcel = self.close(lane);
-                place.send(parcel);
+                drop(lanes[lane].reserve().await.map_err(|_| InletClosed)?);
             }
         }
-        self.full = false;
-        Ok(())
+        self.try_send().map(drop)
     }
 
     /// Sends the parcels there is room for now; gives whether all went.
     pub fn try_send(&mut self) -> Result<bool, InletClosed> {
+        let held = self.held_until.take();
+        if let Some(until) = held
+            && Instant::now() < until
+        {
+            self.held_until = held;
+            return Ok(self.filled == 0);
+        }
         for lane in 0..self.open.len() {
-            if !self.open[lane].0.is_empty() {
+            while self.waits(lane) && self.held_until.is_none() {
                 let lanes = self.inlet.lanes.clone();
                 match lanes[lane].try_reserve() {
                     Ok(place) => {
-                        let parcel = self.close(lane);
-                        place.send(parcel);
+                        if let Some(parcel) = self.close(lane) {
+                            place.send(parcel);
+                        }
                     }
-                    Err(mpsc::error::TrySendError::Full(())) => {}
+                    Err(mpsc::error::TrySendError::Full(())) => break,
                     Err(mpsc::error::TrySendError::Closed(())) => return Err(InletClosed),
                 }
             }
@@ -237,21 +307,93 @@ impl<T> Parcels<T> {
         Ok(self.filled == 0)
     }
 
-    fn close(&mut self, lane: usize) -> Parcel {
-        let (messages, tokens) = std::mem::take(&mut self.open[lane]);
+    /// Whether something waits for a lane.
+    fn waits(&self, lane: usize) -> bool {
+        self.open[lane].front().is_some_and(|open| !open.messages.is_empty())
+    }
+
+    /// Closes the oldest parcel of a lane, or as much of it as the limits let pass.
+    fn close(&mut self, lane: usize) -> Option<Parcel> {
+        let parcels = &mut self.open[lane];
+        let Open { mut messages, mut tokens } = parcels.pop_front()?;
+        if parcels.is_empty() {
+            parcels.push_back(Open::default());
+        }
+        if let Some(limiter) = &self.inlet.limiter {
+            let mut limiter = limiter.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Passage::Until(rows, at) = limiter.pass(Instant::now(), &self.inlet.books, &mut messages) {
+                self.held_until = Some(self.held_until.map_or(at, |other| other.min(at)));
+                let (passed, held) = (messages.split_to(rows), tokens.split_off(rows));
+                if self.open[lane].front().is_some_and(|open| open.messages.is_empty()) {
+                    self.open[lane].clear();
+                }
+                self.open[lane].push_front(Open { messages, tokens: held });
+                messages = passed;
+            }
+        }
+        if messages.is_empty() {
+            return None;
+        }
         self.filled -= messages.len();
+        self.bytes -= messages.bytes();
         self.inlet.ledger.receive(messages.len() as u64);
-        Parcel {
+        Some(Parcel {
             source: self.inlet.source.clone(),
             ledger: self.inlet.ledger.clone(),
             messages,
             ack: (self.ack)(tokens),
-        }
+        })
     }
 }
 
 impl<T> Drop for Parcels<T> {
     fn drop(&mut self) {
         self.shut();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use super::*;
+    use crate::{Excess, Limit, Outcome, SystemClock};
+
+    /// Guarantees: of a parcel that a limit holds, what may go goes at once and the rest later, in order, each with its own token;
+    /// nothing is counted as received before it goes.
+    #[tokio::test]
+    async fn a_limit_parts_parcels() {
+        let books = Arc::new(Books::new(10));
+        let (sender, mut lane) = mpsc::channel(8);
+        let limit = Limit { per_second: 200, burst: 3, excess: Excess::Hold };
+        let limits = Limits { source: Some(limit), prefix: None };
+        let inlet = Inlet::new("s".into(), books, Arc::new(SystemClock), vec![sender], ParcelLimits::default());
+        let inlet = inlet.limited(limits);
+        let settled = Arc::new(AtomicUsize::new(0));
+        let sum = settled.clone();
+        let mut parcels = inlet.parcels(move |tokens: Vec<usize>| {
+            let sum = sum.clone();
+            Ack::new(move |_| {
+                sum.fetch_add(tokens.iter().sum::<usize>(), Relaxed);
+            })
+        });
+        let route = inlet.topic("a", "a").unwrap();
+        for token in 0..5_usize {
+            parcels.push(route, 0, Marks::default(), &[token as u8], 1 << token);
+        }
+        assert!(!parcels.try_send().unwrap());
+        assert_eq!((parcels.len(), parcels.bytes(), inlet.ledger().totals().received), (2, 2, 3));
+        let first = lane.recv().await.unwrap();
+        assert_eq!(first.messages.payload.iter().flatten().copied().collect::<Vec<u8>>(), [0, 1, 2]);
+        first.ack.resolve(Outcome::Settled);
+        assert_eq!(settled.load(Relaxed), 0b111);
+        parcels.send().await.unwrap();
+        let mut rest = Vec::new();
+        while let Ok(parcel) = lane.try_recv() {
+            rest.extend(parcel.messages.payload.iter().flatten().copied());
+            parcel.ack.resolve(Outcome::Settled);
+        }
+        assert_eq!((rest, settled.load(Relaxed), parcels.is_empty()), (vec![3, 4], 0b11111, true));
     }
 }

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use serde::Serialize;
 
 /// One source's account, in messages. Counted when a message is settled, so that the line balances at any time:
-/// `received = decoded + filtered + dead_lettered + returned + in flight`.
+/// `received = decoded + filtered + dead_lettered + dropped + returned + in flight`.
 #[derive(Debug, Default)]
 pub struct MessageLedger {
     received: AtomicU64,
     decoded: AtomicU64,
     filtered: AtomicU64,
     dead_lettered: AtomicU64,
+    dropped: AtomicU64,
     returned: AtomicU64,
     /// Kept on its own, not worked out from the rest: so the line can be seen not to balance.
     in_flight: AtomicU64,
@@ -26,6 +27,8 @@ pub struct Tally {
     pub filtered: u64,
     /// They are in the dead letters.
     pub dead_lettered: u64,
+    /// They were beyond a limit whose excess is dropped.
+    pub dropped: u64,
 }
 
 /// A reading of a [`MessageLedger`].
@@ -39,6 +42,8 @@ pub struct MessageTotals {
     pub filtered: u64,
     /// Durably in the dead letters.
     pub dead_lettered: u64,
+    /// Beyond a limit whose excess is dropped, as configured.
+    pub dropped: u64,
     /// Not settled yet.
     pub in_flight: u64,
     /// Given back to the source, unsettled; not part of `received`.
@@ -58,6 +63,7 @@ impl MessageLedger {
         self.decoded.fetch_add(tally.decoded, Relaxed);
         self.filtered.fetch_add(tally.filtered, Relaxed);
         self.dead_lettered.fetch_add(tally.dead_lettered, Relaxed);
+        self.dropped.fetch_add(tally.dropped, Relaxed);
     }
 
     /// Counts messages given back to the source.
@@ -70,16 +76,17 @@ impl MessageLedger {
     pub fn totals(&self) -> MessageTotals {
         let (decoded, filtered) = (self.decoded.load(Relaxed), self.filtered.load(Relaxed));
         let (dead_lettered, returned) = (self.dead_lettered.load(Relaxed), self.returned.load(Relaxed));
+        let dropped = self.dropped.load(Relaxed);
         let in_flight = self.in_flight.load(Relaxed);
         let received = self.received.load(Relaxed).saturating_sub(returned);
-        MessageTotals { received, decoded, filtered, dead_lettered, in_flight, returned }
+        MessageTotals { received, decoded, filtered, dead_lettered, dropped, in_flight, returned }
     }
 }
 
 impl MessageTotals {
-    /// Whether `received = decoded + filtered + dead_lettered + in_flight`. Of a reading taken while messages move it says nothing.
+    /// Whether `received = decoded + filtered + dead_lettered + dropped + in_flight`. Of a reading taken while messages move it says nothing.
     pub fn balances(&self) -> bool {
-        self.received == self.decoded + self.filtered + self.dead_lettered + self.in_flight
+        self.received == self.decoded + self.filtered + self.dead_lettered + self.dropped + self.in_flight
     }
 }
 
@@ -90,6 +97,7 @@ impl std::iter::Sum for MessageTotals {
             decoded: a.decoded + b.decoded,
             filtered: a.filtered + b.filtered,
             dead_lettered: a.dead_lettered + b.dead_lettered,
+            dropped: a.dropped + b.dropped,
             in_flight: a.in_flight + b.in_flight,
             returned: a.returned + b.returned,
         })
@@ -104,7 +112,7 @@ pub struct PointLedger {
     pub produced: AtomicU64,
     /// Made by `tick`.
     pub generated: AtomicU64,
-    /// Confirmed by every sink that wants points.
+    /// Confirmed by every sink that wants points, or on disk in its spool: that is when their messages are settled.
     pub stored: AtomicU64,
     /// Let fall by processors, by intention, or marked not to be stored.
     pub filtered: AtomicU64,
@@ -159,7 +167,7 @@ mod tests {
         let ledger = MessageLedger::default();
         ledger.receive(10);
         assert_eq!((ledger.totals().in_flight, ledger.totals().balances()), (10, true));
-        ledger.settle(6, Tally { decoded: 3, filtered: 2, dead_lettered: 1 });
+        ledger.settle(6, Tally { decoded: 2, filtered: 2, dead_lettered: 1, dropped: 1 });
         ledger.give_back(4);
         let totals = ledger.totals();
         assert_eq!((totals.received, totals.in_flight, totals.returned, totals.balances()), (6, 0, 4, true));

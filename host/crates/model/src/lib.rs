@@ -16,11 +16,13 @@ mod health;
 mod inlet;
 mod latency;
 mod ledger;
+mod limit;
 mod messages;
 mod points;
 mod ragged;
 mod sink;
 mod source;
+mod spool;
 
 pub use ack::{Ack, Outcome};
 pub use alert::{Alert, Command, Severity, Transition};
@@ -33,11 +35,13 @@ pub use health::{Health, State};
 pub use inlet::{Inlet, InletClosed, Intake, Parcel, ParcelLimits, Parcels};
 pub use latency::Latency;
 pub use ledger::{MessageLedger, MessageTotals, PointLedger, PointTotals, Tally};
+pub use limit::{Excess, Limit, Limits, PrefixLimit};
 pub use messages::{Marks, Messages, Properties};
 pub use points::{Points, Quality, Texts};
 pub use ragged::Ragged;
 pub use sink::{Rejected, Sink, SinkError, Wants, Written};
 pub use source::{Phase, PhaseWatch, Source, SourceError};
+pub use spool::{RecordId, Spool, SpoolError, SpoolOrder, SpoolTotals, Spooled};
 
 /// Declares a newtype for a dense `u32` id.
 macro_rules! dense_id {

@@ -13,6 +13,12 @@ impl Marks {
     pub const REDELIVERED: Marks = Marks(2);
     /// It comes from the dead letters or another store, by an operator's wish.
     pub const REPLAYED: Marks = Marks(4);
+    /// More came than a limit of its source allows: it goes to the dead letters, and to no rule.
+    pub const EXCESS: Marks = Marks(8);
+    /// The same where excess is to be dropped.
+    pub const DROPPED: Marks = Marks(16);
+    /// Only the beginning of its payload is there, since it is larger than the source takes: it goes to the dead letters.
+    pub const TRUNCATED: Marks = Marks(32);
 
     /// Both sets of bits.
     #[must_use]
@@ -144,5 +150,21 @@ impl Messages {
             }
         }
         out
+    }
+
+    /// Takes the first `rows` rows out.
+    #[must_use]
+    pub fn split_to(&mut self, rows: usize) -> Messages {
+        let (rows, all) = (rows as u32, self.len() as u32);
+        let mut first = self.gather(&(0..rows).collect::<Vec<_>>());
+        let mut rest = self.gather(&(rows..all).collect::<Vec<_>>());
+        for (row, name) in self.unnamed.drain(..) {
+            match row.checked_sub(rows) {
+                None => first.unnamed.push((row, name)),
+                Some(row) => rest.unnamed.push((row, name)),
+            }
+        }
+        *self = rest;
+        first
     }
 }

@@ -52,6 +52,10 @@ pub struct Written {
     pub points: u64,
     /// Alerts made durable.
     pub alerts: u64,
+    /// Of the points, those that were durable already, by topic and time, and were not written again.
+    pub repeats: u64,
+    /// Of the repeats, those whose value is not the one that is stored.
+    pub differing: u64,
     /// Points the target will never take.
     pub rejected: Vec<Rejected>,
 }
