@@ -117,6 +117,8 @@ pub(crate) struct Checker<'a> {
     pub series: &'a IdMap,
     /// How many rows the batch had.
     pub rows: usize,
+    /// How many it may have made of them.
+    pub most_rows_out: usize,
 }
 
 impl Checker<'_> {
@@ -185,6 +187,12 @@ impl Checker<'_> {
 
     fn points(&self, raw: PointsResult) -> Result<Points, Fault> {
         let rows = raw.series.len();
+        if rows > self.most_rows_out {
+            let (came, most) = (self.rows, self.most_rows_out);
+            return Err(Fault::bad_output(format!(
+                "it made {rows} rows of {came}, and may make {most} (`rows_out_per_row` in the `[limits]` of its file)"
+            )));
+        }
         same("time-us", raw.time_us.len(), rows)?;
         same("value", raw.value.len(), rows)?;
         same("quality", raw.quality.len(), rows)?;

@@ -1,6 +1,7 @@
 //! What an instance's Store holds beside the guest: its limits, its ids, and what the running call has asked for.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -9,10 +10,12 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use crate::bindings::host::{Host, Level, NewSeries, Refusal};
 use crate::ids::IdMap;
+use crate::rule::Limits;
+use crate::stats::RuleStats;
+use crate::wasi::Wasi;
 
-/// How much longer than its CPU time a call may last by the wall: a starved node punishes nobody.
-const WALL_FACTOR: u32 = 40;
-const MAX_LOG_LINES_A_CALL: usize = 20;
+/// Log lines kept of one call, until the rule's limit is asked.
+const MAX_LOG_LINES_A_CALL: usize = 100;
 const MAX_LOG_BYTES: usize = 1_000;
 const MAX_COUNTS_A_CALL: usize = 100;
 const MAX_TOPIC_BYTES: usize = 1_024;
@@ -21,12 +24,16 @@ const MAX_LABELS: usize = 32;
 const MAX_LABEL_BYTES: usize = 256;
 
 pub(crate) struct Context {
+    pub limits: Limits,
     pub memory: MemoryLimit,
     pub deadline: Deadline,
     pub books: Arc<Books>,
+    stats: Arc<RuleStats>,
     pub topics: IdMap,
     pub series: IdMap,
     pub partitions: IdMap,
+    /// Only of components that may have it.
+    pub wasi: Option<Box<Wasi>>,
     /// What the running call has asked for; it takes effect when the call returns, or not at all.
     pub effects: Effects,
 }
@@ -68,19 +75,15 @@ pub(crate) struct MemoryLimit {
 
 /// When a running call is to be stopped.
 pub(crate) struct Deadline {
-    pub cpu: Duration,
+    cpu: Duration,
+    wall: Duration,
     began: Option<(Duration, Instant)>,
     pub overrun: bool,
 }
 
 impl Deadline {
-    pub fn new(cpu: Duration) -> Self {
-        Self { cpu, began: None, overrun: false }
-    }
-
-    /// Begins a new call.
-    pub fn restart(&mut self, cpu: Duration) {
-        *self = Self::new(cpu);
+    pub fn new(cpu: Duration, wall: Duration) -> Self {
+        Self { cpu, wall, began: None, overrun: false }
     }
 
     /// The epoch has moved while the guest runs. The clock is read only now, so that calls shorter than a tick pay nothing for it.
@@ -88,7 +91,7 @@ impl Deadline {
         let now = thread_cpu();
         let (cpu_began, wall_began) = *self.began.get_or_insert_with(|| (now, Instant::now()));
         let over_cpu = now.saturating_sub(cpu_began) >= self.cpu;
-        if over_cpu || wall_began.elapsed() >= self.cpu * WALL_FACTOR {
+        if over_cpu || wall_began.elapsed() >= self.wall {
             self.overrun = true;
             return UpdateDeadline::Interrupt;
         }
@@ -164,7 +167,29 @@ impl Host for Context {
     }
 }
 
+impl Effects {
+    /// Whether a call has asked for nothing but series.
+    pub fn said_nothing(&self) -> bool {
+        self.log.is_empty() && self.counts.is_empty() && self.gauges.is_empty()
+    }
+}
+
 impl Context {
+    pub fn new(books: Arc<Books>, stats: Arc<RuleStats>, limits: &Limits) -> Self {
+        Self {
+            limits: *limits,
+            memory: MemoryLimit { limit_bytes: limits.memory_bytes, now_bytes: 0, refused: false },
+            deadline: Deadline::new(limits.lifecycle_cpu, limits.lifecycle_wall),
+            books,
+            stats,
+            topics: IdMap::default(),
+            series: IdMap::default(),
+            partitions: IdMap::default(),
+            wasi: None,
+            effects: Effects::default(),
+        }
+    }
+
     fn resolve_one(&mut self, new: NewSeries) -> Result<u32, Refusal> {
         let NewSeries { topic, unit, labels, from_row } = new;
         let plain = |text: &str, limit: usize| text.len() <= limit && !text.contains('\0');
@@ -179,7 +204,11 @@ impl Context {
             .collect();
         let known = self.books.all_series().find(&topic);
         let asked_now = self.effects.series.len();
-        if known.is_none() && self.books.all_series().len() + asked_now >= self.books.all_series().limit() {
+        let full = |known: u64, limit: u64| known + asked_now as u64 >= limit;
+        if known.is_none()
+            && (full(self.books.all_series().len() as u64, self.books.all_series().limit() as u64)
+                || full(self.stats.series_made.load(Relaxed), self.limits.series))
+        {
             return Err(Refusal::Limit);
         }
         let description = Description { unit, labels };
@@ -207,7 +236,11 @@ impl Context {
                 Some(partition) => partition,
                 None => self.books.intern_partition(&pending.topic)?,
             };
+            let known = self.books.all_series().len();
             let id = self.books.intern_series(&pending.topic, partition, pending.description)?;
+            if id.index() >= known {
+                self.stats.series_made.fetch_add(1, Relaxed);
+            }
             self.series.alias(id.0);
         }
         Ok(())

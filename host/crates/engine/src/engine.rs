@@ -9,15 +9,24 @@ use wasmtime::component::{HasSelf, Linker};
 
 use crate::bindings::host;
 use crate::context::Context;
+use crate::module::Wasi;
+use crate::wasi;
 
 /// How often running guests are looked at. Their limits are counted in it.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
+
+/// How much of its thread's stack a guest may use: bytes. A thread must have that and as much again for the host's own frames; those of
+/// [`tidegate_telemetry::thread`] have [`tidegate_telemetry::THREAD_STACK`].
+pub(crate) const GUEST_STACK: usize = 512 << 10;
+const _: () = assert!(tidegate_telemetry::THREAD_STACK >= 4 * GUEST_STACK);
 
 /// Compiles and runs modules. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) wasmtime: wasmtime::Engine,
-    pub(crate) linker: Arc<Linker<Context>>,
+    linker: Arc<Linker<Context>>,
+    /// The same, and an empty WASI.
+    wasi_linker: Arc<Linker<Context>>,
     _ticker: Arc<Ticker>,
 }
 
@@ -30,8 +39,19 @@ impl Engine {
     /// Starts it, and the thread that is its clock.
     pub fn new() -> Result<Self, EngineError> {
         let refuse = |error: wasmtime::Error| EngineError(format!("{error:#}"));
-        let mut config = wasmtime::Config::new();
-        config
+        let wasmtime = wasmtime::Engine::new(&Self::settings()).map_err(refuse)?;
+        let mut linker = Linker::new(&wasmtime);
+        host::add_to_linker::<Context, HasSelf<Context>>(&mut linker, |context| context).map_err(refuse)?;
+        let mut wasi_linker = linker.clone();
+        wasi::add_to_linker(&mut wasi_linker).map_err(refuse)?;
+        let ticker = Ticker::start(wasmtime.clone()).map_err(|e| EngineError(e.to_string()))?;
+        Ok(Self { wasmtime, linker: Arc::new(linker), wasi_linker: Arc::new(wasi_linker), _ticker: Arc::new(ticker) })
+    }
+
+    /// What code is compiled for. The compiler's process has the same.
+    pub(crate) fn settings() -> wasmtime::Config {
+        let mut settings = wasmtime::Config::new();
+        settings
             .wasm_component_model(true)
             .concurrency_support(false) // a no-op call costs a third of what it costs with it
             .epoch_interruption(true) // +25 % on JSON decoding, where fuel is +35 %
@@ -40,12 +60,17 @@ impl Engine {
             .wasm_memory64(false)
             .wasm_multi_memory(false)
             .wasm_relaxed_simd(false) // results must not differ between nodes
-            .cranelift_nan_canonicalization(false);
-        let wasmtime = wasmtime::Engine::new(&config).map_err(refuse)?;
-        let mut linker = Linker::new(&wasmtime);
-        host::add_to_linker::<Context, HasSelf<Context>>(&mut linker, |context| context).map_err(refuse)?;
-        let ticker = Ticker::start(wasmtime.clone()).map_err(|e| EngineError(e.to_string()))?;
-        Ok(Self { wasmtime, linker: Arc::new(linker), _ticker: Arc::new(ticker) })
+            .cranelift_nan_canonicalization(false)
+            .max_wasm_stack(GUEST_STACK);
+        settings
+    }
+
+    /// What a module is linked with.
+    pub(crate) fn linker(&self, wasi: Wasi) -> &Linker<Context> {
+        match wasi {
+            Wasi::Refused => &self.linker,
+            Wasi::Empty => &self.wasi_linker,
+        }
     }
 }
 

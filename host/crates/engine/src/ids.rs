@@ -46,6 +46,11 @@ impl IdMap {
         local
     }
 
+    /// The instance's id for `global`, which it is given if it does not know it.
+    pub fn local_or_add(&mut self, global: u32) -> u32 {
+        self.local(global).unwrap_or_else(|| self.add(global))
+    }
+
     /// Gives the next local id to `global`, which may have one already: that one stays the answer of [`Self::local`].
     pub fn alias(&mut self, global: u32) {
         if self.local(global).is_some() {

@@ -5,6 +5,7 @@
 //! rules directory and turns files into rules. Nothing here knows a broker, a database or a queue; a guest can
 //! ask the host for nothing but what `wit/rule.wit` names.
 
+mod admission;
 mod bindings;
 mod calls;
 mod context;
@@ -12,16 +13,26 @@ mod engine;
 mod fault;
 mod ids;
 mod instance;
+mod load_error;
 mod module;
 mod registry;
 mod rule;
+mod state;
 mod stats;
+mod wasi;
 
+pub use admission::{
+    Admission, Cache, CacheError, CacheTotals, ChildProcess, Compile, CompileLimits, InProcess, Precompiled,
+    compile_and_exit,
+};
 pub use calls::{Decoded, Emitted, Passage, Processed, RawAlert, RawCommand, Rejects};
 pub use engine::{Engine, EngineError};
 pub use fault::{Fault, FaultKind};
-pub use instance::{Cells, Instance, SavedState};
-pub use module::{Description, Kind, LoadError, MAX_MODULE_BYTES, Module, Scope};
+pub use instance::{Instance, Voice};
+pub use load_error::LoadError;
+pub use module::{Description, Kind, MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Module, Scope, Wasi};
 pub use registry::{Deploy, Registry, RegistryHandle, RuleState, RuleStatus};
 pub use rule::{Limits, Rule};
-pub use stats::{RuleStats, RuleTotals};
+pub use state::{Cells, SavedState, StateBook};
+pub use stats::{Level, RuleStats, RuleTotals, Share};
+pub use tidegate_config::OnQuarantine;

@@ -4,21 +4,28 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
-use wasmparser::Parser;
 use wasmtime::component::{Component, InstancePre};
-use wit_component::ComponentEncoder;
 
+use crate::admission::Admission;
 use crate::bindings::{decoder, lifecycle, naming, processor, state, ticking};
 use crate::context::Context;
 use crate::engine::Engine;
-use crate::fault::Fault;
+use crate::load_error::LoadError;
 
-/// The largest module taken.
+/// The largest module taken: bytes.
 pub const MAX_MODULE_BYTES: usize = 10 << 20;
+/// The largest taken where its rule's file says `wasi = true`: a Python component has 18 MB, a JavaScript one 12 MB.
+pub const MAX_WASI_MODULE_BYTES: usize = 64 << 20;
 
-/// What an import may be called. Types cost nothing and can do nothing.
-const IMPORTS: [&str; 2] = ["tidegate:rule/host@0.1.0", "tidegate:rule/telemetry@0.1.0"];
+/// Whether a module may import WASI.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Wasi {
+    /// It may not.
+    #[default]
+    Refused,
+    /// It gets an empty one: clocks and random numbers; no files, no environment, no network.
+    Empty,
+}
 
 /// A compiled module; one serves any number of rules.
 pub struct Module {
@@ -93,81 +100,20 @@ pub enum Scope {
     Node,
 }
 
-/// Why a module cannot serve.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// Past [`MAX_MODULE_BYTES`].
-    #[error(
-        "the module has {bytes} bytes; the most is {MAX_MODULE_BYTES}: build with `--release` and strip debug information"
-    )]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-    },
-    /// Half written, or no module at all.
-    #[error("this is no WebAssembly module: {0}")]
-    NotWasm(String),
-    /// It was not built against the rule contract.
-    #[error(
-        "the module does not follow the rule contract tidegate:rule@0.1.0: {0}; build it with the `tidegate-rule` crate"
-    )]
-    Contract(String),
-    /// It wants what no rule gets.
-    #[error(
-        "the module imports `{0}`, and a rule may import nothing but `tidegate:rule/host@0.1.0`: build it for wasm32-unknown-unknown, without WASI"
-    )]
-    Import(String),
-    /// Its own code failed while it was made ready.
-    #[error("while the module was made ready, {0}")]
-    Fault(#[from] Fault),
-    /// Its `describe` returned something else than the contract says.
-    #[error("`describe` returned no valid description: {0}")]
-    Description(String),
-    /// Its configuration was refused, by its schema or by itself.
-    #[error("its configuration was refused: {0}")]
-    Config(String),
-    /// It took the state of its predecessor for wrong.
-    #[error("it refused the state of the generation before it: {0}")]
-    State(String),
-    /// It asks for something this version does not do.
-    #[error("{0}")]
-    Unsupported(String),
-    /// Something else has to be waited for: it is tried again.
-    #[error("{0}")]
-    Busy(String),
-    /// The file cannot be read or is no rule file.
-    #[error("{0}")]
-    File(String),
-}
-
 impl Module {
-    /// Compiles `bytes` (a core module, or a component) and asks it what it is. Slow: tens of milliseconds. Never on a lane.
+    /// Looks over and compiles `bytes` (a core module, or a component), here and without limits: for tests, and for modules that
+    /// are one's own. [`crate::Admission`] is for all others. Slow: tens of milliseconds. Never on a lane.
+    ///
+    /// # Errors
+    /// It cannot serve.
     pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Module, LoadError> {
-        if bytes.len() > MAX_MODULE_BYTES {
-            return Err(LoadError::TooLarge { bytes: bytes.len() });
-        }
-        let wrapped;
-        let component_bytes = if Parser::is_component(bytes) {
-            bytes
-        } else if Parser::is_core_wasm(bytes) {
-            wasmparser::validate(bytes).map_err(|e| LoadError::NotWasm(e.to_string()))?;
-            wrapped = wrap(bytes)?;
-            &wrapped
-        } else {
-            return Err(LoadError::NotWasm(match bytes.len() {
-                0 => "the file is empty".to_owned(),
-                _ => "it does not begin with `\\0asm`".to_owned(),
-            }));
-        };
-        let component = Component::new(&engine.wasmtime, component_bytes)
-            .map_err(|error| LoadError::NotWasm(format!("{:#}", error)))?;
-        for (name, _) in component.component_type().imports(&engine.wasmtime) {
-            if !IMPORTS.contains(&name) {
-                return Err(LoadError::Import(name.to_owned()));
-            }
-        }
+        Admission::in_process(engine.clone()).admit(bytes, Wasi::Refused)
+    }
+
+    /// Of a compiled component: finds what it exports, and asks it what it is.
+    pub(crate) fn new(engine: &Engine, component: &Component, sha256: &str, wasi: Wasi) -> Result<Module, LoadError> {
         let contract = |error: wasmtime::Error| LoadError::Contract(format!("{error:#}"));
-        let pre = engine.linker.instantiate_pre(&component).map_err(contract)?;
+        let pre = engine.linker(wasi).instantiate_pre(component).map_err(contract)?;
         let exports = Exports {
             lifecycle: lifecycle::GuestIndices::new(&pre).map_err(contract)?,
             decoder: decoder::GuestIndices::new(&pre).ok(),
@@ -186,10 +132,15 @@ impl Module {
                 return Err(LoadError::Contract("it exports both a decoder and a processor".into()));
             }
         };
-        let sha256 = hex(&Sha256::digest(bytes)).into();
-        let mut module =
-            Module { pre, exports, engine: engine.clone(), sha256, kind, description: Description::default() };
-        module.description = crate::instance::describe(&module)?;
+        let mut module = Module {
+            pre,
+            exports,
+            engine: engine.clone(),
+            sha256: sha256.into(),
+            kind,
+            description: Description::default(),
+        };
+        module.description = crate::instance::store::describe(&module)?;
         if module.description.scope == Scope::Node {
             return Err(LoadError::Unsupported(
                 "its state belongs to the whole node (`scope = \"node\"`), which this version cannot run yet".into(),
@@ -228,14 +179,6 @@ impl Kind {
             Kind::Processor => "processor",
         }
     }
-}
-
-/// Makes a component of a core module, by what its bindings noted in it.
-fn wrap(core: &[u8]) -> Result<Vec<u8>, LoadError> {
-    ComponentEncoder::default()
-        .module(core)
-        .and_then(|encoder| encoder.validate(true).encode())
-        .map_err(|error| LoadError::Contract(format!("{error:#}")))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

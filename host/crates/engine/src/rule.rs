@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_config::{OnQuarantine, RuleFile, RuleLimits};
 use tidegate_model::{Books, TopicFilter};
 
-use crate::instance::Instance;
-use crate::module::{Kind, LoadError, Module};
+use crate::instance::{Instance, Voice};
+use crate::load_error::LoadError;
+use crate::module::{Kind, Module};
 use crate::stats::RuleStats;
 
 /// One generation of a rule.
@@ -26,37 +28,137 @@ pub struct Rule {
     pub order: i32,
     /// Topics its commands may go to.
     pub commands: Vec<TopicFilter>,
+    /// What becomes of rows of a partition on which it failed again and again.
+    pub on_quarantine: OnQuarantine,
     /// What it may use up.
     pub limits: Limits,
     /// What it has done; shared by its generations.
     pub stats: Arc<RuleStats>,
 }
 
-/// What a rule may use up.
+/// What a rule may use up. How much of the stack is the same for all: [`crate::engine::GUEST_STACK`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Linear memory of each instance.
     pub memory_bytes: usize,
     /// CPU time of the lane's thread for one batch or tick.
     pub batch_cpu: Duration,
-    /// The same for `describe`, `configure`, `save`, `restore` and declarations.
+    /// How long one may last by the wall: far longer, so that a starved node punishes nobody.
+    pub batch_wall: Duration,
+    /// CPU time for `describe`, `configure`, `save`, `restore` and declarations.
     pub lifecycle_cpu: Duration,
+    /// How long each of those may last by the wall.
+    pub lifecycle_wall: Duration,
+    /// Bytes a guest may hand over in one call, results and arguments.
+    pub call_bytes: usize,
+    /// Log lines a second, over all lanes.
+    pub log_lines_per_s: u64,
+    /// Names it may count under, and as many it may gauge under.
+    pub metric_names: usize,
+    /// Series it may make; those the host knows already do not count.
+    pub series: u64,
+    /// Points for each row of a batch.
+    pub rows_out_per_row: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
+        Self::from(&RuleLimits::default())
+    }
+}
+
+impl From<&RuleLimits> for Limits {
+    fn from(file: &RuleLimits) -> Self {
         Self {
-            memory_bytes: 16 << 20,
-            batch_cpu: Duration::from_millis(50),
+            memory_bytes: (file.memory_mib as usize) << 20,
+            batch_cpu: Duration::from_millis(file.cpu_ms.into()),
+            batch_wall: Duration::from_millis(file.wall_ms.into()),
             lifecycle_cpu: Duration::from_millis(500),
+            lifecycle_wall: Duration::from_secs(20),
+            call_bytes: (file.call_mib as usize) << 20,
+            log_lines_per_s: file.log_lines_per_s.into(),
+            metric_names: file.metric_names as usize,
+            series: file.series.into(),
+            rows_out_per_row: file.rows_out_per_row as usize,
         }
     }
 }
 
+impl Limits {
+    /// The most points of a batch of `rows`. Of none, as in a tick, as many as of a thousand.
+    pub(crate) fn rows_out(&self, rows: usize) -> usize {
+        let rows = if rows == 0 { 1_000 } else { rows };
+        self.rows_out_per_row.saturating_mul(rows)
+    }
+}
+
 impl Rule {
+    /// What `file` makes of `module`.
+    ///
+    /// # Errors
+    /// Neither of them says which topics it gets.
+    pub(crate) fn of_file(
+        name: &str,
+        file: &RuleFile,
+        module: Arc<Module>,
+        stats: Arc<RuleStats>,
+        generation: u64,
+    ) -> Result<Self, LoadError> {
+        let filters: Vec<TopicFilter> = match &file.topics {
+            Some(topics) => topics.clone(),
+            None => module
+                .description()
+                .default_topics
+                .iter()
+                .map(|topic| topic.parse().map_err(|e| LoadError::Description(format!("default-topics: {e}"))))
+                .collect::<Result<_, _>>()?,
+        };
+        if filters.is_empty() {
+            return Err(LoadError::Config(format!(
+                "the module has no default topics: say which in {name}.toml, as in `topics = [\"dev/#\"]`"
+            )));
+        }
+        Ok(Self {
+            name: name.into(),
+            generation,
+            module,
+            config: file.config.to_string(),
+            filters,
+            order: file.order,
+            commands: file.commands.clone(),
+            on_quarantine: file.on_quarantine,
+            limits: Limits::from(&file.limits),
+            stats,
+        })
+    }
+
+    /// A new instance to try things on: nothing it says is heard, nothing it does is counted.
+    ///
+    /// # Errors
+    /// It cannot be made ready.
+    pub fn rehearse(self: &Arc<Self>, books: &Arc<Books>) -> Result<Instance, LoadError> {
+        Instance::new(self.clone(), books.clone(), Voice::Silent)
+    }
+
     /// A new instance, configured, without state: one for each lane.
     pub fn instantiate(self: &Arc<Self>, books: &Arc<Books>) -> Result<Instance, LoadError> {
-        Instance::new(self.clone(), books.clone())
+        Instance::new(self.clone(), books.clone(), Voice::Live)
+    }
+
+    /// The same once more, under another number.
+    pub(crate) fn next_generation(&self, generation: u64) -> Self {
+        Self {
+            name: self.name.clone(),
+            generation,
+            module: self.module.clone(),
+            config: self.config.clone(),
+            filters: self.filters.clone(),
+            order: self.order,
+            commands: self.commands.clone(),
+            on_quarantine: self.on_quarantine,
+            limits: self.limits,
+            stats: self.stats.clone(),
+        }
     }
 
     /// Whether it gets what has this topic.

@@ -1,15 +1,24 @@
-//! What a rule has done, counted once a batch.
+//! What a rule has done, counted once a batch, and how it stands.
+
+mod level;
+mod log;
+mod row_time;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::fault::FaultKind;
+use crate::stats::log::LogSecond;
+use crate::stats::row_time::RowTime;
 
-/// Names a rule may count or gauge under.
-const MAX_NAMES: usize = 64;
+pub use level::{Level, Share};
+pub(crate) use log::AllowedLines;
 
 /// Counters of one rule, over all lanes and generations.
 #[derive(Debug, Default)]
@@ -34,11 +43,51 @@ pub struct RuleStats {
     pub commands_refused: AtomicU64,
     /// Time in it: nanoseconds, host and guest side of the call.
     pub nanos: AtomicU64,
+    /// Series it has made.
+    pub series_made: AtomicU64,
+    /// Rows that passed it by since their partition is quarantined.
+    pub bypassed: AtomicU64,
+    /// Rows that went to the dead letters since their partition is quarantined.
+    pub parked: AtomicU64,
+    /// Batches given again after faults, so that its state is exact.
+    pub replayed: AtomicU64,
+    /// Faults after which its state was only as new as its last save.
+    pub state_lost: AtomicU64,
+    /// Linear memory of its instances: bytes.
+    pub memory: Level,
+    /// State as last saved: bytes.
+    pub state: Level,
+    row_time: RowTime,
+    log: Mutex<LogSecond>,
+    refusals: Mutex<BTreeMap<&'static str, u64>>,
     faults: [AtomicU64; FaultKind::ALL.len()],
     counts: Mutex<BTreeMap<String, u64>>,
     gauges: Mutex<BTreeMap<String, f64>>,
-    quarantine: Mutex<Option<String>>,
+    /// The generation that is called no more; 0 if none.
+    quarantined: AtomicU64,
+    quarantine: Mutex<Quarantine>,
+    bell: OnceLock<Bell>,
 }
+
+/// What is quarantined, and why.
+#[derive(Debug, Default)]
+struct Quarantine {
+    rule: Option<String>,
+    /// Partitions by name, with the reason.
+    partitions: BTreeMap<String, String>,
+}
+
+/// Rung when a generation is quarantined.
+struct Bell(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Bell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bell")
+    }
+}
+
+/// Partitions named in the status; more are only counted.
+const MAX_NAMED: usize = 20;
 
 /// A reading of [`RuleStats`].
 #[derive(Clone, Debug, Default, Serialize)]
@@ -55,6 +104,29 @@ pub struct RuleTotals {
     pub commands_refused: u64,
     pub ns_per_row: f64,
     pub nanos: u64,
+    /// Half of all rows took less than this: nanoseconds.
+    pub ns_per_row_p50: Option<f64>,
+    /// 99 of 100 rows took less than this: nanoseconds.
+    pub ns_per_row_p99: Option<f64>,
+    pub series_made: u64,
+    pub bypassed: u64,
+    pub parked: u64,
+    pub replayed: u64,
+    pub state_lost: u64,
+    /// Linear memory of its instances: bytes.
+    pub memory_bytes: u64,
+    /// The most there was at once: bytes.
+    pub memory_peak_bytes: u64,
+    /// State as last saved: bytes.
+    pub state_bytes: u64,
+    /// Log lines left out.
+    pub log_lines_dropped: u64,
+    /// For how many partitions it is not called.
+    pub partitions_quarantined: usize,
+    /// Those partitions with the reason; the first twenty by name.
+    pub quarantined_partitions: BTreeMap<String, String>,
+    /// Files that were refused, by [`crate::LoadError::code`].
+    pub refusals: BTreeMap<&'static str, u64>,
     /// By kind.
     pub faults: BTreeMap<&'static str, u64>,
     /// What the rule counts itself.
@@ -69,35 +141,89 @@ impl RuleStats {
         self.faults[kind as usize].fetch_add(1, Relaxed);
     }
 
-    /// Notes that a lane calls the rule no more, and why.
-    pub fn quarantine(&self, reason: &str) {
-        *self.quarantine.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+    /// Counts a batch that went well.
+    pub(crate) fn batch(&self, rows: usize, rejected: usize, held: usize, took: Duration) {
+        let (rows, nanos) = (rows as u64, took.as_nanos() as u64);
+        self.batches.fetch_add(1, Relaxed);
+        self.rows_in.fetch_add(rows, Relaxed);
+        if rejected > 0 {
+            self.rejected.fetch_add(rejected as u64, Relaxed);
+        }
+        if held > 0 {
+            self.held.fetch_add(held as u64, Relaxed);
+        }
+        self.nanos.fetch_add(nanos, Relaxed);
+        self.row_time.record(nanos, rows);
+    }
+
+    /// Counts a file that was refused.
+    pub fn refused(&self, code: &'static str) {
+        *lock(&self.refusals).entry(code).or_default() += 1;
+    }
+
+    /// Generation `generation` is called no more, on any lane. `reason` is for people.
+    pub fn quarantine(&self, generation: u64, reason: &str) {
+        lock(&self.quarantine).rule = Some(reason.to_owned());
+        self.quarantined.store(generation, Release);
+        if let Some(Bell(ring)) = self.bell.get() {
+            ring();
+        }
+    }
+
+    /// Whether that generation is called no more.
+    pub fn is_quarantined(&self, generation: u64) -> bool {
+        self.quarantined.load(Acquire) == generation
+    }
+
+    /// It is not called for the rows of `partition`.
+    pub fn quarantine_partition(&self, partition: &str, reason: &str) {
+        lock(&self.quarantine).partitions.insert(partition.to_owned(), reason.to_owned());
     }
 
     /// A new generation serves: what stood against the last one is over.
     pub fn release(&self) {
-        *self.quarantine.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.quarantined.store(0, Release);
+        *lock(&self.quarantine) = Quarantine::default();
     }
 
     /// Why the rule is called no more, if it is not.
     pub fn quarantined(&self) -> Option<String> {
-        self.quarantine.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.quarantine).rule.clone()
+    }
+
+    /// For how many partitions it is not called.
+    pub fn quarantined_partitions(&self) -> usize {
+        lock(&self.quarantine).partitions.len()
+    }
+
+    /// What is to happen when a generation is quarantined; only the first to say so is heard.
+    pub(crate) fn on_quarantine(&self, ring: impl Fn() + Send + Sync + 'static) {
+        // Set once for each rule, when it is first met.
+        let _ = self.bell.set(Bell(Box::new(ring)));
+    }
+
+    /// How many of `wanted` log lines may be written, when `most` are in a second.
+    pub(crate) fn log_lines(&self, wanted: u64, most: u64) -> AllowedLines {
+        if wanted == 0 {
+            return AllowedLines::default();
+        }
+        lock(&self.log).take(Instant::now(), wanted, most)
     }
 
     /// Takes over what the guest counted. Names past the limit are left out: a rule must not fill the metrics.
-    pub(crate) fn take_counts(&self, counts: Vec<(String, u64)>, gauges: Vec<(String, f64)>) {
+    pub(crate) fn take_counts(&self, counts: Vec<(String, u64)>, gauges: Vec<(String, f64)>, most: usize) {
         if !counts.is_empty() {
-            let mut known = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = lock(&self.counts);
             for (name, by) in counts {
-                if let Some(count) = slot(&mut known, name) {
+                if let Some(count) = slot(&mut known, name, most) {
                     *count = count.saturating_add(by);
                 }
             }
         }
         if !gauges.is_empty() {
-            let mut known = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = lock(&self.gauges);
             for (name, value) in gauges {
-                if let Some(gauge) = slot(&mut known, name) {
+                if let Some(gauge) = slot(&mut known, name, most) {
                     *gauge = value;
                 }
             }
@@ -119,20 +245,38 @@ impl RuleStats {
             commands_refused: self.commands_refused.load(Relaxed),
             ns_per_row: if rows_in == 0 { 0.0 } else { nanos as f64 / rows_in as f64 },
             nanos,
+            ns_per_row_p50: self.row_time.quantile(0.5),
+            ns_per_row_p99: self.row_time.quantile(0.99),
+            series_made: self.series_made.load(Relaxed),
+            bypassed: self.bypassed.load(Relaxed),
+            parked: self.parked.load(Relaxed),
+            replayed: self.replayed.load(Relaxed),
+            state_lost: self.state_lost.load(Relaxed),
+            memory_bytes: self.memory.now(),
+            memory_peak_bytes: self.memory.peak(),
+            state_bytes: self.state.now(),
+            log_lines_dropped: lock(&self.log).dropped,
+            partitions_quarantined: self.quarantined_partitions(),
+            quarantined_partitions: lock(&self.quarantine).partitions.clone().into_iter().take(MAX_NAMED).collect(),
+            refusals: lock(&self.refusals).clone(),
             faults: FaultKind::ALL.iter().map(|&k| (k.as_str(), self.faults[k as usize].load(Relaxed))).collect(),
-            counts: self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            gauges: self.gauges.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            counts: lock(&self.counts).clone(),
+            gauges: lock(&self.gauges).clone(),
         }
     }
 }
 
-fn slot<T: Default>(known: &mut BTreeMap<String, T>, name: String) -> Option<&mut T> {
+fn slot<T: Default>(known: &mut BTreeMap<String, T>, name: String, most: usize) -> Option<&mut T> {
     let sound = !name.is_empty()
         && name.len() <= 63
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    if sound && (known.len() < MAX_NAMES || known.contains_key(&name)) {
+    if sound && (known.len() < most || known.contains_key(&name)) {
         Some(known.entry(name).or_default())
     } else {
         None
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

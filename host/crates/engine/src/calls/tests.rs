@@ -35,7 +35,7 @@ fn no_rejects() -> RawRejects {
 }
 
 fn check(raw: decoder::Decoded) -> Result<Decoded, Fault> {
-    Checker { series: &map(3), rows: 4 }.decoded(raw)
+    Checker { series: &map(3), rows: 4, most_rows_out: 8 }.decoded(raw)
 }
 
 /// Guarantees: sound output passes, in the host's ids.
@@ -95,7 +95,7 @@ fn alert_columns() {
         keys: keys.iter().map(ToString::to_string).collect(),
     };
     let ids = map(3);
-    let checker = Checker { series: &ids, rows: 1 };
+    let checker = Checker { series: &ids, rows: 1, most_rows_out: 8 };
     let sound = checker.alerts(alerts(&["high"])).unwrap();
     assert_eq!((sound[0].key.as_str(), sound[0].message.as_str(), sound[0].series), ("high", "hot", SeriesId(101)));
     assert!(checker.alerts(alerts(&[])).is_err());

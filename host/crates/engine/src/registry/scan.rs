@@ -1,7 +1,7 @@
 //! What the rules directory asks for.
 //!
 //! `<rule>.toml` makes a named rule of a module. A `.wasm` that no TOML names is a rule of its own, with the defaults of
-//! its `describe`.
+//! its `describe`; but for one whose name is a sha256, which runs only where a TOML names it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -13,8 +13,9 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 use tidegate_config::{Name, RuleFile};
 
-use crate::engine::Engine;
-use crate::module::{LoadError, MAX_MODULE_BYTES, Module, hex};
+use crate::admission::Admission;
+use crate::load_error::LoadError;
+use crate::module::{MAX_WASI_MODULE_BYTES, Module, Wasi, hex};
 use crate::registry::toml_path;
 
 /// The largest rule file taken.
@@ -44,14 +45,15 @@ pub(super) struct Scanner {
     directory: PathBuf,
     /// Digests of files that have not been touched since.
     digests: HashMap<PathBuf, (Touched, String)>,
-    modules: HashMap<String, Weak<Module>>,
+    modules: HashMap<(String, Wasi), Weak<Module>>,
+    admission: Arc<Admission>,
 }
 
 type Touched = (u64, Option<SystemTime>);
 
 impl Scanner {
-    pub fn new(directory: PathBuf) -> Self {
-        Self { directory, digests: HashMap::new(), modules: HashMap::new() }
+    pub fn new(directory: PathBuf, admission: Arc<Admission>) -> Self {
+        Self { directory, digests: HashMap::new(), modules: HashMap::new(), admission }
     }
 
     /// All rules asked for, by name.
@@ -80,7 +82,8 @@ impl Scanner {
         }
         for stem in wasms {
             let module = format!("{stem}.wasm");
-            if !named.contains(&module) {
+            // One that is named by its digest was put there by the API, and waits for a rule to name it.
+            if !named.contains(&module) && !is_digest(&stem) {
                 let file = sound_name(&stem).and_then(|()| defaults(&module));
                 let digest = self.digest(&module);
                 wanted.insert(stem, Wanted { file, module, digest });
@@ -112,24 +115,25 @@ impl Scanner {
         {
             return Ok(digest.clone());
         }
-        let bytes = read_bounded(&path, MAX_MODULE_BYTES as u64 + 1).map_err(missing)?;
+        let bytes = read_bounded(&path, MAX_WASI_MODULE_BYTES as u64 + 1).map_err(missing)?;
         let digest = hex(&Sha256::digest(&bytes));
         self.digests.insert(path, (touched, digest.clone()));
         Ok(digest)
     }
 
     /// The module a rule file names: compiled, unless a rule that serves has it already.
-    pub fn module(&mut self, engine: &Engine, file: &RuleFile) -> Result<Arc<Module>, LoadError> {
+    pub fn module(&mut self, file: &RuleFile) -> Result<Arc<Module>, LoadError> {
         let digest = self.digest(&file.module).map_err(LoadError::File)?;
-        if let Some(known) = self.modules.get(&digest).and_then(Weak::upgrade) {
+        let wasi = if file.wasi { Wasi::Empty } else { Wasi::Refused };
+        if let Some(known) = self.modules.get(&(digest, wasi)).and_then(Weak::upgrade) {
             return Ok(known);
         }
         let path = self.directory.join(&file.module);
-        let bytes = read_bounded(&path, MAX_MODULE_BYTES as u64 + 1)
+        let bytes = read_bounded(&path, MAX_WASI_MODULE_BYTES as u64 + 1)
             .map_err(|error| LoadError::File(format!("{}: {error}", file.module)))?;
-        let module = Arc::new(Module::load(engine, &bytes)?);
+        let module = Arc::new(self.admission.admit(&bytes, wasi)?);
         self.modules.retain(|_, module| module.strong_count() > 0);
-        self.modules.insert(module.sha256().to_string(), Arc::downgrade(&module));
+        self.modules.insert((module.sha256().to_string(), wasi), Arc::downgrade(&module));
         Ok(module)
     }
 
@@ -151,6 +155,10 @@ impl Scanner {
 /// A file written a moment ago may be written again within the clock's grain: its time proves nothing yet.
 fn settled(modified: Option<SystemTime>) -> bool {
     modified.and_then(|then| then.elapsed().ok()).is_some_and(|age| age.as_secs() >= 2)
+}
+
+fn is_digest(stem: &str) -> bool {
+    stem.len() == 64 && stem.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 fn sound_name(rule: &str) -> Result<(), String> {

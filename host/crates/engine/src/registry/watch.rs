@@ -6,7 +6,7 @@ use std::sync::mpsc::SyncSender;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-use crate::registry::Ask;
+use crate::registry::handle::Ask;
 
 /// Watches the directory itself, so that renames, symlink swaps of a ConfigMap and deletions are seen. `None` where that is
 /// not possible; the directory is then read every few seconds.

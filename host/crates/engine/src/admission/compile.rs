@@ -1,0 +1,65 @@
+//! From a module's bytes to machine code.
+
+use std::time::Duration;
+
+use wasmparser::Parser;
+use wit_component::ComponentEncoder;
+
+use crate::admission::native::Precompiled;
+use crate::engine::Engine;
+use crate::load_error::LoadError;
+use crate::module::Wasi;
+
+/// What compiling one module may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// Memory of the compiler: bytes.
+    pub memory_bytes: u64,
+    /// How long it may take, by the wall.
+    pub time: Duration,
+}
+
+impl CompileLimits {
+    /// A rule of 130 KB takes 60 ms and 40 MiB; Python, 18 MB with its WASI, some seconds and 1 GiB.
+    pub(crate) const fn of(wasi: Wasi) -> Self {
+        match wasi {
+            Wasi::Refused => Self { memory_bytes: 1 << 30, time: Duration::from_secs(20) },
+            Wasi::Empty => Self { memory_bytes: 4 << 30, time: Duration::from_secs(120) },
+        }
+    }
+}
+
+/// Who compiles.
+pub trait Compile: Send + Sync {
+    /// The machine code of a module, core or component, for `engine`. Slow: tens of milliseconds, and up to the limit.
+    ///
+    /// # Errors
+    /// It is no module of ours, or takes more than `limits`.
+    fn compile(&self, engine: &Engine, module: &[u8], limits: CompileLimits) -> Result<Precompiled, LoadError>;
+}
+
+/// Compiles in this process, without limits: for tests and measurements, where modules are one's own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InProcess;
+
+impl Compile for InProcess {
+    fn compile(&self, engine: &Engine, module: &[u8], _limits: CompileLimits) -> Result<Precompiled, LoadError> {
+        translate(&engine.wasmtime, module).map(Precompiled::vouched_for)
+    }
+}
+
+/// Compiles `module`; a core module is made a component first, by what its bindings noted in it.
+pub(super) fn translate(engine: &wasmtime::Engine, module: &[u8]) -> Result<Vec<u8>, LoadError> {
+    let wrapped;
+    let component = if Parser::is_component(module) {
+        module
+    } else {
+        wasmparser::validate(module).map_err(|e| LoadError::NotWasm(e.to_string()))?;
+        wrapped = ComponentEncoder::default()
+            .module(module)
+            .and_then(|encoder| encoder.validate(true).encode())
+            .map_err(|error| LoadError::Contract(format!("{error:#}")))?;
+        &wrapped
+    };
+    engine.precompile_component(component).map_err(|error| LoadError::NotWasm(format!("{error:#}")))
+}

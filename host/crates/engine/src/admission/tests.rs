@@ -1,0 +1,226 @@
+//! From bytes to a module, and every way in which that ends otherwise.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::child::ChildProcess;
+use super::*;
+use crate::rule::{Limits, Rule};
+
+#[path = "../../../../../tests/src/wat_guest.rs"]
+mod wat_guest;
+use wat_guest::wat_guest;
+
+fn rule(engine: &Engine, module: &[u8]) -> Result<Rule, LoadError> {
+    Ok(Rule {
+        name: "hostile".into(),
+        generation: 1,
+        module: Arc::new(Module::load(engine, module)?),
+        config: "{}".into(),
+        filters: vec!["hostile/#".parse().unwrap()],
+        order: 0,
+        commands: vec![],
+        on_quarantine: Default::default(),
+        limits: Limits::default(),
+        stats: Arc::default(),
+    })
+}
+
+/// What becomes of a module: the code of the refusal, with its sentence, or "serves".
+fn fate(engine: &Engine, module: &[u8]) -> (&'static str, String) {
+    match rule(engine, module).and_then(|rule| try_out(&rule)) {
+        Ok(()) => ("serves", String::new()),
+        Err(error) => (error.code(), error.to_string()),
+    }
+}
+
+/// Guarantees: whatever a module does in whichever of its functions, it is refused with the reason, in the call it failed in, or it
+/// serves; nothing else happens to this process.
+#[test]
+fn each_sin_has_its_reason() {
+    let engine = Engine::new().unwrap();
+    let spin = "(loop $for_ever (br $for_ever))";
+    // A list of bytes at 16: address 0, as long as 1 GiB.
+    let giant = "(i32.store (i32.const 20) (i32.const 0x40000000)) (return (i32.const 16))";
+    let grow = "(loop $more (br_if $more (i32.ne (i32.const -1) (memory.grow (i32.const 16))))) unreachable";
+    for (place, words, code, said) in [
+        ("process", "", "serves", ""),
+        ("start", "unreachable", "fault", "trapped"),
+        ("start", spin, "fault", "CPU time"),
+        ("describe", "unreachable", "fault", "trapped"),
+        ("describe", giant, "fault", "trapped"),
+        ("describe", "(i32.store8 (i32.const 1280) (i32.const 255))", "fault", "trapped"),
+        ("describe", "(i32.store8 (i32.const 1280) (i32.const 88))", "description", "no valid description"),
+        ("configure", "unreachable", "fault", "trapped"),
+        ("configure", "(i32.store8 (i32.const 16) (i32.const 1)) (return (i32.const 16))", "config", "refused"),
+        ("configure", grow, "fault", "memory"),
+        ("declare-series", "unreachable", "trial", "process"),
+        ("process", "unreachable", "trial", "`process`, the rule trapped"),
+        ("process", spin, "trial", "CPU time"),
+        ("process", grow, "trial", "memory"),
+        // `keep`, with a list that is longer than the memory; then one that names rows that are not there.
+        (
+            "process",
+            "(i32.store8 (i32.const 16) (i32.const 1)) (i32.store (i32.const 24) (i32.const 0x10000000)) (return (i32.const 16))",
+            "trial",
+            "trapped",
+        ),
+        (
+            "process",
+            "(i32.store8 (i32.const 16) (i32.const 1)) (i32.store (i32.const 20) (i32.const 64)) (i32.store (i32.const 24) (i32.const 1)) (i32.store (i32.const 64) (i32.const 99)) (return (i32.const 16))",
+            "trial",
+            "contract forbids",
+        ),
+        // `values`, one too few.
+        (
+            "process",
+            "(i32.store8 (i32.const 16) (i32.const 2)) (i32.store (i32.const 20) (i32.const 64)) (i32.store (i32.const 24) (i32.const 2)) (return (i32.const 16))",
+            "trial",
+            "where 3 are due",
+        ),
+        ("process", "(return (i32.const 3))", "trial", "trapped"),
+        ("process", "(return (i32.const -8))", "trial", "trapped"),
+        ("tick", "unreachable", "trial", "tick"),
+        ("save", "unreachable", "trial", "save"),
+        ("realloc", "(return (i32.const 1))", "trial", "not aligned"),
+        ("realloc", "(return (i32.const -64))", "fault", "trapped"),
+        ("realloc", "unreachable", "fault", "trapped"),
+        // `more`, for ever.
+        ("save", "(i32.store8 (i32.const 64) (i32.const 1)) (return (i32.const 0))", "trial", "save"),
+    ] {
+        let began = Instant::now();
+        let (got, sentence) = fate(&engine, &wat_guest("hostile", &[(place, words)]));
+        assert_eq!(got, code, "{place}: {words}: {sentence}");
+        assert!(sentence.contains(said), "{place}: {words}: {sentence:?} does not say {said:?}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{place}: {words}");
+    }
+}
+
+/// Guarantees: recursion without end is a trap, on a thread as the lanes have.
+#[test]
+fn recursion_ends_in_a_trap() {
+    let engine = Engine::new().unwrap();
+    let module = wat_guest("deep", &[("retire", "(call $start)"), ("start", "(call $start)")]);
+    let thread = tidegate_telemetry::thread("lane-0", move || fate(&engine, &module)).unwrap();
+    let (code, sentence) = thread.join().unwrap();
+    assert_eq!(code, "fault");
+    assert!(sentence.contains("stack"), "{sentence}");
+}
+
+/// Guarantees: what is no module, or not one of ours, is refused with its reason.
+#[test]
+fn what_is_not_ours() {
+    let engine = Engine::new().unwrap();
+    let good = wat_guest("good", &[]);
+    let code = |bytes: &[u8]| fate(&engine, bytes).0;
+    assert_eq!(code(&good), "serves");
+    assert_eq!(code(&good[..good.len() / 2]), "not_wasm");
+    assert_eq!(code(b""), "not_wasm");
+    assert_eq!(code(&wat::parse_str("(module)").unwrap()), "contract");
+    assert_eq!(code(&wat::parse_str("(component)").unwrap()), "contract");
+    assert_eq!(code(&wat::parse_str(r#"(module (import "env" "now" (func)))"#).unwrap()), "import");
+    assert_eq!(code(&wat::parse_str("(module (memory i64 1))").unwrap()), "not_wasm");
+}
+
+/// Counts how often it is asked.
+#[derive(Clone, Default)]
+struct Counting(Arc<std::sync::atomic::AtomicUsize>);
+
+impl Compile for Counting {
+    fn compile(&self, engine: &Engine, module: &[u8], limits: CompileLimits) -> Result<Precompiled, LoadError> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        InProcess.compile(engine, module, limits)
+    }
+}
+
+/// Guarantees: a module is compiled once, also over restarts; an entry with a bit that has flipped is compiled again, and then is good
+/// again.
+#[test]
+fn a_restart_compiles_nothing() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("cache");
+    let (engine, compiler) = (Engine::new().unwrap(), Counting::default());
+    let compiled = || compiler.0.load(std::sync::atomic::Ordering::Relaxed);
+    let start = || Admission::new(engine.clone(), Box::new(compiler.clone()), Some(Cache::open(&path).unwrap()));
+    let module = wat_guest("good", &[]);
+    drop(start().admit(&module, Wasi::Refused).unwrap());
+    assert_eq!(compiled(), 1);
+    let again = start();
+    drop(again.admit(&module, Wasi::Refused).unwrap());
+    assert_eq!((compiled(), again.cache().unwrap().hits), (1, 1));
+
+    let file = fs::read_dir(&path).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(&file, bytes).unwrap();
+    let damaged = start();
+    drop(damaged.admit(&module, Wasi::Refused).unwrap());
+    assert_eq!((compiled(), damaged.cache().unwrap().damaged), (2, 1));
+    drop(start().admit(&module, Wasi::Refused).unwrap());
+    assert_eq!(compiled(), 2);
+}
+
+/// A child that is some other program; the compiler's own arguments come after.
+fn child(script: &str) -> ChildProcess {
+    ChildProcess::of("/bin/sh".into(), &["-c", script])
+}
+
+fn compile(child: &ChildProcess, module: &[u8], time: Duration) -> Result<Precompiled, LoadError> {
+    let engine = Engine::new().unwrap();
+    child.compile(&engine, module, CompileLimits { memory_bytes: 1 << 30, time })
+}
+
+/// Guarantees: however a compiler ends, the host knows what that means, and it is gone: also one that never ends, never reads, or
+/// answers without end.
+#[test]
+fn however_a_compiler_ends() {
+    let (large, patience) = (vec![0; 4 << 20], Duration::from_secs(20));
+    for (script, code, said) in [
+        ("printf 'contract\\nit has no name'; exit 65", "contract", "it has no name"),
+        ("printf 'not_wasm\\nhalf'; cat > /dev/null; exit 65", "not_wasm", "half"),
+        ("echo 'memory allocation of 99 bytes failed' >&2; kill -ABRT $$", "compile_memory", "1024 MiB"),
+        ("kill -KILL $$", "compile_memory", "1024 MiB"),
+        ("kill -XCPU $$", "compile_time", "20 s"),
+        ("echo 'has overflowed its stack' >&2; kill -SEGV $$", "compiler", "overflowed"),
+        ("exit 1", "compiler", "said nothing"),
+        // It is not listened to for ever.
+        ("while :; do echo x >&2; done", "compiler", "SIGPIPE"),
+    ] {
+        let error = compile(&child(script), &large, patience).unwrap_err();
+        assert_eq!(error.code(), code, "{script}: {error}");
+        assert!(error.to_string().contains(said), "{script}: {error}");
+    }
+    for script in ["exec sleep 600", "exec cat /dev/zero > /dev/null", "exec 1>&- 2>&-; while :; do :; done"] {
+        let began = Instant::now();
+        let error = compile(&child(script), &large, Duration::from_millis(300)).unwrap_err();
+        assert_eq!(error.code(), "compile_time", "{script}: {error}");
+        assert!(began.elapsed() < Duration::from_secs(10), "{script}");
+    }
+    let missing = ChildProcess::of("/nonexistent/tidegate".into(), &[]);
+    assert_eq!(compile(&missing, b"", patience).unwrap_err().code(), "compiler");
+    let answered = compile(&child("exec cat"), b"machine code", patience).unwrap();
+    assert_eq!(answered.bytes(), b"machine code");
+}
+
+/// Guarantees: code that this engine has not made is refused by it, digest or not.
+#[test]
+fn foreign_code_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("cache");
+    let engine = Engine::new().unwrap();
+    let admission = Admission::new(engine.clone(), Box::new(InProcess), Some(Cache::open(&path).unwrap()));
+    let module = wat_guest("good", &[]);
+    let sha256 = hex(&Sha256::digest(&module));
+    let key = Key::new(&sha256, &admission.compiled_how);
+    let foreign = Precompiled::vouched_for(b"\x7fELF and so on".to_vec());
+    Cache::open(Path::new(&path)).unwrap().store(&key, &foreign).unwrap();
+    drop(admission.admit(&module, Wasi::Refused).unwrap());
+    assert_eq!(admission.cache().unwrap().damaged, 1);
+}

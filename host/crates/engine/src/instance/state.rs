@@ -1,0 +1,159 @@
+//! State out of a guest and into it, in parts, in this process's ids.
+
+use tidegate_model::{PartitionId, SeriesId};
+
+use crate::bindings::state;
+use crate::context::Rows;
+use crate::fault::Fault;
+use crate::instance::Instance;
+use crate::instance::store::{Call, guarded};
+use crate::load_error::LoadError;
+use crate::module::Scope;
+use crate::state::{Cells, SavedState, StateBook};
+
+/// The most bytes of state asked for, and given, in one call.
+const PART_BYTES: usize = 1 << 20;
+
+/// State of one series or partition: the instance's id, and the bytes.
+type Cell = (u32, Box<[u8]>);
+
+/// Cells on their way into a guest, as columns.
+#[derive(Default)]
+struct Columns {
+    id: Vec<u32>,
+    ends: Vec<u32>,
+    bytes: Vec<u8>,
+}
+
+impl Columns {
+    fn push(&mut self, id: u32, cell: &[u8]) {
+        self.id.push(id);
+        self.bytes.extend_from_slice(cell);
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    fn as_param(&self) -> state::CellsParam<'_> {
+        state::CellsParam { id: &self.id, ends: &self.ends, bytes: &self.bytes }
+    }
+}
+
+impl Instance {
+    /// Whether it has state that outlives a call: it says so, and can save it.
+    pub fn keeps_state(&self) -> bool {
+        self.state.is_some() && self.rule.module.description().scope != Scope::None
+    }
+
+    /// Its state, or what changed of it since the last save; empty if it keeps none.
+    ///
+    /// # Errors
+    /// It failed, or would go on for ever.
+    pub fn save(&mut self, cells: Cells) -> Result<SavedState, Fault> {
+        let mut all = SavedState::default();
+        let Some(guest) = self.state.clone() else { return Ok(all) };
+        let everything = cells == Cells::All;
+        let mut bytes = 0;
+        // Each part but the last has a byte at least: what does not come to an end is stopped by what it has handed over.
+        let most_parts = 2 + self.rule.limits.memory_bytes / PART_BYTES * 2;
+        for _ in 0..most_parts {
+            let part = guarded(&mut self.store, Call::Lifecycle, |store| {
+                guest.call_save(store, everything, PART_BYTES as u32)
+            })?;
+            bytes += part.by_series.bytes.len() + part.by_partition.bytes.len();
+            if bytes > self.rule.limits.memory_bytes {
+                break;
+            }
+            let more = part.more;
+            self.take_part(part, &mut all)?;
+            if !more {
+                self.commit(&Rows::None)?;
+                return Ok(all);
+            }
+        }
+        Err(Fault::bad_output("`save` goes on for more parts or bytes than its memory can hold"))
+    }
+
+    fn take_part(&self, part: state::SavedResult, all: &mut SavedState) -> Result<(), Fault> {
+        let context = self.store.data();
+        let series = |local: u32| {
+            let unknown = || Fault::bad_output(format!("`save` named series {local}, which it was never given"));
+            context.series.global(local).map(SeriesId).ok_or_else(unknown)
+        };
+        let partition = |local: u32| {
+            let unknown = || Fault::bad_output(format!("`save` named partition {local}, which it was never given"));
+            context.partitions.global(local).map(PartitionId).ok_or_else(unknown)
+        };
+        for (local, bytes) in cells_of(&part.by_series)? {
+            all.series.push((series(local)?, bytes));
+        }
+        for (local, bytes) in cells_of(&part.by_partition)? {
+            all.partitions.push((partition(local)?, bytes));
+        }
+        for &local in &part.removed_series {
+            all.removed_series.push(series(local)?);
+        }
+        for &local in &part.removed_partitions {
+            all.removed_partitions.push(partition(local)?);
+        }
+        Ok(())
+    }
+
+    /// Gives it the state that an instance of `version` saved, in parts.
+    ///
+    /// # Errors
+    /// It refuses the state, or fails.
+    pub fn restore(&mut self, version: &str, saved: &StateBook) -> Result<(), LoadError> {
+        let Some(guest) = self.state.clone().filter(|_| !saved.is_empty()) else { return Ok(()) };
+        let context = self.store.data();
+        // What it was never told of it cannot have state of.
+        let mut removed_series: Vec<u32> = saved.gone_series().filter_map(|id| context.series.local(id.0)).collect();
+        let mut removed_partitions: Vec<u32> =
+            saved.gone_partitions().filter_map(|id| context.partitions.local(id.0)).collect();
+        let mut series = saved.series().peekable();
+        let mut partitions = saved.partitions().peekable();
+        let mut more = true;
+        while more {
+            let (mut by_series, mut by_partition) = (Columns::default(), Columns::default());
+            let mut globals = Vec::new();
+            while by_series.bytes.len() < PART_BYTES
+                && let Some((id, cell)) = series.next()
+            {
+                globals.push(id);
+                by_series.push(0, cell);
+            }
+            self.declare_series(&globals)?;
+            std::mem::swap(&mut by_series.id, &mut self.ids);
+            while by_series.bytes.len() + by_partition.bytes.len() < PART_BYTES
+                && let Some((id, cell)) = partitions.next()
+            {
+                let map = &mut self.store.data_mut().partitions;
+                by_partition.push(map.local_or_add(id.0), cell);
+            }
+            more = series.peek().is_some() || partitions.peek().is_some();
+            let part = state::SavedParam {
+                by_series: by_series.as_param(),
+                by_partition: by_partition.as_param(),
+                removed_series: &removed_series,
+                removed_partitions: &removed_partitions,
+                more,
+            };
+            guarded(&mut self.store, Call::Lifecycle, |store| guest.call_restore(store, version, part))?
+                .map_err(LoadError::State)?;
+            self.commit(&Rows::None)?;
+            removed_series.clear();
+            removed_partitions.clear();
+        }
+        Ok(())
+    }
+}
+
+fn cells_of(cells: &state::CellsResult) -> Result<Vec<Cell>, Fault> {
+    let sound = cells.ends.len() == cells.id.len()
+        && cells.ends.is_sorted()
+        && cells.ends.last().copied().unwrap_or(0) as usize == cells.bytes.len();
+    if !sound {
+        return Err(Fault::bad_output("the columns of saved state disagree"));
+    }
+    let starts = std::iter::once(0).chain(cells.ends.iter().copied());
+    let spans = starts.zip(&cells.ends).map(|(start, &end)| cells.bytes[start as usize..end as usize].into());
+    Ok(cells.id.iter().copied().zip(spans).collect())
+}

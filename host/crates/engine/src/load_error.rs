@@ -1,0 +1,118 @@
+//! Why a module or a rule cannot serve: one reason each, with a code for programs and a sentence for people.
+
+use std::time::Duration;
+
+use crate::fault::Fault;
+use crate::module::{MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES};
+
+/// Why a module or a rule cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Past [`MAX_MODULE_BYTES`], or [`MAX_WASI_MODULE_BYTES`] where its rule allows WASI.
+    #[error(
+        "the module has more than {most} bytes, which is the most{}: build it with `--release` and strip debug information",
+        if *.most == MAX_WASI_MODULE_BYTES { " even with `wasi = true`" } else { "" }
+    )]
+    TooLarge {
+        /// What it may have.
+        most: usize,
+    },
+    /// Half written, or no module at all.
+    #[error("this is no WebAssembly module: {0}")]
+    NotWasm(String),
+    /// It was not built against the rule contract.
+    #[error(
+        "the module does not follow the rule contract tidegate:rule@0.1.0: {0}; build it with the `tidegate-rule` crate"
+    )]
+    Contract(String),
+    /// It wants what no rule gets.
+    #[error(
+        "the module imports `{0}`, which is not in the rule contract: a rule may import nothing but \
+         `tidegate:rule/host@0.1.0`; build it for wasm32-unknown-unknown"
+    )]
+    Import(String),
+    /// It wants WASI, and its rule does not say that it may have it.
+    #[error(
+        "the module imports `{0}`: to let it have an empty WASI (clocks and random numbers; no files, no environment, no \
+         network), write `wasi = true` in its rule's file; or build it for wasm32-unknown-unknown"
+    )]
+    Wasi(String),
+    /// Its compiler took more memory than it may.
+    #[error(
+        "to compile the module took more than {} MiB of memory: split its largest functions, or build it with `--release`", .limit_bytes >> 20
+    )]
+    CompileMemory {
+        /// What it may take.
+        limit_bytes: u64,
+    },
+    /// Its compiler took longer than it may.
+    #[error(
+        "to compile the module took longer than {} s: split its largest functions, or build it with `--release`", .limit.as_secs()
+    )]
+    CompileTime {
+        /// What it may take.
+        limit: Duration,
+    },
+    /// Its compiler ended without a result, or could not be started.
+    #[error("the compiler ended without a result: {0}")]
+    Compiler(String),
+    /// Its own code failed while it was made ready.
+    #[error("while the module was made ready, {0}")]
+    Fault(#[from] Fault),
+    /// It failed on a scratch instance.
+    #[error("on trial in `{call}`, {fault}")]
+    Trial {
+        /// The call it failed in.
+        call: &'static str,
+        /// How.
+        fault: Fault,
+    },
+    /// Its `describe` returned something else than the contract says.
+    #[error("`describe` returned no valid description: {0}")]
+    Description(String),
+    /// Its configuration was refused, by its schema or by itself.
+    #[error("its configuration was refused: {0}")]
+    Config(String),
+    /// It took the state of its predecessor for wrong.
+    #[error("it refused the state of the generation before it: {0}")]
+    State(String),
+    /// It asks for something this version does not do.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Something else has to be waited for: it is tried again.
+    #[error("{0}")]
+    Busy(String),
+    /// The file cannot be read or is no rule file.
+    #[error("{0}")]
+    File(String),
+}
+
+impl LoadError {
+    /// The word for it in the API, the log and the metrics; it does not change.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            LoadError::TooLarge { .. } => "too_large",
+            LoadError::NotWasm(_) => "not_wasm",
+            LoadError::Contract(_) => "contract",
+            LoadError::Import(_) => "import",
+            LoadError::Wasi(_) => "wasi",
+            LoadError::CompileMemory { .. } => "compile_memory",
+            LoadError::CompileTime { .. } => "compile_time",
+            LoadError::Compiler(_) => "compiler",
+            LoadError::Fault(_) => "fault",
+            LoadError::Trial { .. } => "trial",
+            LoadError::Description(_) => "description",
+            LoadError::Config(_) => "config",
+            LoadError::State(_) => "state",
+            LoadError::Unsupported(_) => "unsupported",
+            LoadError::Busy(_) => "busy",
+            LoadError::File(_) => "file",
+        }
+    }
+
+    /// The most bytes of a module.
+    pub(crate) fn too_large(most: usize) -> Self {
+        debug_assert!(most >= MAX_MODULE_BYTES);
+        LoadError::TooLarge { most }
+    }
+}

@@ -1,0 +1,121 @@
+//! Asking the registry, from any thread.
+
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use tidegate_config::RuleFile;
+
+use crate::admission::{Admission, CacheTotals, try_out};
+use crate::load_error::LoadError;
+use crate::module::{Module, Wasi};
+use crate::registry::status::{Entry, RuleStatus, Snapshot};
+use crate::rule::Rule;
+
+/// Asks the registry, from any thread.
+#[derive(Clone)]
+pub struct RegistryHandle {
+    pub(super) ask: SyncSender<Ask>,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// What the registry is asked.
+pub(super) enum Ask {
+    /// Something in the directory has changed.
+    Changed,
+    /// A generation is called no more.
+    Quarantined,
+    SetEnabled {
+        rule: String,
+        enabled: bool,
+        reply: SyncSender<Result<(), String>>,
+    },
+    Retry {
+        rule: String,
+        reply: SyncSender<Result<(), String>>,
+    },
+    Rescan {
+        reply: SyncSender<()>,
+    },
+    Stop,
+}
+
+impl RegistryHandle {
+    /// All rules, by name.
+    pub fn rules(&self) -> Vec<RuleStatus> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Entry::status).collect()
+    }
+
+    /// One rule.
+    pub fn rule(&self, name: &str) -> Option<RuleStatus> {
+        let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        snapshot.iter().find(|entry| entry.status.name == name).map(Entry::status)
+    }
+
+    /// What the file of a rule said when the directory was last read; none without such a rule, or if it cannot be read.
+    pub fn file(&self, name: &str) -> Option<RuleFile> {
+        let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        snapshot.iter().find(|entry| entry.status.name == name).and_then(|entry| entry.file.clone())
+    }
+
+    /// Looks over a module as before it serves, without letting it. Blocks, for as long as it compiles: not for a runtime's thread.
+    ///
+    /// # Errors
+    /// It cannot serve.
+    pub fn admit(&self, bytes: &[u8], wasi: Wasi) -> Result<Module, LoadError> {
+        self.admission.admit(bytes, wasi)
+    }
+
+    /// The rule that `file` would make of a module, tried on scratch instances; it serves nowhere. Blocks like [`Self::admit`].
+    ///
+    /// # Errors
+    /// It could not serve.
+    pub fn examine(&self, name: &str, file: &RuleFile, module: &Arc<Module>) -> Result<Arc<Rule>, LoadError> {
+        let rule = Rule::of_file(name, file, module.clone(), Arc::default(), 0)?;
+        try_out(&rule)?;
+        Ok(Arc::new(rule))
+    }
+
+    /// Gives a rule that is called no more, in whole or for some partitions, another try, and returns when it serves. Its file is
+    /// not touched. Blocks: not for a runtime's thread.
+    pub fn retry(&self, rule: &str) -> Result<(), String> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        let ask = Ask::Retry { rule: rule.to_owned(), reply };
+        self.ask.send(ask).map_err(|_| "the host is shutting down".to_owned())?;
+        answer.recv().map_err(|_| "the host is shutting down".to_owned())?
+    }
+
+    /// What the cache of compiled modules has done, if there is one.
+    pub fn cache(&self) -> Option<CacheTotals> {
+        self.admission.cache()
+    }
+
+    /// Writes into the rule's file whether it is enabled, and returns when that holds. Blocks: not for a runtime's thread.
+    pub fn set_enabled(&self, rule: &str, enabled: bool) -> Result<(), String> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        let ask = Ask::SetEnabled { rule: rule.to_owned(), enabled, reply };
+        self.ask.send(ask).map_err(|_| "the host is shutting down".to_owned())?;
+        answer.recv().map_err(|_| "the host is shutting down".to_owned())?
+    }
+
+    /// Reads the directory now, and returns when what is there serves. Blocks: not for a runtime's thread.
+    pub fn rescan(&self) {
+        let (reply, answer) = mpsc::sync_channel(1);
+        if self.ask.send(Ask::Rescan { reply }).is_ok() {
+            // It answers, or is shutting down.
+            let _ = answer.recv();
+        }
+    }
+
+    /// Ends the watching; the rules go on serving. Blocks until a change under way is done.
+    pub fn stop(&self) {
+        // Already ended is as good.
+        let _ = self.ask.send(Ask::Stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What the registry knows of one rule.
+
+use std::sync::Arc;
+
+use crate::load_error::LoadError;
+use crate::registry::scan::Wanted;
+use crate::registry::status::{Entry, RuleState, RuleStatus};
+use crate::rule::Rule;
+use crate::stats::{RuleStats, RuleTotals};
+
+/// What is known of one rule.
+pub(super) struct Known {
+    pub wanted: Wanted,
+    pub serving: Option<Arc<Rule>>,
+    /// The generation before it, if that was never quarantined: it returns when the one that serves is.
+    pub before: Option<Arc<Rule>>,
+    pub stats: Arc<RuleStats>,
+    pub problem: Option<Problem>,
+    /// The last attempt failed for something that passes by itself.
+    pub again: bool,
+}
+
+/// What is wrong with a rule.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    pub code: &'static str,
+    pub text: String,
+}
+
+impl Known {
+    pub fn new(stats: Arc<RuleStats>) -> Self {
+        Self { wanted: Wanted::default(), serving: None, before: None, stats, problem: None, again: false }
+    }
+
+    /// As it is shown.
+    pub fn entry(&self, name: &str) -> Entry {
+        let description = self.serving.as_ref().map(|rule| rule.module.description());
+        let file = self.wanted.file.as_ref().ok();
+        let state = match (&self.serving, file.map(|file| file.enabled)) {
+            (Some(_), _) => RuleState::Serving,
+            (None, Some(false)) => RuleState::Disabled,
+            (None, _) => RuleState::Failed,
+        };
+        let topics = match &self.serving {
+            Some(rule) => rule.filters.iter().map(ToString::to_string).collect(),
+            None => file.and_then(|f| f.topics.as_ref()).into_iter().flatten().map(ToString::to_string).collect(),
+        };
+        let status = RuleStatus {
+            name: name.to_owned(),
+            state,
+            problem: self.problem.as_ref().map(|problem| problem.text.clone()),
+            problem_code: self.problem.as_ref().map(|problem| problem.code),
+            module: self.wanted.module.clone(),
+            sha256: self.serving.as_ref().map(|rule| rule.module.sha256().to_string()),
+            kind: self.serving.as_ref().map(|rule| rule.kind().as_str()),
+            version: description.map(|d| d.version.clone()),
+            summary: description.map(|d| d.summary.clone()),
+            topics,
+            order: file.map_or(0, |file| file.order),
+            generation: self.serving.as_ref().map_or(0, |rule| rule.generation),
+            stats: RuleTotals::default(),
+        };
+        Entry { status, file: self.wanted.file.as_ref().ok().cloned(), stats: self.stats.clone() }
+    }
+
+    /// Its newest files cannot serve.
+    pub fn failed(&mut self, name: &str, error: &LoadError) {
+        let (code, text) = (error.code(), error.to_string());
+        let old = if self.serving.is_some() { "; the generation before it goes on serving" } else { "" };
+        tracing::error!(rule = name, reason = code, "the rule was refused: {text}{old}");
+        self.stats.refused(code);
+        self.problem = Some(Problem { code, text });
+        self.again = matches!(error, LoadError::Busy(_));
+    }
+
+    /// `rule` serves from now on.
+    pub fn serves(&mut self, rule: Arc<Rule>) {
+        tracing::info!(
+            rule = &*rule.name,
+            generation = rule.generation,
+            kind = rule.kind().as_str(),
+            sha256 = &**rule.module.sha256(),
+            "rule serves"
+        );
+        self.problem = None;
+        self.serving = Some(rule);
+    }
+}

@@ -1,0 +1,133 @@
+//! An empty WASI 0.2 for components made of Python, JavaScript and the like, which cannot be without: clocks and random numbers.
+//!
+//! There are no files, arguments, environment variables or network, nothing comes in on standard input, and what goes to standard output
+//! is lost. Nobody waits in it: a sleeping guest would hold its lane where no limit of ours can stop it, so that to wait is a trap.
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, Resource, ResourceTable};
+use wasmtime_wasi::p2::DynPollable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::context::Context;
+
+/// The interface that waits, by the version that our wasmtime-wasi defines; guests of any 0.2 are linked with it.
+const POLL: &str = "wasi:io/poll@0.2.12";
+/// Random bytes in one call: they are made in the host, which no limit of the guest stops.
+const MAX_RANDOM_BYTES: u64 = 64 << 10;
+/// Handles (streams, pollables) of one instance.
+const MAX_HANDLES: usize = 1_000;
+
+/// What an instance has of WASI; made when it first asks.
+pub(crate) struct Wasi {
+    context: WasiCtx,
+    table: ResourceTable,
+}
+
+impl Wasi {
+    fn empty() -> Self {
+        let context = WasiCtx::builder().max_random_size(MAX_RANDOM_BYTES).build();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
+        Self { context, table }
+    }
+}
+
+impl WasiView for Context {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let wasi = self.wasi.get_or_insert_with(|| Box::new(Wasi::empty()));
+        WasiCtxView { ctx: &mut wasi.context, table: &mut wasi.table }
+    }
+}
+
+/// Adds it to what is linked.
+pub(crate) fn add_to_linker(linker: &mut Linker<Context>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_sync(linker)?;
+    linker.allow_shadowing(true);
+    let mut poll = linker.instance(POLL)?;
+    poll.func_wrap("poll", |_: StoreContextMut<'_, Context>, (_,): (Vec<Resource<DynPollable>>,)| {
+        waits::<(Vec<u32>,)>()
+    })?;
+    poll.func_wrap("[method]pollable.block", |_: StoreContextMut<'_, Context>, (_,): (Resource<DynPollable>,)| {
+        waits::<()>()
+    })?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+fn waits<T>() -> wasmtime::Result<T> {
+    Err(wasmtime::Error::msg("a rule may not wait: it would hold up all others on its lane"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use tidegate_model::Books;
+    use wasmtime::Store;
+    use wasmtime::component::Component;
+
+    use super::*;
+    use crate::engine::Engine;
+    use crate::rule::Limits;
+
+    /// Tells the time, looks for an environment and for directories, and waits for a thousand seconds.
+    const GUEST: &str = r#"(component
+        (import "wasi:io/poll@0.2.3" (instance $io
+            (export "pollable" (type $p (sub resource)))
+            (export "[method]pollable.block" (func (param "self" (borrow $p))))))
+        (alias export $io "pollable" (type $pollable))
+        (import "wasi:clocks/monotonic-clock@0.2.3" (instance $clock
+            (alias outer 1 $pollable (type $p))
+            (export "now" (func (result u64)))
+            (export "subscribe-duration" (func (param "when" u64) (result (own $p))))))
+        (import "wasi:random/random@0.2.3" (instance $random
+            (export "get-random-u64" (func (result u64)))))
+        (core func $now (canon lower (func $clock "now")))
+        (core func $subscribe (canon lower (func $clock "subscribe-duration")))
+        (core func $block (canon lower (func $io "[method]pollable.block")))
+        (core func $number (canon lower (func $random "get-random-u64")))
+        (core module $m
+            (import "wasi" "now" (func $now (result i64)))
+            (import "wasi" "subscribe" (func $subscribe (param i64) (result i32)))
+            (import "wasi" "block" (func $block (param i32)))
+            (import "wasi" "number" (func $number (result i64)))
+            (func (export "time") (result i64) (call $now))
+            (func (export "number") (result i64) (call $number))
+            (func (export "wait") (call $block (call $subscribe (i64.const 1000000000000)))))
+        (core instance $wasi
+            (export "now" (func $now))
+            (export "subscribe" (func $subscribe))
+            (export "block" (func $block))
+            (export "number" (func $number)))
+        (core instance $i (instantiate $m (with "wasi" (instance $wasi))))
+        (func (export "time") (result u64) (canon lift (core func $i "time")))
+        (func (export "number") (result u64) (canon lift (core func $i "number")))
+        (func (export "wait") (canon lift (core func $i "wait"))))"#;
+
+    /// Guarantees: a guest has clocks and random numbers, and cannot wait.
+    #[test]
+    fn clocks_and_random_numbers_and_no_waiting() {
+        let engine = Engine::new().unwrap();
+        let component = Component::new(&engine.wasmtime, wat::parse_str(GUEST).unwrap()).unwrap();
+        let context = Context::new(Arc::new(Books::new(1)), Arc::default(), &Limits::default());
+        let mut store = Store::new(&engine.wasmtime, context);
+        store.set_epoch_deadline(1_000_000);
+        let guest = engine.linker(crate::module::Wasi::Empty).instantiate(&mut store, &component).unwrap();
+        let mut ask = |name: &str| {
+            let function = guest.get_typed_func::<(), (u64,)>(&mut store, name).unwrap();
+            function.call(&mut store, ()).unwrap().0
+        };
+        let (then, now) = (ask("time"), ask("time"));
+        assert!(now >= then);
+        assert_ne!(ask("number"), ask("number"));
+        let began = Instant::now();
+        let wait = guest.get_typed_func::<(), ()>(&mut store, "wait").unwrap();
+        let refused = wait.call(&mut store, ()).unwrap_err();
+        assert!(format!("{refused:#}").contains("may not wait"), "{refused:#}");
+        assert!(began.elapsed() < Duration::from_secs(60));
+        let refused = engine.linker(crate::module::Wasi::Refused).instantiate(&mut store, &component);
+        assert!(refused.is_err(), "without leave there is no WASI to link with");
+    }
+}
