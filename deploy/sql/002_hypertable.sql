@@ -1,16 +1,7 @@
--- Makes metrics a hypertable of one chunk a day. Needs TimescaleDB (any licence): CREATE EXTENSION timescaledb.
--- Tidegate runs this when it makes the table and the extension is there. By hand, for a table that is small or empty:
---   psql [-v schema=plant -v table=readings] -f deploy/sql/002_hypertable.sql
-\if :{?schema}
-\else
-\set schema public
-\endif
-\if :{?table}
-\else
-\set table metrics
-\endif
-\set metrics '"' :schema '"."' :table '"'
+-- Makes the points' table a hypertable of one chunk a day. Needs TimescaleDB, any licence: CREATE EXTENSION timescaledb.
+-- Moves what is in the table already; for a large one, choose a quiet hour.
+\ir names.psql
 
--- The index on (topic, time) is there already; one on time alone costs every insert and serves no query of a series.
-SELECT create_hypertable(:'metrics'::regclass, 'time', chunk_time_interval => INTERVAL '1 day',
+-- The index on (topic, time) comes with 003; one on time alone costs every insert and serves no query of a series.
+SELECT create_hypertable(format('%I.%I', :'schema', :'table')::regclass, :'c_time', chunk_time_interval => INTERVAL :'chunk',
                          create_default_indexes => FALSE, if_not_exists => TRUE, migrate_data => TRUE);

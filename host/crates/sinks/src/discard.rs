@@ -54,6 +54,6 @@ impl Sink for Discard {
         let alerts = deliveries.iter().map(|delivery| delivery.alerts.len() as u64).sum();
         self.discarded.points.fetch_add(points, Relaxed);
         self.discarded.alerts.fetch_add(alerts, Relaxed);
-        Ok(Written { points, alerts, rejected: Vec::new() })
+        Ok(Written { points, alerts, ..Written::default() })
     }
 }

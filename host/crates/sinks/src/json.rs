@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use tidegate_model::{Alert, DeadLetter, Marks, Severity, Transition};
+use tidegate_model::{Alert, Command, DeadLetter, Marks, Severity, Transition};
 
 use crate::time::Rfc3339;
 
@@ -75,6 +75,27 @@ pub struct PointJson<'a> {
     /// The series' unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<&'a str>,
+}
+
+/// A message that a rule asked to have published.
+#[derive(Debug, Serialize)]
+pub struct CommandJson<'a> {
+    rule: &'a str,
+    topic: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+    qos: u8,
+    retain: bool,
+}
+
+impl<'a> From<&'a Command> for CommandJson<'a> {
+    fn from(command: &'a Command) -> Self {
+        let (payload, payload_base64) = text_or_base64(&command.payload);
+        let Command { rule, topic, qos, retain, .. } = command;
+        Self { rule, topic, payload, payload_base64, qos: *qos, retain: *retain }
+    }
 }
 
 /// A dead letter.

@@ -10,6 +10,7 @@
 //! | [`Sqlite`] | points, alerts | its transaction is in the WAL and synced |
 //! | [`Timescale`] | points, alerts | its transaction is committed |
 //! | [`Mqtt`] | alerts, commands | the broker has sent PUBACK for each (QoS 1) |
+//! | [`Kafka`] | points, alerts, dead letters, as configured | all replicas in sync have acknowledged each record |
 //! | [`Ndjson`] | points, alerts, dead letters, as configured | the file is synced; standard output is flushed |
 //! | [`DeadLetters`] | dead letters | its transaction is in the WAL and synced |
 //! | [`Discard`] | points, alerts | never: for load tests |
@@ -24,6 +25,7 @@
 pub mod dead_letters;
 mod discard;
 pub mod json;
+mod kafka;
 mod mqtt;
 mod ndjson;
 mod rows;
@@ -36,8 +38,9 @@ mod tls;
 
 pub use dead_letters::DeadLetters;
 pub use discard::{Discard, Discarded};
+pub use kafka::Kafka;
 pub use mqtt::Mqtt;
 pub use ndjson::Ndjson;
 pub use sqlite::Sqlite;
 pub use time::Rfc3339;
-pub use timescale::Timescale;
+pub use timescale::{Migrated, Timescale, migrate, migration};

@@ -2,7 +2,7 @@
 
 use tidegate_model::Texts;
 
-/// Gives the text of rows asked for in ascending order, each in constant time.
+/// Gives the text of rows asked for in ascending order, all of them in one walk.
 pub(crate) struct TextCursor<'a> {
     texts: &'a Texts,
     next: usize,
@@ -14,8 +14,11 @@ impl<'a> TextCursor<'a> {
         Self { texts, next: texts.row.partition_point(|&r| (r as usize) < row) }
     }
 
-    /// The text of `row`, which must not be before the last row asked for.
+    /// The text of `row`, which must not be before the last row asked for; rows may be left out.
     pub(crate) fn of(&mut self, row: usize) -> Option<&'a [u8]> {
+        while self.texts.row.get(self.next).is_some_and(|&r| (r as usize) < row) {
+            self.next += 1;
+        }
         if self.texts.row.get(self.next).is_some_and(|&r| r as usize == row) {
             self.next += 1;
             return Some(self.texts.text.get(self.next - 1));

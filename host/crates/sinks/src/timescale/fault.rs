@@ -47,6 +47,16 @@ impl Fault {
         })
     }
 
+    /// The same fault, met in a table whose rows are not to be left out one by one: then its data want an operator.
+    pub(super) fn of_table(self, table: &str) -> Self {
+        match self.of_data() {
+            Some((reason, _)) => {
+                Self::Operator(format!("table {table} refuses what Tidegate writes to it: {reason}"))
+            }
+            None => self,
+        }
+    }
+
     /// What the pipeline is told.
     pub(super) fn into_sink_error(self, database: &str) -> SinkError {
         let error = match self {
@@ -121,7 +131,7 @@ fn verdict(code: &str) -> Verdict {
 
 fn what_to_do(code: &str) -> Option<&'static str> {
     Some(match code {
-        "42P01" => "make the table with deploy/sql, or set manage_schema = true",
+        "42P01" => "make the table with `tidegate migrate` or deploy/sql, or set manage_schema = true",
         "42501" => {
             "grant INSERT on metrics and alerts and SELECT, INSERT, UPDATE on series to this user (and CREATE on the schema, \
              if it shall make them)"

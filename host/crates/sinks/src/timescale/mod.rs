@@ -1,26 +1,32 @@
-//! Points and alerts in TimescaleDB or PostgreSQL, by binary COPY.
+//! Points and alerts in TimescaleDB or PostgreSQL, by binary COPY over several connections.
 //!
-//! One transaction a write holds all of it: what is new about series, the alerts, the points. Points that cannot be stored are
-//! found before the wire where that is possible (`survey`), else by halving until they stand alone (`store`); all others are
-//! stored with them left out. Nothing is kept in the server's session between transactions, so PgBouncer may stand between, in
-//! transaction mode.
+//! A write is shared out by series, a transaction for each connection (`pool`); what is new about series is told before, the alerts go with the
+//! first share. A write that fails in part is finished when it comes again: what was committed is not written twice. Points that cannot
+//! be stored are found before the wire where that is possible (`survey`), else by halving until they stand alone (`store`); all
+//! others are stored with them left out. Nothing is kept in the server's session between transactions but an empty temporary
+//! table, so PgBouncer may stand between, in transaction mode.
 //!
-//! It never changes a table that exists, and never shows the URL, since a password may be in it.
+//! It never changes a table that exists, unless [`migrate`] is asked for, and never shows the URL, since a password may be in it.
 //!
-//! A connection that breaks within COMMIT leaves it open whether the rows are there; they are written again: at least once.
+//! A connection that breaks within COMMIT leaves it open whether the rows are there; they are written again: at least once, unless
+//! repeats are dropped (`stage`).
 //!
 //! | file | what |
 //! |---|---|
 //! | `template` | the binary format of a row |
-//! | `survey` | the points of a write, numbered through, and those that cannot be stored |
-//! | `store` | the transaction |
-//! | `session` | the connection |
+//! | `survey` | the points of a write, shared out, and those that cannot be stored |
+//! | `pool` | the connections, and a write spread over them |
+//! | `store` | the transaction of a share |
+//! | `stage` | repeats told apart |
+//! | `session` | one connection |
 //! | `schema` | the tables, made and looked at |
 //! | `fault` | errors by SQLSTATE |
 
 mod fault;
+mod pool;
 mod schema;
 mod session;
+mod stage;
 mod store;
 mod survey;
 mod template;
@@ -28,16 +34,18 @@ mod template;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::BytesMut;
 use tidegate_config::TimescaleSink;
 use tidegate_model::{Books, Delivery, Sink, SinkError, Wants, Written};
 
 use crate::series::SeriesCache;
 use fault::Fault;
+use pool::Pool;
 use schema::{ExtensionTried, Found, Tables};
-use session::Session;
+use store::{Manner, Stored};
 use survey::Survey;
 use template::RowTemplate;
+
+pub use schema::{Migrated, migrate, migration};
 
 /// Points and alerts in TimescaleDB or PostgreSQL.
 #[derive(Debug)]
@@ -48,42 +56,121 @@ pub struct Timescale {
     /// For messages: where the database is, without secrets.
     address: String,
     extension_tried: ExtensionTried,
-    open: Option<Open>,
-    /// Rows on their way to the wire; kept for its memory.
-    buffer: BytesMut,
+    pool: Pool,
+    known: Option<Known>,
+    unfinished: Option<Unfinished>,
 }
 
-/// A connection, and what is known of the database behind it: another may stand there after it.
+/// What is known of the database behind the connections: looked at anew after each fault, since another may stand there then.
 #[derive(Debug)]
-struct Open {
-    session: Session,
+struct Known {
     found: Found,
     series: SeriesCache<RowTemplate>,
+}
+
+/// A write that failed in part.
+#[derive(Debug)]
+struct Unfinished {
+    deliveries: Vec<Arc<Delivery>>,
+    /// By share, those that are committed.
+    done: Vec<Option<Stored>>,
+}
+
+impl Unfinished {
+    fn is_of(&self, deliveries: &[Arc<Delivery>]) -> bool {
+        self.deliveries.len() == deliveries.len()
+            && self.deliveries.iter().zip(deliveries).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
 }
 
 impl Timescale {
     /// A sink for the database of `settings`; connects at the first write.
     pub fn new(settings: TimescaleSink, books: Arc<Books>) -> Self {
         Self {
-            tables: Tables::new(&settings.table),
+            tables: Tables::new(&settings),
             address: session::address(&settings),
             settings,
             books,
             extension_tried: false,
-            open: None,
-            buffer: BytesMut::new(),
+            pool: Pool::default(),
+            known: None,
+            unfinished: None,
         }
     }
 
-    /// The standing connection, or a new one to a database whose tables have been looked at.
-    async fn connected(&mut self) -> Result<Open, Fault> {
-        if let Some(open) = self.open.take().filter(|open| !open.session.is_closed()) {
-            return Ok(open);
+    async fn write_over(&mut self, pool: &mut Pool, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {
+        let mut known = self.known(pool).await.map_err(|fault| fault.into_sink_error(&self.address))?;
+        let survey = Survey::new(deliveries, &self.books, &mut known.series, self.settings.connections);
+        let shares = survey.shares().len();
+        self.tell_series(pool, &mut known).await.map_err(|fault| fault.into_sink_error(&self.address))?;
+        pool.grow(&self.settings, shares).await;
+
+        let unfinished = self.unfinished.take().filter(|unfinished| unfinished.is_of(deliveries));
+        let mut done = unfinished.map_or_else(|| vec![None; shares], |unfinished| unfinished.done);
+        let manner = Manner {
+            tables: &self.tables,
+            series: &known.series,
+            repeats: self.settings.repeats,
+            max_rows: self.settings.max_rows.max(1),
+            timeout_ms: self.timeout_ms(),
+        };
+        let faults = pool.store(&survey, &mut done, manner).await;
+        if !faults.is_empty() {
+            if done.iter().any(Option::is_some) {
+                self.unfinished = Some(Unfinished { deliveries: deliveries.to_vec(), done });
+            }
+            return Err(self.gravest(faults));
         }
-        let session = Session::open(&self.settings).await?;
-        let found = schema::prepare(&session, &self.settings, &self.tables, &mut self.extension_tried).await?;
-        tracing::debug!(database = self.address, "connected");
-        Ok(Open { session, found, series: SeriesCache::default() })
+        self.known = Some(known);
+        let points = survey.shares().iter().map(Vec::len).sum::<usize>() as u64;
+        let mut written = Written { points, alerts: survey.alerts().count() as u64, ..Written::default() };
+        let mut refused = Vec::new();
+        for stored in done.into_iter().flatten() {
+            written.repeats += stored.repeats;
+            written.differing += stored.differing;
+            refused.extend(stored.refused);
+        }
+        written.points -= refused.len() as u64;
+        written.rejected = survey.into_rejected(refused);
+        Ok(written)
+    }
+
+    /// What is known of the database, after a look at it if that is nothing.
+    async fn known(&mut self, pool: &mut Pool) -> Result<Known, Fault> {
+        let (session, is_new) = pool.first(&self.settings).await?;
+        match self.known.take() {
+            Some(known) if !is_new => Ok(known),
+            _ => {
+                let found = schema::prepare(session, &self.settings, &self.tables, &mut self.extension_tried).await?;
+                tracing::debug!(database = self.address, "connected");
+                Ok(Known { found, series: SeriesCache::default() })
+            }
+        }
+    }
+
+    async fn tell_series(&self, pool: &mut Pool, known: &mut Known) -> Result<(), Fault> {
+        if known.found.series && !known.series.untold().is_empty() {
+            let (session, _) = pool.first(&self.settings).await?;
+            store::tell_series(session, &self.tables, &self.books, &known.series, self.timeout_ms()).await?;
+        }
+        known.series.all_told();
+        Ok(())
+    }
+
+    fn timeout_ms(&self) -> u128 {
+        self.settings.statement_timeout.as_millis().max(1)
+    }
+
+    /// Of several faults the one that somebody has to act on, with what only its connection knows: why it ended, as in "terminating
+    /// connection due to administrator command".
+    fn gravest(&self, faults: Vec<(Fault, Option<String>)>) -> SinkError {
+        let mut errors = faults.into_iter().map(|(fault, why)| match (fault.into_sink_error(&self.address), why) {
+            (SinkError::Retry(text), Some(why)) if !text.contains(&why) => SinkError::Retry(format!("{text}: {why}")),
+            (error, _) => error,
+        });
+        let first = errors.next();
+        let grave = first.iter().cloned().chain(errors).find(|error| matches!(error, SinkError::NeedsOperator(_)));
+        grave.or(first).unwrap_or_else(|| SinkError::Retry(format!("{}: nothing was said", self.address)))
     }
 }
 
@@ -94,45 +181,14 @@ impl Sink for Timescale {
     }
 
     async fn write(&mut self, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {
-        // Taken out: a write that is given up in the middle takes its connection, and the open transaction, with it.
-        let mut open = match self.connected().await {
-            Ok(open) => open,
-            Err(fault) => return Err(fault.into_sink_error(&self.address)),
-        };
-        let mut survey = Survey::new(deliveries, &self.books, &mut open.series);
-        let store = store::Store {
-            session: &open.session,
-            tables: &self.tables,
-            books: &self.books,
-            series: &open.series,
-            found: open.found,
-            max_rows: self.settings.max_rows.max(1),
-            timeout_ms: self.settings.statement_timeout.as_millis().max(1),
-        };
-        match store.all(&mut survey, &mut self.buffer).await {
-            Ok(()) => {
-                open.series.all_told();
-                self.open = Some(open);
-                let points = survey.storable(&(0..survey.len())) as u64;
-                let alerts = survey.alerts().count() as u64;
-                Ok(Written { points, alerts, rejected: survey.into_rejected() })
-            }
-            Err(fault) => {
-                let error = fault.into_sink_error(&self.address);
-                // Only the connection itself knows why it ended, as in "terminating connection due to administrator command".
-                match (error, open.session.end().await) {
-                    (SinkError::Retry(text), Some(why)) if !text.contains(&why) => {
-                        Err(SinkError::Retry(format!("{text}: {why}")))
-                    }
-                    (error, _) => Err(error),
-                }
-            }
-        }
+        // Taken out: a write that is given up in the middle takes its connections, and their open transactions, with it.
+        let mut pool = std::mem::take(&mut self.pool);
+        let written = self.write_over(&mut pool, deliveries).await;
+        self.pool = pool;
+        written
     }
 
     async fn close(&mut self) {
-        if let Some(open) = self.open.take() {
-            open.session.end().await;
-        }
+        std::mem::take(&mut self.pool).close().await;
     }
 }

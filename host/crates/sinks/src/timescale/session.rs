@@ -6,9 +6,9 @@ use std::time::Duration;
 use tidegate_config::TimescaleSink;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, NoTls, Socket};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::fault::{Fault, with_causes};
@@ -36,15 +36,19 @@ pub(super) struct Session {
 /// Where the database is, without anything secret, for messages.
 pub(super) fn address(settings: &TimescaleSink) -> String {
     let Ok(config) = Config::from_str(settings.url.reveal()) else { return "the database".to_owned() };
-    let host = match config.get_hosts().first() {
-        Some(Host::Tcp(host)) => host.clone(),
-        #[cfg(unix)]
-        Some(Host::Unix(path)) => path.display().to_string(),
-        None => "localhost".to_owned(),
-    };
-    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let ports = config.get_ports();
+    let hosts = config.get_hosts().iter().enumerate().map(|(i, host)| {
+        let host = match host {
+            Host::Tcp(host) => host.clone(),
+            #[cfg(unix)]
+            Host::Unix(path) => path.display().to_string(),
+        };
+        // One port may stand for all hosts.
+        format!("{host}:{}", ports.get(i).or(ports.first()).copied().unwrap_or(5432))
+    });
+    let hosts: Vec<String> = hosts.collect();
     let database = config.get_dbname().or(config.get_user()).unwrap_or("");
-    format!("database {database} at {host}:{port}")
+    format!("database {database} at {}", hosts.join(" or "))
 }
 
 impl Session {
@@ -59,6 +63,10 @@ impl Session {
         }
         if config.get_application_name().is_none() {
             config.application_name("tidegate");
+        }
+        // Of several hosts the one that takes writes, unless the URL says otherwise.
+        if config.get_hosts().len() > 1 && config.get_target_session_attrs() == TargetSessionAttrs::Any {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
         config
             .keepalives_idle(KEEPALIVE_IDLE)
@@ -87,6 +95,23 @@ impl Session {
             Ok(answer) => answer.map_err(Fault::from),
             Err(_) => Err(Fault::Silent(self.patience)),
         }
+    }
+
+    /// Runs statements that give no rows.
+    pub(super) async fn run(&self, sql: &str) -> Result<(), Fault> {
+        self.answer(self.client.batch_execute(sql)).await
+    }
+
+    /// The rows of a query, as texts; empty for NULL.
+    pub(super) async fn rows(&self, query: &str) -> Result<Vec<Vec<String>>, Fault> {
+        let messages = self.answer(self.client.simple_query(query)).await?;
+        let texts = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|i| row.get(i).unwrap_or_default().to_owned()).collect())
+            }
+            _ => None,
+        });
+        Ok(texts.collect())
     }
 
     /// Whether the server or the network has ended it.

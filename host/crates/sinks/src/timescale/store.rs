@@ -1,18 +1,21 @@
-//! The transaction of a write.
+//! The transaction of a share: alerts and points, or nothing.
 
 use std::ops::Range;
 use std::pin::pin;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use fail::fail_point;
 use futures_util::SinkExt;
 use futures_util::future::join;
+use tidegate_config::Repeats;
 use tidegate_model::Books;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Statement};
 
 use super::fault::Fault;
-use super::schema::{Found, Tables};
+use super::schema::Tables;
 use super::session::Session;
+use super::stage;
 use super::survey::Survey;
 use super::template::{
     COPY_HEADER, COPY_TRAILER, RowTemplate, cleaned, nearest_timestamp, put_cleaned, put_number, put_timestamp,
@@ -25,16 +28,48 @@ const PART_BYTES: usize = 64 * 1024;
 /// After how many rows the size is looked at.
 const PART_ROWS: usize = 256;
 
-/// Where a write is stored.
-pub(super) struct Store<'a> {
-    pub(super) session: &'a Session,
+/// How the shares of a write are stored.
+#[derive(Clone, Copy)]
+pub(super) struct Manner<'a> {
     pub(super) tables: &'a Tables,
-    pub(super) books: &'a Books,
     pub(super) series: &'a SeriesCache<RowTemplate>,
-    pub(super) found: Found,
+    pub(super) repeats: Repeats,
     /// The most rows of one COPY: what `statement_timeout` is a bound for.
     pub(super) max_rows: usize,
     pub(super) timeout_ms: u128,
+}
+
+/// Where a share is stored, and how.
+pub(super) struct Store<'a> {
+    pub(super) session: &'a Session,
+    pub(super) manner: Manner<'a>,
+}
+
+/// One connection's part of a write.
+#[derive(Clone, Copy)]
+pub(super) struct Share<'a> {
+    pub(super) survey: &'a Survey<'a>,
+    /// The numbers of its points.
+    pub(super) numbers: &'a [u32],
+    pub(super) alerts: Alerts,
+}
+
+/// Which share the alerts go with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Alerts {
+    WithThis,
+    Elsewhere,
+}
+
+/// What came of a share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stored {
+    /// Points that the database will never take, by number.
+    pub(super) refused: Vec<(u32, String)>,
+    /// Points that were there already.
+    pub(super) repeats: u64,
+    /// Of those, the ones whose value is another.
+    pub(super) differing: u64,
 }
 
 /// What follows a COPY in the same breath, to save the wait for an answer.
@@ -45,91 +80,115 @@ enum Then {
 }
 
 impl Store<'_> {
-    /// Stores all that the survey has, but the points it refuses, in one transaction. Points that the database refuses are noted
-    /// in the survey.
-    pub(super) async fn all(&self, survey: &mut Survey<'_>, buffer: &mut BytesMut) -> Result<(), Fault> {
-        let points = survey.storable(&(0..survey.len()));
-        if points == 0 && survey.alerts().next().is_none() && !self.has_news_of_series() {
-            return Ok(());
-        }
-        let Err(fault) = self.at_once(survey, buffer).await else { return Ok(()) };
-        if points == 0 || fault.of_data().is_none() {
+    /// Stores a share in one transaction, but the points that the database refuses.
+    pub(super) async fn share(&self, share: Share<'_>, buffer: &mut BytesMut) -> Result<Stored, Fault> {
+        let fault = match self.at_once(share, buffer).await {
+            Ok(stored) => return Ok(stored),
+            Err(fault) => fault,
+        };
+        if share.numbers.is_empty() || fault.of_data().is_none() {
             return Err(fault);
         }
-        self.session.answer(self.session.client.batch_execute("ROLLBACK")).await?;
-        self.by_halves(survey, buffer).await
+        self.session.run("ROLLBACK").await?;
+        self.by_halves(share, buffer).await
     }
 
     /// The usual way: everything, or nothing.
-    async fn at_once(&self, survey: &Survey<'_>, buffer: &mut BytesMut) -> Result<(), Fault> {
+    async fn at_once(&self, share: Share<'_>, buffer: &mut BytesMut) -> Result<Stored, Fault> {
         let copy = self.begin("").await?;
-        self.store_series().await?;
-        self.store_alerts(survey, buffer).await?;
-        let parts = parts(survey.len(), self.max_rows);
+        self.store_alerts(share, buffer).await?;
+        let parts = parts(share.numbers.len(), self.manner.max_rows);
         let Some((last, before)) = parts.split_last() else {
-            return self.session.answer(self.session.client.batch_execute("COMMIT")).await;
+            self.session.run("COMMIT").await?;
+            return Ok(Stored::default());
         };
         for range in before {
-            self.copy_points(copy.clone(), range.clone(), survey, buffer, Then::Nothing).await?;
+            self.copy_points(copy.clone(), range.clone(), share, buffer, Then::Nothing).await?;
         }
-        self.copy_points(copy, last.clone(), survey, buffer, Then::Commit).await
+        let last = last.clone();
+        if self.manner.repeats == Repeats::Stored {
+            self.copy_points(copy, last, share, buffer, Then::Commit).await?;
+            return Ok(Stored::default());
+        }
+        self.copy_points(copy, last, share, buffer, Then::Nothing).await?;
+        let (repeats, differing) = stage::move_over(self.session, self.manner.tables, share.numbers.len()).await?;
+        fail_point!("commit-before", |_| std::process::abort());
+        self.session.run("COMMIT").await?;
+        fail_point!("commit-after", |_| std::process::abort());
+        Ok(Stored { refused: Vec::new(), repeats, differing })
     }
 
     /// The way when some rows are refused: what fails is halved, under savepoints, until the rows at fault stand alone.
-    async fn by_halves(&self, survey: &mut Survey<'_>, buffer: &mut BytesMut) -> Result<(), Fault> {
-        let client = &self.session.client;
+    async fn by_halves(&self, share: Share<'_>, buffer: &mut BytesMut) -> Result<Stored, Fault> {
+        let mut stored = Stored::default();
         // Constraints that would speak at COMMIT, when no row can be told any more, speak at once.
         let copy = self.begin("SET CONSTRAINTS ALL IMMEDIATE").await?;
-        self.store_series().await?;
-        self.store_alerts(survey, buffer).await?;
-        let mut left = parts(survey.len(), self.max_rows);
+        self.store_alerts(share, buffer).await?;
+        let mut left = parts(share.numbers.len(), self.manner.max_rows);
         left.reverse();
         while let Some(range) = left.pop() {
-            let rows = survey.storable(&range);
-            if rows == 0 {
-                continue;
-            }
-            self.session.answer(client.batch_execute("SAVEPOINT part")).await?;
-            let copied = self.copy_points(copy.clone(), range.clone(), survey, buffer, Then::Nothing).await;
-            let Err(fault) = copied else {
-                self.session.answer(client.batch_execute("RELEASE SAVEPOINT part")).await?;
-                continue;
+            self.session.run("SAVEPOINT part").await?;
+            let fault = match self.part(copy.clone(), range.clone(), share, buffer).await {
+                Ok((repeats, differing)) => {
+                    stored.repeats += repeats;
+                    stored.differing += differing;
+                    self.session.run("RELEASE SAVEPOINT part").await?;
+                    continue;
+                }
+                Err(fault) => fault,
             };
             let Some((reason, line)) = fault.of_data() else { return Err(fault) };
-            let undo = "ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part";
-            self.session.answer(client.batch_execute(undo)).await?;
-            // The row that the database names is tried alone: a hint, which saves most of the halving.
-            let named = line.and_then(|line| survey.nth_storable(&range, line.checked_sub(1)?));
-            if rows == 1 {
-                if let Some(number) = survey.nth_storable(&range, 0) {
-                    survey.refuse(number, reason);
-                }
-            } else {
-                let (before, rest) = match named {
-                    Some(number) if number > range.start => (range.start..number, number..range.end),
-                    Some(number) => (range.start..number + 1, number + 1..range.end),
-                    None => {
-                        let middle = range.start + range.len() / 2;
-                        (range.start..middle, middle..range.end)
-                    }
-                };
-                left.extend([rest, before]);
+            self.session.run("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part").await?;
+            if range.len() == 1 {
+                stored.refused.extend(share.numbers.get(range.start).map(|&number| (number, reason)));
+                continue;
             }
+            // The row that the database names is tried alone: a hint, which saves most of the halving.
+            let named =
+                line.and_then(|line| Some(range.start + line.checked_sub(1)?)).filter(|row| range.contains(row));
+            let (before, rest) = match named {
+                Some(row) if row > range.start => (range.start..row, row..range.end),
+                Some(row) => (range.start..row + 1, row + 1..range.end),
+                None => {
+                    let middle = range.start + range.len() / 2;
+                    (range.start..middle, middle..range.end)
+                }
+            };
+            left.extend([rest, before]);
         }
         drop(copy);
-        self.session.answer(client.batch_execute("COMMIT")).await
+        self.session.run("COMMIT").await?;
+        Ok(stored)
+    }
+
+    /// One part of the way by halves; gives repeats and differing ones.
+    async fn part(
+        &self,
+        copy: Statement,
+        range: Range<usize>,
+        share: Share<'_>,
+        buffer: &mut BytesMut,
+    ) -> Result<(u64, u64), Fault> {
+        let rows = range.len();
+        self.copy_points(copy, range, share, buffer, Then::Nothing).await?;
+        if self.manner.repeats == Repeats::Stored {
+            return Ok((0, 0));
+        }
+        let moved = stage::move_over(self.session, self.manner.tables, rows).await?;
+        self.session.run(stage::EMPTY).await?;
+        Ok(moved)
     }
 
     /// Begins the transaction and has the COPY of points parsed, in one round trip. The statement lives no longer than the transaction.
     async fn begin(&self, and: &str) -> Result<Statement, Fault> {
         let client = &self.session.client;
-        let begin = format!("BEGIN; SET LOCAL statement_timeout = {}; {and}", self.timeout_ms);
-        let copy = format!(
-            "COPY {} (time, topic, value, value_str, quality, unit) FROM STDIN (FORMAT binary)",
-            self.tables.metrics
-        );
+        let (stage, copy) = match self.manner.repeats {
+            Repeats::Stored => ("", &self.manner.tables.copy_points),
+            Repeats::Dropped => (stage::MAKE, &self.manner.tables.copy_to_stage),
+        };
+        let begin = format!("BEGIN; SET LOCAL statement_timeout = {}; {stage} {and}", self.manner.timeout_ms);
         let both = async {
-            let (began, parsed) = join(client.batch_execute(&begin), client.prepare(&copy)).await;
+            let (began, parsed) = join(client.batch_execute(&begin), client.prepare(copy)).await;
             began.and(parsed)
         };
         self.session.answer(both).await
@@ -139,23 +198,21 @@ impl Store<'_> {
         &self,
         copy: Statement,
         range: Range<usize>,
-        survey: &Survey<'_>,
+        share: Share<'_>,
         buffer: &mut BytesMut,
         then: Then,
     ) -> Result<(), Fault> {
         let client = &self.session.client;
         let copying = async {
+            fail_point!("copy-before", |_| std::process::abort());
             let mut wire = pin!(client.copy_in::<_, Bytes>(&copy).await?);
             // The last to go closes the statement, which has to happen before COMMIT: after it, PgBouncer may have given the server
             // connection, with the statement still in it, to somebody else.
             drop(copy);
             buffer.clear();
             buffer.extend_from_slice(&COPY_HEADER);
-            let mut from = range.start;
-            while from < range.end {
-                let to = range.end.min(from + PART_ROWS);
-                survey.encode(from..to, self.series, buffer);
-                from = to;
+            for some in share.numbers[range].chunks(PART_ROWS) {
+                share.survey.encode(some, self.manner.series, buffer);
                 if buffer.len() >= PART_BYTES {
                     wire.feed(buffer.split().freeze()).await?;
                     // Takes the memory back that has been sent meanwhile.
@@ -165,16 +222,20 @@ impl Store<'_> {
             buffer.extend_from_slice(&COPY_TRAILER);
             wire.feed(buffer.split().freeze()).await?;
             match then {
-                Then::Nothing => wire.finish().await,
+                Then::Nothing => {
+                    let copied = wire.finish().await;
+                    fail_point!("copy-after", |_| std::process::abort());
+                    copied
+                }
                 Then::Commit => finish_and_commit(wire, client).await,
             }
         };
         self.session.answer(copying).await.map(drop)
     }
 
-    async fn store_alerts(&self, survey: &Survey<'_>, buffer: &mut BytesMut) -> Result<(), Fault> {
-        let mut alerts = survey.alerts().peekable();
-        if alerts.peek().is_none() {
+    async fn store_alerts(&self, share: Share<'_>, buffer: &mut BytesMut) -> Result<(), Fault> {
+        let mut alerts = share.survey.alerts().peekable();
+        if share.alerts == Alerts::Elsewhere || alerts.peek().is_none() {
             return Ok(());
         }
         buffer.clear();
@@ -191,64 +252,45 @@ impl Store<'_> {
             put_cleaned(buffer, &alert.message);
         }
         buffer.extend_from_slice(&COPY_TRAILER);
-        let copy = format!(
-            "COPY {} (time, rule, topic, key, transition, severity, value, message) FROM STDIN (FORMAT binary)",
-            self.tables.alerts
-        );
         let rows = buffer.split().freeze();
         let copying = async {
-            let mut wire = pin!(self.session.client.copy_in::<_, Bytes>(&copy).await?);
+            let mut wire = pin!(self.session.client.copy_in::<_, Bytes>(&self.manner.tables.copy_alerts).await?);
             wire.feed(rows).await?;
             wire.finish().await
         };
         // An alert is no row that could be rejected: that the table does not take it, somebody has to look at.
-        self.session.answer(copying).await.map(drop).map_err(|fault| self.blame_table(&self.tables.alerts, fault))
+        self.session.answer(copying).await.map(drop).map_err(|fault| fault.of_table(&self.manner.tables.alerts))
     }
+}
 
-    /// Tells the database what is new about series: one statement, however many.
-    async fn store_series(&self) -> Result<(), Fault> {
-        if !self.has_news_of_series() {
-            return Ok(());
-        }
-        let (mut topics, mut units, mut labels) = (Vec::new(), Vec::new(), Vec::new());
-        for &id in self.series.untold() {
-            let refused = self.series.get(id).and_then(RowTemplate::refused);
-            if let (Some(description), None) = (self.series.description(id), refused) {
-                topics.push(self.books.series_topic(id));
-                units.push(description.unit.as_deref());
-                let clean = description.labels.iter().map(|(key, value)| (cleaned(key), cleaned(value)));
-                labels.push(json::labels(&clean.collect::<Vec<_>>()));
-            }
-        }
-        let upsert = format!(
-            "INSERT INTO {0} AS known (topic, unit, labels) \
-             SELECT topic, unit, labels::jsonb FROM unnest($1::text[], $2::text[], $3::text[]) AS new (topic, unit, labels) \
-             ORDER BY topic \
-             ON CONFLICT (topic) DO UPDATE SET unit = excluded.unit, labels = excluded.labels \
-             WHERE (known.unit, known.labels) IS DISTINCT FROM (excluded.unit, excluded.labels)",
-            self.tables.series
-        );
-        // `execute_typed`: the statement has no name, so none is left behind in a pooled server.
-        let telling = async {
-            let columns: [(&(dyn ToSql + Sync), Type); 3] =
-                [(&topics, Type::TEXT_ARRAY), (&units, Type::TEXT_ARRAY), (&labels, Type::TEXT_ARRAY)];
-            self.session.client.execute_typed(&upsert, &columns).await
-        };
-        self.session.answer(telling).await.map(drop).map_err(|fault| self.blame_table(&self.tables.series, fault))
-    }
-
-    fn has_news_of_series(&self) -> bool {
-        self.found.series && !self.series.untold().is_empty()
-    }
-
-    fn blame_table(&self, table: &str, fault: Fault) -> Fault {
-        match fault.of_data() {
-            Some((reason, _)) => {
-                Fault::Operator(format!("table {table} refuses what Tidegate writes to it: {reason}"))
-            }
-            None => fault,
+/// Tells the database what is new about series: one statement, however many, and a transaction of its own. It comes before the
+/// points, for tables that refer to it.
+pub(super) async fn tell_series(
+    session: &Session,
+    tables: &Tables,
+    books: &Books,
+    series: &SeriesCache<RowTemplate>,
+    timeout_ms: u128,
+) -> Result<(), Fault> {
+    let (mut topics, mut units, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+    for &id in series.untold() {
+        let refused = series.get(id).and_then(RowTemplate::refused);
+        if let (Some(description), None) = (series.description(id), refused) {
+            topics.push(books.series_topic(id));
+            units.push(description.unit.as_deref());
+            let clean = description.labels.iter().map(|(key, value)| (cleaned(key), cleaned(value)));
+            labels.push(json::labels(&clean.collect::<Vec<_>>()));
         }
     }
+    session.run(&format!("BEGIN; SET LOCAL statement_timeout = {timeout_ms}")).await?;
+    // `execute_typed`: the statement has no name, so none is left behind in a pooled server.
+    let telling = async {
+        let columns: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&topics, Type::TEXT_ARRAY), (&units, Type::TEXT_ARRAY), (&labels, Type::TEXT_ARRAY)];
+        session.client.execute_typed(&tables.upsert_series, &columns).await
+    };
+    session.answer(telling).await.map_err(|fault| fault.of_table(&tables.series))?;
+    session.run("COMMIT").await
 }
 
 /// Ends the COPY and commits without waiting in between: a COPY that fails turns the COMMIT into a rollback, and its error is given.
@@ -256,7 +298,17 @@ async fn finish_and_commit(
     wire: std::pin::Pin<&mut tokio_postgres::CopyInSink<Bytes>>,
     client: &Client,
 ) -> Result<u64, tokio_postgres::Error> {
-    let (copied, committed) = join(wire.finish(), client.batch_execute("COMMIT")).await;
+    let commit = async {
+        fail_point!("commit-before", |_| std::process::abort());
+        client.batch_execute("COMMIT").await
+    };
+    let copy = async {
+        let copied = wire.finish().await;
+        fail_point!("copy-after", |_| std::process::abort());
+        copied
+    };
+    let (copied, committed) = join(copy, commit).await;
+    fail_point!("commit-after", |_| std::process::abort());
     copied.and_then(|rows| committed.map(|()| rows))
 }
 

@@ -1,6 +1,5 @@
-//! What a write is about to store, looked over before anything goes on the wire.
+//! What a write is about to store, looked over before anything goes on the wire, and shared out over connections.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -10,69 +9,61 @@ use super::template::{RowTemplate, timestamp};
 use crate::rows::{TextCursor, UNKNOWN_SERIES, readable};
 use crate::series::SeriesCache;
 
-/// All points of a write, numbered through from 0 over all its deliveries, and which of them cannot be stored.
+/// Fewer rows are not worth a transaction of their own.
+const LEAST_SHARE: usize = 1_000;
+
+/// All points of a write, numbered through from 0 over all its deliveries: which of them cannot be stored, and which connection
+/// takes which of the others. The rows of one series are all in one share, in order.
 pub(super) struct Survey<'a> {
     deliveries: &'a [Arc<Delivery>],
     /// The number of each delivery's first point.
     starts: Vec<usize>,
-    total: usize,
-    /// Ascending by number.
-    refused: Vec<(usize, String)>,
+    /// The numbers of the storable points, ascending, a list a share.
+    shares: Vec<Vec<u32>>,
+    /// Points refused before the wire.
+    refused: Vec<(u32, String)>,
 }
 
 impl<'a> Survey<'a> {
-    /// Looks at every point once: series are brought up to date, points that PostgreSQL could not take are noted.
+    /// Looks at every point once: series are brought up to date, points that PostgreSQL could not take are noted, the others are dealt
+    /// out in at most `most` shares. The same deliveries are shared out the same way each time.
     pub(super) fn new(
         deliveries: &'a [Arc<Delivery>],
         books: &Books,
         series: &mut SeriesCache<RowTemplate>,
+        most: usize,
     ) -> Survey<'a> {
-        let mut survey =
-            Survey { deliveries, starts: Vec::with_capacity(deliveries.len()), total: 0, refused: Vec::new() };
+        let total: usize = deliveries.iter().map(|delivery| delivery.points.len()).sum();
+        let shares = total.div_ceil(LEAST_SHARE).clamp(1, most.max(1));
+        let list = || Vec::with_capacity(total / shares + total / shares / 4);
+        let mut survey = Survey {
+            deliveries,
+            starts: Vec::with_capacity(deliveries.len()),
+            shares: std::iter::repeat_with(list).take(shares).collect(),
+            refused: Vec::new(),
+        };
         series.begin_write();
+        let mut first = 0;
         for delivery in deliveries {
-            let points = &delivery.points;
-            let first = survey.total;
             survey.starts.push(first);
-            survey.total += points.len();
+            let points = &delivery.points;
+            let mut texts = TextCursor::from_row(&points.texts, 0);
             for (row, (&id, &time_us)) in points.series.iter().zip(&points.time_us).enumerate() {
-                let refused = match series.refresh(books, id, RowTemplate::new) {
-                    Some(template) => template.refused(),
-                    None => Some(UNKNOWN_SERIES),
-                };
-                if let Some(reason) = refused {
-                    survey.refused.push((first + row, reason.to_owned()));
-                } else if timestamp(time_us).is_none() {
-                    survey
-                        .refused
-                        .push((first + row, format!("its time ({time_us} µs) is before what PostgreSQL can store")));
+                let template = series.refresh(books, id, RowTemplate::new);
+                let number = (first + row) as u32;
+                match why_not(template, time_us, texts.of(row)) {
+                    None => survey.shares[id.index() % shares].push(number),
+                    Some(reason) => survey.refused.push((number, reason)),
                 }
             }
-            survey.look_at_texts(first, delivery);
+            first += points.len();
         }
-        // Texts were looked at after the columns; a point may have been refused for both.
-        survey.refused.sort_by_key(|(number, _)| *number);
-        survey.refused.dedup_by_key(|(number, _)| *number);
         survey
     }
 
-    fn look_at_texts(&mut self, first: usize, delivery: &Delivery) {
-        let texts = &delivery.points.texts;
-        for (&row, text) in texts.row.iter().zip(texts.text.iter()) {
-            let refused = match readable(text) {
-                Err(reason) => reason,
-                Ok(text) if text.contains('\0') => {
-                    "its text has a NUL character, which PostgreSQL cannot store".to_owned()
-                }
-                Ok(_) => continue,
-            };
-            self.refused.push((first + row as usize, refused));
-        }
-    }
-
-    /// How many points there are, storable or not.
-    pub(super) fn len(&self) -> usize {
-        self.total
+    /// The shares, one at least, each the numbers of its points.
+    pub(super) fn shares(&self) -> &[Vec<u32>] {
+        &self.shares
     }
 
     /// All alerts of the write.
@@ -81,63 +72,55 @@ impl<'a> Survey<'a> {
         deliveries.iter().flat_map(|delivery| &delivery.alerts)
     }
 
-    /// How many of the points in `range` can be stored.
-    pub(super) fn storable(&self, range: &Range<usize>) -> usize {
-        range.len() - self.refused_in(range).len()
-    }
-
-    /// The number of the `nth` storable point (from 0) in `range`.
-    pub(super) fn nth_storable(&self, range: &Range<usize>, nth: usize) -> Option<usize> {
-        let mut refused = self.refused_in(range).iter().map(|(number, _)| *number).peekable();
-        range.clone().filter(|number| refused.next_if_eq(number).is_none()).nth(nth)
-    }
-
-    /// Notes that the database will not take point `number`.
-    pub(super) fn refuse(&mut self, number: usize, reason: String) {
-        let at = self.refused.partition_point(|(n, _)| *n < number);
-        self.refused.insert(at, (number, reason));
-    }
-
-    /// The points that were not stored, as the pipeline names them.
-    pub(super) fn into_rejected(self) -> Vec<Rejected> {
-        let starts = self.starts;
-        let rejected = |(number, reason): (usize, String)| {
-            let delivery = starts.partition_point(|&start| start <= number).saturating_sub(1);
-            Rejected { delivery, row: (number - starts[delivery]) as u32, reason }
+    /// The points that were not stored, as the pipeline names them: those noted here, and those that the database refused.
+    pub(super) fn into_rejected(self, by_database: impl IntoIterator<Item = (u32, String)>) -> Vec<Rejected> {
+        let Self { starts, mut refused, .. } = self;
+        refused.extend(by_database);
+        refused.sort_by_key(|(number, _)| *number);
+        let rejected = |(number, reason): (u32, String)| {
+            let delivery = starts.partition_point(|&start| start <= number as usize).saturating_sub(1);
+            Rejected { delivery, row: (number as usize - starts[delivery]) as u32, reason }
         };
-        self.refused.into_iter().map(rejected).collect()
+        refused.into_iter().map(rejected).collect()
     }
 
-    /// Appends the storable points of `range` to `to`, in COPY's binary format.
-    pub(super) fn encode(&self, range: Range<usize>, series: &SeriesCache<RowTemplate>, to: &mut BytesMut) {
-        let mut refused = self.refused_in(&range).iter().map(|(number, _)| *number).peekable();
-        let mut at = self.starts.partition_point(|&start| start <= range.start).saturating_sub(1);
-        let mut number = range.start;
-        while number < range.end && at < self.deliveries.len() {
-            let first = self.starts[at];
-            let points = &self.deliveries[at].points;
-            let rows = number - first..points.len().min(range.end - first);
-            let mut texts = TextCursor::from_row(&points.texts, rows.start);
-            for row in rows {
-                let text = texts.of(row);
-                if refused.next_if_eq(&(first + row)).is_some() {
-                    continue;
-                }
+    /// Appends these points, some of a share and in its order, to `to`, in COPY's binary format.
+    pub(super) fn encode(&self, numbers: &[u32], series: &SeriesCache<RowTemplate>, to: &mut BytesMut) {
+        let mut left = numbers;
+        while let Some(&first) = left.first() {
+            let at = self.starts.partition_point(|&start| start <= first as usize).saturating_sub(1);
+            let (start, points) = (self.starts[at], &self.deliveries[at].points);
+            let here = left.partition_point(|&number| (number as usize) < start + points.len());
+            let (of_delivery, rest) = left.split_at(here);
+            let mut texts = TextCursor::from_row(&points.texts, first as usize - start);
+            for &number in of_delivery {
+                let row = number as usize - start;
                 // Neither is ever missing for a point that the survey let pass.
                 if let (Some(template), Some(time)) = (series.get(points.series[row]), timestamp(points.time_us[row]))
                 {
-                    template.put_row(to, time, points.value[row], points.quality[row], text);
+                    template.put_row(to, time, points.value[row], points.quality[row], texts.of(row));
                 }
             }
-            number = first + points.len();
-            at += 1;
+            left = rest;
         }
     }
+}
 
-    fn refused_in(&self, range: &Range<usize>) -> &[(usize, String)] {
-        let from = self.refused.partition_point(|(number, _)| *number < range.start);
-        let to = self.refused.partition_point(|(number, _)| *number < range.end);
-        &self.refused[from..to]
+/// Why PostgreSQL could not take such a point, whatever the table.
+fn why_not(template: Option<&RowTemplate>, time_us: i64, text: Option<&[u8]>) -> Option<String> {
+    let Some(template) = template else { return Some(UNKNOWN_SERIES.to_owned()) };
+    if let Some(reason) = template.refused() {
+        return Some(reason.to_owned());
+    }
+    if timestamp(time_us).is_none() {
+        return Some(format!("its time ({time_us} µs) is before what PostgreSQL can store"));
+    }
+    match readable(text?) {
+        Err(reason) => Some(reason),
+        Ok(text) if text.contains('\0') => {
+            Some("its text has a NUL character, which PostgreSQL cannot store".to_owned())
+        }
+        Ok(_) => None,
     }
 }
 
@@ -160,7 +143,7 @@ mod tests {
     }
 
     /// Guarantees: each kind of impossible point is found before the wire and named by its own delivery and row, an empty delivery
-    /// in between disturbs nothing, and any split of the range encodes the same bytes.
+    /// in between disturbs nothing, and any split of a share encodes the same bytes.
     #[test]
     fn impossible_points_are_named_and_left_out() {
         let books = Books::new(99);
@@ -171,20 +154,45 @@ mod tests {
             delivery(&books, &[("c", 6, None)]),
         ];
         let mut series = SeriesCache::default();
-        let survey = Survey::new(&deliveries, &books, &mut series);
-        assert_eq!((survey.len(), survey.storable(&(0..7))), (7, 3));
-        let storable: Vec<_> = (0..4).map(|nth| survey.nth_storable(&(0..7), nth)).collect();
-        assert_eq!(storable, [Some(0), Some(4), Some(6), None]);
+        let survey = Survey::new(&deliveries, &books, &mut series, 4);
+        assert_eq!(survey.shares(), [[0, 4, 6]]);
 
+        let share = &survey.shares()[0];
         let mut whole = BytesMut::new();
-        survey.encode(0..7, &series, &mut whole);
-        for cut in 0..=7 {
+        survey.encode(share, &series, &mut whole);
+        for cut in 0..=3 {
             let mut parts = BytesMut::new();
-            survey.encode(0..cut, &series, &mut parts);
-            survey.encode(cut..7, &series, &mut parts);
+            survey.encode(&share[..cut], &series, &mut parts);
+            survey.encode(&share[cut..], &series, &mut parts);
             assert_eq!(parts, whole, "cut at {cut}");
         }
-        let named: Vec<_> = survey.into_rejected().iter().map(|r| (r.delivery, r.row)).collect();
-        assert_eq!(named, [(0, 1), (0, 2), (2, 0), (2, 2)]);
+        let by_database = [(4, "no".to_owned())];
+        let named: Vec<_> = survey.into_rejected(by_database).iter().map(|r| (r.delivery, r.row)).collect();
+        assert_eq!(named, [(0, 1), (0, 2), (2, 0), (2, 1), (2, 2)]);
+    }
+
+    /// Guarantees: every point is in one share, a series is never in two, and each share keeps the order of arrival; few rows are not
+    /// split at all.
+    #[test]
+    fn series_are_not_torn_apart() {
+        let books = Books::new(99);
+        let topics: Vec<String> = (0..10).map(|i| format!("t{i}")).collect();
+        let rows: Vec<_> = (0..3_500).map(|i| (topics[i * 7 % 10].as_str(), i as i64, None)).collect();
+        let deliveries = [delivery(&books, &rows[..1_234]), delivery(&books, &rows[1_234..])];
+        let mut series = SeriesCache::default();
+        for most in [1, 3, 20] {
+            let survey = Survey::new(&deliveries, &books, &mut series, most);
+            assert_eq!(survey.shares().len(), most.min(4));
+            let mut seen = [None; 10];
+            for (share, numbers) in survey.shares().iter().enumerate() {
+                assert!(numbers.is_sorted());
+                for &number in numbers {
+                    let of = seen[number as usize * 7 % 10].get_or_insert(share);
+                    assert_eq!(*of, share);
+                }
+            }
+            assert_eq!(survey.shares().iter().map(Vec::len).sum::<usize>(), 3_500);
+        }
+        assert_eq!(Survey::new(&deliveries[..0], &books, &mut series, 4).shares().len(), 1);
     }
 }

@@ -4,13 +4,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod dead_letters;
+mod kafka_sink;
 mod mosquitto;
 mod mqtt_sink;
 mod mqtt_status;
 mod ndjson;
+mod pgbouncer;
 mod postgres;
 mod sqlite_sink;
 mod timescale_faults;
+mod timescale_once;
+mod timescale_pool;
 mod timescale_sink;
 
 use std::sync::Arc;

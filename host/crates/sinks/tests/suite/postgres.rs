@@ -5,10 +5,9 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use tempfile::TempDir;
-use tidegate_config::{Secret, TimescaleSink, Tls};
+use tidegate_config::{Secret, TimescaleSink};
 use tokio_postgres::{Client, NoTls};
 
 /// A running server, or one that was stopped and may be started again.
@@ -106,20 +105,36 @@ impl Postgres {
 
     /// The settings of a sink for it, as `user`.
     pub fn settings(&self, user: &str) -> TimescaleSink {
-        TimescaleSink {
-            url: Secret::new(format!("postgres://{user}@127.0.0.1:{}/postgres", self.port)),
-            tls: Tls::default(),
-            table: "metrics".to_owned(),
-            manage_schema: true,
-            max_rows: 5_000,
-            statement_timeout: Duration::from_secs(20),
-        }
+        TimescaleSink::new(Secret::new(format!("postgres://{user}@127.0.0.1:{}/postgres", self.port)))
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whom it runs as, where not as ourselves.
+    pub fn user(&self) -> Option<(u32, u32)> {
+        self.user
+    }
+
+    /// Adds a line to its configuration, which it reads when it starts.
+    pub fn set(&self, line: &str) {
+        // What ALTER SYSTEM has set counts more than the file that people edit.
+        let auto = self.data().join("postgresql.auto.conf");
+        let mut text = fs::read_to_string(&auto).unwrap();
+        text += &format!("{line}\n");
+        fs::write(auto, text).unwrap();
     }
 
     /// A connection of the test itself, as superuser.
     pub async fn client(&self) -> Client {
-        let config = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port);
-        let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
+        self.client_by(&self.settings("postgres")).await
+    }
+
+    /// The same the way that a sink would come.
+    pub async fn client_by(&self, settings: &TimescaleSink) -> Client {
+        let (client, connection) = tokio_postgres::connect(settings.url.reveal(), NoTls).await.unwrap();
         tokio::spawn(connection);
         client
     }

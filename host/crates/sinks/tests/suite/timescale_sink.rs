@@ -128,7 +128,7 @@ async fn tables_that_exist_are_used() {
         .unwrap();
     let books = Arc::new(Books::new(9));
     let mut settings = server.settings("writer");
-    settings.table = "Plant.my metrics".to_owned();
+    settings.names.table = "Plant.my metrics".to_owned();
     let mut sink = Timescale::new(settings, Arc::clone(&books));
     let mut delivery = points(&books, &[("t", None, 0, 1.0, None)]);
     delivery.alerts = alerts(0, 1).alerts.clone();

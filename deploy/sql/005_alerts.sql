@@ -1,12 +1,7 @@
--- Alerts, every transition a row. Tidegate runs this itself where manage_schema = true and the table is missing. By hand:
---   psql [-v schema=plant] -f deploy/sql/003_alerts.sql
-\if :{?schema}
-\else
-\set schema public
-\endif
-\set alerts '"' :schema '"."alerts"'
+-- The alerts, every transition a row.
+\ir names.psql
 
-CREATE TABLE IF NOT EXISTS :alerts (
+CREATE TABLE IF NOT EXISTS :"schema".:"alerts" (
     time       timestamptz NOT NULL,
     rule       text        NOT NULL,
     topic      text        NOT NULL,
@@ -17,4 +12,4 @@ CREATE TABLE IF NOT EXISTS :alerts (
     message    text        NOT NULL
 );
 
-CREATE INDEX IF NOT EXISTS alerts_time ON :alerts (time DESC);
+CREATE INDEX IF NOT EXISTS alerts_time ON :"schema".:"alerts" (time DESC);

@@ -1,0 +1,188 @@
+//! Points, alerts and copies of dead letters in topics of a Kafka cluster, over librdkafka.
+//!
+//! Each record has its series (or a dead letter's topic) as the key, so the records of one series are in one partition, in order. The
+//! producer is idempotent: what it sends again by itself is neither doubled nor out of order. A write is confirmed when every record
+//! has been acknowledged by all replicas in sync; when one fails, all of the write is produced again by a new producer: at least once.
+//!
+//! Records bear no timestamp of their own: a broker drops by it what is old, and may refuse what is to come; when a point was measured
+//! stands in the record. Points have no headers either, which would weigh as much as they do; alerts say in theirs what is often
+//! filtered by.
+//!
+//! | file | what |
+//! |---|---|
+//! | `record` | what stands in a record |
+//! | `producer` | librdkafka, and the count of what it has acknowledged |
+
+mod producer;
+mod record;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::BaseRecord;
+use tidegate_config::{KafkaSink, PointFormat};
+use tidegate_model::{Books, Delivery, Rejected, Sink, SinkError, Wants, Written};
+
+use crate::json::{AlertJson, DeadLetterJson};
+use crate::rows::{TextCursor, UNKNOWN_SERIES, readable};
+use producer::Producer;
+use record::Point;
+
+/// Topics of a Kafka cluster.
+#[derive(Debug)]
+pub struct Kafka {
+    settings: KafkaSink,
+    books: Arc<Books>,
+    producer: Option<Producer>,
+    /// A record on its way to the producer, which copies it; kept for its memory.
+    payload: Vec<u8>,
+}
+
+impl Kafka {
+    /// A sink for the cluster of `settings`; connects at the first write.
+    pub fn new(settings: KafkaSink, books: Arc<Books>) -> Self {
+        Self { settings, books, producer: None, payload: Vec::new() }
+    }
+
+    async fn produce(&mut self, producer: &mut Producer, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {
+        producer.begin();
+        let mut written = Written::default();
+        // What each record of a point is, by the number of the record: so that a refusal finds its row.
+        let mut rows: Vec<(u32, u32)> = Vec::new();
+        for (at, delivery) in deliveries.iter().enumerate() {
+            if let Some(topic) = self.settings.points.clone() {
+                self.produce_points(producer, &topic, (at, delivery), &mut rows, &mut written).await?;
+            }
+        }
+        for delivery in deliveries {
+            self.produce_others(producer, delivery, &mut written).await?;
+        }
+        written.points = rows.len() as u64;
+        for (number, reason) in producer.acknowledged().await? {
+            match rows.get(number) {
+                Some(&(delivery, row)) => {
+                    written.points -= 1;
+                    written.rejected.push(Rejected { delivery: delivery as usize, row, reason });
+                }
+                // A dead letter is kept by the host, of which this is a copy; an alert is never so large but by a rule's fault.
+                None => tracing::warn!(
+                    reason,
+                    "an alert, or the copy of a dead letter, is no record that Kafka takes: left out"
+                ),
+            }
+        }
+        Ok(written)
+    }
+
+    async fn produce_points(
+        &mut self,
+        producer: &mut Producer,
+        topic: &str,
+        (at, delivery): (usize, &Delivery),
+        rows: &mut Vec<(u32, u32)>,
+        written: &mut Written,
+    ) -> Result<(), SinkError> {
+        let points = &delivery.points;
+        let mut texts = TextCursor::from_row(&points.texts, 0);
+        for row in 0..points.len() {
+            let text = texts.of(row).map(readable).transpose();
+            let (text, series) = match (text, self.books.series(points.series[row])) {
+                (Ok(text), Some(series)) => (text, series),
+                (text, _) => {
+                    let reason = text.err().unwrap_or_else(|| UNKNOWN_SERIES.to_owned());
+                    written.rejected.push(Rejected { delivery: at, row: row as u32, reason });
+                    continue;
+                }
+            };
+            let description = series.description.load();
+            let point = Point {
+                topic: &series.topic,
+                time_us: points.time_us[row],
+                value: points.value[row],
+                text,
+                quality: points.quality[row],
+                unit: description.unit.as_deref(),
+            };
+            self.payload.clear();
+            match self.settings.format {
+                PointFormat::Json => point.put_json(&mut self.payload),
+                PointFormat::Reading => point.put_reading(&mut self.payload),
+            }
+            .map_err(no_json)?;
+            let record = BaseRecord::with_opaque_to(topic, rows.len()).key(&*series.topic).payload(&self.payload);
+            rows.push((at as u32, row as u32));
+            producer.send(record).await?;
+        }
+        Ok(())
+    }
+
+    async fn produce_others(
+        &mut self,
+        producer: &mut Producer,
+        delivery: &Delivery,
+        written: &mut Written,
+    ) -> Result<(), SinkError> {
+        if let Some(topic) = &self.settings.alerts {
+            for alert in &delivery.alerts {
+                self.payload.clear();
+                serde_json::to_writer(&mut self.payload, &AlertJson::from(alert)).map_err(no_json)?;
+                let mut headers = OwnedHeaders::new();
+                let (severity, transition) = (alert.severity.as_str(), alert.transition.as_str());
+                for (key, value) in [("rule", &*alert.rule), ("severity", severity), ("transition", transition)] {
+                    headers = headers.insert(Header { key, value: Some(value) });
+                }
+                let record = BaseRecord::with_opaque_to(topic, producer::NO_ROW).key(&*alert.topic);
+                producer.send(record.payload(&self.payload).headers(headers)).await?;
+            }
+            written.alerts += delivery.alerts.len() as u64;
+        }
+        if let Some(topic) = &self.settings.dead_letters {
+            for letter in &delivery.dead_letters {
+                self.payload.clear();
+                serde_json::to_writer(&mut self.payload, &DeadLetterJson::from(letter)).map_err(no_json)?;
+                let headers = OwnedHeaders::new().insert(Header { key: "stage", value: Some(letter.stage.as_str()) });
+                let record = BaseRecord::with_opaque_to(topic, producer::NO_ROW).key(&*letter.topic);
+                producer.send(record.payload(&self.payload).headers(headers)).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Sink for Kafka {
+    fn wants(&self) -> Wants {
+        let KafkaSink { points, alerts, dead_letters, .. } = &self.settings;
+        Wants {
+            points: points.is_some(),
+            alerts: alerts.is_some(),
+            dead_letters: dead_letters.is_some(),
+            ..Wants::default()
+        }
+    }
+
+    async fn write(&mut self, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {
+        // Taken out: after a write that failed or was given up, what is left in the producer must not come after what is written next.
+        let mut producer = match self.producer.take() {
+            Some(producer) => producer,
+            None => Producer::new(&self.settings)?,
+        };
+        let written = self.produce(&mut producer, deliveries).await;
+        match &written {
+            Ok(_) => self.producer = Some(producer),
+            Err(_) => producer.end().await,
+        }
+        written
+    }
+
+    async fn close(&mut self) {
+        if let Some(producer) = self.producer.take() {
+            producer.end().await;
+        }
+    }
+}
+
+fn no_json(error: serde_json::Error) -> SinkError {
+    SinkError::NeedsOperator(format!("a record cannot be written as JSON: {error}"))
+}

@@ -1,0 +1,210 @@
+//! librdkafka's producer, and the count of what it has acknowledged.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode as Code;
+use tidegate_config::KafkaSink;
+use tidegate_model::SinkError;
+use tokio::sync::Notify;
+
+/// The number of a record that is no point.
+pub(super) const NO_ROW: usize = u32::MAX as usize;
+
+/// How long librdkafka tries by itself, unless `client` says otherwise: then the write has failed, and its spool takes it.
+const MESSAGE_TIMEOUT_MS: &str = "10000";
+/// How long to wait for room in the producer's queue before it is asked again.
+const ROOM_WAIT: Duration = Duration::from_millis(50);
+
+/// A producer, and the write it is at.
+pub(super) struct Producer {
+    producer: ThreadedProducer<Context>,
+    tally: Arc<Tally>,
+    brokers: String,
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("brokers", &self.brokers).finish_non_exhaustive()
+    }
+}
+
+/// What has come of the records of a write. Acknowledgements only count down; failures are few.
+#[derive(Debug, Default)]
+struct Tally {
+    left: AtomicUsize,
+    failures: Mutex<Vec<(usize, KafkaError)>>,
+    news: Notify,
+}
+
+/// What librdkafka calls, on the thread that polls.
+struct Context {
+    tally: Arc<Tally>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(target: "librdkafka", facility, "{message}");
+            }
+            // A broker that cannot be reached says so with every attempt, at this level; the write that fails reports it once.
+            _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason);
+    }
+}
+
+impl ProducerContext for Context {
+    /// The number of the record in its write.
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+        if let Err((error, _)) = result {
+            self.tally.failed(number, error.clone());
+        }
+        self.tally.settled();
+    }
+}
+
+impl Tally {
+    fn failed(&self, number: usize, error: KafkaError) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).push((number, error));
+    }
+
+    fn settled(&self) {
+        // Release: who sees that none is left sees the failures, too.
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.news.notify_one();
+        }
+    }
+}
+
+impl Producer {
+    /// One that connects by itself; no broker need be there yet.
+    pub(super) fn new(settings: &KafkaSink) -> Result<Self, SinkError> {
+        let tally = Arc::new(Tally::default());
+        let context = Context { tally: Arc::clone(&tally) };
+        let producer = ThreadedProducer::from_config_and_context(&config(settings), context).map_err(|error| {
+            let error = match error {
+                // Without the value, which may be a secret.
+                KafkaError::ClientConfig(_, what, key, _) => format!("the setting `{key}` is refused: {what}"),
+                other => other.to_string(),
+            };
+            SinkError::NeedsOperator(format!(
+                "librdkafka refuses the configuration: {error}; correct it under `client`"
+            ))
+        })?;
+        Ok(Self { producer, tally, brokers: settings.brokers.clone() })
+    }
+
+    /// A write begins. All records of the one before were settled.
+    pub(super) fn begin(&mut self) {
+        self.tally.failures.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Hands a record over, waiting for room in the queue.
+    pub(super) async fn send(&self, record: BaseRecord<'_, str, Vec<u8>, usize>) -> Result<(), SinkError> {
+        self.tally.left.fetch_add(1, Ordering::AcqRel);
+        let number = record.delivery_opaque;
+        let mut next = record;
+        loop {
+            let Err((error, back)) = self.producer.send(next) else { return Ok(()) };
+            if error.rdkafka_error_code() != Some(Code::QueueFull) {
+                self.tally.failed(number, error);
+                self.tally.settled();
+                return Ok(());
+            }
+            next = back;
+            // Told when all are settled, which is more room than needed; looked at again before.
+            let _room_or_not = tokio::time::timeout(ROOM_WAIT, self.tally.news.notified()).await;
+        }
+    }
+
+    /// Waits until every record of the write is settled. Gives those that Kafka will never take, by number.
+    pub(super) async fn acknowledged(&self) -> Result<Vec<(usize, String)>, SinkError> {
+        while self.tally.left.load(Ordering::Acquire) > 0 {
+            self.tally.news.notified().await;
+        }
+        let failures = std::mem::take(&mut *self.tally.failures.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut refused = Vec::new();
+        for (number, error) in failures {
+            match meaning(&error) {
+                Meaning::Refused => refused.push((number, format!("Kafka does not take its record: {error}"))),
+                Meaning::Passing => return Err(SinkError::Retry(format!("Kafka at {}: {error}", self.brokers))),
+                Meaning::Operator(todo) => {
+                    return Err(SinkError::NeedsOperator(format!("Kafka at {}: {error}; {todo}", self.brokers)));
+                }
+            }
+        }
+        refused.sort_unstable();
+        Ok(refused)
+    }
+
+    /// Ends it, and forgets what it has not sent.
+    pub(super) async fn end(self) {
+        // It waits for its thread, and half a second for its broker.
+        if let Err(error) = tokio::task::spawn_blocking(move || drop(self)).await {
+            tracing::debug!(%error, "a producer did not end in order");
+        }
+    }
+}
+
+/// What came of a record that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    /// It will never be taken.
+    Refused,
+    /// It may work later.
+    Passing,
+    /// Somebody has to do this.
+    Operator(&'static str),
+}
+
+fn meaning(error: &KafkaError) -> Meaning {
+    match error.rdkafka_error_code() {
+        Some(Code::MessageSizeTooLarge | Code::InvalidMessage | Code::InvalidMessageSize | Code::InvalidRecord) => {
+            Meaning::Refused
+        }
+        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::InvalidTopic) => {
+            Meaning::Operator("create the topic, or correct its name")
+        }
+        Some(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed) => {
+            Meaning::Operator("give this user the rights to write to the topic")
+        }
+        Some(Code::Authentication | Code::SaslAuthenticationFailed) => {
+            Meaning::Operator("check the SASL settings under `client`: mechanism, user name and password")
+        }
+        Some(Code::UnsupportedCompressionType) => Meaning::Operator("choose another `compression`"),
+        _ => Meaning::Passing,
+    }
+}
+
+/// librdkafka's configuration. What the guarantees rest on is set last, so that nothing overrides it.
+fn config(settings: &KafkaSink) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("client.id", "tidegate");
+    config.set("message.timeout.ms", MESSAGE_TIMEOUT_MS);
+    // A write is handed over at once and then waited for: what lingers only waits.
+    config.set("linger.ms", "2");
+    config.set("queue.buffering.max.kbytes", "65536");
+    for (key, value) in &settings.client {
+        config.set(key, value.reveal());
+    }
+    config
+        .set("bootstrap.servers", &settings.brokers)
+        .set("enable.idempotence", "true")
+        .set("partitioner", "murmur2_random")
+        .set("compression.type", settings.compression.as_str());
+    config
+}

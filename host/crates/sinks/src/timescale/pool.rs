@@ -1,0 +1,123 @@
+//! The connections of a sink, and a write spread over them.
+//!
+//! Each share of a write goes over one connection, in a transaction of its own, while the others go over theirs; the bytes of one are
+//! made while the database works on another's. All shares of a write are over before the next write begins, so the rows of a
+//! series stay in order whichever connection takes them.
+
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use futures_util::future::join_all;
+use tidegate_config::TimescaleSink;
+
+use super::fault::Fault;
+use super::session::Session;
+use super::store::{Alerts, Manner, Share, Store, Stored};
+use super::survey::Survey;
+
+/// How long fewer connections than wanted do, after one could not be made: the server may have no more to give.
+const GROW_PAUSE: Duration = Duration::from_secs(10);
+
+/// Connections to one database. Dropping them closes them, and rolls their transactions back.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    members: Vec<Member>,
+    /// No more connections are asked for before.
+    grow_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Member {
+    session: Session,
+    /// Rows on their way to the wire; kept for its memory.
+    buffer: BytesMut,
+}
+
+impl Member {
+    async fn open(settings: &TimescaleSink) -> Result<Self, Fault> {
+        Ok(Self { session: Session::open(settings).await?, buffer: BytesMut::new() })
+    }
+}
+
+impl Pool {
+    /// A connection that stands, made if there is none, and whether it is the first: then nothing is known of the database behind it.
+    pub(super) async fn first(&mut self, settings: &TimescaleSink) -> Result<(&Session, bool), Fault> {
+        self.members.retain(|member| !member.session.is_closed());
+        let is_new = self.members.is_empty();
+        if is_new {
+            self.members.push(Member::open(settings).await?);
+        }
+        match self.members.first() {
+            Some(member) => Ok((&member.session, is_new)),
+            None => Err(Fault::Passing("there is no connection".to_owned())),
+        }
+    }
+
+    /// Makes connections until there is one a share, all at a time. Fewer will do.
+    pub(super) async fn grow(&mut self, settings: &TimescaleSink, shares: usize) {
+        let wanted = shares.saturating_sub(self.members.len());
+        if wanted == 0 || self.grow_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        self.grow_at = None;
+        for opened in join_all((0..wanted).map(|_| Member::open(settings))).await {
+            match opened {
+                Ok(member) => self.members.push(member),
+                Err(fault) => {
+                    let why = fault.into_sink_error("another connection").to_string();
+                    tracing::debug!(
+                        why,
+                        standing = self.members.len(),
+                        "fewer connections than configured will do for now"
+                    );
+                    self.grow_at = Some(Instant::now() + GROW_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Stores the shares that are not `done` yet, and notes in it what came of them. Gives what went wrong; each connection stops at its
+    /// first fault and is ended.
+    pub(super) async fn store(
+        &mut self,
+        survey: &Survey<'_>,
+        done: &mut [Option<Stored>],
+        manner: Manner<'_>,
+    ) -> Vec<(Fault, Option<String>)> {
+        let (members, before) = (self.members.len(), &*done);
+        let work = self.members.iter_mut().enumerate().map(|(at, Member { session, buffer })| async move {
+            let store = Store { session, manner };
+            let mut stored = Vec::new();
+            for (share, numbers) in survey.shares().iter().enumerate().skip(at).step_by(members) {
+                let alerts = if share == 0 { Alerts::WithThis } else { Alerts::Elsewhere };
+                let nothing = numbers.is_empty() && (alerts == Alerts::Elsewhere || survey.alerts().next().is_none());
+                if nothing || before[share].is_some() {
+                    continue;
+                }
+                match store.share(Share { survey, numbers, alerts }, buffer).await {
+                    Ok(what) => stored.push((share, what)),
+                    Err(fault) => return (stored, Some(fault)),
+                }
+            }
+            (stored, None)
+        });
+        let outcomes = join_all(work).await;
+        let (mut faults, mut standing) = (Vec::new(), Vec::new());
+        for (member, (stored, fault)) in self.members.drain(..).zip(outcomes) {
+            for (share, what) in stored {
+                done[share] = Some(what);
+            }
+            match fault {
+                None => standing.push(member),
+                Some(fault) => faults.push((fault, member.session.end().await)),
+            }
+        }
+        self.members = standing;
+        faults
+    }
+
+    /// Ends all connections.
+    pub(super) async fn close(self) {
+        join_all(self.members.into_iter().map(|member| member.session.end())).await;
+    }
+}

@@ -1,0 +1,219 @@
+//! The tables: what there is, what is missing, and making it.
+//!
+//! What exists is never changed at the start of a host, only looked at: a table that an operator made is used as it is if its columns
+//! fit, and the difference is told if not. [`migrate`], which somebody has asked for, runs every step that is wanted.
+
+mod names;
+mod steps;
+
+use tidegate_config::{Repeats, TimescaleSink};
+use tidegate_model::SinkError;
+
+use super::fault::Fault;
+use super::session::{self, Session};
+use names::{literal, quoted};
+use steps::{Part, Report};
+
+pub(super) use names::Tables;
+
+const TEXT: &[&str] = &["text", "character varying", "citext"];
+const TIME: &[&str] = &["timestamp with time zone"];
+const NUMBER: &[&str] = &["double precision"];
+
+/// A column's name and the types whose binary form is the one that is sent.
+type Column<'a> = (&'a str, &'static [&'static str]);
+
+/// The types of the points' columns, in the order of [`tidegate_config::Columns::all`].
+const METRICS_TYPES: [&[&str]; 6] = [TIME, TEXT, NUMBER, TEXT, &["smallint"], TEXT];
+
+const ALERTS_COLUMNS: &[Column<'_>] = &[
+    ("time", TIME),
+    ("rule", TEXT),
+    ("topic", TEXT),
+    ("key", TEXT),
+    ("transition", TEXT),
+    ("severity", TEXT),
+    ("value", NUMBER),
+    ("message", TEXT),
+];
+
+const SERIES_COLUMNS: &[Column<'_>] = &[("topic", TEXT), ("unit", TEXT), ("labels", &["jsonb"])];
+
+/// Which of the tables that can be done without are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Without it, descriptions of series are not stored.
+    pub(super) series: bool,
+}
+
+/// Whether TimescaleDB has been asked for and refused in this process: it is asked for once.
+pub(super) type ExtensionTried = bool;
+
+/// What [`migrate`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// Where, without secrets.
+    pub database: String,
+    /// The files of deploy/sql that were run, each with what it makes.
+    pub done: Vec<(&'static str, &'static str)>,
+    /// What this database cannot do.
+    pub missing: Vec<&'static str>,
+    /// Why it cannot.
+    pub because: &'static str,
+}
+
+/// Makes tables, hypertable, policies and aggregates as the settings want them, where they are missing. Running it again changes
+/// nothing; what was made with other intervals keeps them.
+///
+/// # Errors
+/// The database cannot be reached, does not permit it, or has tables that do not fit.
+pub async fn migrate(settings: &TimescaleSink) -> Result<Migrated, SinkError> {
+    let database = session::address(settings);
+    let tables = Tables::new(settings);
+    let run = async {
+        let mut session = Session::open(settings).await?;
+        let mut tried = false;
+        let level = match steps::level(&session, &mut tried).await {
+            // That ended the connection; it was tried, so it is not tried again.
+            Err(Fault::Passing(_)) => {
+                session = Session::open(settings).await?;
+                steps::level(&session, &mut tried).await?
+            }
+            level => level?,
+        };
+        let report = steps::apply(&session, &tables, settings, level, |_| true).await?;
+        look_over(&session, settings, &tables, &look_up(&session, &tables).await?).await?;
+        Ok(report)
+    };
+    match run.await {
+        Ok(Report { done, missing, because }) => Ok(Migrated { database, done, missing, because }),
+        Err(fault) => {
+            let fault: Fault = fault;
+            Err(fault.into_sink_error(&database))
+        }
+    }
+}
+
+/// The SQL that [`migrate`] would run on a database that can do everything.
+pub fn migration(settings: &TimescaleSink) -> String {
+    let schema = settings.names.schema().unwrap_or("public");
+    steps::text(&Tables::new(settings), settings, schema)
+}
+
+/// Looks at the tables, makes what is missing if `manage_schema`, and says what somebody has to do about the rest.
+pub(super) async fn prepare(
+    session: &Session,
+    settings: &TimescaleSink,
+    tables: &Tables,
+    extension_tried: &mut ExtensionTried,
+) -> Result<Found, Fault> {
+    let mut columns = look_up(session, tables).await?;
+    let [no_metrics, no_alerts, no_series] = [0, 1, 2].map(|i| columns[i].is_empty());
+    if settings.manage_schema && (no_metrics || no_alerts || no_series) {
+        let level = steps::level(session, extension_tried).await?;
+        let is_missing = |part| match part {
+            Part::Alerts => no_alerts,
+            Part::Series => no_series,
+            _ => no_metrics,
+        };
+        let report = steps::apply(session, tables, settings, level, is_missing).await?;
+        let made: Vec<&str> = report.done.iter().map(|(_, what)| *what).collect();
+        tracing::info!(made = made.join(", "), "made what was missing in the database");
+        if !report.missing.is_empty() {
+            let missing = report.missing.join(", ");
+            tracing::warn!(missing, "{}, so some of it is not to be had", report.because);
+        }
+        columns = look_up(session, tables).await?;
+    }
+    look_over(session, settings, tables, &columns).await
+}
+
+/// Whether what is there fits.
+async fn look_over(
+    session: &Session,
+    settings: &TimescaleSink,
+    tables: &Tables,
+    [metrics, alerts, series]: &[Vec<(String, String)>; 3],
+) -> Result<Found, Fault> {
+    if metrics.is_empty() {
+        return Err(Fault::Operator(format!(
+            "there is no table {}; make it with `tidegate migrate` or deploy/sql, or set manage_schema = true",
+            tables.metrics
+        )));
+    }
+    let wanted: Vec<Column<'_>> = settings.names.columns.all().into_iter().zip(METRICS_TYPES).collect();
+    fits(&tables.metrics, &wanted, metrics)?;
+    if !alerts.is_empty() {
+        fits(&tables.alerts, ALERTS_COLUMNS, alerts)?;
+    }
+    if series.is_empty() {
+        tracing::warn!(table = tables.series, "there is no such table: units and labels of series are not stored");
+    } else {
+        fits(&tables.series, SERIES_COLUMNS, series)?;
+    }
+    if settings.repeats == Repeats::Dropped {
+        has_unique_index(session, settings, tables).await?;
+    }
+    Ok(Found { series: !series.is_empty() })
+}
+
+/// Names and types of the columns of metrics, alerts and series; none for a table that is not there.
+async fn look_up(session: &Session, tables: &Tables) -> Result<[Vec<(String, String)>; 3], Fault> {
+    let query = format!(
+        "SELECT t.i, a.attname, format_type(a.atttypid, NULL) \
+         FROM (VALUES (0, to_regclass({})), (1, to_regclass({})), (2, to_regclass({}))) AS t (i, oid) \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped",
+        literal(&tables.metrics),
+        literal(&tables.alerts),
+        literal(&tables.series),
+    );
+    let mut columns = [Vec::new(), Vec::new(), Vec::new()];
+    for row in session.rows(&query).await? {
+        let [table, name, kind] = row.as_slice() else { continue };
+        if let Some(of_table) = table.parse().ok().and_then(|i: usize| columns.get_mut(i)) {
+            of_table.push((name.clone(), kind.clone()));
+        }
+    }
+    Ok(columns)
+}
+
+/// Repeats can be told only by a unique index on topic and time alone, in either order.
+async fn has_unique_index(session: &Session, settings: &TimescaleSink, tables: &Tables) -> Result<(), Fault> {
+    let query = format!(
+        "SELECT array_to_string(ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a \
+         WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[]) ORDER BY 1), '/') \
+         FROM pg_catalog.pg_index i WHERE i.indrelid = to_regclass({}) \
+         AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indnkeyatts = 2",
+        literal(&tables.metrics)
+    );
+    let columns = &settings.names.columns;
+    let mut both = [columns.topic.as_str(), columns.time.as_str()];
+    both.sort_unstable();
+    if session.rows(&query).await?.iter().flatten().any(|of| *of == both.join("/")) {
+        return Ok(());
+    }
+    Err(Fault::Operator(format!(
+        "dedupe = true needs a unique index on ({}, {}) of {}; make it with `tidegate migrate` or deploy/sql/004_index_once.sql",
+        quoted(&columns.topic),
+        quoted(&columns.time),
+        tables.metrics
+    )))
+}
+
+fn fits(table: &str, wanted: &[Column<'_>], there: &[(String, String)]) -> Result<(), Fault> {
+    let mut wrong = Vec::new();
+    for (name, types) in wanted {
+        match there.iter().find(|(column, _)| column == name) {
+            Some((_, kind)) if types.contains(&kind.as_str()) => {}
+            Some((_, kind)) => wrong.push(format!("{name} is {kind} and must be {}", types[0])),
+            None => wrong.push(format!("{name} {} is missing", types[0])),
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let wrong = wrong.join(", ");
+    Err(Fault::Operator(format!(
+        "table {table} does not fit: {wrong}; change it as in deploy/sql, or name another table"
+    )))
+}

@@ -1,0 +1,142 @@
+//! What the tables and columns are called, and the statements that follow from it.
+
+use tidegate_config::{TableNames, TimescaleSink};
+
+use super::super::stage;
+
+/// The tables by their names, quoted for SQL, and what is said to them in every write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) struct Tables {
+    pub(in super::super) metrics: String,
+    pub(in super::super) alerts: String,
+    pub(in super::super) series: String,
+    pub(in super::super) copy_points: String,
+    pub(in super::super) copy_to_stage: String,
+    pub(in super::super) copy_alerts: String,
+    pub(in super::super) upsert_series: String,
+    pub(in super::super) move_over: String,
+    pub(in super::super) count_differing: String,
+    /// As configured, for deploy/sql.
+    pub(super) names: TableNames,
+}
+
+impl Tables {
+    /// The tables that the settings name.
+    pub(in super::super) fn new(settings: &TimescaleSink) -> Self {
+        let names = settings.names.clone();
+        let prefix =
+            names.table.split_once('.').map(|(schema, _)| format!("{}.", quoted(schema))).unwrap_or_default();
+        let full = |name: &str| format!("{prefix}{}", quoted(name));
+        let (metrics, alerts, series) = (full(names.own_table()), full(&names.alerts), full(&names.series));
+        let columns = names.columns.all().map(quoted);
+        let [time, topic, value, value_str, ..] = &columns;
+        let columns = columns.join(", ");
+        Self {
+            copy_points: format!("COPY {metrics} ({columns}) FROM STDIN (FORMAT binary)"),
+            copy_to_stage: format!("COPY {} FROM STDIN (FORMAT binary)", stage::COLUMNS),
+            copy_alerts: format!(
+                "COPY {alerts} (time, rule, topic, key, transition, severity, value, message) FROM STDIN (FORMAT binary)"
+            ),
+            upsert_series: format!(
+                "INSERT INTO {series} AS known (topic, unit, labels) \
+                 SELECT topic, unit, labels::jsonb FROM unnest($1::text[], $2::text[], $3::text[]) AS new (topic, unit, labels) \
+                 ORDER BY topic \
+                 ON CONFLICT (topic) DO UPDATE SET unit = excluded.unit, labels = excluded.labels \
+                 WHERE (known.unit, known.labels) IS DISTINCT FROM (excluded.unit, excluded.labels)"
+            ),
+            move_over: format!(
+                "INSERT INTO {metrics} ({columns}) SELECT time, topic, value, value_str, quality, unit \
+                 FROM pg_temp.tidegate_stage ON CONFLICT ({topic}, {time}) DO NOTHING"
+            ),
+            // The bounds keep the search out of all chunks but those the rows are in.
+            count_differing: format!(
+                "SELECT count(*) FROM pg_temp.tidegate_stage AS new JOIN {metrics} AS old \
+                 ON old.{topic} = new.topic AND old.{time} = new.time \
+                 WHERE old.{time} BETWEEN (SELECT min(time) FROM pg_temp.tidegate_stage) \
+                 AND (SELECT max(time) FROM pg_temp.tidegate_stage) \
+                 AND (old.{value}, old.{value_str}) IS DISTINCT FROM (new.value, new.value_str)"
+            ),
+            metrics,
+            alerts,
+            series,
+            names,
+        }
+    }
+
+    /// A file of deploy/sql for these names in `schema`: psql's own lines (`\…`) left out, its variables put in.
+    pub(super) fn fill_in(&self, sql: &str, schema: &str, settings: &TimescaleSink) -> String {
+        let upkeep = &settings.upkeep;
+        let columns = &self.names.columns;
+        let table = self.names.own_table();
+        // A refresh must not look at what retention has dropped, which it would take for deleted; and must see two buckets at least.
+        let within = |days: u32, least: u32| {
+            upkeep.retain_days.map_or(days, |retained| days.min(retained.saturating_sub(1)).max(least))
+        };
+        let values: Vec<(&str, String)> = vec![
+            ("schema", schema.to_owned()),
+            ("table", table.to_owned()),
+            ("alerts", self.names.alerts.clone()),
+            ("series", self.names.series.clone()),
+            ("index", format!("{table}_topic_time")),
+            ("once", format!("{table}_topic_time_once")),
+            ("minute", format!("{table}_1min")),
+            ("hour", format!("{table}_1hour")),
+            ("day", format!("{table}_1day")),
+            ("c_time", columns.time.clone()),
+            ("c_topic", columns.topic.clone()),
+            ("c_value", columns.value.clone()),
+            ("c_value_str", columns.value_str.clone()),
+            ("c_quality", columns.quality.clone()),
+            ("c_unit", columns.unit.clone()),
+            ("segment_by", quoted(&columns.topic)),
+            ("order_by", format!("{} DESC", quoted(&columns.time))),
+            ("chunk", format!("{} hours", upkeep.chunk_hours)),
+            ("compress_after", format!("{} days", upkeep.compress_after_days.unwrap_or(0))),
+            ("retain", format!("{} days", upkeep.retain_days.unwrap_or(0))),
+            ("minute_window", format!("{} days", within(3, 1))),
+            ("hour_window", format!("{} days", within(14, 1))),
+            ("day_window", format!("{} days", within(60, 4))),
+        ];
+        let lines: Vec<&str> = sql.lines().filter(|line| !line.starts_with('\\')).collect();
+        let mut sql = lines.join("\n");
+        for (name, value) in &values {
+            sql =
+                sql.replace(&format!(":\"{name}\""), &quoted(value)).replace(&format!(":'{name}'"), &literal(value));
+        }
+        sql
+    }
+}
+
+pub(in super::super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_config::Secret;
+
+    use super::super::steps::FILES;
+    use super::*;
+
+    /// Guarantees: names are quoted whatever they are, all tables share a schema, and no psql syntax is left in what is sent.
+    #[test]
+    fn names_are_put_in() {
+        let mut settings = TimescaleSink::new(Secret::new(""));
+        assert_eq!(Tables::new(&settings).series, "\"series\"");
+        settings.names.table = "plant.Me\"trics".to_owned();
+        settings.names.columns.time = "ts".to_owned();
+        let tables = Tables::new(&settings);
+        assert_eq!(tables.metrics, "\"plant\".\"Me\"\"trics\"");
+        assert_eq!(tables.alerts, "\"plant\".\"alerts\"");
+        assert!(tables.move_over.ends_with("ON CONFLICT (\"topic\", \"ts\") DO NOTHING"), "{}", tables.move_over);
+        for file in FILES {
+            let sql = tables.fill_in(file.sql, "plant", &settings);
+            let code: String = sql.lines().filter(|line| !line.starts_with("--")).collect();
+            assert!(!code.contains('\\') && !code.contains(":\"") && !code.contains(":'"), "{sql}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The files of deploy/sql, what each needs, and running those that fit the database.
+
+use tidegate_config::{Aggregates, Repeats, TimescaleSink};
+
+use super::super::fault::Fault;
+use super::super::session::Session;
+use super::names::{Tables, literal};
+
+/// Any number, the same in all hosts: so that two that start together do not make the same table twice.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(7438201948375)";
+
+/// One file of deploy/sql.
+#[derive(Debug)]
+pub(super) struct File {
+    pub(super) name: &'static str,
+    pub(super) sql: &'static str,
+    makes: &'static str,
+    needs: Level,
+    of: Part,
+}
+
+/// What a file is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Points,
+    Index(Repeats),
+    Alerts,
+    Series,
+    Compression,
+    Retention,
+    Aggregates,
+}
+
+/// What a database can do; each can what those before it can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    /// PostgreSQL without TimescaleDB.
+    Plain,
+    /// TimescaleDB under its Apache licence.
+    Apache,
+    /// TimescaleDB under its Community licence.
+    Community,
+    /// 2.9 or later, where an aggregate can be made of an aggregate.
+    Hierarchies,
+}
+
+macro_rules! file {
+    ($name:literal, $makes:literal, $needs:expr, $of:expr) => {
+        File {
+            name: $name,
+            sql: include_str!(concat!("../../../../../../deploy/sql/", $name)),
+            makes: $makes,
+            needs: $needs,
+            of: $of,
+        }
+    };
+}
+
+/// In the order in which they are run.
+pub(super) const FILES: [File; 10] = [
+    file!("001_metrics.sql", "the table of the points", Level::Plain, Part::Points),
+    file!("002_hypertable.sql", "chunks by time", Level::Apache, Part::Points),
+    file!("003_index.sql", "the index on topic and time", Level::Plain, Part::Index(Repeats::Stored)),
+    file!("004_index_once.sql", "the unique index on topic and time", Level::Plain, Part::Index(Repeats::Dropped)),
+    file!("005_alerts.sql", "the table of the alerts", Level::Plain, Part::Alerts),
+    file!("006_series.sql", "the table of the series", Level::Plain, Part::Series),
+    file!("007_compression.sql", "compression", Level::Community, Part::Compression),
+    file!("008_retention.sql", "retention", Level::Community, Part::Retention),
+    file!("009_aggregate_minute.sql", "the aggregate by minute", Level::Community, Part::Aggregates),
+    file!("010_aggregates_longer.sql", "the aggregates by hour and day", Level::Hierarchies, Part::Aggregates),
+];
+
+/// What was done, and what could not be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Report {
+    /// The files that were run, with what each makes.
+    pub(super) done: Vec<(&'static str, &'static str)>,
+    /// What this database cannot do.
+    pub(super) missing: Vec<&'static str>,
+    /// Why not.
+    pub(super) because: &'static str,
+}
+
+/// Whether the settings ask for a file.
+pub(super) fn is_wanted(file: &File, settings: &TimescaleSink) -> bool {
+    match file.of {
+        Part::Points | Part::Alerts | Part::Series => true,
+        Part::Index(repeats) => settings.repeats == repeats,
+        Part::Compression => settings.upkeep.compress_after_days.is_some(),
+        Part::Retention => settings.upkeep.retain_days.is_some(),
+        Part::Aggregates => settings.upkeep.aggregates == Aggregates::Kept,
+    }
+}
+
+/// What the files chosen say for these settings, for people.
+pub(super) fn text(tables: &Tables, settings: &TimescaleSink, schema: &str) -> String {
+    let wanted = FILES.iter().filter(|file| is_wanted(file, settings));
+    wanted.map(|file| format!("-- {}\n{}\n", file.name, tables.fill_in(file.sql, schema, settings).trim())).collect()
+}
+
+/// Runs the files that are wanted, fit the database, and that `choose` picks: all in one transaction.
+pub(super) async fn apply(
+    session: &Session,
+    tables: &Tables,
+    settings: &TimescaleSink,
+    level: Level,
+    choose: impl Fn(Part) -> bool,
+) -> Result<Report, Fault> {
+    let schema = schema(session, tables).await?;
+    let mut report = Report { because: why(level), ..Report::default() };
+    // Notices of what is there already are not for the log, and the files take longer than a write.
+    let mut sql = format!("BEGIN; SET LOCAL client_min_messages = warning; {LOCK};\n");
+    for file in FILES.iter().filter(|file| is_wanted(file, settings) && choose(file.of)) {
+        if file.needs <= level {
+            sql.push_str(&tables.fill_in(file.sql, &schema, settings));
+            report.done.push((file.name, file.makes));
+        } else {
+            report.missing.push(file.makes);
+        }
+    }
+    sql.push_str("\nCOMMIT;");
+    if !report.done.is_empty() {
+        session.run(&sql).await?;
+    }
+    Ok(report)
+}
+
+fn why(level: Level) -> &'static str {
+    match level {
+        Level::Plain => "this PostgreSQL has no TimescaleDB",
+        Level::Apache => "this TimescaleDB runs under its Apache licence",
+        Level::Community => "this TimescaleDB is older than 2.9",
+        Level::Hierarchies => "",
+    }
+}
+
+/// Where the points' table stands, or would stand.
+async fn schema(session: &Session, tables: &Tables) -> Result<String, Fault> {
+    if let Some(schema) = tables.names.schema() {
+        return Ok(schema.to_owned());
+    }
+    let query = format!(
+        "SELECT coalesce((SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.oid = to_regclass({})), current_schema())",
+        literal(&tables.metrics)
+    );
+    let found = session.rows(&query).await?;
+    match found.into_iter().flatten().next().filter(|schema| !schema.is_empty()) {
+        Some(schema) => Ok(schema),
+        None => {
+            Err(Fault::Operator("there is no schema to make tables in; write table = \"schema.table\"".to_owned()))
+        }
+    }
+}
+
+/// What the database can do, after trying to install TimescaleDB where the server has it.
+pub(super) async fn level(session: &Session, tried: &mut bool) -> Result<Level, Fault> {
+    const EXTENSION: &str = "SELECT installed_version, current_setting('timescaledb.license', true) \
+        FROM pg_catalog.pg_available_extensions WHERE name = 'timescaledb'";
+    for _ in 0..2 {
+        let found = session.rows(EXTENSION).await?;
+        let Some([version, licence]) = found.first().map(Vec::as_slice) else { return Ok(Level::Plain) };
+        if !version.is_empty() {
+            return Ok(match licence.as_str() {
+                "apache" => Level::Apache,
+                _ if at_least_2_9(version) => Level::Hierarchies,
+                _ => Level::Community,
+            });
+        }
+        if *tried {
+            return Ok(Level::Plain);
+        }
+        *tried = true;
+        install(session).await?;
+    }
+    Ok(Level::Plain)
+}
+
+async fn install(session: &Session) -> Result<(), Fault> {
+    let Err(fault) = session.run("CREATE EXTENSION IF NOT EXISTS timescaledb").await else { return Ok(()) };
+    let why = fault.into_sink_error("CREATE EXTENSION timescaledb").to_string();
+    tracing::warn!(
+        why,
+        "TimescaleDB is there but could not be installed: the points' table is a plain one; let a superuser run \
+         CREATE EXTENSION timescaledb and then `tidegate migrate`"
+    );
+    // TimescaleDB ends the connection when it is not preloaded. Then the next try goes on without it.
+    if session.is_closed() {
+        return Err(Fault::Passing("TimescaleDB could not be installed".to_owned()));
+    }
+    Ok(())
+}
+
+fn at_least_2_9(version: &str) -> bool {
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (2, 9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: versions are compared as numbers, with whatever stands after them.
+    #[test]
+    fn versions() {
+        for (version, enough) in [("2.9.0", true), ("2.23.0-dev", true), ("3.0", true), ("2.8.1", false), ("", false)]
+        {
+            assert_eq!(at_least_2_9(version), enough, "{version}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Where points wait that must not be stored twice: a temporary table, from which only those are moved over whose topic and time are not
+//! there yet.
+//!
+//! The table belongs to the server's session and is empty between transactions. It is asked for in each of them, since PgBouncer may
+//! give each another session; making it anew each time would swell the system catalogs.
+
+use tokio_postgres::types::Type;
+
+use super::fault::Fault;
+use super::schema::Tables;
+use super::session::Session;
+
+/// The same shape whatever the real table's columns are called, so that hosts with different names can share a pooled session.
+pub(super) const MAKE: &str = "SET LOCAL client_min_messages = warning; \
+    CREATE TEMPORARY TABLE IF NOT EXISTS tidegate_stage (time timestamptz, topic text, value double precision, \
+    value_str text, quality smallint, unit text) ON COMMIT DELETE ROWS;";
+
+/// What COPY fills.
+pub(super) const COLUMNS: &str = "pg_temp.tidegate_stage (time, topic, value, value_str, quality, unit)";
+
+/// Between two parts of one transaction.
+pub(super) const EMPTY: &str = "DELETE FROM pg_temp.tidegate_stage";
+
+/// Moves all `rows` that wait to the real table. Gives how many of them were there already, or twice in the stage, and how
+/// many of those bear another value than the one stored.
+pub(super) async fn move_over(session: &Session, tables: &Tables, rows: usize) -> Result<(u64, u64), Fault> {
+    let none: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] = &[];
+    // `…_typed`: statements without a name, so that none is left behind in a pooled server.
+    let moved = session.answer(session.client.execute_typed(&tables.move_over, none)).await?;
+    let repeats = (rows as u64).saturating_sub(moved);
+    if repeats == 0 {
+        return Ok((0, 0));
+    }
+    let counted = session.answer(session.client.query_typed(&tables.count_differing, none)).await?;
+    let differing: i64 = counted.first().map_or(0, |row| row.get(0));
+    Ok((repeats, differing.unsigned_abs()))
+}

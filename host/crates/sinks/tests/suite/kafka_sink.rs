@@ -1,0 +1,213 @@
+//! The Kafka sink against librdkafka's own mock cluster, which speaks the protocol and fails on command.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use tidegate_config::{Compression, KafkaSink, PointFormat, Secret};
+use tidegate_model::{Books, DeadLetter, Delivery, Sink, SinkError, Stage};
+use tidegate_sinks::Kafka;
+
+use crate::{PATIENCE, alerts, points};
+
+struct Cluster(MockCluster<'static, DefaultProducerContext>);
+
+/// Key, payload and headers of a record.
+type Record = (String, String, BTreeMap<String, String>);
+
+impl Cluster {
+    fn start() -> Self {
+        let cluster = MockCluster::new(1).unwrap();
+        for topic in ["points", "alerts", "letters"] {
+            cluster.create_topic(topic, 3, 1).unwrap();
+        }
+        Self(cluster)
+    }
+
+    fn settings(&self) -> KafkaSink {
+        KafkaSink {
+            brokers: self.0.bootstrap_servers(),
+            points: Some("points".to_owned()),
+            alerts: Some("alerts".to_owned()),
+            dead_letters: None,
+            format: PointFormat::Reading,
+            compression: Compression::Lz4,
+            client: [("message.timeout.ms", "2000"), ("message.max.bytes", "100000")]
+                .map(|(key, value)| (key.to_owned(), Secret::new(value)))
+                .into(),
+        }
+    }
+
+    /// All there is in a topic, the records of each partition in order.
+    fn records(&self, topic: &str) -> Vec<Record> {
+        let reader: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.0.bootstrap_servers())
+            .set("group.id", format!("{:x}", fastrand::u64(..)))
+            .set("auto.offset.reset", "earliest")
+            .set("enable.partition.eof", "false")
+            .create()
+            .unwrap();
+        let mut list = rdkafka::TopicPartitionList::new();
+        let mut expected = 0;
+        for partition in 0..3 {
+            let (low, high) = reader.fetch_watermarks(topic, partition, PATIENCE).unwrap();
+            expected += high - low;
+            list.add_partition_offset(topic, partition, rdkafka::Offset::Beginning).unwrap();
+        }
+        reader.assign(&list).unwrap();
+        let mut all = Vec::new();
+        while (all.len() as i64) < expected {
+            let record = reader.poll(PATIENCE).expect("what the watermarks promise").unwrap();
+            let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap_or_default().to_vec()).unwrap();
+            let headers = record.headers().into_iter().flat_map(Headers::iter);
+            let headers = headers.map(|header| (header.key.to_owned(), text(header.value))).collect();
+            all.push((text(record.key()), text(record.payload()), headers));
+        }
+        all
+    }
+}
+
+/// `rows` points of seven series, numbered from `from` on by value and millisecond.
+fn numbered(books: &Books, from: i64, rows: i64) -> Arc<Delivery> {
+    let topics: Vec<String> = (0..7).map(|i| format!("dev/tag{i}")).collect();
+    let rows: Vec<_> = (from..from + rows)
+        .map(|i| (topics[i as usize % 7].as_str(), Some("°C"), i * 1_000, i as f64, None))
+        .collect();
+    Arc::new(points(books, &rows))
+}
+
+/// The values of each series, in the order in which they stand in the topic.
+fn values(records: &[Record]) -> BTreeMap<&str, Vec<i64>> {
+    let mut by_key: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
+    for (key, payload, _) in records {
+        let json: serde_json::Value = serde_json::from_str(payload).unwrap();
+        by_key.entry(key).or_default().push(json["v"].as_f64().unwrap() as i64);
+    }
+    by_key
+}
+
+/// Guarantees: every point is a record with its series as the key, once, the records of a series in one partition in order, over several
+/// writes; an alert tells in its headers what it is; a dead letter is copied when asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_are_keyed_and_in_order() {
+    let cluster = Cluster::start();
+    let books = Arc::new(Books::new(99));
+    let mut settings = cluster.settings();
+    settings.dead_letters = Some("letters".to_owned());
+    let mut sink = Kafka::new(settings, Arc::clone(&books));
+    assert!(sink.wants().points && sink.wants().alerts && sink.wants().dead_letters);
+    let letter = DeadLetter {
+        source: "plant".into(),
+        topic: "dev/bad".into(),
+        received_us: 0,
+        marks: 0,
+        payload: b"no".to_vec(),
+        properties: Vec::new(),
+        stage: Stage::Decode,
+        rule: None,
+        module: None,
+        reason: "bad".into(),
+        backtrace: None,
+    };
+    let letters = Arc::new(Delivery { dead_letters: vec![letter], ..Delivery::default() });
+    let written =
+        sink.write(&[numbered(&books, 0, 3_000), alerts(7, 1), numbered(&books, 3_000, 500), letters]).await;
+    let written = written.unwrap();
+    assert_eq!((written.points, written.alerts, written.rejected.len()), (3_500, 1, 0));
+    assert_eq!(sink.write(&[numbered(&books, 3_500, 1_500)]).await.unwrap().points, 1_500);
+    sink.close().await;
+
+    let records = cluster.records("points");
+    let by_key = values(&records);
+    assert_eq!(by_key.len(), 7);
+    for (key, found) in by_key {
+        let tag: i64 = key.trim_start_matches("dev/tag").parse().unwrap();
+        let expected: Vec<i64> = (0..5_000).filter(|i| i % 7 == tag).collect();
+        assert_eq!(found, expected, "{key}");
+    }
+    assert!(records.iter().any(|(_, payload, _)| payload == r#"{"v":1.0,"q":192,"ts":1703289600001,"u":"°C"}"#));
+    let (key, payload, headers) = cluster.records("alerts").remove(0);
+    assert_eq!((key.as_str(), payload.contains("too hot")), ("dev/line7/temp", true));
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(headers, [("rule", "overheat"), ("severity", "critical"), ("transition", "raised")]);
+    let (key, _, headers) = cluster.records("letters").remove(0);
+    assert_eq!((key.as_str(), headers["stage"].as_str()), ("dev/bad", "decode"));
+}
+
+/// Guarantees: a record that is larger than the brokers take is refused alone, by its delivery and row; all others are stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_too_large_is_refused_alone() {
+    let cluster = Cluster::start();
+    let books = Arc::new(Books::new(99));
+    let mut sink = Kafka::new(cluster.settings(), Arc::clone(&books));
+    let large = vec![b'x'; 200_000];
+    let rows = [
+        ("a", None, 0, 1.0, None),
+        ("a", None, 1, f64::NAN, Some(&large[..])),
+        ("a", None, 2, f64::NAN, Some(&b"\xff"[..])),
+    ];
+    let written = sink.write(&[numbered(&books, 0, 10), Arc::new(points(&books, &rows))]).await.unwrap();
+    assert_eq!(written.points, 11);
+    let mut refused: Vec<_> = written.rejected.iter().map(|r| (r.delivery, r.row)).collect();
+    refused.sort_unstable();
+    assert_eq!(refused, [(1, 1), (1, 2)]);
+    assert_eq!(cluster.records("points").len(), 11);
+}
+
+/// Guarantees: brokers that are away make a write fail as `Retry` in bounded time; when they are back, the same write succeeds, and so do later
+/// ones, each series in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn brokers_that_are_away_are_waited_for() {
+    let cluster = Cluster::start();
+    let books = Arc::new(Books::new(99));
+    let mut sink = Kafka::new(cluster.settings(), Arc::clone(&books));
+    sink.write(&[numbered(&books, 0, 700)]).await.unwrap();
+    cluster.0.broker_down(1).unwrap();
+    let next = [numbered(&books, 700, 700)];
+    let failed = tokio::time::timeout(PATIENCE, sink.write(&next)).await.unwrap();
+    assert!(matches!(&failed, Err(SinkError::Retry(text)) if text.contains("127.0.0.1")), "{failed:?}");
+    // A write that is given up in the middle leaves nothing behind that would come later.
+    let given_up = tokio::time::timeout(Duration::from_millis(100), sink.write(&next)).await;
+    assert!(given_up.is_err());
+    cluster.0.broker_up(1).unwrap();
+    let mut tries = 0;
+    while let Err(error) = sink.write(&next).await {
+        tries += 1;
+        assert!(tries < 10 && matches!(error, SinkError::Retry(_)), "{error}");
+    }
+    sink.write(&[numbered(&books, 1_400, 700)]).await.unwrap();
+    for (key, found) in values(&cluster.records("points")) {
+        let mut once = found.clone();
+        once.dedup();
+        assert!(once.is_sorted() && once.len() == 300, "{key}: {found:?}");
+    }
+}
+
+/// Guarantees: errors that pass are tried again by the producer, without a record doubled; those that want a person say what to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_are_told_apart() {
+    let cluster = Cluster::start();
+    let books = Arc::new(Books::new(99));
+    let mut sink = Kafka::new(cluster.settings(), Arc::clone(&books));
+    let passing = [
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+    ];
+    cluster.0.request_errors(RDKafkaApiKey::Produce, &passing);
+    assert_eq!(sink.write(&[numbered(&books, 0, 700)]).await.unwrap().points, 700);
+    for (_, found) in values(&cluster.records("points")) {
+        assert_eq!(found.len(), 100);
+    }
+    cluster.0.topic_error("points", RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).unwrap();
+    let mut settings = cluster.settings();
+    settings.alerts = None;
+    let refused = Kafka::new(settings, Arc::clone(&books)).write(&[numbered(&books, 0, 7)]).await;
+    assert!(matches!(&refused, Err(SinkError::NeedsOperator(text)) if text.contains("rights")), "{refused:?}");
+}
