@@ -1,5 +1,7 @@
 //! The messages, each a function of its number: nothing of them need be kept.
 
+use std::collections::HashSet;
+
 use tidegate_tests::{Expect, Message, Row, readings};
 
 /// What the host subscribes to.
@@ -12,6 +14,9 @@ const GARBAGE: u64 = 100;
 
 /// What stands on both sides of a number in garbage, so that it is found again.
 const MARK: &str = "#";
+
+/// What stands before the time in a reading.
+const TIME: &[u8] = br#""ts":"#;
 
 /// The message of that number.
 pub fn message(number: u64) -> Message {
@@ -51,6 +56,26 @@ pub fn number_of_payload(payload: &[u8]) -> Option<u64> {
     u64::try_from(digits.parse::<i64>().ok()? - start_ms()).ok()
 }
 
+/// The numbers of all messages whose bytes are somewhere in these, and perhaps a few more.
+pub fn numbers_in(bytes: &[u8]) -> HashSet<u64> {
+    let digits = |at: usize| {
+        let end =
+            bytes[at..].iter().position(|byte| !byte.is_ascii_digit()).map_or(bytes.len(), |length| at + length);
+        std::str::from_utf8(&bytes[at..end]).ok().map(|digits| (digits, end))
+    };
+    let mut found = HashSet::new();
+    for at in 0..bytes.len() {
+        if bytes[at..].starts_with(TIME) {
+            let ms = digits(at + TIME.len()).and_then(|(digits, _)| digits.parse::<i64>().ok());
+            found.extend(ms.and_then(|ms| u64::try_from(ms - start_ms()).ok()));
+        } else if bytes[at..].starts_with(MARK.as_bytes()) {
+            let marked = digits(at + MARK.len()).filter(|(_, end)| bytes[*end..].starts_with(MARK.as_bytes()));
+            found.extend(marked.and_then(|(digits, _)| digits.parse::<u64>().ok()));
+        }
+    }
+    found
+}
+
 /// The time of number 0.
 fn start_ms() -> i64 {
     static START: std::sync::OnceLock<i64> = std::sync::OnceLock::new();
@@ -70,5 +95,17 @@ mod tests {
                 assert_eq!(number_of_row(&row), Some(number));
             }
         }
+    }
+
+    /// Guarantees: messages are found in a file that keeps their bytes between others.
+    #[test]
+    fn numbers_are_found_in_a_file() {
+        let mut file = b"\0header dev/#\0\x07".to_vec();
+        let kept: HashSet<u64> = (0..3_000).step_by(7).collect();
+        for &number in &kept {
+            file.extend_from_slice(&message(number).payload);
+            file.extend_from_slice(b"\0\0\x01#dev/line0");
+        }
+        assert_eq!(numbers_in(&file), kept);
     }
 }

@@ -12,6 +12,7 @@ use crate::wire::{Frames, Packet};
 /// Hears one connection and writes into the book.
 pub fn tap(book: &Arc<Book>) -> Tap {
     let book = book.clone();
+    let life = book.life();
     let (mut up, mut down) = (Frames::default(), Frames::default());
     let mut level = 4;
     let mut open: HashMap<u16, u64> = HashMap::new();
@@ -21,7 +22,8 @@ pub fn tap(book: &Arc<Book>) -> Tap {
                 level = by;
                 assert!(keeps_session, "the host asked the broker to forget its session, and what waits in it");
             }
-            Packet::PubAck { id, reason: ..0x80 } => {
+            // Whatever the reason in it: to the broker the message is done with (MQTT 5.0, section 4.4).
+            Packet::PubAck { id, .. } => {
                 if let Some(number) = open.remove(&id) {
                     book.settled(number);
                 }
@@ -29,11 +31,10 @@ pub fn tap(book: &Arc<Book>) -> Tap {
             _ => {}
         }),
         Way::ToClient => down.take(bytes, level, |packet| {
-            if let Packet::Publish { id: Some(id), payload } = packet
-                && let Some(number) = number_of_payload(payload)
-            {
+            if let Packet::Publish { id: Some(id), payload } = packet {
+                let number = number_of_payload(payload).expect("the host should get our messages only");
                 open.insert(id, number);
-                book.delivered(number);
+                book.delivered(number, life);
             }
         }),
     })

@@ -1,0 +1,119 @@
+//! A disk without room: nothing is acknowledged that is not on it, and all goes on when there is room again.
+
+use tidegate_tests::{
+    Account, DEADLINE, Host, Mosquitto, Protocol, Publisher, Qos, Setup, SmallDisk, garbage, readings, sqlite_count,
+    sqlite_rows, wait_for, with_own_mounts,
+};
+
+/// Guarantees: when dead letters cannot be written for want of room, their messages are not acknowledged; the host lives, says
+/// why it is not ready, and stores good messages beside them; with room again, every bad message is a dead letter, once.
+#[test]
+fn dead_letters_without_room() {
+    with_own_mounts("disk_full::dead_letters_without_room", || {
+        let Some(broker) = Mosquitto::start() else { return };
+        let setup = Setup::new().mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "").module("json-reading");
+        let disk = SmallDisk::mount(&setup.path().join("data"), 4 << 10);
+        let elsewhere = setup.path().join("points.db");
+        let host = setup.toml(&format!("[sinks.sqlite.points]\npath = \"{}\"", elsewhere.display())).start();
+        let mut publisher = Publisher::connect(&broker, Qos::One);
+        publisher.deliver(garbage());
+        let before = publisher.sent().len();
+        host.wait_settled(before as u64);
+
+        disk.fill();
+        publisher.deliver(garbage().into_iter().chain(readings(0..50, 10)));
+        unready(&host, "sink dead-letters");
+        wait_for("the good messages", DEADLINE, || match sqlite_count(&elsewhere) {
+            50 => Ok(()),
+            found => Err(format!("{found} rows; {}", host.tail())),
+        });
+        assert!(host.status().messages.in_flight > 0, "what has no dead letter is not acknowledged");
+        assert_eq!(host.dead_letters().len(), before, "no letter was written");
+
+        disk.clear();
+        let status = host.wait_settled(publisher.sent().len() as u64);
+        status.assert_balanced("with room again");
+        let rows = sqlite_rows(&elsewhere);
+        Account::of(publisher.sent(), rows, &host.dead_letters()).assert_exact("with room again");
+        ready(&host);
+    });
+}
+
+/// Guarantees: a SQLite store whose disk becomes full in mid-stream acknowledges nothing that it does not keep; the
+/// host lives and says why it is not ready; with room again, every message is a row, once.
+#[test]
+fn store_without_room() {
+    with_own_mounts("disk_full::store_without_room", || {
+        let Some(broker) = Mosquitto::start() else { return };
+        let setup = Setup::new().mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "").module("json-reading");
+        let disk = SmallDisk::mount(&setup.path().join("data"), 8 << 10);
+        let host = setup.start();
+        let mut publisher = Publisher::connect(&broker, Qos::One);
+        publisher.deliver(readings(0..1_000, 100));
+        host.wait_rows(1_000);
+        disk.fill();
+        publisher.deliver(readings(1_000..11_000, 100));
+        unready(&host, "sink ");
+        assert!((host.rows().len() as u64) < 11_000, "there was no room for all");
+
+        disk.clear();
+        host.wait_rows(11_000);
+        host.wait_settled(11_000).assert_balanced("with room again");
+        host.account(publisher.sent()).assert_exact("with room again");
+        ready(&host);
+    });
+}
+
+/// Guarantees: when a sink is down and its spool has no room either, messages are held back at their broker and the host says
+/// why; with room for the spool they are acknowledged, and with a sink that works again stored, once.
+#[test]
+fn spool_without_room() {
+    with_own_mounts("disk_full::spool_without_room", || {
+        let Some(broker) = Mosquitto::start() else { return };
+        let setup = Setup::new().mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "").module("json-reading");
+        let of_data = SmallDisk::mount(&setup.path().join("data"), 8 << 10);
+        let of_sink = SmallDisk::mount(&setup.path().join("sink"), 8 << 10);
+        let points = setup.path().join("sink/points.db");
+        let host = setup.toml(&format!("[sinks.sqlite.points]\npath = \"{}\"", points.display())).start();
+        let mut publisher = Publisher::connect(&broker, Qos::One);
+        publisher.deliver(readings(0..100, 10));
+        host.wait_settled(100);
+
+        of_sink.fill();
+        of_data.fill();
+        publisher.deliver(readings(100..2_100, 10));
+        unready(&host, "its spool takes nothing");
+        assert!(host.status().messages.in_flight > 0, "what is neither stored nor spooled is not acknowledged");
+
+        of_data.clear();
+        host.wait_settled(2_100);
+        assert!((sqlite_rows(&points).len() as u64) < 2_100, "the sink is down still");
+        ready(&host);
+
+        of_sink.clear();
+        let sent = publisher.sent();
+        wait_for("all that was sent", DEADLINE, || {
+            let account = Account::of(sent, sqlite_rows(&points), &host.dead_letters());
+            if account.complete() { Ok(()) } else { Err(format!("{account}\n{}", host.tail())) }
+        });
+        Account::of(sent, sqlite_rows(&points), &host.dead_letters()).assert_exact("with room again");
+        host.wait_settled(2_100).assert_balanced("with room again");
+    });
+}
+
+/// Waits until the host says that `who` finds the disk full; it lives on.
+fn unready(host: &Host, who: &str) {
+    wait_for("the host to say why it is not ready", DEADLINE, || {
+        let ready = host.get("/readyz");
+        let said = ready.code == 503 && ready.body.contains(who) && ready.body.contains("disk is full");
+        if said { Ok(()) } else { Err(format!("{ready:?}; {}", host.tail())) }
+    });
+    assert_eq!(host.get("/livez").code, 200, "a full disk is no reason to restart the host");
+}
+
+fn ready(host: &Host) {
+    wait_for("the host to be ready again", DEADLINE, || match host.get("/readyz") {
+        ready if ready.code == 200 => Ok(()),
+        ready => Err(format!("{ready:?}")),
+    });
+}
