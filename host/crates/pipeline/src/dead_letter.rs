@@ -5,6 +5,9 @@ use std::sync::Arc;
 use tidegate_engine::{Fault, Rule};
 use tidegate_model::{Books, DeadLetter, Messages, Stage};
 
+/// What the letters of rows say that a rule is not given any more.
+pub(crate) const PARKED: &str = "parked: the rule failed on this partition again and again, and is not called for it; replay when it has been mended";
+
 /// Why rows cannot be used.
 #[derive(Clone, Debug)]
 pub(crate) struct Cause {

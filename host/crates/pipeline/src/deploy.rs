@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
+use fail::fail_point;
 use tidegate_engine::{Deploy, LoadError, Rule};
 use tidegate_model::{Ack, Delivery};
 use tokio::sync::mpsc;
@@ -37,6 +38,7 @@ impl Deploy for LaneDeploy {
             let (reply, answer) = sync_channel(1);
             // Once sent it will take over, if not within our patience then later.
             let _ = tell(lane, Control::Install { instance: Box::new(instance), reply }, &answer);
+            fail_point!("swap-within", |_| std::process::abort());
         }
         rule.stats.release();
         Ok(())

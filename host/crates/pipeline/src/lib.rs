@@ -16,9 +16,11 @@ mod flush;
 mod lane;
 mod outlets;
 mod pipeline;
+mod sink_setup;
 
 pub use alert_book::{AlertBook, Standing};
 pub use deploy::LaneDeploy;
 pub use flush::{SinkLimits, SinkStatus, SinkTotals};
 pub use lane::{LaneStatus, LaneTotals};
 pub use pipeline::{Drained, Pipeline, PipelineSettings, PipelineStatus, SourceStatus};
+pub use sink_setup::SinkSetup;

@@ -6,17 +6,18 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tidegate_model::{
-    Books, Clock, Health, Inlet, Intake, MessageLedger, MessageTotals, ParcelLimits, Phase, PointLedger, PointTotals,
-    Sink, Source, State,
+    Books, Clock, Health, Inlet, Intake, Limits, MessageLedger, MessageTotals, ParcelLimits, Phase, PointLedger,
+    PointTotals, Sink, Source, State,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::alert_book::Standing;
 use crate::deploy::LaneDeploy;
-use crate::flush::{Flush, SinkLimits, SinkStatus, SinkTotals};
+use crate::flush::{Flush, FlushParts, SinkStatus, SinkTotals};
 use crate::lane::{Control, Lane, LaneStatus, LaneTotals, Surroundings};
 use crate::outlets::Outlets;
+use crate::sink_setup::SinkSetup;
 
 /// Parcels waiting for a lane. With parcels of at most 1 MiB, what the queues can hold is bounded too.
 const LANE_QUEUE: usize = 32;
@@ -125,7 +126,7 @@ impl Pipeline {
     /// Starts lanes and sinks. `dead_letters` takes what no other sink would.
     pub fn start(
         settings: PipelineSettings,
-        sinks: Vec<(String, Box<dyn Sink>, SinkLimits)>,
+        sinks: Vec<SinkSetup>,
         dead_letters: Box<dyn Sink>,
         runtime: &Handle,
     ) -> std::io::Result<Self> {
@@ -135,30 +136,32 @@ impl Pipeline {
         let _in_runtime = runtime.enter();
         let mut running = Vec::new();
         let mut queues = Vec::new();
-        let mut start = |name: &str, sink: Box<dyn Sink>, limits: SinkLimits, letters, last| {
+        let mut start = |setup: SinkSetup, letters, last| {
+            let SinkSetup { name, sink, limits, spool } = setup;
             let name: Arc<str> = name.into();
-            let status = Arc::new(SinkStatus::default());
+            let status = Arc::new(SinkStatus::new(spool.clone()));
             let (to, queue) = mpsc::channel(limits.queue);
             let (finish, finished) = watch::channel(false);
             queues.push((sink.wants(), to.clone()));
-            let flush = Flush {
+            let flush = Flush::new(FlushParts {
                 name: name.clone(),
                 sink,
-                queue,
+                spool,
                 limits,
+                queue,
                 status: status.clone(),
                 books: settings.books.clone(),
                 dead_letters: letters,
                 give_up: told.clone(),
                 finish: finished,
-            };
+            });
             let task = Mutex::new(Some(tidegate_telemetry::spawn("flush", flush.run())));
             running.push(RunningSink { name, status, finish, task, last });
             to
         };
-        let letters = start("dead-letters", dead_letters, SinkLimits::default(), None, true);
-        for (name, sink, limits) in sinks {
-            start(&name, sink, limits, Some(letters.clone()), false);
+        let letters = start(SinkSetup::new("dead-letters", dead_letters), None, true);
+        for setup in sinks {
+            start(setup, Some(letters.clone()), false);
         }
         running.rotate_left(1);
         let around = Surroundings {
@@ -200,9 +203,9 @@ impl Pipeline {
     }
 
     /// Starts a source.
-    pub fn add_source(&self, name: &str, source: Box<dyn Source>) {
+    pub fn add_source(&self, name: &str, source: Box<dyn Source>, limits: Limits) {
         let name: Arc<str> = name.into();
-        let inlet = self.inlet(&name);
+        let inlet = self.inlet(&name).limited(limits);
         let (ledger, health, intake) = (inlet.ledger().clone(), inlet.health().clone(), inlet.intake().clone());
         let phase = self.phase.subscribe();
         let (who, how) = (name.clone(), health.clone());

@@ -4,6 +4,10 @@ use std::sync::Arc;
 
 use tidegate_model::{Ack, Latency, Marks, MessageLedger, Messages, Outcome, Parcel, Tally};
 
+/// Enough for large batches of telemetry, and little enough that a decoder's memory (16 MiB unless its file says otherwise) holds the
+/// payloads and what it makes of them. One parcel, and so one message, may exceed it alone.
+const BATCH_BYTES: usize = 2 << 20;
+
 /// Messages of one or more parcels, in order.
 pub(crate) struct Batch {
     pub messages: Messages,
@@ -28,14 +32,16 @@ pub(crate) enum Fate {
     Decoded,
     /// It goes to the dead letters.
     DeadLettered,
+    /// It was beyond a limit whose excess is dropped.
+    Dropped,
 }
 
 impl Batch {
-    /// Begins with `first`; `next` gives the parcels that are waiting, until there are `rows`.
+    /// Begins with `first`; `next` gives the parcels that are waiting, until there are `rows`, or [`BATCH_BYTES`] of payload.
     pub fn gather(first: Parcel, rows: usize, mut next: impl FnMut() -> Option<Parcel>) -> Self {
         let mut batch = Self { messages: Messages::default(), parcels: Vec::new() };
         batch.add(first);
-        while batch.messages.len() < rows {
+        while batch.messages.len() < rows && batch.messages.bytes() < BATCH_BYTES {
             let Some(parcel) = next() else { break };
             batch.add(parcel);
         }
@@ -81,6 +87,7 @@ impl Batch {
                     Fate::Filtered => tally.filtered += 1,
                     Fate::Decoded => tally.decoded += 1,
                     Fate::DeadLettered => tally.dead_lettered += 1,
+                    Fate::Dropped => tally.dropped += 1,
                 }
             }
             // The first row waited longest: it speaks for its parcel. What is replayed has waited for an operator, not for us.

@@ -1,29 +1,37 @@
 //! Messages to points: each message to the decoder that names its topic most closely.
 
-use tidegate_engine::Decoded;
-use tidegate_model::{Books, Messages, Stage, TopicId};
+use std::sync::atomic::Ordering::Relaxed;
 
-use crate::dead_letter::Cause;
+use tidegate_engine::Decoded;
+use tidegate_model::{Books, Marks, Messages, PartitionId, Stage, TopicId};
+
+use crate::dead_letter::{Cause, PARKED};
 use crate::lane::batch::Fate;
 use crate::lane::flow::{Flow, Insert};
 use crate::lane::route::Routes;
 use crate::lane::slot::{Patience, Slot};
 use crate::lane::work::Work;
 
+/// What the letters of messages beyond a limit say.
+const TOO_MANY: &str = "more messages came than the `limit` of its source allows; slow its sender down, raise the limit, or set excess = \"hold\"";
+
+/// What the letters of messages that were too large say.
+const TOO_LARGE: &str = "larger than the `max_packet_bytes` of its source, so that only its beginning is here; raise that if such messages are meant";
+
 /// Decodes all messages of the work at hand.
 pub(crate) fn decode(work: &mut Work<'_>, slots: &mut [Slot], routes: &mut Routes) -> Flow {
     let messages = work.messages;
-    for (row, _) in &messages.unnamed {
+    for (row, _) in messages.unnamed.iter().filter(|(row, _)| !is_barred(messages.marks[*row as usize])) {
         let limit = work.books.all_topics().limit();
         let reason = format!("this host knows {limit} topics already, which is its limit (`max_series`)");
         work.dead_letter_message(*row, Cause::route(reason));
     }
     match sole_decoder(messages, slots, routes, work.books) {
-        Some(slot) => {
+        Some(slot) if !slots[slot].shuns_any() => {
             let made = call(work, &mut slots[slot], messages, None, &mut Patience::default());
             Flow { points: made.points, from_row: made.from_row }
         }
-        None => {
+        _ => {
             let by_decoder = share_out(work, slots, routes);
             let mut all = Insert::default();
             for (slot, rows) in by_decoder.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
@@ -37,7 +45,7 @@ pub(crate) fn decode(work: &mut Work<'_>, slots: &mut [Slot], routes: &mut Route
 
 /// The one decoder that gets the whole batch, if it is so.
 fn sole_decoder(messages: &Messages, slots: &[Slot], routes: &mut Routes, books: &Books) -> Option<usize> {
-    if !messages.unnamed.is_empty() {
+    if !messages.unnamed.is_empty() || messages.marks.iter().any(|&marks| is_barred(marks)) {
         return None;
     }
     let mut topics = messages.topic.iter();
@@ -45,21 +53,47 @@ fn sole_decoder(messages: &Messages, slots: &[Slot], routes: &mut Routes, books:
     topics.all(|&topic| routes.decoder(topic, slots, books) == Some(first)).then_some(first)
 }
 
-/// The rows of each decoder, ascending; those without one go to the dead letters.
+/// Whether a message goes to no rule, since it was beyond a limit of its source.
+fn is_barred(marks: u8) -> bool {
+    marks & (Marks::EXCESS.0 | Marks::DROPPED.0 | Marks::TRUNCATED.0) != 0
+}
+
+/// The rows of each decoder, ascending; those without one go to the dead letters, and so do those beyond a limit, but where they
+/// are to be dropped.
 fn share_out(work: &mut Work<'_>, slots: &[Slot], routes: &mut Routes) -> Vec<Vec<u32>> {
     let mut by_decoder = vec![Vec::new(); slots.len()];
     let mut unnamed = work.messages.unnamed.iter().map(|(row, _)| *row).peekable();
     for (row, &topic) in work.messages.topic.iter().enumerate() {
         let row = row as u32;
-        if unnamed.next_if_eq(&row).is_some() {
+        let marks = Marks(work.messages.marks[row as usize]);
+        let unnamed = unnamed.next_if_eq(&row).is_some();
+        if marks.has(Marks::DROPPED) {
+            work.fates[row as usize] = Fate::Dropped;
+            continue;
+        }
+        if is_barred(marks.0) {
+            let reason = if marks.has(Marks::TRUNCATED) { TOO_LARGE } else { TOO_MANY };
+            work.dead_letter_message(row, Cause::route(reason));
+            continue;
+        }
+        if unnamed {
             continue;
         }
         match routes.decoder(topic, slots, work.books) {
+            Some(slot) if slots[slot].shuns_any() && slots[slot].shuns(partition_of(work.books, topic)) => {
+                let rule = slots[slot].rule();
+                rule.stats.parked.fetch_add(1, Relaxed);
+                work.dead_letter_message(row, Cause::reject(Stage::Decode, rule, PARKED));
+            }
             Some(slot) => by_decoder[slot].push(row),
             None => work.dead_letter_message(row, no_decoder(work.books, topic)),
         }
     }
     by_decoder
+}
+
+fn partition_of(books: &Books, topic: TopicId) -> PartitionId {
+    books.topic(topic).map(|topic| topic.partition).unwrap_or_default()
 }
 
 fn no_decoder(books: &Books, topic: TopicId) -> Cause {
@@ -88,8 +122,8 @@ fn call(
 ) -> Insert {
     let row_in_batch = |row: u32| rows.map_or(row, |rows| rows[row as usize]);
     let all_rows = || 0..part.len() as u32;
-    let outcome = match slot.instance() {
-        Some(instance) => instance.decode(work.now_us, part),
+    let outcome = match slot.decode(work.now_us, part) {
+        Some(outcome) => outcome,
         None => {
             let reason = slot.rule().stats.quarantined().unwrap_or_default();
             let cause = Cause::reject(Stage::Decode, slot.rule(), &format!("its decoder is quarantined: {reason}"));
@@ -106,8 +140,9 @@ fn call(
     let spent = patience.spent();
     slot.replace(&fault);
     if part.len() == 1 || spent {
-        if part.len() > 1 {
-            slot.gave_up(&fault);
+        match part.topic[..] {
+            [topic] => slot.episode(partition_of(work.books, topic), &fault),
+            _ => slot.gave_up(&fault),
         }
         let cause = Cause::fault(Stage::Decode, slot.rule(), &fault, part.len());
         for row in all_rows() {
@@ -134,7 +169,7 @@ fn take(
     let Decoded { points, mut from_row, rejects, held, commands, wake_us } = decoded;
     let used = from_row.chunk_by(|a, b| a == b).count();
     let filtered = rows.saturating_sub(used + rejects.row.len() + held.len());
-    slot.rule().stats.filtered.fetch_add(filtered as u64, std::sync::atomic::Ordering::Relaxed);
+    slot.rule().stats.filtered.fetch_add(filtered as u64, Relaxed);
     for row in &mut from_row {
         *row = row_in_batch(*row);
         work.fates[*row as usize] = Fate::Decoded;

@@ -2,7 +2,9 @@
 
 mod batch;
 mod decode;
+mod episodes;
 mod flow;
+mod journal;
 mod process;
 mod route;
 mod slot;
@@ -14,7 +16,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tidegate_engine::{Instance, SavedState};
+use tidegate_engine::{Instance, StateBook};
 use tidegate_model::{Ack, Books, Clock, Latency, Messages, NO_ROW, Parcel};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -27,7 +29,7 @@ use crate::lane::slot::Slot;
 use crate::lane::work::Work;
 use crate::outlets::Outlets;
 
-/// How often changed state is taken over from the rules: what a fault can cost of it.
+/// How often changed state is taken over from the rules; what they are given meanwhile is in their journals.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How long a lane that has caught up lets messages gather before it waits for the next one. A broker that hands them over one at
 /// a time would else wake it, and the sinks behind it, for each; the kernel makes about twice as long of it. A message
@@ -37,7 +39,7 @@ const GATHER: Duration = Duration::from_micros(50);
 /// What a lane is told between batches.
 pub(crate) enum Control {
     /// Give the version and a copy of the state of a rule, for a successor that is being made ready; nothing if it does not run here.
-    Copy { rule: Arc<str>, reply: SyncSender<Option<(String, SavedState)>> },
+    Copy { rule: Arc<str>, reply: SyncSender<Option<(String, StateBook)>> },
     /// Let this instance serve from the next batch on, in the place of the one of that name.
     Install { instance: Box<Instance>, reply: SyncSender<()> },
     /// Call this rule no more.
@@ -265,10 +267,10 @@ impl Lane {
     fn tick_one(&mut self, at: usize, now_us: i64) {
         let slot = &mut self.slots[at];
         slot.due_us = None;
-        let Some(instance) = slot.instance() else { return };
-        let emitted = match instance.tick(now_us) {
-            Ok(emitted) => emitted,
-            Err(fault) => {
+        let emitted = match slot.tick(now_us) {
+            None => return,
+            Some(Ok(emitted)) => emitted,
+            Some(Err(fault)) => {
                 tracing::warn!(rule = &*slot.rule().name, "its tick failed: {fault}");
                 slot.replace(&fault);
                 slot.gave_up(&fault);

@@ -1,9 +1,12 @@
 //! The chain: every processor in order, on the rows whose series it matches.
 
-use tidegate_engine::{Kind, Passage, Processed};
-use tidegate_model::{NO_ROW, Points, Stage};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
-use crate::dead_letter::Cause;
+use tidegate_engine::{Kind, OnQuarantine, Passage, Processed};
+use tidegate_model::{Books, NO_ROW, PartitionId, Points, SeriesId, Stage};
+
+use crate::dead_letter::{Cause, PARKED};
 use crate::lane::flow::{Flow, Insert};
 use crate::lane::route::{Routes, Share};
 use crate::lane::slot::{Patience, Slot};
@@ -12,6 +15,8 @@ use crate::lane::work::Work;
 /// Runs `flow` through the processors from `first` on; slots stand in the order they run in.
 pub(crate) fn process(work: &mut Work<'_>, slots: &mut [Slot], first: usize, routes: &mut Routes, flow: &mut Flow) {
     let mut looked = false;
+    // For the journals of rules that keep state: one copy serves them all until the points change.
+    let mut copy = None;
     for at in first..slots.len() {
         if flow.points.is_empty() {
             return;
@@ -23,25 +28,74 @@ pub(crate) fn process(work: &mut Work<'_>, slots: &mut [Slot], first: usize, rou
             routes.look(&flow.points, slots, work.books);
             looked = true;
         }
-        let change = match routes.share(at, &flow.points) {
-            Share::None => continue,
+        let slot = &mut slots[at];
+        let mut change = Change::default();
+        let mut share = routes.share(at, &flow.points);
+        if slot.shuns_any() {
+            share = shun(work, slot, share, flow, &mut change);
+        }
+        match share {
+            Share::None => {}
             Share::All => {
                 let points = std::mem::take(&mut flow.points);
-                let mut change = Change::default();
-                call(work, &mut slots[at], &points, None, &flow.from_row, &mut change, &mut Patience::default());
+                call(
+                    work,
+                    slot,
+                    Part { points: &points, rows: None },
+                    &flow.from_row,
+                    &mut change,
+                    &mut copy,
+                    &mut Patience::default(),
+                );
                 flow.points = points;
-                change
             }
             Share::Some(rows) => {
-                let part = flow.points.gather(&rows);
-                let mut change = Change::default();
-                call(work, &mut slots[at], &part, Some(&rows), &flow.from_row, &mut change, &mut Patience::default());
-                change
+                let points = Arc::new(flow.points.gather(&rows));
+                let part = Part { points: &points, rows: Some(&rows) };
+                call(
+                    work,
+                    slot,
+                    part,
+                    &flow.from_row,
+                    &mut change,
+                    &mut Some(points.clone()),
+                    &mut Patience::default(),
+                );
             }
-        };
+        }
         looked &= change.insert.points.is_empty() && change.gone.is_empty();
+        if !change.is_nothing() {
+            copy = None;
+        }
         change.apply(flow);
     }
+}
+
+/// What is left of `share` without the partitions that the rule in `slot` is not called for; their rows pass it by, or are parked.
+fn shun(work: &mut Work<'_>, slot: &Slot, share: Share, flow: &Flow, change: &mut Change) -> Share {
+    let rows = match share {
+        Share::None => return Share::None,
+        Share::All => (0..flow.points.len() as u32).collect(),
+        Share::Some(rows) => rows,
+    };
+    let shunned = |row: &u32| slot.shuns(partition_of(work.books, flow.points.series[*row as usize]));
+    let (shunned, rest): (Vec<u32>, Vec<u32>) = rows.into_iter().partition(shunned);
+    let rule = slot.rule();
+    match rule.on_quarantine {
+        OnQuarantine::Bypass => drop(rule.stats.bypassed.fetch_add(shunned.len() as u64, Relaxed)),
+        OnQuarantine::Park => {
+            rule.stats.parked.fetch_add(shunned.len() as u64, Relaxed);
+            for &row in &shunned {
+                work.dead_letter_point(flow.from_row[row as usize], Cause::reject(Stage::Process, rule, PARKED));
+            }
+            change.gone.extend(shunned);
+        }
+    }
+    if rest.is_empty() { Share::None } else { Share::Some(rest) }
+}
+
+fn partition_of(books: &Books, series: SeriesId) -> PartitionId {
+    books.series(series).map(|series| series.partition).unwrap_or_default()
 }
 
 /// What a processor's outcomes change of the flow, in rows of the flow.
@@ -53,6 +107,10 @@ struct Change {
 }
 
 impl Change {
+    fn is_nothing(&self) -> bool {
+        self.gone.is_empty() && self.values.is_empty() && self.insert.points.is_empty()
+    }
+
     fn apply(self, flow: &mut Flow) {
         for (row, value) in self.values {
             flow.points.value[row as usize] = value;
@@ -67,41 +125,59 @@ impl Change {
     }
 }
 
-/// Calls the processor; `rows` are the part's rows in the flow, if it is not the whole, and `origin` the flow's messages. When the
-/// call fails the part is halved until the poison stands alone; the rest goes on.
+/// What of the flow a processor gets.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    points: &'a Points,
+    /// Its rows in the flow, if it is not the whole.
+    rows: Option<&'a [u32]>,
+}
+
+impl Part<'_> {
+    fn row_in_flow(&self, row: u32) -> u32 {
+        self.rows.map_or(row, |rows| rows[row as usize])
+    }
+}
+
+/// Calls the processor; `origin` are the flow's messages, `copy` one of the part if there is one already. When the call fails the part is
+/// halved until the poison stands alone; the rest goes on.
 fn call(
     work: &mut Work<'_>,
     slot: &mut Slot,
-    part: &Points,
-    rows: Option<&[u32]>,
+    part: Part<'_>,
     origin: &[u32],
     change: &mut Change,
+    copy: &mut Option<Arc<Points>>,
     patience: &mut Patience,
 ) {
-    let row_in_flow = |row: u32| rows.map_or(row, |rows| rows[row as usize]);
-    // A quarantined processor is passed by: its rows are sound, it is not.
-    let Some(instance) = slot.instance() else { return };
-    let fault = match instance.process(work.now_us, part) {
-        Ok(processed) => return take(work, slot, processed, part.len(), row_in_flow, origin, change),
-        Err(fault) => fault,
+    let Part { points, .. } = part;
+    let row_in_flow = |row: u32| part.row_in_flow(row);
+    let fault = match slot.process(work.now_us, points, copy) {
+        // A quarantined processor is passed by: its rows are sound, it is not.
+        None => return,
+        Some(Ok(processed)) => return take(work, slot, processed, points.len(), row_in_flow, origin, change),
+        Some(Err(fault)) => fault,
     };
     let spent = patience.spent();
     slot.replace(&fault);
-    if part.len() == 1 || spent {
-        if part.len() > 1 {
-            slot.gave_up(&fault);
+    if points.len() == 1 || spent {
+        match points.series[..] {
+            [series] => slot.episode(partition_of(work.books, series), &fault),
+            _ => slot.gave_up(&fault),
         }
-        let cause = Cause::fault(Stage::Process, slot.rule(), &fault, part.len());
-        for row in (0..part.len() as u32).map(row_in_flow) {
+        let cause = Cause::fault(Stage::Process, slot.rule(), &fault, points.len());
+        for row in (0..points.len() as u32).map(row_in_flow) {
             change.gone.push(row);
             work.dead_letter_point(origin[row as usize], cause.clone());
         }
         return;
     }
-    let whole: Vec<u32> = (0..part.len() as u32).collect();
-    for half in whole.chunks(part.len().div_ceil(2)) {
+    let whole: Vec<u32> = (0..points.len() as u32).collect();
+    for half in whole.chunks(points.len().div_ceil(2)) {
         let rows: Vec<u32> = half.iter().map(|&row| row_in_flow(row)).collect();
-        call(work, slot, &part.gather(half), Some(&rows), origin, change, patience);
+        let points = Arc::new(points.gather(half));
+        let part = Part { points: &points, rows: Some(&rows) };
+        call(work, slot, part, origin, change, &mut Some(points.clone()), patience);
     }
 }
 
@@ -163,7 +239,7 @@ fn take(
             change.insert.append(moved(points, from_row, row_in_flow));
         }
     }
-    rule.stats.rows_out.fetch_add(out as u64, std::sync::atomic::Ordering::Relaxed);
+    rule.stats.rows_out.fetch_add(out as u64, Relaxed);
     work.alerts(&rule, alerts);
     work.commands(&rule, commands);
     slot.plan(work.now_us, false, wake_us);

@@ -1,11 +1,19 @@
 //! A rule's place on a lane: its instance, what is kept of its state, and its faults.
+//!
+//! State is taken over from the instance every second. What it is given meanwhile is kept in a [`Journal`]: after a fault a new instance
+//! gets the state last saved and then that, so that it stands where the old one stood before the call that failed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
-use tidegate_engine::{Cells, Fault, Instance, Rule, SavedState};
-use tidegate_model::{Books, PartitionId, SeriesId};
+use fail::fail_point;
+use tidegate_engine::{
+    Cells, Decoded, Emitted, Fault, Instance, LoadError, Processed, Rule, SavedState, Share, StateBook,
+};
+use tidegate_model::{Books, Messages, PartitionId, Points};
+
+use crate::lane::episodes::{Episodes, Verdict};
+use crate::lane::journal::{Given, Journal};
 
 /// How long a rule may go on failing in one batch before the rest of it is given up. A trap costs some 20 µs, so a thousand poison rows are
 /// set apart one by one; a rule that runs into its CPU limit each time is not waited for.
@@ -32,10 +40,13 @@ pub(crate) struct Slot {
     instance: Option<Instance>,
     books: Arc<Books>,
     kept: Kept,
+    journal: Journal,
+    episodes: Episodes,
     given_up: Vec<Instant>,
     /// When `tick` is due: microseconds since 1970-01-01 UTC.
     pub due_us: Option<i64>,
     touched: bool,
+    account: Account,
 }
 
 /// State as last saved; what a new instance begins with after a fault.
@@ -46,26 +57,48 @@ struct Kept {
     since_copy: Option<StateBook>,
 }
 
-/// State by this process's ids.
-#[derive(Default)]
-struct StateBook {
-    series: HashMap<SeriesId, Box<[u8]>>,
-    partitions: HashMap<PartitionId, Box<[u8]>>,
+/// This slot's share of what its rule takes up; gone with it.
+struct Account {
+    rule: Arc<Rule>,
+    memory: Share,
+    state: Share,
+}
+
+impl Account {
+    fn set(&mut self, memory_bytes: usize, state_bytes: usize) {
+        self.rule.stats.memory.set(&mut self.memory, memory_bytes as u64);
+        self.rule.stats.state.set(&mut self.state, state_bytes as u64);
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.set(0, 0);
+    }
 }
 
 impl Slot {
     pub fn new(instance: Instance, books: Arc<Books>, now_us: i64) -> Self {
+        Self::with_state(instance, Kept::default(), books, now_us)
+    }
+
+    fn with_state(instance: Instance, kept: Kept, books: Arc<Books>, now_us: i64) -> Self {
         let rule = instance.rule().clone();
+        let account = Account { rule: rule.clone(), memory: Share::default(), state: Share::default() };
         let mut slot = Self {
             rule,
             instance: Some(instance),
             books,
-            kept: Kept::default(),
+            kept,
+            journal: Journal::default(),
+            episodes: Episodes::default(),
             given_up: Vec::new(),
             due_us: None,
             touched: true,
+            account,
         };
         slot.due_us = slot.tick_us().map(|every| now_us + every);
+        slot.note_size();
         slot
     }
 
@@ -73,14 +106,64 @@ impl Slot {
         &self.rule
     }
 
-    /// The instance, unless the rule is quarantined.
-    pub fn instance(&mut self) -> Option<&mut Instance> {
+    /// Decodes a batch; none if the rule is quarantined.
+    pub fn decode(&mut self, now_us: i64, batch: &Messages) -> Option<Result<Decoded, Fault>> {
+        let outcome = self.instance()?.decode(now_us, batch);
+        if outcome.is_ok() && self.keeps_state() {
+            self.note(now_us, Given::Messages(Arc::new(batch.clone())));
+        }
+        Some(outcome)
+    }
+
+    /// Processes a batch; none if the rule is quarantined. `copy` is one of the batch, if somebody needed one already.
+    pub fn process(
+        &mut self,
+        now_us: i64,
+        batch: &Points,
+        copy: &mut Option<Arc<Points>>,
+    ) -> Option<Result<Processed, Fault>> {
+        let outcome = self.instance()?.process(now_us, batch);
+        if outcome.is_ok() && self.keeps_state() {
+            let copy = copy.get_or_insert_with(|| Arc::new(batch.clone())).clone();
+            self.note(now_us, Given::Points(copy));
+        }
+        Some(outcome)
+    }
+
+    /// Lets it act without a message; none if the rule is quarantined.
+    pub fn tick(&mut self, now_us: i64) -> Option<Result<Emitted, Fault>> {
+        let outcome = self.instance()?.tick(now_us);
+        if outcome.is_ok() && self.keeps_state() {
+            self.note(now_us, Given::Tick);
+        }
+        Some(outcome)
+    }
+
+    /// The instance, unless the rule is quarantined, here or by another lane.
+    fn instance(&mut self) -> Option<&mut Instance> {
+        if self.instance.is_some() && self.rule.stats.is_quarantined(self.rule.generation) {
+            self.rest();
+        }
         self.touched = true;
         self.instance.as_mut()
     }
 
+    fn keeps_state(&self) -> bool {
+        self.instance.as_ref().is_some_and(Instance::keeps_state)
+    }
+
+    fn note(&mut self, now_us: i64, given: Given) {
+        if self.journal.note(now_us, given) {
+            self.save();
+        }
+    }
+
     pub fn memory_bytes(&self) -> usize {
         self.instance.as_ref().map_or(0, Instance::memory_bytes)
+    }
+
+    fn note_size(&mut self) {
+        self.account.set(self.memory_bytes(), self.kept.now.bytes());
     }
 
     fn tick_us(&self) -> Option<i64> {
@@ -100,21 +183,69 @@ impl Slot {
         }
     }
 
-    /// The instance has failed: counts it, and puts a new one in its place with the state last saved.
+    /// The instance has failed: counts it, and puts a new one in its place that stands where it stood before the call.
     pub fn replace(&mut self, fault: &Fault) {
         self.rule.stats.fault(fault.kind);
         let rule = &*self.rule.name;
         tracing::debug!(rule, backtrace = fault.backtrace, "{fault}");
         self.instance = None;
-        let made = self.rule.instantiate(&self.books).and_then(|mut new| {
-            let version = &self.rule.module.description().version;
-            new.restore(version, &self.kept.now.all())?;
-            Ok(new)
-        });
-        match made {
+        match self.revive() {
             Ok(new) => self.instance = Some(new),
             Err(error) => self.quarantine(&format!("after a fault it could not be started again: {error}")),
         }
+    }
+
+    fn revive(&mut self) -> Result<Instance, LoadError> {
+        let mut new = self.as_last_saved()?;
+        if let Err(fault) = self.journal.replay(&mut new) {
+            // What went well once fails now: it does not depend on what it is given alone, or is at the edge of a limit.
+            self.rule.stats.state_lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let (rule, calls) = (&*self.rule.name, self.journal.len());
+            tracing::warn!(
+                rule,
+                calls,
+                "after a fault the rule failed on what it had taken before: its state is as last saved: {fault}"
+            );
+            self.journal.clear();
+            return self.as_last_saved();
+        }
+        self.rule.stats.replayed.fetch_add(self.journal.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        Ok(new)
+    }
+
+    fn as_last_saved(&self) -> Result<Instance, LoadError> {
+        let mut new = self.rule.instantiate(&self.books)?;
+        new.restore(&self.rule.module.description().version, &self.kept.now)?;
+        Ok(new)
+    }
+
+    /// One row of `partition` was found that it fails on.
+    pub fn episode(&mut self, partition: PartitionId, fault: &Fault) {
+        let verdict = self.episodes.enter(partition, Instant::now());
+        match verdict {
+            Verdict::Noted => {}
+            Verdict::Partition => {
+                let name = self.books.partition(partition).map_or("", |name| name);
+                self.rule.stats.quarantine_partition(name, &fault.to_string());
+                let (rule, partition) = (&*self.rule.name, name);
+                tracing::error!(
+                    rule,
+                    partition,
+                    "the rule is not called for this partition any more, until its module or file changes, or it is enabled again: {fault}"
+                );
+            }
+            Verdict::Rule => self.quarantine(&format!("it failed on many partitions, last so: {fault}")),
+        }
+    }
+
+    /// Whether it is not called for some partition.
+    pub fn shuns_any(&self) -> bool {
+        self.episodes.any_quarantined()
+    }
+
+    /// Whether it is not called for this one.
+    pub fn shuns(&self, partition: PartitionId) -> bool {
+        self.episodes.is_quarantined(partition)
     }
 
     /// So many faults in one batch that the rest of it was not tried.
@@ -128,10 +259,9 @@ impl Slot {
     }
 
     fn quarantine(&mut self, reason: &str) {
-        self.instance = None;
-        self.due_us = None;
+        self.rest();
         let rule = &*self.rule.name;
-        self.rule.stats.quarantine(reason);
+        self.rule.stats.quarantine(self.rule.generation, reason);
         tracing::error!(
             rule,
             reason,
@@ -139,69 +269,77 @@ impl Slot {
         );
     }
 
+    /// Calls it no more. Its state stays, for who comes after it.
+    fn rest(&mut self) {
+        self.instance = None;
+        self.due_us = None;
+        self.journal.clear();
+        self.note_size();
+    }
+
     /// Takes over what changed in its state since the last time.
     pub fn save(&mut self) {
         if !std::mem::take(&mut self.touched) {
             return;
         }
-        let Some(instance) = self.instance.as_mut() else { return };
-        match instance.save(Cells::Changed) {
-            Ok(changed) => self.kept.take(&changed),
-            Err(fault) => {
-                tracing::warn!(rule = &*self.rule.name, "its state could not be saved: {fault}");
-                self.replace(&fault);
-            }
+        if let Err(fault) = self.take_over() {
+            tracing::warn!(rule = &*self.rule.name, "its state could not be saved: {fault}");
+            self.replace(&fault);
+            self.gave_up(&fault);
+            // What the new one was given again is not saved either.
+            self.touched = true;
         }
+        self.note_size();
+    }
+
+    fn take_over(&mut self) -> Result<(), Fault> {
+        let Some(instance) = self.instance.as_mut() else { return Ok(()) };
+        let changed = instance.save(Cells::Changed)?;
+        fail_point!("state-save-within", |_| std::process::abort());
+        self.kept.take(changed);
+        self.journal.clear();
+        Ok(())
     }
 
     /// A copy of its state for a successor; what changes from now on is gathered for [`Self::succeed`].
-    pub fn copy(&mut self) -> SavedState {
+    pub fn copy(&mut self) -> StateBook {
         self.save();
-        self.kept.since_copy = Some(StateBook::default());
-        self.kept.now.all()
+        self.kept.since_copy = Some(StateBook::of_changes());
+        self.kept.now.clone()
     }
 
     /// Puts `next`, which has been given the [`Self::copy`], in this slot's place, after moving what changed since.
     pub fn succeed(&mut self, mut next: Instance, now_us: i64) {
         self.touched = true;
         self.save();
-        let changed = self.kept.since_copy.take();
-        if let Some(changed) = changed
-            && let Err(error) = next.restore(&self.rule.module.description().version, &changed.all())
+        let version = &self.rule.module.description().version;
+        if let Some(changed) = self.kept.since_copy.take()
+            && let Err(error) = next.restore(version, &changed)
         {
             tracing::warn!(rule = &*self.rule.name, "the state of its last moments was not taken over: {error}");
         }
-        let kept = std::mem::take(&mut self.kept);
-        *self = Self { kept, ..Self::new(next, self.books.clone(), now_us) };
+        let mut now = std::mem::take(&mut self.kept.now);
+        if next.rule().module.description().version != *version {
+            // From now on it is the new one's own, in its own form.
+            match next.save(Cells::All) {
+                Ok(all) => {
+                    now = StateBook::default();
+                    now.take(all);
+                }
+                Err(fault) => {
+                    tracing::warn!(rule = &*self.rule.name, "its state could not be saved in its new form: {fault}")
+                }
+            }
+        }
+        *self = Self::with_state(next, Kept { now, since_copy: None }, self.books.clone(), now_us);
     }
 }
 
 impl Kept {
-    fn take(&mut self, changed: &SavedState) {
+    fn take(&mut self, changed: SavedState) {
         if let Some(since) = &mut self.since_copy {
-            since.take(changed);
+            since.take(changed.clone());
         }
         self.now.take(changed);
-    }
-}
-
-impl StateBook {
-    fn take(&mut self, changed: &SavedState) {
-        for id in &changed.removed_series {
-            self.series.remove(id);
-        }
-        for id in &changed.removed_partitions {
-            self.partitions.remove(id);
-        }
-        self.series.extend(changed.series.iter().cloned());
-        self.partitions.extend(changed.partitions.iter().cloned());
-    }
-
-    fn all(&self) -> SavedState {
-        SavedState {
-            series: self.series.iter().map(|(id, bytes)| (*id, bytes.clone())).collect(),
-            partitions: self.partitions.iter().map(|(id, bytes)| (*id, bytes.clone())).collect(),
-            ..SavedState::default()
-        }
     }
 }

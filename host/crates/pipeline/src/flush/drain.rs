@@ -1,0 +1,171 @@
+//! From the spool to the sink.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use tidegate_model::{DeadLetter, Delivery, RecordId, SinkError, Spool, SpoolOrder, Spooled, Written};
+use tokio::time::Instant;
+
+use super::intake::{AtEnd, SPOOL_RETRY, weight};
+use super::{Flush, GRACE, UNLIMITED};
+
+/// Why draining ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Drained {
+    /// Nothing stands in the spool.
+    Empty,
+    /// Nobody sends any more, and all that was sent is settled; what stands in the spool stays.
+    Over,
+}
+
+/// Records on their way from the spool to the sink.
+pub(super) struct Given {
+    deliveries: Vec<Arc<Delivery>>,
+    /// For points that no series can be given to.
+    letters: Vec<DeadLetter>,
+    records: u64,
+    through: RecordId,
+}
+
+impl Given {
+    /// Nothing, of no records.
+    fn of(records: Vec<Spooled>) -> Option<Self> {
+        let through = records.last()?.id;
+        let mut given = Self { deliveries: Vec::new(), letters: Vec::new(), records: records.len() as u64, through };
+        for mut record in records {
+            given.letters.append(&mut record.unplaced);
+            // Of one whose points all became letters nothing is left.
+            if !record.delivery.is_empty() {
+                given.deliveries.push(record.delivery);
+            }
+        }
+        Some(given)
+    }
+
+    /// What the sink was given before it was spooled: a record each, the oldest there are.
+    pub fn again(deliveries: Vec<Arc<Delivery>>, through: RecordId) -> Self {
+        Self { records: deliveries.len() as u64, deliveries, letters: Vec::new(), through }
+    }
+}
+
+impl Flush {
+    /// Gives the sink what stands in the spool, the oldest first, until nothing does.
+    pub(super) async fn drain(&mut self, spool: &Arc<dyn Spool>) -> Drained {
+        let wants = self.sink.wants();
+        let in_turn = spool.order() == SpoolOrder::LiveFirst;
+        // Whether the last write succeeded.
+        let mut works = false;
+        // Rows of the last write.
+        let mut leaving = 0;
+        self.intake.allowance = UNLIMITED;
+        loop {
+            if self.intake.is_over() || *self.give_up.borrow() {
+                return Drained::Over;
+            }
+            if let Some(wait) = self.wait.take() {
+                let slept = self.intake.meanwhile(&**spool, AtEnd::Leave, tokio::time::sleep(wait)).await;
+                if slept.is_none() {
+                    return Drained::Over;
+                }
+            }
+            let given = match self.unfinished.take() {
+                Some(given) => Ok(Some(given)),
+                None => spool.oldest(self.intake.rows).await.map(Given::of),
+            };
+            let given = match given {
+                Ok(Some(given)) => given,
+                Ok(None) => {
+                    if works {
+                        tracing::info!(sink = &*self.name, "nothing stands in the spool any more");
+                    }
+                    return Drained::Empty;
+                }
+                // What stands in it is not known. In order, nothing may pass it.
+                Err(_) => {
+                    match in_turn.then(|| self.intake.waiting()).flatten() {
+                        Some(batch) => {
+                            self.live(batch).await;
+                        }
+                        None => self.wait = Some(SPOOL_RETRY),
+                    }
+                    continue;
+                }
+            };
+            let all = spool.totals().records <= given.records;
+            self.intake.allowance = match works {
+                true if all || in_turn => 0,
+                true => self.intake.allowance.saturating_add(leaving / 2).min(leaving),
+                false => UNLIMITED,
+            };
+            leaving = weight(&given.deliveries);
+            let Some(written) = self.give(&**spool, &given.deliveries, works).await else {
+                return Drained::Over;
+            };
+            match written {
+                Err(error) => {
+                    self.failed(&error);
+                    works = false;
+                    self.intake.allowance = UNLIMITED;
+                    self.unfinished = Some(given);
+                }
+                Ok(written) => {
+                    self.worked();
+                    works = true;
+                    let Given { deliveries, mut letters, through, .. } = given;
+                    self.status.count(wants, &deliveries, &written);
+                    letters.append(&mut self.refused(&deliveries, &written.rejected));
+                    if !self.forget(letters, through).await {
+                        self.wait = Some(SPOOL_RETRY);
+                    }
+                    if let Some(batch) = in_turn.then(|| self.intake.waiting()).flatten() {
+                        self.live(batch).await;
+                        works = self.wait.is_none();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what stood in the spool, and meanwhile appends what comes: of a sink that works, only as much as is allowed, and for no
+    /// longer than the grace; else all. None when the write was left.
+    async fn give(
+        &mut self,
+        spool: &dyn Spool,
+        deliveries: &[Arc<Delivery>],
+        works: bool,
+    ) -> Option<Result<Written, SinkError>> {
+        let mut write = pin!(self.sink.write(deliveries));
+        if works && !*self.intake.finish.borrow() {
+            let soon = tokio::time::timeout(GRACE, &mut write);
+            if let Ok(written) = self.intake.meanwhile(spool, AtEnd::SeeThrough, soon).await? {
+                return Some(written);
+            }
+        }
+        self.intake.allowance = UNLIMITED;
+        // A sink that works is about to confirm; one that does not may take long to say so again.
+        let at_end = if works { AtEnd::SeeThrough } else { AtEnd::Leave };
+        self.intake.meanwhile(spool, at_end, write).await
+    }
+
+    /// Removes what the sink has confirmed, once what it refused is in the dead letters. False if it stays, to be written again.
+    pub(super) async fn forget(&mut self, letters: Vec<DeadLetter>, through: RecordId) -> bool {
+        let Some(spool) = self.spool.clone() else { return false };
+        if !letters.is_empty() {
+            // The dead letters may be long in coming back: no source waits for them.
+            self.intake.allowance = UNLIMITED;
+            let buried = self.bury(letters);
+            if self.intake.meanwhile(&*spool, AtEnd::SeeThrough, buried).await != Some(true) {
+                return false;
+            }
+        }
+        while spool.remove(through).await.is_err() {
+            let wait = tokio::time::sleep(SPOOL_RETRY);
+            if self.intake.meanwhile(&*spool, AtEnd::Leave, wait).await.is_none() {
+                return false;
+            }
+        }
+        // There is room now.
+        self.intake.ask_at = Instant::now();
+        true
+    }
+}

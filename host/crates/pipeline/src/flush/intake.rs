@@ -1,0 +1,206 @@
+//! What waits for a sink: taken batch by batch; or appended to the spool, while the sink is busy with what came before.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tidegate_model::{Ack, Delivery, Outcome, RecordId, Spool, SpoolError};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::status::SinkStatus;
+use super::told;
+use crate::outlets::Consignment;
+
+/// How long the spool is left alone when it did not take a batch. It is on a disk of this machine: no fleet comes back to it.
+pub(super) const SPOOL_RETRY: Duration = Duration::from_millis(250);
+
+/// Deliveries that are written together, and their acks.
+pub(super) struct Batch {
+    pub deliveries: Vec<Arc<Delivery>>,
+    pub acks: Vec<Ack>,
+}
+
+impl Batch {
+    /// All of it ended so.
+    pub fn resolve(self, outcome: Outcome) {
+        self.acks.into_iter().for_each(|ack| ack.resolve(outcome));
+    }
+}
+
+/// Rows of these deliveries, whatever they are of; each has one at least.
+pub(super) fn weight(deliveries: &[Arc<Delivery>]) -> i64 {
+    let rows = |d: &Arc<Delivery>| d.points.len() + d.alerts.len() + d.commands.len() + d.dead_letters.len();
+    deliveries.iter().map(|delivery| rows(delivery).max(1) as i64).sum()
+}
+
+/// What becomes of work under way when nobody sends any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AtEnd {
+    /// It is left: it may take long, and what it is about stands in the spool.
+    Leave,
+    /// It is seen through, as long as the shutdown's time lasts.
+    SeeThrough,
+}
+
+/// A sink's end of its queue.
+pub(super) struct Intake {
+    pub name: Arc<str>,
+    pub queue: mpsc::Receiver<Consignment>,
+    /// The most points of one batch.
+    pub rows: usize,
+    pub status: Arc<SinkStatus>,
+    /// Set when nobody sends any more: take what is waiting, and end.
+    pub finish: watch::Receiver<bool>,
+    /// Set when the deadline of a shutdown has passed.
+    pub give_up: watch::Receiver<bool>,
+    /// What the spool would not take: it comes before all that waits.
+    pub held: Option<Batch>,
+    /// When the spool is asked again to take it.
+    pub ask_at: Instant,
+    /// How many rows may be appended now. Below 0 when the last batch had more.
+    pub allowance: i64,
+}
+
+impl Intake {
+    /// The next batch: what waits, up to the limit, and never waiting for more than its first delivery. None when nobody sends any
+    /// more and all was taken. What is cancelled here has taken nothing.
+    pub async fn next(&mut self) -> Option<Batch> {
+        if self.held.is_some() {
+            return self.held.take();
+        }
+        let first = tokio::select! {
+            biased;
+            first = self.queue.recv() => first,
+            () = told(&self.finish) => {
+                self.queue.close();
+                self.queue.recv().await
+            }
+        };
+        first.map(|first| self.gather(first))
+    }
+
+    /// The next batch, if one waits.
+    pub fn waiting(&mut self) -> Option<Batch> {
+        if self.held.is_some() {
+            return self.held.take();
+        }
+        let first = self.queue.try_recv().ok()?;
+        Some(self.gather(first))
+    }
+
+    fn gather(&mut self, (delivery, ack): Consignment) -> Batch {
+        let mut rows = delivery.points.len();
+        let mut batch = Batch { deliveries: vec![delivery], acks: vec![ack] };
+        while rows < self.rows {
+            let Ok((delivery, ack)) = self.queue.try_recv() else { break };
+            rows += delivery.points.len();
+            batch.deliveries.push(delivery);
+            batch.acks.push(ack);
+        }
+        self.in_hand(batch.acks.len());
+        batch
+    }
+
+    /// So many deliveries are taken and not settled.
+    pub fn in_hand(&self, deliveries: usize) {
+        self.status.waiting.store((self.queue.len() + deliveries) as u64, Relaxed);
+    }
+
+    /// Whether nobody sends any more, and all was taken.
+    pub fn is_over(&mut self) -> bool {
+        if *self.finish.borrow() {
+            self.queue.close();
+        }
+        self.queue.is_closed() && self.queue.is_empty() && self.held.is_none()
+    }
+
+    /// Waits for `work`, and meanwhile appends what comes to the spool. None when it was left, as `at_end` says, or given up.
+    pub async fn meanwhile<T>(
+        &mut self,
+        spool: &dyn Spool,
+        at_end: AtEnd,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut work = pin!(work);
+        let give_up = self.give_up.clone();
+        let mut over = false;
+        loop {
+            let batch = tokio::select! {
+                biased;
+                done = &mut work => return Some(done),
+                () = told(&give_up) => return None,
+                batch = self.when_asked(), if !over && self.allowance > 0 => batch,
+            };
+            let Some(batch) = batch else {
+                if at_end == AtEnd::Leave {
+                    return None;
+                }
+                over = true;
+                continue;
+            };
+            self.allowance = self.allowance.saturating_sub(weight(&batch.deliveries));
+            // Not to be cut off: what was appended must be acknowledged.
+            let mut append = pin!(self.append(spool, batch));
+            let mut done = None;
+            loop {
+                tokio::select! {
+                    biased;
+                    now_done = &mut work, if done.is_none() => done = Some(now_done),
+                    _ = &mut append => break,
+                }
+            }
+            if done.is_some() {
+                return done;
+            }
+        }
+    }
+
+    /// The next batch, but what is held only when the spool is to be asked again.
+    async fn when_asked(&mut self) -> Option<Batch> {
+        if self.held.is_some() {
+            tokio::time::sleep_until(self.ask_at).await;
+        }
+        self.next().await
+    }
+
+    /// Appends a batch to the spool, and acknowledges it once it is on disk; else it is held. Gives its last record, if it was appended.
+    pub async fn append(&mut self, spool: &dyn Spool, batch: Batch) -> Option<RecordId> {
+        match spool.append(&batch.deliveries).await {
+            Ok(through) => {
+                if self.status.hold_back(None) {
+                    tracing::info!(sink = &*self.name, "the spool takes what comes again");
+                }
+                batch.resolve(Outcome::Settled);
+                self.in_hand(0);
+                Some(through)
+            }
+            Err(error) => {
+                self.hold(batch, &error);
+                None
+            }
+        }
+    }
+
+    fn hold(&mut self, batch: Batch, error: &SpoolError) {
+        if self.status.hold_back(Some(error.to_string())) {
+            tracing::warn!(
+                sink = &*self.name,
+                "the sink is behind and its spool takes nothing: sources are held back; {error}"
+            );
+        }
+        self.in_hand(batch.acks.len());
+        self.ask_at = Instant::now() + SPOOL_RETRY;
+        self.held = Some(batch);
+    }
+
+    /// What was taken and is not settled goes back to its sources, and so does what waits.
+    pub fn give_back(&mut self) {
+        self.queue.close();
+        while let Some(batch) = self.waiting() {
+            batch.resolve(Outcome::Returned);
+        }
+        self.in_hand(0);
+    }
+}

@@ -1,0 +1,218 @@
+//! One task a sink: gathers what is waiting, writes it, acknowledges it; tries again for as long as it takes.
+//!
+//! It writes as soon as the writer is free: the row limit is a maximum, never something to wait for, so
+//! that a source with a small window in flight is never held up.
+//!
+//! ```text
+//!          ┌────── a write fails, or takes longer than GRACE: the batch is appended ──────┐
+//!          │                                                                              ▼
+//!   live: queue ─▶ sink                                        spooling: queue ─▶ spool ─▶ sink
+//!          ▲                                                                              │
+//!          └────────────────────────── nothing stands in the spool ───────────────────────┘
+//! ```
+//!
+//! - The spool is asked once at the start, before the sink: what stands in it from an earlier run goes first. From then on it costs nothing
+//!   while the sink keeps up.
+//! - A batch is acknowledged when the sink has confirmed it or the spool has it on disk, whichever is first; what only a person can mend is
+//!   spooled too.
+//! - While records stand in the spool, what comes is appended behind them, so that the sink gets everything in order. Once the sink works,
+//!   one row is appended for two that leave: the spool comes to its end under any load, and a source that sends faster is held back
+//!   for as long. When all that stands is in the sink's hands, what comes waits for that one write, and goes to the sink directly. With
+//!   `order = "live_first"` a sink that works again is given what comes and what stands in turn.
+//! - A spool that is full or cannot be used takes nothing: the batch is held, unacknowledged, and so are the sources behind it.
+//! - Without a spool the batch stays in hand until the sink takes it.
+//!
+//! | file | what |
+//! |---|---|
+//! | `live` | from the queue to the sink |
+//! | `drain` | from the spool to the sink |
+//! | `intake` | the queue's end; what is appended meanwhile |
+//! | `letters` | what a sink refused goes to the dead letters |
+
+mod drain;
+mod intake;
+mod letters;
+mod live;
+mod pause;
+mod status;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tidegate_model::{Books, Sink, SinkError, Spool, State};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::outlets::Consignment;
+use drain::{Drained, Given};
+use intake::Intake;
+use live::Went;
+use pause::Pause;
+pub use status::{SinkStatus, SinkTotals};
+
+/// How long a write may take before what it holds is spooled, and acknowledged. Longer than a database's usual stalls, shorter than a
+/// source's patience. The write itself goes on: when it succeeds, its records are removed and not written again.
+const GRACE: Duration = Duration::from_secs(2);
+/// What may be appended while the sink is down.
+const UNLIMITED: i64 = i64::MAX;
+/// The first bound of the pause where only a person can help.
+const OPERATOR_PAUSE: Duration = Duration::from_secs(5);
+
+/// Bounds of one sink's work.
+#[derive(Clone, Copy, Debug)]
+pub struct SinkLimits {
+    /// The most points of one write.
+    pub rows: usize,
+    /// The most deliveries waiting; a full queue holds the lanes back.
+    pub queue: usize,
+}
+
+impl Default for SinkLimits {
+    fn default() -> Self {
+        Self { rows: 5_000, queue: 32 }
+    }
+}
+
+/// A sink at work.
+pub(crate) struct Flush {
+    name: Arc<str>,
+    sink: Box<dyn Sink>,
+    spool: Option<Arc<dyn Spool>>,
+    intake: Intake,
+    status: Arc<SinkStatus>,
+    books: Arc<Books>,
+    /// Where points go that this sink refuses; none for the dead letters themselves.
+    dead_letters: Option<mpsc::Sender<Consignment>>,
+    /// Set when the deadline of a shutdown has passed: what can be neither written nor spooled now is returned to its source.
+    give_up: watch::Receiver<bool>,
+    pause: Pause,
+    /// How long to wait before the next write, since the last one failed.
+    wait: Option<Duration>,
+    /// The oldest records of the spool, which the sink failed to take. It is given the same again: one that has taken a part of
+    /// them knows it by that.
+    unfinished: Option<Given>,
+}
+
+/// What a [`Flush`] is made of.
+pub(crate) struct FlushParts {
+    pub name: Arc<str>,
+    pub sink: Box<dyn Sink>,
+    pub spool: Option<Arc<dyn Spool>>,
+    pub limits: SinkLimits,
+    pub queue: mpsc::Receiver<Consignment>,
+    pub status: Arc<SinkStatus>,
+    pub books: Arc<Books>,
+    pub dead_letters: Option<mpsc::Sender<Consignment>>,
+    pub give_up: watch::Receiver<bool>,
+    pub finish: watch::Receiver<bool>,
+}
+
+impl Flush {
+    pub fn new(parts: FlushParts) -> Self {
+        let FlushParts { name, sink, spool, limits, queue, status, books, dead_letters, give_up, finish } = parts;
+        let intake = Intake {
+            name: name.clone(),
+            queue,
+            rows: limits.rows,
+            status: status.clone(),
+            finish,
+            give_up: give_up.clone(),
+            held: None,
+            ask_at: Instant::now(),
+            allowance: UNLIMITED,
+        };
+        Self {
+            name,
+            sink,
+            spool,
+            intake,
+            status,
+            books,
+            dead_letters,
+            give_up,
+            pause: Pause::default(),
+            wait: None,
+            unfinished: None,
+        }
+    }
+
+    /// Runs until nobody sends any more and what was taken is settled. What stands in the spool stays there.
+    pub async fn run(mut self) {
+        let spool = self.spool.clone();
+        let mut standing = spool.is_some();
+        loop {
+            if let (true, Some(spool)) = (standing, &spool) {
+                match self.drain(spool).await {
+                    Drained::Empty => standing = false,
+                    Drained::Over => break,
+                }
+            }
+            let Some(batch) = self.intake.next().await else { break };
+            match self.live(batch).await {
+                Went::Settled | Went::Returned => {}
+                Went::Spooled => standing = true,
+            }
+        }
+        self.intake.give_back();
+        self.sink.close().await;
+        if let Some(spool) = spool {
+            spool.close().await;
+        }
+    }
+
+    /// The sink has confirmed a write.
+    fn worked(&mut self) {
+        if matches!(self.status.health.state(), State::Down(_)) {
+            tracing::info!(sink = &*self.name, "the sink works again");
+        }
+        self.status.health.up();
+        self.status.writes.fetch_add(1, Relaxed);
+        self.pause.worked();
+    }
+
+    /// The sink has failed: it is left alone for a while.
+    fn failed(&mut self, error: &SinkError) {
+        self.status.retries.fetch_add(1, Relaxed);
+        let reason = error.to_string();
+        let news = self.status.health.down(&*reason);
+        let meanwhile = match &self.spool {
+            Some(_) => "what comes goes to its spool",
+            None => "sources are held back",
+        };
+        let at_least = match error {
+            SinkError::Retry(_) => {
+                if news {
+                    tracing::warn!(
+                        sink = &*self.name,
+                        reason,
+                        "the sink cannot write now and tries again; {meanwhile}"
+                    );
+                }
+                Duration::ZERO
+            }
+            SinkError::NeedsOperator(_) => {
+                if news {
+                    tracing::error!(
+                        sink = &*self.name,
+                        reason,
+                        "the sink cannot write until somebody acts; {meanwhile}"
+                    );
+                }
+                OPERATOR_PAUSE
+            }
+        };
+        self.wait = Some(self.pause.failed(at_least));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests;
+
+/// Resolves when the flag is set; never, if its owner is gone without setting it.
+async fn told(flag: &watch::Receiver<bool>) {
+    if flag.clone().wait_for(|set| *set).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

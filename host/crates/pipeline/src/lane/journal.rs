@@ -1,0 +1,93 @@
+//! What an instance has been given since its state was last saved, so that another one can be brought to where it was.
+//!
+//! Bounded: when it is full the state is saved, which empties it.
+
+use std::sync::Arc;
+
+use tidegate_engine::{Fault, Instance, Voice};
+use tidegate_model::{Messages, Points};
+
+/// The most rows kept for one rule on one lane: at a million a second, its state is saved every 20 ms.
+const MAX_ROWS: usize = 20_000;
+/// The most bytes of payload kept, for decoders.
+const MAX_BYTES: usize = 4 << 20;
+/// The most calls kept: ticks have no rows.
+const MAX_CALLS: usize = 10_000;
+
+/// One call that went well.
+#[derive(Debug)]
+pub(crate) enum Given {
+    Messages(Arc<Messages>),
+    Points(Arc<Points>),
+    Tick,
+}
+
+/// Calls that went well, in order, each with the time it was told.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    calls: Vec<(i64, Given)>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Journal {
+    /// Notes a call at `now_us`; gives whether the journal is full.
+    pub fn note(&mut self, now_us: i64, given: Given) -> bool {
+        match &given {
+            Given::Messages(messages) => {
+                self.rows += messages.len();
+                self.bytes += messages.bytes();
+            }
+            Given::Points(points) => self.rows += points.len(),
+            Given::Tick => {}
+        }
+        self.calls.push((now_us, given));
+        self.rows >= MAX_ROWS || self.bytes >= MAX_BYTES || self.calls.len() >= MAX_CALLS
+    }
+
+    /// The state is saved: nothing noted so far is of use any more.
+    pub fn clear(&mut self) {
+        self.calls.clear();
+        (self.rows, self.bytes) = (0, 0);
+    }
+
+    /// How many calls there are.
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Gives all of it to `instance` again. What comes of it has gone its way before, so nobody sees it now.
+    pub fn replay(&self, instance: &mut Instance) -> Result<(), Fault> {
+        instance.set_voice(Voice::Silent);
+        for (now_us, given) in &self.calls {
+            match given {
+                Given::Messages(messages) => drop(instance.decode(*now_us, messages)?),
+                Given::Points(points) => drop(instance.process(*now_us, points)?),
+                Given::Tick => drop(instance.tick(*now_us)?),
+            }
+        }
+        instance.set_voice(Voice::Live);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_model::SeriesId;
+
+    /// Guarantees: it says when it is full, by rows and by calls, and is empty when cleared.
+    #[test]
+    fn bounded() {
+        let mut points = Points::default();
+        (0..MAX_ROWS / 4).for_each(|_| points.push(SeriesId(0), 0, 0.0, 192));
+        let points = Arc::new(points);
+        let mut journal = Journal::default();
+        let full: Vec<bool> = (0..4).map(|at| journal.note(at, Given::Points(points.clone()))).collect();
+        assert_eq!(full, [false, false, false, true]);
+        journal.clear();
+        assert_eq!(journal.len(), 0);
+        assert!((1..MAX_CALLS).all(|_| !journal.note(0, Given::Tick)));
+        assert!(journal.note(0, Given::Tick));
+    }
+}

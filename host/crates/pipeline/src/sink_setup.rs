@@ -1,0 +1,26 @@
+//! What a pipeline is told of a sink.
+
+use std::sync::Arc;
+
+use tidegate_model::{Sink, Spool};
+
+use crate::flush::SinkLimits;
+
+/// A sink to be started.
+pub struct SinkSetup {
+    /// Its name.
+    pub name: String,
+    /// The sink itself.
+    pub sink: Box<dyn Sink>,
+    /// Bounds of its work.
+    pub limits: SinkLimits,
+    /// Keeps on disk what the sink cannot take. Without it, sources are held back then.
+    pub spool: Option<Arc<dyn Spool>>,
+}
+
+impl SinkSetup {
+    /// One with the usual limits, and without a spool.
+    pub fn new(name: impl Into<String>, sink: Box<dyn Sink>) -> Self {
+        Self { name: name.into(), sink, limits: SinkLimits::default(), spool: None }
+    }
+}
