@@ -17,6 +17,11 @@ pub fn thread_cpu() -> Duration {
     read(ClockId::ThreadCPUTime)
 }
 
+/// The same of all threads but the calling one: what the rest of the process spends on what this thread gives it.
+pub fn other_threads_cpu() -> Duration {
+    process_cpu().saturating_sub(thread_cpu())
+}
+
 fn read(clock: ClockId) -> Duration {
     let time = clock_gettime(clock);
     // Neither clock goes below zero.

@@ -57,7 +57,7 @@ fn empty(engine: &Engine, books: &Arc<Books>) -> Result<Instance> {
         name: "empty".into(),
         module: "bench-empty",
         config: r#"{"gives":"nothing"}"#.into(),
-        filter: "#",
+        filter: "#".into(),
         order: 0,
     };
     Ok(rules::rule(&setup, &rules::module(engine, setup.module)?)?.instantiate(books)?)

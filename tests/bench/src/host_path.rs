@@ -20,6 +20,7 @@ use crate::consumer::{Consumer, RECEIVE_MAXIMUM};
 use crate::measure::{Effort, Sample, Side, in_turn};
 use crate::mqtt::feeder::Feed;
 use crate::mqtt::process::Process;
+use crate::poison::Hundredth;
 use crate::report::Progress;
 use crate::workload;
 
@@ -36,7 +37,8 @@ pub fn measure(setup: HostSetup, effort: Effort, progress: &Progress) -> Result<
     let expected = Arc::new(workload::expected(messages));
     in_turn(effort.repetitions(REPETITIONS), progress, |side| {
         let window = usize::from(RECEIVE_MAXIMUM);
-        let feed = Feed { messages, version: setup.version, qos: setup.qos, window };
+        let hundredth = Hundredth::Usual;
+        let feed = Feed { messages, version: setup.version, qos: setup.qos, window, hundredth };
         let (feeder, port) = Process::feeder(feed)?;
         let mut consumer: Box<dyn Consumer> = match side {
             Side::Ours => Box::new(Host::start(setup, &expected)?),

@@ -3,6 +3,9 @@
 //! Where there is a baseline, both sides are measured in turn, A B, B A, A B …, so that a machine that grows slower or faster
 //! meets both alike, and each pair gives one ratio. What is quoted is the median: of the pairs' ratios, not the ratio of medians.
 //!
+//! Where the question is how much more ours takes than the other side, and not how many times as much, it is the pairs' differences that are
+//! quoted and judged ([`Compared`]).
+//!
 //! A target **holds** when the median meets it and at least two thirds of the repetitions meet it one by one: a median that sits
 //! on the target by luck does not hold it.
 
@@ -31,6 +34,15 @@ pub enum Better {
     Higher,
 }
 
+/// What is made of a pair, and judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// Ours by the baseline.
+    Ratio,
+    /// Ours less the baseline, in the bench's unit.
+    Difference,
+}
+
 /// Which of the two is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -45,6 +57,8 @@ pub struct Effort {
     pub repetitions: Option<usize>,
     /// A tenth of the amounts, and three repetitions.
     pub quick: bool,
+    /// Also what takes a quarter of an hour.
+    pub full: bool,
 }
 
 impl Effort {
@@ -60,9 +74,13 @@ impl Effort {
 }
 
 impl Sample {
-    /// What a target is compared with: the ratio where there is a baseline, else the value.
-    pub fn judged(&self) -> f64 {
-        self.baseline.map_or(self.value, |baseline| self.value / baseline)
+    /// What a target is compared with: what `compared` makes of the pair where there is a baseline, else the value.
+    pub fn judged(&self, compared: Compared) -> f64 {
+        match (self.baseline, compared) {
+            (None, _) => self.value,
+            (Some(baseline), Compared::Ratio) => self.value / baseline,
+            (Some(baseline), Compared::Difference) => self.value - baseline,
+        }
     }
 }
 
@@ -107,14 +125,19 @@ pub fn alone(
 }
 
 /// Whether the target holds; see the module's text.
-pub fn holds(samples: &[Sample], better: Better, target: f64) -> bool {
+pub fn holds(samples: &[Sample], compared: Compared, better: Better, target: f64) -> bool {
     let meets = |judged: f64| match better {
         Better::Lower => judged <= target,
         Better::Higher => judged >= target,
     };
-    let met = samples.iter().filter(|sample| meets(sample.judged())).count();
+    let met = samples.iter().filter(|sample| meets(sample.judged(compared))).count();
     let all = samples.len();
-    all > 0 && meets(median(samples.iter().map(Sample::judged))) && met * 3 >= all * 2
+    all > 0 && meets(median(judged(samples, compared))) && met * 3 >= all * 2
+}
+
+/// What is judged of each.
+pub fn judged(samples: &[Sample], compared: Compared) -> impl Iterator<Item = f64> {
+    samples.iter().map(move |sample| sample.judged(compared))
 }
 
 /// The middle one, or the mean of the two in the middle; NaN of none.
@@ -126,6 +149,11 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
 pub fn quartiles(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let sorted = sorted(values);
     (quantile(&sorted, 0.25), quantile(&sorted, 0.75))
+}
+
+/// The value below which `share` of all are.
+pub fn quantile_of(values: impl Iterator<Item = f64>, share: f64) -> f64 {
+    quantile(&sorted(values), share)
 }
 
 fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
@@ -160,28 +188,37 @@ mod tests {
     #[test]
     fn drift_cancels_in_pairs() {
         let drifting = pairs(&[(15.0, 10.0), (15.0, 10.0), (15.0, 30.0 / 3.0), (45.0, 30.0), (45.0, 30.0)]);
-        assert_eq!(median(drifting.iter().map(Sample::judged)), 1.5);
-        assert!(holds(&drifting, Better::Lower, 1.6));
-        assert!(!holds(&drifting, Better::Lower, 1.4));
-        assert!(holds(&drifting, Better::Higher, 1.4));
+        assert_eq!(median(judged(&drifting, Compared::Ratio)), 1.5);
+        assert!(holds(&drifting, Compared::Ratio, Better::Lower, 1.6));
+        assert!(!holds(&drifting, Compared::Ratio, Better::Lower, 1.4));
+        assert!(holds(&drifting, Compared::Ratio, Better::Higher, 1.4));
     }
 
     /// Guarantees: a median that meets the target is not enough when almost half of the repetitions do not.
     #[test]
     fn luck_does_not_hold() {
         let split = pairs(&[(1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (2.0, 1.0), (2.0, 1.0)]);
-        assert_eq!(median(split.iter().map(Sample::judged)), 1.0);
-        assert!(!holds(&split, Better::Lower, 1.5));
-        assert!(holds(&split[..4], Better::Lower, 1.5));
-        assert!(!holds(&[], Better::Lower, 1.5));
+        assert_eq!(median(judged(&split, Compared::Ratio)), 1.0);
+        assert!(!holds(&split, Compared::Ratio, Better::Lower, 1.5));
+        assert!(holds(&split[..4], Compared::Ratio, Better::Lower, 1.5));
+        assert!(!holds(&[], Compared::Ratio, Better::Lower, 1.5));
     }
 
     /// Guarantees: without a baseline the value itself is judged.
     #[test]
     fn value_alone() {
         let samples = [Sample { value: 4.0, baseline: None }];
-        assert!(holds(&samples, Better::Lower, 5.0));
-        assert!(!holds(&samples, Better::Lower, 3.9));
+        assert!(holds(&samples, Compared::Ratio, Better::Lower, 5.0));
+        assert!(!holds(&samples, Compared::Ratio, Better::Lower, 3.9));
+    }
+
+    /// Guarantees: where differences are asked for, it is those that are judged.
+    #[test]
+    fn differences() {
+        let pairs = pairs(&[(7.0, 1.0), (8.0, 2.0), (9.0, 3.5)]);
+        assert_eq!(median(judged(&pairs, Compared::Difference)), 6.0);
+        assert!(holds(&pairs, Compared::Difference, Better::Lower, 6.0));
+        assert!(!holds(&pairs, Compared::Difference, Better::Lower, 5.9));
     }
 
     /// Guarantees: quartiles as the textbook has them for a small list.

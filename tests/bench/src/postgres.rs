@@ -1,8 +1,12 @@
-//! (e) Points into PostgreSQL by the TimescaleDB sink, by psql's binary COPY of the same rows into the same table.
+//! (e) Points into PostgreSQL by the TimescaleDB sink, by psql's binary COPY of the same rows into the same table, over as many connections.
 //!
 //! **In**, on our side: points as a lane delivers them, looked over, encoded, and committed in transactions of 5,000, each synced to disk
-//! before the next. In the baseline: `\copy … (format binary)` of a file that holds the same rows in the same order, in one
-//! transaction, by psql's own timing: without its start. **Out**: everything before the sink; connecting; the tables' making.
+//! before the connection's next. In the baseline: `\copy … (format binary)` of files that hold the same rows, each connection those of its own series as in
+//! the sink, each in one transaction; by the server's clock from the first session's beginning to the last one's end, without their start. **Out**:
+//! everything before the sink; connecting; the tables' making.
+//!
+//! With `dedupe` the sink leaves out what is stored already (nothing, here) by way of a temporary table, and psql does the same: COPY to a temporary
+//! table, `INSERT … ON CONFLICT DO NOTHING`, COMMIT. Both tables have the unique index then.
 //!
 //! Wall time. The table is the one that the sink makes, with its index, emptied before each run and followed by a checkpoint. In the
 //! first round both ways are compared row by row, by a sum over all rows that the server computes.
@@ -10,7 +14,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use tidegate_config::{Repeats, TimescaleSink};
 use tidegate_model::{Books, Delivery, Description, NO_ROW, PartitionId, Points, SeriesId, Sink};
 use tidegate_sinks::Timescale;
 use tokio::runtime::Runtime;
@@ -22,28 +27,40 @@ use crate::workload;
 
 /// Points of one repetition.
 const POINTS: usize = 500_000;
-/// Points of one delivery, and deliveries of one write: 5,000 rows, as the pipeline gathers them.
+/// Points of one delivery, and deliveries of one write: 5,000 rows for each connection, as the pipeline gathers them.
 const DELIVERY: usize = 1_000;
 const WRITE: usize = 5;
 const REPETITIONS: usize = 9;
 
+/// How it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    pub connections: usize,
+    pub repeats: Repeats,
+}
+
 /// Points a second.
-pub fn measure(effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
+pub fn measure(manner: Manner, effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
+    let Manner { connections, repeats } = manner;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let server = Postgres::start()?;
     let books = Arc::new(Books::new(workload::TOPICS));
     let points = effort.amount(POINTS);
     let deliveries = deliveries(points, &books)?;
-    let mut ours = Ours { sink: Timescale::new(server.settings(), books), runtime, deliveries, points };
+    let sink = Timescale::new(TimescaleSink { connections, repeats, ..server.settings() }, books);
+    let mut ours = Ours { sink, runtime, deliveries, points, write: WRITE * connections };
 
     ours.store()?;
-    let file = server.directory().join("rows");
-    let file = file.to_str().context("a temporary directory that is not UTF-8")?;
-    server.psql(&[&format!(r"\copy metrics to '{file}' (format binary)")])?;
-    let copy = format!(r"\copy metrics from '{file}' (format binary)");
+    let file = |session: usize| format!("{}/rows-{session}", server.directory().display());
+    for session in 0..connections {
+        let its = format!("select * from metrics where abs(hashtext(topic)) % {connections} = {session}");
+        server.psql(&[&format!(r"\copy ({its}) to '{}' (format binary)", file(session))])?;
+    }
+    let sessions: Vec<Vec<String>> = (0..connections).map(|session| commands(repeats, &file(session))).collect();
     let stored = sum(&server)?;
     ensure!(stored.starts_with(&format!("{points}|")), "{points} points were written, and {stored} are there");
-    server.psql(&["truncate metrics", &copy])?;
+    server.psql(&["truncate metrics"])?;
+    server.psql_together(&sessions)?;
     let copied = sum(&server)?;
     ensure!(copied == stored, "psql stored {copied}, and the sink {stored}");
 
@@ -51,11 +68,26 @@ pub fn measure(effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
         server.psql(&["truncate metrics", "checkpoint"])?;
         match side {
             Side::Ours => ours.store(),
-            Side::Baseline => Ok(points as f64 / timed(&server, &copy)?),
+            Side::Baseline => Ok(points as f64 / server.psql_together(&sessions)?),
         }
     })?;
     ours.runtime.block_on(ours.sink.close());
     Ok(samples)
+}
+
+/// What one psql does.
+fn commands(repeats: Repeats, file: &str) -> Vec<String> {
+    let commands: &[&str] = match repeats {
+        Repeats::Stored => &[r"\copy metrics from '{file}' (format binary)"],
+        Repeats::Dropped => &[
+            "begin",
+            "create temporary table stage (like metrics) on commit drop",
+            r"\copy stage from '{file}' (format binary)",
+            "insert into metrics select * from stage on conflict (topic, time) do nothing",
+            "commit",
+        ],
+    };
+    commands.iter().map(|command| command.replace("{file}", file)).collect()
 }
 
 /// The sink and what it is given.
@@ -64,6 +96,8 @@ struct Ours {
     runtime: Runtime,
     deliveries: Vec<Arc<Delivery>>,
     points: usize,
+    /// Deliveries of one write.
+    write: usize,
 }
 
 impl Ours {
@@ -73,7 +107,7 @@ impl Ours {
         let began = Instant::now();
         let written = self.runtime.block_on(async {
             let mut written = 0;
-            for some in deliveries.chunks(WRITE) {
+            for some in deliveries.chunks(self.write) {
                 written += sink.write(some).await?.points;
             }
             anyhow::Ok(written)
@@ -109,11 +143,4 @@ fn sum(server: &Postgres) -> Result<String> {
         .psql(&["select count(*), sum(hashtextextended(m::text, 0)::numeric) from metrics m"])?
         .trim()
         .to_owned())
-}
-
-/// Seconds that psql needs for a command, as it says itself.
-fn timed(server: &Postgres, command: &str) -> Result<f64> {
-    let said = server.psql(&[r"\timing on", command])?;
-    let ms = said.lines().find_map(|line| line.strip_prefix("Time: ")?.split(' ').next()?.parse::<f64>().ok());
-    Ok(ms.with_context(|| format!("psql told no time: {said:?}"))? / 1_000.0)
 }

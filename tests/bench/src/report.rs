@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::measure::{self, Better, Sample};
+use crate::measure::{self, Better, Compared, Sample};
 
 /// The checked-in targets: `target` by the name of the bench.
 const TARGETS: &str = include_str!("../targets.toml");
@@ -90,7 +90,9 @@ pub struct Outcome {
     pub baseline: Option<f64>,
     /// Median of the pairs' ratios, value by baseline.
     pub ratio: Option<f64>,
-    /// For the ratio where there is a baseline, else for the value.
+    /// Median of the pairs' differences, value less baseline, where it is those that are judged.
+    pub difference: Option<f64>,
+    /// For the difference where there is one, else for the ratio, else for the value.
     pub target: Option<f64>,
     /// Which way is good.
     pub better: Better,
@@ -102,25 +104,34 @@ pub struct Outcome {
 
 impl Outcome {
     /// From the repetitions.
-    pub fn new(name: &str, unit: &'static str, better: Better, target: Option<f64>, samples: Vec<Sample>) -> Self {
-        let compared = samples.iter().all(|sample| sample.baseline.is_some());
+    pub fn new(
+        name: &str,
+        unit: &'static str,
+        (better, compared): (Better, Compared),
+        target: Option<f64>,
+        samples: Vec<Sample>,
+    ) -> Self {
+        let paired = samples.iter().all(|sample| sample.baseline.is_some());
+        let of_pairs = |compared| measure::median(measure::judged(&samples, compared));
         Self {
             name: name.to_owned(),
             value: measure::median(samples.iter().map(|sample| sample.value)),
             unit,
-            baseline: compared.then(|| measure::median(samples.iter().filter_map(|sample| sample.baseline))),
-            ratio: compared.then(|| measure::median(samples.iter().map(Sample::judged))),
+            baseline: paired.then(|| measure::median(samples.iter().filter_map(|sample| sample.baseline))),
+            ratio: paired.then(|| of_pairs(Compared::Ratio)),
+            difference: (paired && compared == Compared::Difference).then(|| of_pairs(Compared::Difference)),
             target,
             better,
-            holds: target.map(|target| measure::holds(&samples, better, target)),
+            holds: target.map(|target| measure::holds(&samples, compared, better, target)),
             samples,
         }
     }
 
     /// Half the distance between the quartiles of what is judged, in percent of its median.
     fn spread_percent(&self) -> f64 {
-        let (low, high) = measure::quartiles(self.samples.iter().map(Sample::judged));
-        let middle = self.ratio.unwrap_or(self.value);
+        let compared = if self.difference.is_some() { Compared::Difference } else { Compared::Ratio };
+        let (low, high) = measure::quartiles(measure::judged(&self.samples, compared));
+        let middle = self.difference.or(self.ratio).unwrap_or(self.value).abs();
         (high - low) / 2.0 / middle * 100.0
     }
 }
@@ -153,7 +164,7 @@ pub fn print_row(outcome: &Outcome) {
         short(outcome.value),
         some(outcome.baseline),
         outcome.unit,
-        some(outcome.ratio),
+        outcome.difference.map_or_else(|| some(outcome.ratio), signed),
         format!("±{:.1} %", outcome.spread_percent()),
         outcome.samples.len(),
         target,
@@ -166,9 +177,14 @@ pub fn print_footer(file: &str, outcomes: &[Outcome]) {
     let (all, held) = judged.fold((0, 0), |(all, held), holds| (all + 1, held + usize::from(holds)));
     println!("{}", "─".repeat(118));
     println!(
-        "{held} of {all} targets hold. Value and baseline are medians, the ratio is the median of the pairs' ratios, its\n\
-         spread half the distance of the quartiles; a target is for the ratio where there is one. All samples: {file}"
+        "{held} of {all} targets hold. Value and baseline are medians, the ratio is the median of the pairs' ratios (with a sign: of their\n\
+         differences), its spread half the distance of the quartiles; a target is for it where there is one. All samples: {file}"
     );
+}
+
+/// The same, with its sign: so a difference is told from a ratio.
+fn signed(number: f64) -> String {
+    format!("{}{}", if number < 0.0 { "" } else { "+" }, short(number))
 }
 
 /// Three to four digits that count.
@@ -204,11 +220,11 @@ mod tests {
     #[test]
     fn fields_of_results() {
         let sample = Sample { value: 3.0, baseline: None };
-        let outcome = Outcome::new("a", "ns", Better::Lower, None, vec![sample]);
+        let outcome = Outcome::new("a", "ns", (Better::Lower, Compared::Ratio), None, vec![sample]);
         assert_eq!(
             serde_json::to_value(outcome).unwrap(),
             serde_json::json!({
-                "name": "a", "value": 3.0, "unit": "ns", "baseline": null, "ratio": null, "target": null,
+                "name": "a", "value": 3.0, "unit": "ns", "baseline": null, "ratio": null, "difference": null, "target": null,
                 "better": "lower", "holds": null, "samples": [{ "value": 3.0 }],
             })
         );

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use tidegate_engine::{Deploy, Engine, Module, Rule};
 use tidegate_model::{Ack, Books, Inlet, Marks, ParcelLimits, SystemClock, TopicId};
-use tidegate_pipeline::{Pipeline, PipelineSettings, SinkLimits};
+use tidegate_pipeline::{Pipeline, PipelineSettings, SinkSetup};
 use tidegate_sinks::Discard;
 use tokio::runtime::Runtime;
 
@@ -92,7 +92,7 @@ fn lane_nanos(
             books: Arc::new(Books::new(100_000)),
             clock: Arc::new(SystemClock),
         },
-        vec![("discard".to_owned(), Box::new(discard), SinkLimits::default())],
+        vec![SinkSetup::new("discard", Box::new(discard))],
         Box::new(Discard::new()),
         runtime.handle(),
     )?;
@@ -103,7 +103,7 @@ fn lane_nanos(
                 name: format!("empty-{number}"),
                 module: "bench-empty",
                 config: r#"{"gives":"values"}"#.to_owned(),
-                filter,
+                filter: filter.to_owned(),
                 order: 100 + number as i32,
             };
             installed.push(rules::rule(&setup, empty)?);

@@ -1,10 +1,10 @@
-//! Rules for the benches, made of the modules under `target/rules`.
+//! Rules for the benches, made of the modules under `target/rules` and, where only benches and tests use them, `target/guests`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use tidegate_engine::{Engine, Limits, Module, Rule, RuleStats};
+use tidegate_engine::{Engine, Limits, Module, OnQuarantine, Rule, RuleStats};
 
 use crate::workload::LIMIT;
 
@@ -25,7 +25,7 @@ pub struct Setup {
     /// JSON.
     pub config: String,
     /// A topic filter.
-    pub filter: &'static str,
+    pub filter: String,
     /// Where it stands in the chain.
     pub order: i32,
 }
@@ -33,12 +33,29 @@ pub struct Setup {
 impl Setup {
     /// The decoder of the workload.
     pub fn json_reading() -> Self {
-        Self { name: "json-reading".into(), module: "json-reading", config: "{}".into(), filter: "dev/#", order: 0 }
+        Self {
+            name: "json-reading".into(),
+            module: "json-reading",
+            config: "{}".into(),
+            filter: "dev/#".into(),
+            order: 0,
+        }
+    }
+
+    /// The moving average, of the whole workload.
+    pub fn ewma() -> Self {
+        Self { name: "ewma".into(), module: "bench-ewma", config: "{}".into(), filter: "#".into(), order: 100 }
     }
 
     /// The alert that watches the workload.
     pub fn threshold() -> Self {
-        Self { name: "threshold".into(), module: "threshold", config: threshold_config(), filter: "#", order: 100 }
+        Self {
+            name: "threshold".into(),
+            module: "threshold",
+            config: threshold_config(),
+            filter: "#".into(),
+            order: 100,
+        }
     }
 }
 
@@ -47,28 +64,45 @@ pub fn threshold_config() -> String {
     serde_json::json!({ "above": LIMIT }).to_string()
 }
 
+/// The module's file.
+pub fn file(name: &str) -> Result<Vec<u8>> {
+    let own = name.starts_with("bench-") || name == "hostile";
+    let directory = if own { "target/guests" } else { "target/rules" };
+    let path = root()?.join(directory).join(format!("{name}.wasm"));
+    std::fs::read(&path).with_context(|| {
+        format!("there is no module {directory}/{name}.wasm; `make bench` builds it before it measures")
+    })
+}
+
 /// Compiles the module.
 pub fn module(engine: &Engine, name: &str) -> Result<Arc<Module>> {
-    let path = root()?.join("target/rules").join(format!("{name}.wasm"));
-    let bytes = std::fs::read(&path).with_context(|| {
-        format!(
-            "there is no module target/rules/{name}.wasm; build it with `deploy/dev/build-rules.sh` and \
-             `deploy/dev/build-rules.sh tests/bench/guests/empty`"
-        )
-    })?;
-    Ok(Arc::new(Module::load(engine, &bytes).with_context(|| format!("the module {name} cannot be used"))?))
+    Ok(Arc::new(Module::load(engine, &file(name)?).with_context(|| format!("the module {name} cannot be used"))?))
+}
+
+/// The same module with another sha256: a custom section with `mark` in it stands at its end, which means nothing to anybody
+/// (WebAssembly core specification, section 5.5.3).
+pub fn variant(module: &[u8], mark: u32) -> Vec<u8> {
+    let name = b"variant";
+    let body = [&[name.len() as u8][..], name, &mark.to_le_bytes()].concat();
+    [module, &[0, body.len() as u8], &body].concat()
 }
 
 /// A rule of a compiled module.
 pub fn rule(setup: &Setup, module: &Arc<Module>) -> Result<Arc<Rule>> {
+    generation(setup, module, 1)
+}
+
+/// The rule's generation of that number.
+pub fn generation(setup: &Setup, module: &Arc<Module>, number: u64) -> Result<Arc<Rule>> {
     Ok(Arc::new(Rule {
         name: setup.name.as_str().into(),
-        generation: 1,
+        generation: number,
         module: module.clone(),
         config: setup.config.clone(),
         filters: vec![setup.filter.parse()?],
         order: setup.order,
         commands: Vec::new(),
+        on_quarantine: OnQuarantine::default(),
         limits: Limits::default(),
         stats: Arc::new(RuleStats::default()),
     }))

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::flow::Flow;
 use super::wire::{self, Kind, Packets, Qos, Version};
+use crate::poison::Hundredth;
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -26,11 +27,14 @@ pub struct Feed {
     /// The most unacknowledged messages.
     #[arg(long)]
     pub window: usize,
+    /// What each hundredth of them is.
+    #[arg(long)]
+    pub hundredth: Hundredth,
 }
 
 /// Runs to the end of the one client.
 pub fn run(feed: Feed) -> Result<()> {
-    let flow = Flow::new(feed.messages, feed.version, feed.qos);
+    let flow = Flow::new(feed.messages, feed.version, feed.qos, feed.hundredth);
     let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen on 127.0.0.1")?;
     println!("listening {}", listener.local_addr()?.port());
     let (mut stream, _) = listener.accept()?;

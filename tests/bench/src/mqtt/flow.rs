@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::wire::{self, Kind, PINGRESP, Packets, Qos, Version};
-use crate::workload;
+use crate::poison::Hundredth;
 
 /// How much goes into one write.
 const WRITE_BYTES: usize = 64 << 10;
@@ -36,15 +36,13 @@ struct Answers {
 
 impl Flow {
     /// Encodes the first `messages` of the workload.
-    pub fn new(messages: usize, version: Version, qos: Qos) -> Self {
-        let topics: Vec<String> = (0..workload::TOPICS).map(workload::topic).collect();
+    pub fn new(messages: usize, version: Version, qos: Qos, hundredth: Hundredth) -> Self {
         let mut flow = Self { bytes: Vec::with_capacity(messages * 128), ends: Vec::with_capacity(messages), qos };
         let mut payload = Vec::new();
         for message in 0..messages {
             payload.clear();
-            workload::payload(message, &mut payload);
-            let topic = &topics[workload::topic_of(message)];
-            wire::put_publish(&mut flow.bytes, version, qos, id_of(message), topic, &payload);
+            hundredth.payload(message, &mut payload);
+            wire::put_publish(&mut flow.bytes, version, qos, id_of(message), &hundredth.topic(message), &payload);
             flow.ends.push(flow.bytes.len());
         }
         flow

@@ -35,6 +35,8 @@ impl Process {
             level(feed.qos),
             "--window",
             &feed.window.to_string(),
+            "--hundredth",
+            feed.hundredth.name(),
         ])?;
         let line = process.line()?;
         let port = line.strip_prefix("listening ").and_then(|port| port.parse().ok());
@@ -58,7 +60,8 @@ impl Process {
         Ok(process)
     }
 
-    fn start(arguments: &[&str]) -> Result<Self> {
+    /// Any part of this program.
+    pub fn start(arguments: &[&str]) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(arguments)
             .stdin(Stdio::piped())
@@ -89,8 +92,9 @@ impl Process {
         if line == due { Ok(()) } else { bail!("a process was to say {due:?} and said {line:?}") }
     }
 
-    fn line(&self) -> Result<String> {
-        self.lines.recv_timeout(PATIENCE).context("a feeder or publisher ended, or said nothing for two minutes")
+    /// The next line it says.
+    pub fn line(&self) -> Result<String> {
+        self.lines.recv_timeout(PATIENCE).context("a process of the bench ended, or said nothing for two minutes")
     }
 }
 

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::flow::Flow;
 use super::wire::{self, DISCONNECT, Kind, Packets, Qos, Version};
+use crate::poison::Hundredth;
 
 /// What is published, and where.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -30,7 +31,7 @@ pub struct Publish {
 
 /// Runs to the last message.
 pub fn run(publish: Publish) -> Result<()> {
-    let flow = Flow::new(publish.messages, Version::V3, publish.qos);
+    let flow = Flow::new(publish.messages, Version::V3, publish.qos, Hundredth::Usual);
     let mut stream = TcpStream::connect(("127.0.0.1", publish.port)).context("the broker cannot be reached")?;
     stream.set_nodelay(true)?;
     let mut packets = Packets::new(stream.try_clone()?);

@@ -5,11 +5,10 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
-use tidegate_config::{Secret, TimescaleSink, Tls};
+use tidegate_config::{Secret, TimescaleSink};
 
 /// A running server.
 pub struct Postgres {
@@ -37,50 +36,88 @@ impl Postgres {
         let initdb = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync", "-D"];
         let made = postgres.command("initdb").args(initdb).arg(postgres.data()).output()?;
         ensure!(made.status.success(), "initdb failed: {}", String::from_utf8_lossy(&made.stderr));
-        let log = fs::File::create(postgres.directory.path().join("log"))?;
-        let server = postgres
+        postgres.resume()?;
+        postgres.wait()?;
+        Ok(postgres)
+    }
+
+    /// Starts the server of the cluster, without waiting until it answers.
+    pub fn resume(&mut self) -> Result<()> {
+        let log = fs::File::options().create(true).append(true).open(self.directory.path().join("log"))?;
+        let server = self
             .command("postgres")
             .arg("-D")
-            .arg(postgres.data())
+            .arg(self.data())
             .arg("-k")
-            .arg(postgres.directory.path())
-            .args(["-p", &postgres.port.to_string()])
+            .arg(self.directory.path())
+            .args(["-p", &self.port.to_string()])
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "max_wal_size=8GB", "-c", "checkpoint_timeout=1h"])
             .stderr(log)
             .spawn()?;
-        postgres.server = Some(server);
+        self.server = Some(server);
+        Ok(())
+    }
+
+    fn wait(&self) -> Result<()> {
         super::wait_for("PostgreSQL", || {
-            let port = postgres.port.to_string();
-            Ok(postgres.command("pg_isready").args(["-q", "-h", "127.0.0.1", "-p", &port]).status()?.success())
-        })?;
-        Ok(postgres)
+            let port = self.port.to_string();
+            Ok(self.command("pg_isready").args(["-q", "-h", "127.0.0.1", "-p", &port]).status()?.success())
+        })
+    }
+
+    /// Ends the server as a crash would: it has to recover when it is [resumed](Self::resume).
+    pub fn crash(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            // pg_ctl takes the server's children along; a kill would leave them to find out.
+            let _ = self.command("pg_ctl").args(["stop", "-s", "-m", "immediate", "-D"]).arg(self.data()).status();
+            let _ = server.kill();
+            let _ = server.wait();
+        }
     }
 
     /// The settings of a sink for it, as a configuration has them when nothing is said.
     pub fn settings(&self) -> TimescaleSink {
-        TimescaleSink {
-            url: Secret::new(format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)),
-            tls: Tls::default(),
-            table: "metrics".to_owned(),
-            manage_schema: true,
-            max_rows: 5_000,
-            statement_timeout: Duration::from_secs(30),
-        }
+        TimescaleSink::new(Secret::new(format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)))
     }
 
     /// Runs psql's commands, each an argument `-c`, and gives what it prints: unaligned, rows only.
     pub fn psql(&self, commands: &[&str]) -> Result<String> {
+        self.start_psql(commands)?.wait_with_output().map_err(Into::into).and_then(|output| printed(output, commands))
+    }
+
+    /// As many psqls as there are lists of commands, which begin together once all are connected; gives the seconds from the first
+    /// beginning to the last end, by the server's clock: without their start.
+    pub fn psql_together(&self, each: &[Vec<String>]) -> Result<f64> {
+        const TIME: &str = "select 'at ' || extract(epoch from clock_timestamp())";
+        let start = self.psql(&["select extract(epoch from clock_timestamp()) + 0.5"])?;
+        let wait = format!("select pg_sleep(greatest(0, {} - extract(epoch from clock_timestamp())))", start.trim());
+        let sessions = each.iter().map(|commands| {
+            let all: Vec<&str> =
+                [&wait, TIME].into_iter().chain(commands.iter().map(String::as_str)).chain([TIME]).collect();
+            self.start_psql(&all)
+        });
+        let sessions = sessions.collect::<Result<Vec<Child>>>()?;
+        let (mut began, mut ended) = (f64::INFINITY, 0.0_f64);
+        for (session, commands) in sessions.into_iter().zip(each) {
+            let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+            let said = printed(session.wait_with_output()?, &commands)?;
+            let times = said.lines().filter_map(|line| line.strip_prefix("at ")?.parse::<f64>().ok());
+            for time in times {
+                (began, ended) = (began.min(time), ended.max(time));
+            }
+        }
+        ensure!(ended > began, "psql told no times");
+        Ok(ended - began)
+    }
+
+    fn start_psql(&self, commands: &[&str]) -> Result<Child> {
         let mut psql = self.command("psql");
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
         psql.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-d", "postgres"]);
         for command in commands {
             psql.args(["-c", command]);
         }
-        let Output { status, stdout, stderr } = psql.stdout(Stdio::piped()).output()?;
-        if !status.success() {
-            bail!("psql failed at {commands:?}: {}", String::from_utf8_lossy(&stderr));
-        }
-        Ok(String::from_utf8(stdout)?)
+        Ok(psql.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
     }
 
     /// A directory that the server's user may write to.
@@ -104,13 +141,15 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            // pg_ctl takes the server's children along; a kill would leave them to find out.
-            let _ = self.command("pg_ctl").args(["stop", "-s", "-m", "immediate", "-D"]).arg(self.data()).status();
-            let _ = server.kill();
-            let _ = server.wait();
-        }
+        self.crash();
     }
+}
+
+fn printed(Output { status, stdout, stderr }: Output, commands: &[&str]) -> Result<String> {
+    if !status.success() {
+        bail!("psql failed at {commands:?}: {}", String::from_utf8_lossy(&stderr));
+    }
+    Ok(String::from_utf8(stdout)?)
 }
 
 /// The newest installed version, where Debian puts it, else on the PATH.

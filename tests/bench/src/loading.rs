@@ -1,0 +1,169 @@
+//! From a file to a rule that serves, and what a rule that stands there takes.
+//!
+//! - `loading/module-cold`, `loading/module-cached`: milliseconds from the rules directory being opened to its one rule, a threshold, serving on
+//!   all lanes: the file read, looked over, compiled in a child process (cold) or taken from the cache of compiled modules (cached),
+//!   tried on a scratch instance, installed. **Out**: the quiet that a running host waits for before it reads a directory that changes.
+//! - `loading/restart-50-rules-cached`: the same of fifty rules, each with a module of its own.
+//! - `loading/memory-…`: KiB of resident memory that a rule adds on one lane, linear memory included: what of it is touched. Measured in a process of its own that loads
+//!   a hundred rules: of one module, and each of its own.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tidegate_engine::{Admission, Cache, ChildProcess, Deploy, Engine, Registry, RuleState, compile_and_exit};
+use tidegate_model::Books;
+use tidegate_pipeline::SinkSetup;
+use tidegate_sinks::Discard;
+
+use crate::line::{Line, LineSetup};
+use crate::measure::{Effort, Sample, alone};
+use crate::mqtt::process::Process;
+use crate::report::Progress;
+use crate::rules::{self, Setup};
+
+const REPETITIONS: usize = 9;
+const WEIGHINGS: usize = 3;
+/// Rules that are weighed together.
+const WEIGHED: usize = 100;
+/// The same where each has a module to be compiled.
+const WEIGHED_WITH_MODULES: usize = 25;
+
+/// Whether the compiled modules are there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compiled {
+    Not,
+    Before,
+}
+
+/// Whose modules the rules use that are weighed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Modules {
+    Shared,
+    Own,
+}
+
+impl Modules {
+    const fn word(self) -> &'static str {
+        match self {
+            Modules::Shared => "shared",
+            Modules::Own => "own",
+        }
+    }
+}
+
+/// What the compiler's child process is called with: bounds that it sets itself.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Compile {
+    memory_bytes: u64,
+    seconds: u64,
+}
+
+/// The compiler's child process.
+pub fn compile(bounds: Compile) -> std::process::ExitCode {
+    compile_and_exit(bounds.memory_bytes, bounds.seconds)
+}
+
+/// Milliseconds until so many rules serve.
+pub fn measure(modules: u32, compiled: Compiled, effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
+    let directory = tempfile::tempdir()?;
+    let (rules, cache) = (directory.path().join("rules.d"), directory.path().join("cache"));
+    std::fs::create_dir(&rules)?;
+    let threshold = rules::file("threshold")?;
+    for number in 0..modules {
+        std::fs::write(rules.join(format!("rule-{number}.wasm")), rules::variant(&threshold, number))?;
+        let file = format!("module = \"rule-{number}.wasm\"\ntopics = [\"dev/#\"]\n[config]\nabove = 100\n");
+        std::fs::write(rules.join(format!("rule-{number}.toml")), file)?;
+    }
+    alone(effort.repetitions(REPETITIONS), progress, || {
+        if compiled == Compiled::Not && cache.exists() {
+            std::fs::remove_dir_all(&cache)?;
+        }
+        serve(&rules, &cache, modules)
+    })
+}
+
+/// Opens the directory, waits until all serves, and ends everything.
+fn serve(rules: &Path, cache: &Path, due: u32) -> Result<f64> {
+    let line = line(std::thread::available_parallelism().map_or(1, Into::into))?;
+    let compiler = ChildProcess::of_this_binary(&["compile"]);
+    let admission = Admission::new(Engine::new()?, Box::new(compiler), Some(Cache::open(cache)?));
+    let began = Instant::now();
+    let registry = Registry::start(admission, rules, Box::new(line.deploy()))?;
+    let took = began.elapsed();
+    let serving = registry.rules().iter().filter(|rule| rule.state == RuleState::Serving).count();
+    ensure!(serving == due as usize, "{serving} of {due} rules serve: {:?}", registry.rules());
+    registry.stop();
+    line.close()?;
+    Ok(millis(took))
+}
+
+fn line(lanes: usize) -> Result<Line> {
+    Line::start(LineSetup {
+        lanes,
+        batch_rows: None,
+        books: std::sync::Arc::new(Books::new(1_000)),
+        sinks: vec![SinkSetup::new("discard", Box::new(Discard::new()))],
+        letters: Box::new(Discard::new()),
+    })
+}
+
+/// What a process is called with that loads rules and says what they weigh.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Weigh {
+    #[arg(long)]
+    modules: Modules,
+}
+
+/// KiB a rule.
+pub fn memory(modules: Modules, effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
+    alone(effort.repetitions(WEIGHINGS), progress, || {
+        let process = Process::start(&["weigh", "--modules", modules.word()])?;
+        let line = process.line()?;
+        line.parse().with_context(|| format!("a process was to say a weight and said {line:?}"))
+    })
+}
+
+/// Loads a rule, and then many more, and says how many KiB each of those took.
+pub fn weigh(what: Weigh) -> Result<()> {
+    let engine = Engine::new()?;
+    let line = line(1)?;
+    let file = rules::file("threshold")?;
+    let shared = rules::module(&engine, "threshold")?;
+    let mut deploy = line.deploy();
+    let weighed = match what.modules {
+        Modules::Shared => WEIGHED,
+        Modules::Own => WEIGHED_WITH_MODULES,
+    };
+    let mut before = 0;
+    for number in 0..=weighed {
+        let module = match what.modules {
+            Modules::Shared => shared.clone(),
+            Modules::Own => {
+                let bytes = rules::variant(&file, number as u32);
+                std::sync::Arc::new(tidegate_engine::Module::load(&engine, &bytes)?)
+            }
+        };
+        deploy.install(&rules::rule(&Setup { name: format!("rule-{number}"), ..Setup::threshold() }, &module)?)?;
+        if number == 0 {
+            before = resident_kib()?;
+        }
+    }
+    println!("{}", resident_kib()?.saturating_sub(before) as f64 / weighed as f64);
+    line.close()
+}
+
+/// Memory of this process that lies in RAM.
+pub fn resident_kib() -> Result<u64> {
+    let status =
+        std::fs::read_to_string("/proc/self/status").context("this system does not tell a process's memory")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let Some(kib) = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok()) else {
+        bail!("/proc/self/status says no VmRSS");
+    };
+    Ok(kib)
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1_000.0
+}

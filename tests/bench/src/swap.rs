@@ -1,0 +1,119 @@
+//! How long a lane stands still when a rule with the state of 100,000 series is changed for its next generation.
+//!
+//! **In**: one lane with a decoder and a moving average, and 2,000 messages a second through them. The pause of a swap is the longest that a
+//! message is on its way, from being sent to the sink, from the beginning of the swap to shortly after its end. The baseline is the same of
+//! stretches of the same length in which nothing is swapped. **Out**: compiling.
+//!
+//! Milliseconds, the 99th percentile of a repetition's swaps; what is judged is how much longer it is than the baseline's. The new instance is made and given its state on a thread of its own: with few cores
+//! that alone delays messages, and is in the figure.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, ensure};
+use tidegate_engine::{Deploy, Engine};
+
+use crate::line::{Line, Load, Route};
+use crate::measure::{Effort, Sample, quantile_of};
+use crate::report::Progress;
+use crate::rules::{self, Setup};
+use crate::timed::{self, Arrivals};
+use crate::workload;
+
+const SERIES: usize = 100_000;
+/// Swaps of one repetition, and as many stretches without.
+const SWAPS: usize = 40;
+const REPETITIONS: usize = 5;
+const EVERY: Duration = Duration::from_micros(500);
+/// Between two swaps, and after each: messages that it held up have arrived by then.
+const AFTERWARDS: Duration = Duration::from_millis(20);
+
+/// Milliseconds.
+pub fn measure(effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
+    let engine = Engine::new()?;
+    let series = effort.amount(SERIES);
+    let (line, arrivals) = timed::line(1, 2 * SERIES)?;
+    line.install(&rules::rule(&Setup::json_reading(), &rules::module(&engine, "json-reading")?)?)?;
+    let ewma = rules::module(&engine, "bench-ewma")?;
+    line.install(&rules::rule(&Setup::ewma(), &ewma)?)?;
+    let routes = line.routes((0..series).map(workload::topic))?;
+    let mut load = Load::default();
+    (0..series).for_each(|message| load.push(message, |to| workload::reading(message, to)));
+    line.send(&load, &routes)?;
+    line.decoded(series)?;
+
+    let mut generation = 1;
+    let mut swap = |deploy: &mut dyn Deploy| -> Result<()> {
+        generation += 1;
+        Ok(deploy.install(&rules::generation(&Setup::ewma(), &ewma, generation)?)?)
+    };
+    let repetitions = effort.repetitions(REPETITIONS);
+    let swaps = effort.amount(SWAPS).max(4);
+    let mut samples = Vec::with_capacity(repetitions);
+    for repetition in 0..=repetitions {
+        progress.at(repetition, repetitions);
+        let (swapped, took) = pauses(&line, &routes, &arrivals, swaps, &mut swap)?;
+        let (still, _) = pauses(&line, &routes, &arrivals, swaps, &mut |_| {
+            std::thread::sleep(took);
+            Ok(())
+        })?;
+        if repetition > 0 {
+            let p99 = |pauses: Vec<f64>| quantile_of(pauses.into_iter(), 0.99);
+            samples.push(Sample { value: p99(swapped), baseline: Some(p99(still)) });
+        }
+    }
+    line.close()?;
+    Ok(samples)
+}
+
+/// The longest way of a message in each of so many stretches, and how long such a stretch took.
+fn pauses(
+    line: &Line,
+    routes: &[Route],
+    arrivals: &Arrivals,
+    stretches: usize,
+    within: &mut (impl FnMut(&mut dyn Deploy) -> Result<()> + Send),
+) -> Result<(Vec<f64>, Duration)> {
+    arrivals.take();
+    let over = Arc::new(AtomicBool::new(false));
+    let mut deploy = line.deploy();
+    let times = std::thread::scope(|scope| {
+        let swapping = scope.spawn(|| {
+            let mut times = Vec::with_capacity(stretches);
+            let mut outcome = Ok(());
+            for _ in 0..stretches {
+                std::thread::sleep(AFTERWARDS);
+                let began = Instant::now();
+                outcome = within(&mut deploy);
+                if outcome.is_err() {
+                    break;
+                }
+                times.push((began, Instant::now()));
+                std::thread::sleep(AFTERWARDS);
+            }
+            over.store(true, Ordering::Release);
+            outcome.map(|()| times)
+        });
+        timed::paced(EVERY, |number| {
+            let mut load = Load::default();
+            load.push(number % routes.len(), |to| workload::reading(number, to));
+            line.send(&load, routes)?;
+            Ok(!over.load(Ordering::Acquire))
+        })?;
+        swapping.join().map_err(|_| anyhow!("the swapping thread ended by a bug of the bench"))?
+    })?;
+    // What was held up has arrived then.
+    line.settled(0)?;
+    let arrived = arrivals.take();
+    let longest = times.iter().map(|&(began, ended)| {
+        let on_its_way =
+            |at: Instant, ms: f64| at >= began && at <= ended + AFTERWARDS + Duration::from_secs_f64(ms / 1_000.0);
+        let during = arrived.iter().filter(|&&(at, ms)| on_its_way(at, ms));
+        during.map(|(_, ms)| *ms).fold(f64::NAN, f64::max)
+    });
+    let longest: Vec<f64> = longest.collect();
+    ensure!(longest.iter().all(|ms| ms.is_finite()), "no message came during a swap");
+    let took = times.iter().map(|(began, ended)| *ended - *began).sum::<Duration>() / stretches as u32;
+    Ok((longest, took))
+}
