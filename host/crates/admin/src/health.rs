@@ -1,42 +1,51 @@
 //! Is it alive, is it ready, how is it.
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_engine::RuleState;
 use tidegate_model::Phase;
+use tidegate_pipeline::SinkTotals;
 
+use crate::route::{Answer, Call};
 use crate::status::View;
 
 /// The answer of the health routes.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Health {
+    /// `ok`, `degraded` or `unavailable`.
     status: &'static str,
     /// Why it is not as it should be.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,
 }
 
 /// `/livez`: whether the process does its work; if not, restart it.
-pub(crate) async fn live(State(view): State<View>) -> (StatusCode, Json<Health>) {
+pub(crate) async fn live(call: Call) -> Answer {
+    let view = &call.house.view;
     let dead = "a lane or a sink's task has ended by itself: this is a bug of the host, and its log says more";
     answer(if view.pipeline.alive() { Vec::new() } else { vec![dead.into()] })
 }
 
-/// `/readyz`: whether messages flow from end to end. `degraded` is our own doing: a ledger that does not balance.
-pub(crate) async fn ready(State(view): State<View>) -> (StatusCode, Json<Health>) {
-    let reasons = blocked(&view);
-    let findings = view.pipeline.audit();
+/// `/readyz`: whether messages flow from end to end, or at least to where they are durable. `degraded` is what does not stop them: a sink
+/// that is down while its spool takes what comes, a spool that could not take it, and our own doing, a ledger that does not balance.
+pub(crate) async fn ready(call: Call) -> Answer {
+    let view = &call.house.view;
+    let reasons = blocked(view);
+    let mut findings = view.pipeline.audit();
+    findings.extend(view.pipeline.status().sinks.iter().flat_map(impaired));
     if reasons.is_empty() && !findings.is_empty() {
-        return (StatusCode::OK, Json(Health { status: "degraded", reasons: findings }));
+        return Ok((StatusCode::OK, Json(Health { status: "degraded", reasons: findings })).into_response());
     }
     answer(reasons)
 }
 
 /// `/health`: ready, and every rule as its author meant it. A rule that fails does not make the node unready.
-pub(crate) async fn health(State(view): State<View>) -> (StatusCode, Json<Health>) {
-    let reasons = blocked(&view);
+pub(crate) async fn health(call: Call) -> Answer {
+    let view = &call.house.view;
+    let reasons = blocked(view);
     if !reasons.is_empty() {
         return answer(reasons);
     }
@@ -46,7 +55,7 @@ pub(crate) async fn health(State(view): State<View>) -> (StatusCode, Json<Health
     let reasons: Vec<String> =
         ill.map(|rule| format!("rule {}: {}", rule.name, rule.problem.unwrap_or_default())).collect();
     let status = if reasons.is_empty() { "ok" } else { "degraded" };
-    (StatusCode::OK, Json(Health { status, reasons }))
+    Ok((StatusCode::OK, Json(Health { status, reasons })).into_response())
 }
 
 fn blocked(view: &View) -> Vec<String> {
@@ -58,14 +67,29 @@ fn blocked(view: &View) -> Vec<String> {
         let why = source.down.unwrap_or_else(|| "it has not connected yet".into());
         format!("source {}: {why}", source.name)
     });
-    let sinks = status.sinks.into_iter().filter_map(|sink| Some(format!("sink {}: {}", sink.name, sink.down?)));
+    let sinks = status.sinks.into_iter().filter_map(|sink| {
+        let held = sink.holds_back?;
+        Some(match sink.down.filter(|down| *down != held) {
+            Some(down) => format!("sink {}: {down}; its spool takes nothing: {held}", sink.name),
+            None => format!("sink {}: {held}", sink.name),
+        })
+    });
     sources.chain(sinks).collect()
 }
 
-fn answer(reasons: Vec<String>) -> (StatusCode, Json<Health>) {
-    if reasons.is_empty() {
-        (StatusCode::OK, Json(Health { status: "ok", reasons }))
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, Json(Health { status: "unavailable", reasons }))
-    }
+/// What is wrong with a sink that does not hold messages back.
+fn impaired(sink: &SinkTotals) -> Vec<String> {
+    let Some(spool) = sink.spool.as_ref().filter(|_| sink.holds_back.is_none()) else { return Vec::new() };
+    let down = sink
+        .down
+        .as_ref()
+        .map(|why| format!("sink {}: {why}; its spool takes what comes, {} rows stand in it", sink.name, spool.rows));
+    let unusable = spool.unusable.as_ref().map(|why| format!("the spool of sink {}: {why}", sink.name));
+    down.into_iter().chain(unusable).collect()
+}
+
+fn answer(reasons: Vec<String>) -> Answer {
+    let (code, status) =
+        if reasons.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
+    Ok((code, Json(Health { status, reasons })).into_response())
 }

@@ -6,29 +6,32 @@
 
 use std::fmt;
 
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::header;
+use axum::response::IntoResponse;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use tidegate_engine::{RuleState, RuleStatus};
+use tidegate_model::SpoolTotals;
 use tidegate_pipeline::SinkTotals;
 
-use crate::routes::refuse;
-use crate::status::{Status, View};
+use crate::problem::Problem;
+use crate::route::{Answer, Call};
+use crate::status::Status;
 
-const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The content type of the page.
+pub(crate) const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// `GET /metrics`
-pub(crate) async fn metrics(State(view): State<View>) -> Response {
+pub(crate) async fn metrics(call: Call) -> Answer {
+    let view = &call.house.view;
     let mut registry = Registry::with_prefix("tidegate");
     registry.register_collector(Box::new(Scrape { status: view.status(), latency: view.pipeline.latency() }));
     let mut page = String::new();
     match text::encode(&mut page, &registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, TYPE)], page).into_response(),
-        Err(fmt::Error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written"),
+        Ok(()) => Ok(([(header::CONTENT_TYPE, TYPE)], page).into_response()),
+        Err(fmt::Error) => Err(Problem::internal("the metrics could not be written")),
     }
 }
 
@@ -61,6 +64,7 @@ impl Collector for Scrape {
         self.sinks(&mut to)?;
         self.dead_letters(&mut to)?;
         self.rules(&mut to)?;
+        self.module_cache(&mut to)?;
         self.lanes(&mut to)?;
         gauge(&mut to, "series", "Series known", single(status.pipeline.series as f64))?;
         gauge(&mut to, "series_limit", "Series that may be known", single(status.pipeline.max_series as f64))?;
@@ -82,6 +86,7 @@ impl Scrape {
                 ("decoded", m.decoded),
                 ("filtered", m.filtered),
                 ("dead_lettered", m.dead_lettered),
+                ("dropped", m.dropped),
                 ("returned", m.returned),
             ];
             ends.extend(lines.map(|(line, n)| (vec![("source", &*source.name), ("line", line)], n as f64)));
@@ -115,10 +120,51 @@ impl Scrape {
         counter(to, "sink_alerts", "Alerts made durable", by_sink(|s| s.alerts as f64))?;
         counter(to, "sink_dead_letters", "Dead letters made durable", by_sink(|s| s.dead_letters as f64))?;
         counter(to, "sink_rejected", "Points the target would not take", by_sink(|s| s.rejected as f64))?;
+        counter(
+            to,
+            "sink_repeats",
+            "Points that the target had already and left out",
+            by_sink(|s| s.repeats as f64),
+        )?;
+        counter(
+            to,
+            "sink_differing",
+            "Repeats with another value than the one stored",
+            by_sink(|s| s.differing as f64),
+        )?;
         counter(to, "sink_writes", "Writes that succeeded", by_sink(|s| s.writes as f64))?;
         counter(to, "sink_retries", "Writes that failed and were tried again", by_sink(|s| s.retries as f64))?;
         gauge(to, "sink_in_flight", "Deliveries not confirmed yet", by_sink(|s| s.in_flight as f64))?;
-        gauge(to, "sink_up", "Whether the last write worked", by_sink(|s| f64::from(u8::from(s.down.is_none()))))
+        gauge(to, "sink_up", "Whether the last write worked", by_sink(|s| f64::from(u8::from(s.down.is_none()))))?;
+        gauge(
+            to,
+            "sink_holding_back",
+            "Whether sources wait for the sink: it is down, and no spool takes what comes",
+            by_sink(|s| f64::from(u8::from(s.holds_back.is_some()))),
+        )?;
+        self.spools(to)
+    }
+
+    fn spools(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let by_sink = |value: fn(&SpoolTotals) -> f64| -> Rows<'_> {
+            let sinks = self.status.pipeline.sinks.iter();
+            sinks.filter_map(|sink| Some((vec![("sink", &*sink.name)], value(sink.spool.as_ref()?)))).collect()
+        };
+        gauge(to, "spool_records", "Records that stand in the spool", by_sink(|s| s.records as f64))?;
+        gauge(to, "spool_rows", "Rows that stand in the spool", by_sink(|s| s.rows as f64))?;
+        gauge(to, "spool_bytes", "Bytes that stand in the spool", by_sink(|s| s.bytes as f64))?;
+        gauge(to, "spool_limit_bytes", "Bytes that may stand in the spool", by_sink(|s| s.max_bytes as f64))?;
+        gauge(
+            to,
+            "spool_usable",
+            "Whether the spool's file can be used",
+            by_sink(|s| f64::from(u8::from(s.unusable.is_none()))),
+        )?;
+        counter(to, "spool_appended_rows", "Rows appended", by_sink(|s| s.appended as f64))?;
+        counter(to, "spool_drained_rows", "Rows that the sink took from the spool", by_sink(|s| s.drained as f64))?;
+        counter(to, "spool_dropped_rows", "Oldest rows dropped, as configured", by_sink(|s| s.dropped as f64))?;
+        counter(to, "spool_damaged_records", "Records found damaged", by_sink(|s| s.damaged_records as f64))?;
+        counter(to, "spool_damaged_files", "Damaged files moved aside", by_sink(|s| s.damaged_files as f64))
     }
 
     fn dead_letters(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -157,6 +203,37 @@ impl Scrape {
         counter(to, "rule_held", "Rows the rule kept for later", by_rule(|r| r.stats.held as f64))?;
         counter(to, "rule_alerts", "Alerts the rule sent", by_rule(|r| r.stats.alerts as f64))?;
         counter(to, "rule_seconds", "Time in the rule", by_rule(|r| r.stats.nanos as f64 / 1e9))?;
+        gauge(to, "rule_memory_bytes", "Linear memory of its instances", by_rule(|r| r.stats.memory_bytes as f64))?;
+        let peak = by_rule(|r| r.stats.memory_peak_bytes as f64);
+        gauge(to, "rule_memory_peak_bytes", "The most linear memory its instances had at once", peak)?;
+        gauge(to, "rule_state_bytes", "State as last saved", by_rule(|r| r.stats.state_bytes as f64))?;
+        counter(to, "rule_series", "Series the rule made", by_rule(|r| r.stats.series_made as f64))?;
+        counter(to, "rule_bypassed", "Rows that passed a quarantined rule by", by_rule(|r| r.stats.bypassed as f64))?;
+        counter(to, "rule_parked", "Rows parked in the dead letters", by_rule(|r| r.stats.parked as f64))?;
+        counter(to, "rule_replayed", "Calls repeated after faults", by_rule(|r| r.stats.replayed as f64))?;
+        let lost = by_rule(|r| r.stats.state_lost as f64);
+        counter(to, "rule_state_lost", "Faults after which the state was only as last saved", lost)?;
+        let dropped = by_rule(|r| r.stats.log_lines_dropped as f64);
+        counter(to, "rule_log_lines_dropped", "Log lines beyond the rule's limit", dropped)?;
+        gauge(
+            to,
+            "rule_quarantined",
+            "Whether the rule is quarantined as a whole",
+            by_rule(|r| f64::from(u8::from(r.state == RuleState::Quarantined))),
+        )?;
+        let partitions = by_rule(|r| r.stats.partitions_quarantined as f64);
+        gauge(to, "rule_quarantined_partitions", "Partitions the rule is not called for", partitions)?;
+        let mut shares: Rows<'_> = Vec::new();
+        let mut refusals: Rows<'_> = Vec::new();
+        for rule in rules {
+            let label = ("rule", &*rule.name);
+            for (q, ns) in [("0.5", rule.stats.ns_per_row_p50), ("0.99", rule.stats.ns_per_row_p99)] {
+                shares.extend(ns.map(|ns| (vec![label, ("q", q)], ns / 1e9)));
+            }
+            refusals.extend(rule.stats.refusals.iter().map(|(why, n)| (vec![label, ("reason", *why)], *n as f64)));
+        }
+        gauge(to, "rule_row_seconds", "Time in the rule for a row, at that share of all rows", shares)?;
+        counter(to, "rule_refused", "Files of the rule that could not serve", refusals)?;
         let mut faults: Rows<'_> = Vec::new();
         let (mut counts, mut gauges): (Rows<'_>, Rows<'_>) = (Vec::new(), Vec::new());
         for rule in rules {
@@ -168,6 +245,14 @@ impl Scrape {
         counter(to, "rule_faults", "Calls that failed", faults)?;
         counter(to, "rule_own_count", "What rules count themselves", counts)?;
         gauge(to, "rule_own_gauge", "What rules measure themselves", gauges)
+    }
+
+    fn module_cache(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let cache = self.status.module_cache.unwrap_or_default();
+        let outcomes = [("hit", cache.hits), ("miss", cache.misses), ("damaged", cache.damaged)];
+        let rows = outcomes.iter().map(|(outcome, n)| (vec![("outcome", *outcome)], *n as f64)).collect();
+        counter(to, "module_cache", "Compiled modules looked for", rows)?;
+        counter(to, "module_cache_evicted", "Compiled modules removed for room", single(cache.evicted as f64))
     }
 
     fn lanes(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

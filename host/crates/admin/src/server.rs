@@ -1,23 +1,26 @@
 //! The server's thread.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
 use tidegate_config::Admin as Settings;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
 
-use crate::access::{self, Access};
+use crate::connection;
+use crate::gate::{Audit, Gate};
+use crate::house::House;
+use crate::route::Need;
+use crate::rules::{Desk, RulesDir};
 use crate::status::View;
-use crate::{health, metrics, routes};
+use crate::table::Table;
+use crate::tls::{self, TlsError};
 
-/// Requests here have no body worth the name.
-const MAX_BODY_BYTES: usize = 64 << 10;
+/// How long changes under way are waited for at the end.
+const LAST_CHANGES: Duration = Duration::from_secs(2);
 
 /// The running interface. Ends when dropped.
 pub struct Admin {
@@ -30,40 +33,65 @@ pub struct Admin {
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// The address is taken, or not ours.
-    #[error("the HTTP interface cannot listen on {0}: {1}; set another `listen` under [admin]")]
+    #[error("the HTTP interface cannot listen on {0}: {1}; set another `listen` or `probes_listen` under [admin]")]
     Listen(SocketAddr, std::io::Error),
+    /// Certificates or keys.
+    #[error("the HTTP interface has no TLS: {0}; see `cert_file`, `key_file` and `client_ca_file` under [admin]")]
+    Tls(#[from] TlsError),
     /// No thread or runtime for it.
     #[error("the HTTP interface cannot start: {0}")]
     Start(std::io::Error),
 }
 
+/// One address, and what is served there.
+struct Face {
+    listener: std::net::TcpListener,
+    gate: Arc<Gate>,
+    tls: Option<TlsAcceptor>,
+}
+
 impl Admin {
     /// Listens, and serves from a thread of its own.
+    ///
+    /// # Errors
+    /// An address or a certificate cannot be used.
     pub fn start(settings: &Settings, view: View) -> Result<Self, AdminError> {
-        let refuse = |error| AdminError::Listen(settings.listen, error);
-        let listener = std::net::TcpListener::bind(settings.listen).map_err(refuse)?;
-        listener.set_nonblocking(true).map_err(refuse)?;
-        let address = listener.local_addr().map_err(refuse)?;
-        let access = Access { token: settings.token.clone(), loopback: settings.listen.ip().is_loopback() };
-        let router = router(view, access);
+        let tls = settings.tls.as_ref().map(tls::acceptor).transpose()?;
+        let (listener, address) = listen(settings.listen)?;
+        let probes = settings.probes.map(listen).transpose()?;
+        let audit = Arc::new(Audit::new(&view.data_dir));
+        let desk = Desk::new(RulesDir::new(&view.rules_dir), view.registry.clone());
+        let house = House::new(view, desk);
+        let gate = |table, address| Arc::new(Gate::new(settings, house.clone(), table, address, audit.clone()));
+        let apart = probes.is_some();
+        let main = Table::of(|route| !apart || route.need != Need::Probe);
+        let mut faces = vec![Face { listener, gate: gate(main, address), tls }];
+        if let Some((listener, address)) = probes {
+            tracing::info!(%address, "health and metrics are served apart");
+            faces.push(Face {
+                listener,
+                gate: gate(Table::of(|route| route.need == Need::Probe), address),
+                tls: None,
+            });
+        }
         let (stop, stopped) = oneshot::channel();
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AdminError::Start)?;
+        let most = settings.max_connections;
         let serve = move || {
             runtime.block_on(async move {
-                let listener = match TcpListener::from_std(listener) {
-                    Ok(listener) => listener,
-                    Err(error) => return tracing::error!("the HTTP interface ended: {error}"),
-                };
-                tokio::select! {
-                    ended = async { axum::serve(listener, router).await } => {
-                        if let Err(error) = ended {
-                            tracing::error!("the HTTP interface ended: {error}");
+                for face in faces {
+                    match TcpListener::from_std(face.listener) {
+                        Ok(listener) => {
+                            tidegate_telemetry::spawn("http", connection::serve(listener, face.gate, face.tls, most));
                         }
+                        Err(error) => return tracing::error!("the HTTP interface ended: {error}"),
                     }
-                    _ = stopped => {}
                 }
+                // Gone or told: either way it is over.
+                let _ = stopped.await;
             });
+            runtime.shutdown_timeout(LAST_CHANGES);
         };
         let thread = tidegate_telemetry::thread("admin", serve).map_err(AdminError::Start)?;
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
@@ -85,23 +113,10 @@ impl Drop for Admin {
     }
 }
 
-fn router(view: View, access: Access) -> Router {
-    let api = Router::new()
-        .route("/status", get(routes::status))
-        .route("/rules", get(routes::rules))
-        .route("/rules/{name}", get(routes::rule))
-        .route("/rules/{name}/enable", post(routes::enable))
-        .route("/rules/{name}/disable", post(routes::disable))
-        .layer(from_fn_with_state(access, access::check));
-    Router::new()
-        .nest("/api/v1", api)
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/health", get(health::health))
-        .route("/metrics", get(metrics::metrics))
-        .fallback(|| async {
-            routes::refuse(StatusCode::NOT_FOUND, "no such page; try /api/v1/status, /health or /metrics")
-        })
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(view)
+fn listen(wanted: SocketAddr) -> Result<(std::net::TcpListener, SocketAddr), AdminError> {
+    let refuse = |error| AdminError::Listen(wanted, error);
+    let listener = std::net::TcpListener::bind(wanted).map_err(refuse)?;
+    listener.set_nonblocking(true).map_err(refuse)?;
+    let address = listener.local_addr().map_err(refuse)?;
+    Ok((listener, address))
 }

@@ -1,12 +1,15 @@
 //! The state of the host as one document: what `/api/v1/status` serves and `/metrics` is made from.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
-use tidegate_engine::{RegistryHandle, RuleStatus};
-use tidegate_model::{DeadLetterAccount, DeadLetterTotals, MessageTotals};
+use tidegate_engine::{CacheTotals, RegistryHandle, RuleStatus};
+use tidegate_model::{Books, DeadLetterAccount, DeadLetterTotals, MessageTotals};
 use tidegate_pipeline::{Pipeline, PipelineStatus, Standing};
+
+use crate::letters::Letters;
 
 /// Where the document is taken from. Cheap to clone.
 #[derive(Clone)]
@@ -17,6 +20,14 @@ pub struct View {
     pub registry: RegistryHandle,
     /// The dead letters that are kept.
     pub dead_letters: Arc<DeadLetterAccount>,
+    /// What names and series are known.
+    pub books: Arc<Books>,
+    /// The dead letters themselves.
+    pub letters: Arc<dyn Letters>,
+    /// Where rules are dropped.
+    pub rules_dir: PathBuf,
+    /// Where the audit log is.
+    pub data_dir: PathBuf,
     /// When the host started.
     pub started: Instant,
 }
@@ -37,6 +48,8 @@ pub struct Status {
     pub dead_letters: DeadLetterTotals,
     /// Rules by name.
     pub rules: Vec<RuleStatus>,
+    /// The compiled modules on disk, if they are kept.
+    pub module_cache: Option<CacheTotals>,
     /// Alerts that stand, the oldest first; at most 100.
     pub alerts: Vec<Standing>,
 }
@@ -57,6 +70,7 @@ impl View {
             pipeline,
             dead_letters: self.dead_letters.totals(),
             rules: self.registry.rules(),
+            module_cache: self.registry.cache(),
             alerts,
         }
     }

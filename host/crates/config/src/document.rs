@@ -33,6 +33,15 @@ impl Place {
         Place(steps)
     }
 
+    /// As a JSON pointer.
+    fn pointer(&self) -> String {
+        let word = |step: &Step| match step {
+            Step::Key(key) => key.replace('~', "~0").replace('/', "~1"),
+            Step::Item(index) => index.to_string(),
+        };
+        self.0.iter().map(|step| format!("/{}", word(step))).collect()
+    }
+
     /// The place of the `index`-th item of the list at this place.
     pub(crate) fn item(&self, index: usize) -> Place {
         let mut steps = self.0.clone();
@@ -71,7 +80,8 @@ impl<'t> Document<'t> {
         let mut errors = Vec::new();
         for error in syntax.iter().take(MOST_MISTAKES) {
             let todo = "correct the TOML here (https://toml.io)";
-            errors.push(document.error_at(error.span(), format!("not TOML: {}", error.message()), todo.to_owned()));
+            let what = format!("not TOML: {}", error.message());
+            errors.push(document.error_at(error.span(), &Place::default(), what, todo.to_owned()));
         }
         ConfigErrors::none_of(errors)?;
         let mut errors = Vec::new();
@@ -95,7 +105,7 @@ impl<'t> Document<'t> {
                         steps.pop();
                     }
                     let (what, todo) = explain(error.message(), &Place(steps.clone()));
-                    errors.push(document.error_at(error.span(), what, todo));
+                    errors.push(document.error_at(error.span(), &Place(steps.clone()), what, todo));
                     if !remove(&mut rest, &steps) {
                         break;
                     }
@@ -112,12 +122,12 @@ impl<'t> Document<'t> {
 
     /// A mistake in what stands at `place`; where nothing does, in the nearest that encloses it.
     pub(crate) fn error(&self, place: &Place, what: impl Into<String>, todo: impl Into<String>) -> ConfigError {
-        self.error_at(Some(self.span(place).0), what.into(), todo.into())
+        self.error_at(Some(self.span(place).0), place, what.into(), todo.into())
     }
 
-    fn error_at(&self, span: Option<Range<usize>>, what: String, todo: String) -> ConfigError {
+    fn error_at(&self, span: Option<Range<usize>>, place: &Place, what: String, todo: String) -> ConfigError {
         let position = Some(self.position(span.map_or(0, |s| s.start)));
-        ConfigError { file: self.file.clone(), position, what, todo }
+        ConfigError { file: self.file.clone(), position, pointer: place.pointer(), what, todo }
     }
 
     fn position(&self, offset: usize) -> Position {

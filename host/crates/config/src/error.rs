@@ -18,6 +18,8 @@ pub struct ConfigError {
     pub file: String,
     /// Where in the file; none if it cannot be read at all.
     pub position: Option<Position>,
+    /// What it is about: a JSON pointer (RFC 6901) into the file's content, as in `/limits/cpu_ms`; empty for all of it.
+    pub pointer: String,
     /// What is wrong.
     pub what: String,
     /// What to do about it.
@@ -50,7 +52,19 @@ impl ConfigErrors {
 
     /// The file cannot be read at all.
     pub(crate) fn unreadable(file: &str, what: String, todo: &str) -> Self {
-        Self(vec![ConfigError { file: file.to_owned(), position: None, what, todo: todo.to_owned() }])
+        Self(vec![ConfigError {
+            file: file.to_owned(),
+            position: None,
+            pointer: String::new(),
+            what,
+            todo: todo.to_owned(),
+        }])
+    }
+
+    /// The same of a file that nobody has seen: it was made from something else.
+    pub(crate) fn without_positions(mut self) -> Self {
+        self.0.iter_mut().for_each(|error| error.position = None);
+        self
     }
 
     /// The mistakes.

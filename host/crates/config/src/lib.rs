@@ -16,12 +16,13 @@ mod load;
 mod nearest;
 mod raw;
 mod rule_file;
+mod rule_json;
 mod settings;
 
 pub use env::{Env, ProcessEnv};
 pub use error::{ConfigError, ConfigErrors, Position};
 pub use load::EXAMPLE;
-pub use rule_file::{RuleFile, RuleLimits};
+pub use rule_file::{OnQuarantine, RuleFile, RuleLimits};
 pub use settings::*;
 
 #[cfg(test)]

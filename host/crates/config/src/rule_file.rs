@@ -1,5 +1,7 @@
 //! `<rule>.toml` in the rules directory: a named use of a module.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tidegate_model::TopicFilter;
 use toml_edit::{DocumentMut, Item, value};
 
@@ -7,13 +9,14 @@ use crate::checks::Checker;
 use crate::document::{Document, Place};
 use crate::env::ProcessEnv;
 use crate::error::ConfigErrors;
-use crate::raw::RawRuleFile;
+use crate::raw::{RawRuleFile, RawRuleLimits};
+use crate::rule_json;
 
 /// Each topic that is first seen is matched against all of them.
 const MOST_FILTERS: usize = 1000;
 
-/// What one `<rule>.toml` says. The rule is called as the file is.
-#[derive(Clone, Debug, PartialEq)]
+/// What one `<rule>.toml` says. The rule is called as the file is. As JSON it has the keys of the file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RuleFile {
     /// The module's file name in the rules directory: no slashes, ends in `.wasm`.
     pub module: String,
@@ -22,27 +25,66 @@ pub struct RuleFile {
     /// Rules run by ascending order.
     pub order: i32,
     /// What the rule gets; what its module asks for if none.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rule_json::filters_or_none")]
     pub topics: Option<Vec<TopicFilter>>,
     /// What the module is configured with: an object.
     pub config: serde_json::Value,
     /// Where the rule may send commands.
+    #[serde(serialize_with = "rule_json::filters")]
     pub commands: Vec<TopicFilter>,
+    /// Whether its module may import WASI.
+    pub wasi: bool,
+    /// What becomes of rows of a partition on which the rule failed again and again.
+    pub on_quarantine: OnQuarantine,
     /// What it may use up.
     pub limits: RuleLimits,
 }
 
+/// What becomes of rows of a partition on which a rule failed again and again. A decoder has no choice: nothing can be made of messages
+/// without it, so they go to the dead letters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnQuarantine {
+    /// They pass the rule by, as they are.
+    #[default]
+    Bypass,
+    /// Their messages go to the dead letters, to be replayed when the rule has been mended.
+    Park,
+}
+
 /// What one rule may use up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct RuleLimits {
     /// Memory of one instance, in MiB: 1 to 64.
     pub memory_mib: u32,
     /// CPU time of one call, in milliseconds: 1 to 10,000.
     pub cpu_ms: u32,
+    /// How long one call may last by the wall, in milliseconds.
+    pub wall_ms: u32,
+    /// What one call may hand over, in MiB.
+    pub call_mib: u32,
+    /// Lines it may log a second.
+    pub log_lines_per_s: u32,
+    /// Names it may count under, and as many it may gauge under.
+    pub metric_names: u32,
+    /// Series it may make, within what the host takes in.
+    pub series: u32,
+    /// Points it may make for each row it gets.
+    pub rows_out_per_row: u32,
 }
 
 impl Default for RuleLimits {
     fn default() -> Self {
-        Self { memory_mib: 16, cpu_ms: 50 }
+        Self {
+            memory_mib: 16,
+            cpu_ms: 50,
+            wall_ms: 2_000,
+            call_mib: 64,
+            log_lines_per_s: 20,
+            metric_names: 64,
+            series: 100_000_000,
+            rows_out_per_row: 10_000,
+        }
     }
 }
 
@@ -110,9 +152,6 @@ impl Checker<'_> {
                 "name a `.wasm` file in this very directory, without a path, as in \"threshold.wasm\"",
             );
         }
-        let limits = root.key("limits");
-        let raw_limits = raw.limits.unwrap_or_default();
-        let default = RuleLimits::default();
         let config = raw.config.unwrap_or_default();
         RuleFile {
             module,
@@ -130,10 +169,49 @@ impl Checker<'_> {
             }),
             config: self.json(&root.key("config"), toml::Value::Table(config)),
             commands: self.filters(&root.key("commands"), raw.commands.unwrap_or_default()),
-            limits: RuleLimits {
-                memory_mib: self.number(&limits, "memory_mib", raw_limits.memory_mib, default.memory_mib, 1..=64),
-                cpu_ms: self.number(&limits, "cpu_ms", raw_limits.cpu_ms, default.cpu_ms, 1..=10_000),
-            },
+            wasi: raw.wasi.unwrap_or(false),
+            on_quarantine: raw.on_quarantine.unwrap_or_default(),
+            limits: self.rule_limits(&root.key("limits"), raw.limits.unwrap_or_default()),
+        }
+    }
+
+    fn rule_limits(&mut self, place: &Place, raw: RawRuleLimits) -> RuleLimits {
+        let default = RuleLimits::default();
+        let limits = RuleLimits {
+            memory_mib: self.number(place, "memory_mib", raw.memory_mib, default.memory_mib, 1..=64),
+            cpu_ms: self.number(place, "cpu_ms", raw.cpu_ms, default.cpu_ms, 1..=10_000),
+            wall_ms: self.number(place, "wall_ms", raw.wall_ms, default.wall_ms, 1..=600_000),
+            call_mib: self.number(place, "call_mib", raw.call_mib, default.call_mib, 1..=256),
+            log_lines_per_s: self.number(
+                place,
+                "log_lines_per_s",
+                raw.log_lines_per_s,
+                default.log_lines_per_s,
+                0..=10_000,
+            ),
+            metric_names: self.number(place, "metric_names", raw.metric_names, default.metric_names, 0..=1_000),
+            series: self.number(place, "series", raw.series, default.series, 0..=100_000_000),
+            rows_out_per_row: self.number(
+                place,
+                "rows_out_per_row",
+                raw.rows_out_per_row,
+                default.rows_out_per_row,
+                1..=1_000_000,
+            ),
+        };
+        // Who gives more CPU time gives the time to use it in, unless they say otherwise.
+        match raw.wall_ms {
+            None => RuleLimits { wall_ms: limits.wall_ms.max(limits.cpu_ms.saturating_mul(4)), ..limits },
+            Some(_) if limits.wall_ms < limits.cpu_ms => {
+                let what = format!("`wall_ms` = {} is less than `cpu_ms` = {}", limits.wall_ms, limits.cpu_ms);
+                self.error(
+                    &place.key("wall_ms"),
+                    what,
+                    "a call needs more time by the wall than of the CPU: set it to several times `cpu_ms`",
+                );
+                limits
+            }
+            Some(_) => limits,
         }
     }
 

@@ -1,12 +1,19 @@
 //! The validated settings: what sources, sinks and the pipeline are built from.
 
+mod admin;
+mod kafka_sink;
+mod timescale;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidegate_model::TopicFilter;
+use tidegate_model::{Limits, SpoolOrder, TopicFilter};
+
+pub use admin::{Admin, AdminTls, Changes, Scope, ScopeError, Scopes, Token};
+pub use kafka_sink::{Compression, KafkaSink, PointFormat};
+pub use timescale::{Aggregates, Columns, Repeats, TableNames, TimescaleSink, Upkeep};
 
 /// All of `tidegate.toml`.
 #[derive(Clone, Debug)]
@@ -27,8 +34,12 @@ pub struct Config {
     pub admin: Admin,
     /// By name, at least one unless run by a test.
     pub sources: BTreeMap<Name, SourceSettings>,
+    /// By the name of the source: how fast messages may come. Each has an entry.
+    pub limits: BTreeMap<Name, Limits>,
     /// By name; never empty: without any, a SQLite sink `store` in `data_dir`.
     pub sinks: BTreeMap<Name, SinkSettings>,
+    /// By the name of the sink: the durable queues in front of those that have one.
+    pub spools: BTreeMap<Name, SpoolSettings>,
     /// How long dead letters are kept.
     pub dead_letters: DeadLetters,
     /// What is allowed but better done otherwise, each as `file:line:column: what; what to do`.
@@ -97,13 +108,24 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The HTTP interface.
-#[derive(Clone, Debug)]
-pub struct Admin {
-    /// Where it listens. Not a loopback address only with a token.
-    pub listen: SocketAddr,
-    /// What a caller must show as `Authorization: Bearer …` to change anything, or at all where the address is not loopback.
-    pub token: Option<Secret>,
+/// `[sinks.<kind>.<name>.spool]`, filled up from `[spool]`: the durable queue in front of a sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpoolSettings {
+    /// The most that may stand in it, in bytes.
+    pub max_bytes: u64,
+    /// What happens when it is full.
+    pub when_full: WhenFull,
+    /// What comes first when the sink works again.
+    pub order: SpoolOrder,
+}
+
+/// What happens when a spool is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Nothing more is acknowledged, so that sources are held back.
+    HoldBack,
+    /// The oldest rows are dropped, and counted.
+    DropOldest,
 }
 
 /// `[dead_letters]`: how long they are kept. What is dropped is counted and logged.
@@ -133,6 +155,8 @@ pub enum SinkSettings {
     Timescale(TimescaleSink),
     /// `[sinks.mqtt.<name>]`
     Mqtt(MqttSink),
+    /// `[sinks.kafka.<name>]`
+    Kafka(KafkaSink),
     /// `[sinks.ndjson.<name>]`
     Ndjson(NdjsonSink),
     /// `[sinks.discard.<name>]`: counts and forgets, for load tests.
@@ -292,23 +316,6 @@ pub enum KafkaStart {
 pub struct SqliteSink {
     /// The database file.
     pub path: PathBuf,
-}
-
-/// `[sinks.timescale.<name>]`
-#[derive(Clone, Debug)]
-pub struct TimescaleSink {
-    /// `postgres://user@host:port/database`, with the password merged in from its file or variable.
-    pub url: Secret,
-    /// TLS, where the URL says `sslmode=require`.
-    pub tls: Tls,
-    /// The points' table, optionally with its schema.
-    pub table: String,
-    /// Whether to make what is missing: tables, hypertable, index.
-    pub manage_schema: bool,
-    /// The most rows of one COPY; all that one write takes is one transaction.
-    pub max_rows: usize,
-    /// How long one statement may take.
-    pub statement_timeout: Duration,
 }
 
 /// `[sinks.mqtt.<name>]`: alerts as JSON on `<prefix>/<rule>/<topic>`, and commands.

@@ -1,11 +1,26 @@
-//! `[sources.kafka.…]`.
+//! `[sources.kafka.…]` and `[sinks.kafka.…]`.
 
 use std::collections::BTreeMap;
 
 use super::Checker;
 use crate::document::Place;
-use crate::raw::{ClientValue, OneOrMany, RawKafkaSource, RawStart, RawTopicFrom};
-use crate::settings::{KafkaSource, KafkaStart, Secret, TopicFrom};
+use crate::raw::{
+    ClientValue, OneOrMany, RawCompression, RawKafkaSink, RawKafkaSource, RawPointFormat, RawStart, RawTopicFrom,
+};
+use crate::settings::{Compression, KafkaSink, KafkaSource, KafkaStart, PointFormat, Secret, TopicFrom};
+
+/// The same for a producer.
+const OURS_TO_PRODUCE: &[(&str, &str)] = &[
+    ("bootstrap.servers", "write it as `brokers`"),
+    ("metadata.broker.list", "write it as `brokers`"),
+    ("compression.type", "write it as `compression`"),
+    ("compression.codec", "write it as `compression`"),
+    ("enable.idempotence", "remove it: without it a record that is sent again is stored twice, or out of order"),
+    ("acks", "remove it: a record counts as stored when all replicas in sync have it"),
+    ("request.required.acks", "remove it: a record counts as stored when all replicas in sync have it"),
+    ("partitioner", "remove it: the records of a series go to the partition that Java's clients would choose"),
+    ("transactional.id", "remove it: there are no transactions here"),
+];
 
 /// Settings of librdkafka that Tidegate makes itself, with the reason. Changing one would lose messages, or be undone.
 const OURS: &[(&str, &str)] = &[
@@ -40,8 +55,49 @@ impl Checker<'_> {
                 Some(RawStart::Latest) => KafkaStart::Latest,
             },
             max_in_flight: self.number(place, "max_in_flight", raw.max_in_flight, 50_000, 1..=1_000_000),
-            client: self.client(&place.key("client"), raw.client.unwrap_or_default()),
+            client: self.client(&place.key("client"), raw.client.unwrap_or_default(), OURS),
         }
+    }
+
+    pub(super) fn kafka_sink(&mut self, place: &Place, raw: RawKafkaSink) -> KafkaSink {
+        let sink = KafkaSink {
+            brokers: self.brokers(place, raw.brokers),
+            points: self.kafka_topic(place, "points", raw.points),
+            alerts: self.kafka_topic(place, "alerts", raw.alerts),
+            dead_letters: self.kafka_topic(place, "dead_letters", raw.dead_letters),
+            format: match raw.format {
+                None | Some(RawPointFormat::Json) => PointFormat::Json,
+                Some(RawPointFormat::Reading) => PointFormat::Reading,
+            },
+            compression: match raw.compression {
+                None | Some(RawCompression::Lz4) => Compression::Lz4,
+                Some(RawCompression::None) => Compression::None,
+                Some(RawCompression::Gzip) => Compression::Gzip,
+                Some(RawCompression::Snappy) => Compression::Snappy,
+            },
+            client: self.client(&place.key("client"), raw.client.unwrap_or_default(), OURS_TO_PRODUCE),
+        };
+        if sink.points.is_none() && sink.alerts.is_none() && sink.dead_letters.is_none() {
+            self.error(
+                place,
+                "this sink would produce nothing",
+                "name a topic for `points`, `alerts` or `dead_letters`",
+            );
+        }
+        sink
+    }
+
+    fn kafka_topic(&mut self, place: &Place, key: &str, raw: Option<String>) -> Option<String> {
+        if let Some(topic) = &raw
+            && !is_kafka_topic(topic)
+        {
+            self.error(
+                &place.key(key),
+                format!("`{topic}` is no Kafka topic"),
+                "use 1 to 249 letters, digits, `.`, `_` and `-`",
+            );
+        }
+        raw
     }
 
     fn brokers(&mut self, place: &Place, raw: Option<OneOrMany>) -> String {
@@ -83,10 +139,7 @@ impl Checker<'_> {
             self.error(&at, "`topics` is empty", "name at least one, as in [\"telemetry\"]");
         }
         for (i, topic) in topics.iter().enumerate() {
-            // The broker's own rule for names: 1 to 249 of these characters, and neither "." nor "..".
-            let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-            let plain = (1..=249).contains(&topic.len()) && topic.chars().all(fits) && topic != "." && topic != "..";
-            if !plain && !topic.starts_with('^') {
+            if !is_kafka_topic(topic) && !topic.starts_with('^') {
                 self.error(
                     &at.item(i),
                     format!("`{topic}` is no Kafka topic"),
@@ -117,11 +170,16 @@ impl Checker<'_> {
         }
     }
 
-    fn client(&mut self, place: &Place, raw: BTreeMap<String, ClientValue>) -> BTreeMap<String, Secret> {
+    fn client(
+        &mut self,
+        place: &Place,
+        raw: BTreeMap<String, ClientValue>,
+        ours: &[(&str, &str)],
+    ) -> BTreeMap<String, Secret> {
         let mut client = BTreeMap::new();
         for (key, value) in raw {
             let at = place.key(&key);
-            if let Some((_, reason)) = OURS.iter().find(|(name, _)| *name == key) {
+            if let Some((_, reason)) = ours.iter().find(|(name, _)| *name == key) {
                 self.error(&at, format!("`{key}` is set by Tidegate itself"), *reason);
                 continue;
             }
@@ -150,4 +208,10 @@ impl Checker<'_> {
         }
         client
     }
+}
+
+/// The broker's own rule for names: 1 to 249 of these characters, and neither "." nor "..".
+fn is_kafka_topic(topic: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    (1..=249).contains(&topic.len()) && topic.chars().all(fits) && topic != "." && topic != ".."
 }

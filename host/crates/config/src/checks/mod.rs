@@ -3,19 +3,21 @@
 //! Nothing here stops at a mistake: it is noted, something harmless takes its place, and the next check goes on. The
 //! result is handed out only if nothing was noted.
 
+mod admin;
 mod dead_letters;
 mod kafka;
+mod limit;
 mod mqtt;
 mod names;
 mod postgres;
 mod sinks;
+mod spool;
 
 #[cfg(test)]
 pub(crate) use mqtt::decoded;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,11 +25,8 @@ use std::time::Duration;
 use crate::document::{Document, Place};
 use crate::env::Env;
 use crate::error::{ConfigError, ConfigErrors};
-use crate::raw::{RawAdmin, RawConfig};
-use crate::settings::{Admin, Config, Name, Secret, SinkSettings, SourceSettings, SqliteSink, Tls};
-
-/// A token on an address that others can reach is no shorter; below it, it can be guessed.
-const LEAST_TOKEN: usize = 16;
+use crate::raw::RawConfig;
+use crate::settings::{Config, Name, Secret, SinkSettings, SourceSettings, SqliteSink, Tls};
 
 /// The source of replayed messages, and the sink of dead letters.
 const OWN_NAMES: [&str; 2] = ["replay", "dead-letters"];
@@ -71,16 +70,18 @@ impl<'a> Checker<'a> {
 
         let raw_sources = raw.sources.unwrap_or_default();
         let place = root.key("sources");
-        let mut sources = BTreeMap::new();
-        for (name, source) in raw_sources.mqtt {
+        let (mut sources, mut limits) = (BTreeMap::new(), BTreeMap::new());
+        for (name, mut source) in raw_sources.mqtt {
             let at = place.key("mqtt").key(&name);
             let name = self.name(&at, &name);
+            limits.insert(name.clone(), self.limits(&at, source.limit.take()));
             let settings = self.mqtt_source(&at, &name, source);
             self.add(&mut sources, &at, name, SourceSettings::Mqtt(settings));
         }
-        for (name, source) in raw_sources.kafka {
+        for (name, mut source) in raw_sources.kafka {
             let at = place.key("kafka").key(&name);
             let name = self.name(&at, &name);
+            limits.insert(name.clone(), self.limits(&at, source.limit.take()));
             let settings = self.kafka_source(&at, source);
             self.add(&mut sources, &at, name, SourceSettings::Kafka(settings));
         }
@@ -90,9 +91,12 @@ impl<'a> Checker<'a> {
         }
 
         let raw_sinks = raw.sinks.unwrap_or_default();
-        let mut sinks = self.sinks(&root.key("sinks"), raw_sinks, &data_dir);
+        let spool_defaults = self.spool_defaults(&root.key("spool"), &raw.spool.unwrap_or_default());
+        let (mut sinks, mut spools) = self.sinks(&root.key("sinks"), raw_sinks, &data_dir, spool_defaults);
         if sinks.is_empty() {
             let store = self.name(&root, "store");
+            let spool = self.spool(&root, None, spool_defaults, spool::Needs::NoOrder);
+            spools.extend(spool.map(|spool| (store.clone(), spool)));
             sinks.insert(store, SinkSettings::Sqlite(SqliteSink { path: data_dir.join("store.db") }));
         }
 
@@ -107,7 +111,9 @@ impl<'a> Checker<'a> {
             shutdown_timeout,
             admin,
             sources,
+            limits,
             sinks,
+            spools,
             dead_letters,
             warnings: Vec::new(),
         };
@@ -122,39 +128,6 @@ impl<'a> Checker<'a> {
 
     fn warn(&mut self, place: &Place, what: impl Into<String>, todo: impl Into<String>) {
         self.warnings.push(self.document.error(place, what, todo).to_string());
-    }
-
-    fn admin(&mut self, place: &Place, raw: RawAdmin) -> Admin {
-        let mut listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8081));
-        if let Some(text) = raw.listen {
-            match text.replace("localhost:", "127.0.0.1:").parse() {
-                Ok(address) => listen = address,
-                Err(_) => self.error(
-                    &place.key("listen"),
-                    format!("`{text}` is no address to listen on"),
-                    "write an IP address and a port, as in \"127.0.0.1:8081\" or \"[::1]:8081\"",
-                ),
-            }
-        }
-        let named = raw.token_file.is_some() || raw.token_env.is_some();
-        let token = self.secret(place, "token", raw.token_file, raw.token_env);
-        if !listen.ip().is_loopback() {
-            let at = place.key("listen");
-            match &token {
-                None if !named => self.error(
-                    &at,
-                    format!("{listen} can be reached from other machines, and there is no token"),
-                    "set `token_file` or `token_env`, or listen on 127.0.0.1",
-                ),
-                Some(token) if token.reveal().len() < LEAST_TOKEN => self.error(
-                    &at,
-                    format!("the token is shorter than {LEAST_TOKEN} characters, so it can be guessed"),
-                    "make one with `openssl rand -hex 32`",
-                ),
-                _ => {}
-            }
-        }
-        Admin { listen, token }
     }
 
     fn add<T>(&mut self, to: &mut BTreeMap<Name, T>, place: &Place, name: Name, settings: T) {
@@ -286,20 +259,22 @@ impl<'a> Checker<'a> {
             let what = format!("`{there}` needs `{missing}`");
             self.error(&place.key(there), what, "name both files, or neither");
         }
-        let mut pem = |name: &str, file: Option<String>| {
-            let path = self.path(&file?);
-            let at = place.key(name);
-            match self.env.read(&path) {
-                Ok(text) if text.contains("-----BEGIN ") => {}
-                Ok(_) => self.error(&at, format!("{} is no PEM file", path.display()), "name a file in PEM form"),
-                Err(error) => self.error(
-                    &at,
-                    format!("{} cannot be read: {error}", path.display()),
-                    "make the file, or let the user of this process read it",
-                ),
-            }
-            Some(path)
-        };
+        let mut pem = |name: &str, file: Option<String>| self.pem(&place.key(name), &file?);
         Tls { ca_file: pem("ca_file", ca), cert_file: pem("cert_file", cert), key_file: pem("key_file", key) }
+    }
+
+    /// The path of a PEM file.
+    fn pem(&mut self, at: &Place, file: &str) -> Option<PathBuf> {
+        let path = self.path(file);
+        match self.env.read(&path) {
+            Ok(text) if text.contains("-----BEGIN ") => {}
+            Ok(_) => self.error(at, format!("{} is no PEM file", path.display()), "name a file in PEM form"),
+            Err(error) => self.error(
+                at,
+                format!("{} cannot be read: {error}", path.display()),
+                "make the file, or let the user of this process read it",
+            ),
+        }
+        Some(path)
     }
 }

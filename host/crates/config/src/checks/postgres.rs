@@ -5,8 +5,8 @@ use url::Url;
 use super::Checker;
 use crate::document::Place;
 use crate::nearest::suggest;
-use crate::raw::RawTimescaleSink;
-use crate::settings::{Secret, TimescaleSink};
+use crate::raw::{RawColumns, RawTimescaleSink};
+use crate::settings::{Aggregates, Columns, Repeats, Secret, TableNames, TimescaleSink, Upkeep};
 
 /// What tokio-postgres 0.7 takes after the `?` of a URL (`tokio_postgres::Config`, "Keys").
 const PARAMETERS: &[&str] = &[
@@ -31,39 +31,117 @@ const PARAMETERS: &[&str] = &[
     "load_balance_hosts",
 ];
 
+const NAME_RULE: &str = "use up to 63 letters, digits and `_`, not beginning with a digit";
+
 const EXAMPLE: &str = "\"postgres://tidegate@127.0.0.1:5432/plant\"";
 
 impl Checker<'_> {
-    pub(super) fn timescale_sink(&mut self, place: &Place, raw: RawTimescaleSink) -> TimescaleSink {
+    pub(super) fn timescale_sink(&mut self, place: &Place, mut raw: RawTimescaleSink) -> TimescaleSink {
         let at = place.key("url");
-        let password = self.secret(place, "password", raw.password_file, raw.password_env);
+        let password = self.secret(place, "password", raw.password_file.take(), raw.password_env.take());
         let has_files = raw.ca_file.is_some() || raw.cert_file.is_some() || raw.key_file.is_some();
-        let tls = self.tls(place, raw.ca_file, raw.cert_file, raw.key_file);
-        let text = self.required(place, "url", raw.url, EXAMPLE);
+        let tls = self.tls(place, raw.ca_file.take(), raw.cert_file.take(), raw.key_file.take());
+        let text = self.required(place, "url", raw.url.take(), EXAMPLE);
+        let hosts = Hosts::of(&text);
         // The text is not repeated in errors: a password may stand in it.
-        let url = match Url::parse(&text) {
+        let url = match Url::parse(&hosts.with_one(&text)) {
             _ if text.is_empty() => Secret::new(""),
-            Ok(url) => self.database_url(&at, url, password, has_files),
+            Ok(url) => hosts.with_all(self.database_url(&at, url, password, has_files)),
             Err(error) => {
                 self.error(&at, format!("this is no URL: {error}"), format!("write url = {EXAMPLE}"));
                 Secret::new("")
             }
         };
-        let table = raw.table.unwrap_or_else(|| "metrics".to_owned());
-        if !is_table(&table) {
-            self.error(
-                &place.key("table"),
-                format!("`{table}` is no name of a table"),
-                "use up to 63 letters, digits and `_`, not beginning with a digit; `schema.table` if need be",
+        for other in hosts.others() {
+            if Url::parse(&format!("postgres://{other}"))
+                .is_ok_and(|url| url.host_str().is_some_and(|h| !h.is_empty()))
+            {
+                continue;
+            }
+            self.error(&at, format!("`{other}` is no host"), "write host1:5432,host2:5432 with nothing else between");
+        }
+        let mut sink = TimescaleSink::new(url);
+        sink.tls = tls;
+        sink.names = self.table_names(place, &raw);
+        sink.upkeep = self.upkeep(place, &raw);
+        sink.manage_schema = raw.manage_schema.unwrap_or(sink.manage_schema);
+        if raw.dedupe == Some(true) {
+            sink.repeats = Repeats::Dropped;
+        }
+        sink.connections = self.number(place, "connections", raw.connections, sink.connections, 1..=20);
+        sink.max_rows = self.number(place, "max_rows", raw.max_rows, sink.max_rows, 1..=100_000);
+        let timeout_s = sink.statement_timeout.as_secs();
+        sink.statement_timeout =
+            self.seconds(place, "statement_timeout_s", raw.statement_timeout_s, timeout_s, 1..=600);
+        sink
+    }
+
+    fn table_names(&mut self, place: &Place, raw: &RawTimescaleSink) -> TableNames {
+        let mut names = TableNames::default();
+        if let Some(table) = &raw.table {
+            if !is_table(table) {
+                let todo = format!("{NAME_RULE}; `schema.table` if need be");
+                self.error(&place.key("table"), format!("`{table}` is no name of a table"), todo);
+            }
+            names.table.clone_from(table);
+        }
+        let none = RawColumns::default();
+        let columns = raw.columns.as_ref().unwrap_or(&none);
+        let at = place.key("columns");
+        let mut take = |place: &Place, key: &str, raw: &Option<String>, name: &mut String| {
+            let Some(text) = raw else { return };
+            if !is_name(text) {
+                self.error(&place.key(key), format!("`{text}` is no name"), NAME_RULE);
+            }
+            name.clone_from(text);
+        };
+        take(place, "alerts_table", &raw.alerts_table, &mut names.alerts);
+        take(place, "series_table", &raw.series_table, &mut names.series);
+        let mut ours = Columns::default();
+        take(&at, "time", &columns.time, &mut ours.time);
+        take(&at, "topic", &columns.topic, &mut ours.topic);
+        take(&at, "value", &columns.value, &mut ours.value);
+        take(&at, "value_str", &columns.value_str, &mut ours.value_str);
+        take(&at, "quality", &columns.quality, &mut ours.quality);
+        take(&at, "unit", &columns.unit, &mut ours.unit);
+        let all = ours.all();
+        if let Some(twice) = all.iter().enumerate().find(|(i, name)| all[..*i].contains(name)) {
+            self.error(&at, format!("two columns are called `{}`", twice.1), "give each a name of its own");
+        }
+        names.columns = ours;
+        let table = names.table.rsplit('.').next().unwrap_or_default();
+        if table == names.alerts || table == names.series || names.alerts == names.series {
+            self.error(place, "two tables have the same name", "give points, alerts and series a table each");
+        }
+        names
+    }
+
+    fn upkeep(&mut self, place: &Place, raw: &RawTimescaleSink) -> Upkeep {
+        let Upkeep { chunk_hours, compress_after_days, retain_days, aggregates } = Upkeep::default();
+        let mut days = |key, value, default: Option<u32>| {
+            let days = self.number(place, key, value, default.unwrap_or(0), 0..=36_500);
+            (days > 0).then_some(days)
+        };
+        let compress_after_days = days("compress_after_days", raw.compress_after_days, compress_after_days);
+        let retain_days = days("retain_days", raw.retain_days, retain_days);
+        if let (Some(compress), Some(retain), Some(_)) = (compress_after_days, retain_days, raw.compress_after_days)
+            && compress >= retain
+        {
+            self.warn(
+                &place.key("compress_after_days"),
+                "chunks are dropped before they would be compressed",
+                "choose less than `retain_days`, or 0",
             );
         }
-        TimescaleSink {
-            url,
-            tls,
-            table,
-            manage_schema: raw.manage_schema.unwrap_or(true),
-            max_rows: self.number(place, "max_rows", raw.max_rows, 5000, 1..=100_000),
-            statement_timeout: self.seconds(place, "statement_timeout_s", raw.statement_timeout_s, 30, 1..=600),
+        Upkeep {
+            chunk_hours: self.number(place, "chunk_hours", raw.chunk_hours, chunk_hours, 1..=8_784),
+            compress_after_days,
+            retain_days,
+            aggregates: match raw.aggregates {
+                None => aggregates,
+                Some(true) => Aggregates::Kept,
+                Some(false) => Aggregates::Absent,
+            },
         }
     }
 
@@ -125,14 +203,52 @@ impl Checker<'_> {
     }
 }
 
-/// Whether `text` can stand in SQL as the name of a table: `^[A-Za-z_][A-Za-z0-9_]{0,62}$`, with a schema before it or not.
+/// The hosts of a URL that may name several, as PostgreSQL's own clients take it: `host1:5432,host2:5432`.
+struct Hosts {
+    /// As they stand in the URL.
+    all: String,
+}
+
+impl Hosts {
+    fn of(url: &str) -> Self {
+        let authority =
+            url.split_once("://").map_or("", |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or("");
+        let hosts = authority.rsplit('@').next().unwrap_or("");
+        Self { all: if hosts.contains(',') { hosts.to_owned() } else { String::new() } }
+    }
+
+    fn others(&self) -> impl Iterator<Item = &str> {
+        self.all.split(',').skip(1)
+    }
+
+    /// The URL as any other: with the first host alone.
+    fn with_one(&self, url: &str) -> String {
+        match self.all.split_once(',') {
+            Some((first, _)) => url.replacen(&self.all, first, 1),
+            None => url.to_owned(),
+        }
+    }
+
+    /// Puts the others back in, after the host that ends where the path begins.
+    fn with_all(&self, url: Secret) -> Secret {
+        let Some((_, others)) = self.all.split_once(',') else { return url };
+        let text = url.reveal();
+        let after = text.find("://").map_or(0, |at| at + 3);
+        let end = text[after..].find(['/', '?']).map_or(text.len(), |at| after + at);
+        Secret::new(format!("{},{others}{}", &text[..end], &text[end..]))
+    }
+}
+
+/// Whether `text` can stand in SQL as the name of a table, with a schema before it or not.
 fn is_table(text: &str) -> bool {
-    let is_part = |part: &str| {
-        part.len() <= 63
-            && part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    };
-    text.split('.').count() <= 2 && text.split('.').all(is_part)
+    text.split('.').count() <= 2 && text.split('.').all(is_name)
+}
+
+/// Whether `text` can stand in SQL as a name: `^[A-Za-z_][A-Za-z0-9_]{0,62}$`.
+fn is_name(text: &str) -> bool {
+    text.len() <= 63
+        && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// `text` with everything but letters and digits as `%xx`.

@@ -4,13 +4,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Checker;
+use super::spool::{Needs, SpoolDefaults};
 use crate::document::Place;
 use crate::raw::{RawNdjsonSink, RawSinks, RawSqliteSink};
-use crate::settings::{Name, NdjsonSink, SinkSettings, SqliteSink};
+use crate::settings::{Name, NdjsonSink, SinkSettings, SpoolSettings, SqliteSink};
 
 impl Checker<'_> {
-    pub(super) fn sinks(&mut self, place: &Place, raw: RawSinks, data_dir: &Path) -> BTreeMap<Name, SinkSettings> {
-        let mut sinks = BTreeMap::new();
+    /// The sinks, and the spools of those that have one.
+    pub(super) fn sinks(
+        &mut self,
+        place: &Place,
+        raw: RawSinks,
+        data_dir: &Path,
+        defaults: SpoolDefaults,
+    ) -> (BTreeMap<Name, SinkSettings>, BTreeMap<Name, SpoolSettings>) {
+        let (mut sinks, mut spools) = (BTreeMap::new(), BTreeMap::new());
         let mut files: BTreeMap<PathBuf, Name> = BTreeMap::new();
         let mut claim = |this: &mut Self, at: &Place, name: &Name, path: &Path| {
             if let Some(other) = files.insert(path.to_owned(), name.clone()) {
@@ -18,24 +26,40 @@ impl Checker<'_> {
                 this.error(&at.key("path"), what, "give each sink its own `path`");
             }
         };
-        for (name, sink) in raw.sqlite {
+        for (name, mut sink) in raw.sqlite {
             let at = place.key("sqlite").key(&name);
             let name = self.name(&at, &name);
+            let spool = self.spool(&at, sink.spool.take(), defaults, Needs::NoOrder);
+            spools.extend(spool.map(|spool| (name.clone(), spool)));
             let settings = self.sqlite_sink(&at, &name, sink, data_dir);
             claim(self, &at, &name, &settings.path);
             self.add(&mut sinks, &at, name, SinkSettings::Sqlite(settings));
         }
-        for (name, sink) in raw.timescale {
+        for (name, mut sink) in raw.timescale {
             let at = place.key("timescale").key(&name);
             let name = self.name(&at, &name);
+            let spool = self.spool(&at, sink.spool.take(), defaults, Needs::NoOrder);
+            spools.extend(spool.map(|spool| (name.clone(), spool)));
             let settings = self.timescale_sink(&at, sink);
             self.add(&mut sinks, &at, name, SinkSettings::Timescale(settings));
         }
-        for (name, sink) in raw.mqtt {
+        for (name, mut sink) in raw.mqtt {
             let at = place.key("mqtt").key(&name);
             let name = self.name(&at, &name);
+            let spool = self.spool(&at, sink.spool.take(), defaults, Needs::Order);
+            spools.extend(spool.map(|spool| (name.clone(), spool)));
             let settings = self.mqtt_sink(&at, &name, sink);
             self.add(&mut sinks, &at, name, SinkSettings::Mqtt(settings));
+        }
+        for (name, mut sink) in raw.kafka {
+            let at = place.key("kafka").key(&name);
+            let name = self.name(&at, &name);
+            // Alerts that come late must not come out of order.
+            let needs = if sink.alerts.is_some() { Needs::Order } else { Needs::NoOrder };
+            let spool = self.spool(&at, sink.spool.take(), defaults, needs);
+            spools.extend(spool.map(|spool| (name.clone(), spool)));
+            let settings = self.kafka_sink(&at, sink);
+            self.add(&mut sinks, &at, name, SinkSettings::Kafka(settings));
         }
         for (name, sink) in raw.ndjson {
             let at = place.key("ndjson").key(&name);
@@ -51,7 +75,7 @@ impl Checker<'_> {
             let name = self.name(&at, &name);
             self.add(&mut sinks, &at, name, SinkSettings::Discard);
         }
-        sinks
+        (sinks, spools)
     }
 
     fn sqlite_sink(&mut self, at: &Place, name: &Name, raw: RawSqliteSink, data_dir: &Path) -> SqliteSink {

@@ -4,10 +4,15 @@
 //! bounds, is said by `checks`. The doc comments are the descriptions of the JSON Schema; numbers wait as `i64` so that
 //! a negative one is answered with its bounds, not with the name of a Rust type.
 
+mod admin;
 mod dead_letters;
+mod kafka_sink;
+mod limit;
 mod rule;
 mod sink;
 mod source;
+mod spool;
+mod timescale;
 mod values;
 
 use std::collections::BTreeMap;
@@ -15,10 +20,15 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(crate) use admin::*;
 pub(crate) use dead_letters::*;
+pub(crate) use kafka_sink::*;
+pub(crate) use limit::*;
 pub(crate) use rule::*;
 pub(crate) use sink::*;
 pub(crate) use source::*;
+pub(crate) use spool::*;
+pub(crate) use timescale::*;
 pub(crate) use values::*;
 
 /// The configuration of one Tidegate host. Relative paths are relative to this file.
@@ -54,18 +64,8 @@ pub(crate) struct RawConfig {
     pub sinks: Option<RawSinks>,
     /// How long dead letters are kept.
     pub dead_letters: Option<RawDeadLetters>,
-}
-
-/// The HTTP interface: health, metrics, API.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RawAdmin {
-    /// Address and port to listen on; an address that others can reach needs a token. Default: `127.0.0.1:8081`.
-    pub listen: Option<String>,
-    /// A file that holds the token which callers show as `Authorization: Bearer …`.
-    pub token_file: Option<String>,
-    /// The environment variable that holds that token.
-    pub token_env: Option<String>,
+    /// The durable queues in front of databases and brokers: what holds for all that do not say otherwise.
+    pub spool: Option<RawSpool>,
 }
 
 /// Where telemetry comes from, by protocol and name.
@@ -90,6 +90,9 @@ pub(crate) struct RawSinks {
     /// TimescaleDB or PostgreSQL databases, by the name of the sink.
     #[serde(default)]
     pub timescale: BTreeMap<String, RawTimescaleSink>,
+    /// Kafka clusters, by the name of the sink.
+    #[serde(default)]
+    pub kafka: BTreeMap<String, RawKafkaSink>,
     /// MQTT brokers that alerts are published to, by the name of the sink.
     #[serde(default)]
     pub mqtt: BTreeMap<String, RawMqttSink>,

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::OnQuarantine;
+
 /// A named use of a module. The rule is called as the file is, without `.toml`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +25,11 @@ pub(crate) struct RawRuleFile {
     pub config: Option<toml::Table>,
     /// The topic filters that the rule may send commands to. Default: none.
     pub commands: Option<Vec<String>>,
+    /// Whether the module may import WASI: it gets an empty one, with clocks and random numbers, and no files, environment or
+    /// network. For components made of Python or JavaScript. Default: false.
+    pub wasi: Option<bool>,
+    /// What becomes of the rows of a partition (by default: a topic) on which the rule failed five times in a minute. Default: "bypass".
+    pub on_quarantine: Option<OnQuarantine>,
     /// What the rule may use up.
     pub limits: Option<RawRuleLimits>,
 }
@@ -37,4 +44,22 @@ pub(crate) struct RawRuleLimits {
     /// CPU time of one call, in milliseconds. Default: 50.
     #[schemars(range(min = 1, max = 10_000))]
     pub cpu_ms: Option<i64>,
+    /// How long one call may last by the wall, in milliseconds, however little of the CPU it gets. Default: 2000.
+    #[schemars(range(min = 1, max = 600_000))]
+    pub wall_ms: Option<i64>,
+    /// What one call may hand over, results and arguments, in MiB. Default: 64.
+    #[schemars(range(min = 1, max = 256))]
+    pub call_mib: Option<i64>,
+    /// Lines it may log a second. Default: 20.
+    #[schemars(range(min = 0, max = 10_000))]
+    pub log_lines_per_s: Option<i64>,
+    /// Names it may count under, and as many it may gauge under. Default: 64.
+    #[schemars(range(min = 0, max = 1_000))]
+    pub metric_names: Option<i64>,
+    /// Series it may make. Default: 100000000, so that only the limit of the host counts (`max_series`).
+    #[schemars(range(min = 0, max = 100_000_000))]
+    pub series: Option<i64>,
+    /// Points it may make for each row it gets, on average of a batch. Default: 10000.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub rows_out_per_row: Option<i64>,
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::RawMqttVersion;
+use super::{RawMqttVersion, RawSpool};
 
 /// A SQLite database.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -11,35 +11,8 @@ use super::RawMqttVersion;
 pub(crate) struct RawSqliteSink {
     /// The database file. Default: `<name of the sink>.db` in `data_dir`.
     pub path: Option<String>,
-}
-
-/// A TimescaleDB or plain PostgreSQL database.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RawTimescaleSink {
-    /// `postgres://user@host:5432/database`; add `?sslmode=require` for TLS.
-    #[schemars(required)]
-    pub url: Option<String>,
-    /// A file that holds the password.
-    pub password_file: Option<String>,
-    /// The environment variable that holds the password.
-    pub password_env: Option<String>,
-    /// The table of the points, optionally with its schema, as in `plant.metrics`. Default: `metrics`.
-    pub table: Option<String>,
-    /// Whether to make what is missing: tables, hypertable, index. Default: true.
-    pub manage_schema: Option<bool>,
-    /// The most rows of one transaction. Default: 5000.
-    #[schemars(range(min = 1, max = 100_000))]
-    pub max_rows: Option<i64>,
-    /// How long one statement may take, in seconds. Default: 30.
-    #[schemars(range(min = 1, max = 600))]
-    pub statement_timeout_s: Option<i64>,
-    /// PEM file of the certificates to trust. Default: those of the system.
-    pub ca_file: Option<String>,
-    /// PEM file of our own certificate, for mutual TLS; with `key_file`.
-    pub cert_file: Option<String>,
-    /// PEM file of our own key; with `cert_file`.
-    pub key_file: Option<String>,
+    /// The durable queue in front of it; what is not written here is as in `[spool]`.
+    pub spool: Option<RawSpool>,
 }
 
 /// Alerts as JSON to an MQTT broker, on `<prefix>/<rule>/<topic>`.
@@ -84,6 +57,8 @@ pub(crate) struct RawMqttSink {
     pub cert_file: Option<String>,
     /// PEM file of our own key; with `cert_file`.
     pub key_file: Option<String>,
+    /// The durable queue in front of it; what is not written here is as in `[spool]`.
+    pub spool: Option<RawSpool>,
 }
 
 /// A JSON object a line, to a file or to standard output.

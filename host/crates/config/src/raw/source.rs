@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ClientValue, OneOrMany, TopicEntry};
+use super::{ClientValue, OneOrMany, RawLimit, TopicEntry};
 
 /// Messages from an MQTT broker.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -49,6 +49,8 @@ pub(crate) struct RawMqttSource {
     /// only you know how long your topics may be silent.
     #[schemars(range(min = 1, max = 86_400))]
     pub stale_after_s: Option<i64>,
+    /// How fast messages are taken. Default: as fast as they can be stored.
+    pub limit: Option<RawLimit>,
     /// The largest packet taken, in bytes. Default: 1048576, 1 MiB.
     #[schemars(range(min = 1024, max = 268_435_455))]
     pub max_packet_bytes: Option<i64>,
@@ -108,6 +110,8 @@ pub(crate) struct RawKafkaSource {
     /// The most records taken and not yet stored. Default: 50000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_in_flight: Option<i64>,
+    /// How fast records are taken. Default: as fast as they can be stored.
+    pub limit: Option<RawLimit>,
     /// Settings of librdkafka by their own names, such as `"security.protocol" = "SASL_SSL"`. Write a secret as
     /// `{ file = "…" }` or `{ env = "…" }`.
     pub client: Option<BTreeMap<String, ClientValue>>,

@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tidegate_model::SpoolOrder;
+
 use super::{FakeEnv, SOURCE, good, parse, parse_in};
 use crate::{
-    Config, EXAMPLE, KafkaStart, LaneBy, MqttVersion, ProcessEnv, Qos, SinkSettings, SourceSettings, TopicFrom,
+    Aggregates, Config, EXAMPLE, KafkaStart, LaneBy, MqttVersion, ProcessEnv, Qos, Repeats, SinkSettings,
+    SourceSettings, SpoolSettings, TopicFrom, Upkeep, WhenFull,
 };
 
 fn mqtt_source(config: &Config, name: &str) -> crate::MqttSource {
@@ -99,6 +102,48 @@ fn dead_letters_and_status() {
     assert_eq!(sink.status_topic.as_deref(), Some("gate/edge-1/status"));
 }
 
+/// Guarantees: databases and brokers have a spool unless it is switched off, each with its own settings over the common ones; what is
+/// written to files has none.
+#[test]
+fn spools() {
+    let standard = SpoolSettings { max_bytes: 1 << 30, when_full: WhenFull::HoldBack, order: SpoolOrder::Kept };
+    let spools = |text: &str| {
+        let config = good(&format!("{SOURCE}{text}"));
+        let named = config.spools.iter().map(|(name, spool)| (name.to_string(), *spool));
+        named.collect::<Vec<_>>()
+    };
+    assert_eq!(spools(""), [("store".to_owned(), standard)]);
+    assert_eq!(spools("[spool]\nenabled = false\n"), []);
+    let text = "
+        [spool]
+        max_mib = 32
+        order = \"live_first\"
+        when_full = \"drop_oldest\"
+        [sinks.sqlite.a]
+        spool = { order = \"kept\" }
+        [sinks.timescale.b]
+        url = \"postgres://u@h/d\"
+        [sinks.timescale.b.spool]
+        max_mib = 64
+        [sinks.sqlite.off]
+        spool = { enabled = false }
+        [sinks.mqtt.c]
+        url = \"mqtt://broker\"
+        [sinks.ndjson.d]
+        [sinks.discard.e]
+    ";
+    let (small, large) = (32 << 20, 64 << 20);
+    let settings = |max_bytes, order| SpoolSettings { max_bytes, when_full: WhenFull::DropOldest, order };
+    assert_eq!(
+        spools(text),
+        [
+            ("a".to_owned(), settings(small, SpoolOrder::Kept)),
+            ("b".to_owned(), settings(large, SpoolOrder::LiveFirst)),
+            ("c".to_owned(), settings(small, SpoolOrder::Kept)),
+        ]
+    );
+}
+
 /// Guarantees: a Kafka source takes its settings and secrets, and each way of naming the logical topic.
 #[test]
 fn kafka_source_in_full() {
@@ -161,8 +206,29 @@ fn database_password() {
         let inside = merged.password().map(crate::checks::decoded);
         let after = merged.query_pairs().find(|(k, _)| k == "password").map(|(_, v)| v.into_owned());
         assert_eq!(inside.or(after).as_deref(), Some("p@ss/w ör?d&"), "{url}");
-        assert_eq!((sink.table.as_str(), sink.max_rows, sink.manage_schema), ("metrics", 5000, true));
+        assert_eq!((sink.names.table.as_str(), sink.max_rows, sink.manage_schema), ("metrics", 5000, true));
     }
+}
+
+/// Guarantees: of a database with several hosts the URL keeps all of them, with the password where it belongs; names, upkeep and pool are
+/// taken as written, and 0 days mean never.
+#[test]
+fn database_in_full() {
+    let env = FakeEnv::new().var("PW", "pw");
+    let text = format!(
+        "{SOURCE}[sinks.timescale.db]\nurl = \"postgres://u@a:1,b:2,[::1]:3/d?connect_timeout=2\"\npassword_env = \"PW\"
+        table = \"plant.raw_telemetry\"\nalerts_table = \"alarms\"\nconnections = 20\ndedupe = true\nretain_days = 0
+        chunk_hours = 6\naggregates = false\n[sinks.timescale.db.columns]\ntime = \"ts\"\n"
+    );
+    let config = parse_in(&text, &env).unwrap();
+    let Some(SinkSettings::Timescale(sink)) = config.sinks.values().next() else { panic!() };
+    assert_eq!(sink.url.reveal(), "postgres://u:pw@a:1,b:2,[::1]:3/d?connect_timeout=2");
+    assert_eq!((sink.names.table.as_str(), sink.names.alerts.as_str()), ("plant.raw_telemetry", "alarms"));
+    assert_eq!(sink.names.columns.all(), ["ts", "topic", "value", "value_str", "quality", "unit"]);
+    assert_eq!((sink.connections, sink.repeats), (20, Repeats::Dropped));
+    let upkeep =
+        Upkeep { chunk_hours: 6, compress_after_days: Some(7), retain_days: None, aggregates: Aggregates::Absent };
+    assert_eq!(sink.upkeep, upkeep);
 }
 
 /// Guarantees: a secret stands neither in `Debug` of the settings nor in a warning; one in a URL is warned of.
@@ -219,6 +285,8 @@ fn the_example() {
     let env = FakeEnv::new()
         .var("PGPASSWORD", "p")
         .file("admin.token", "0123456789abcdef")
+        .file("admin.pem", pem)
+        .file("admin.key", pem)
         .file("mqtt.password", "p")
         .file("kafka.password", "p")
         .file("ca.pem", pem)
@@ -227,7 +295,7 @@ fn the_example() {
     let all = all.replacen("mqtt://127.0.0.1:1883\"          #", "mqtts://127.0.0.1:8883\" #", 1);
     let all = all.replace("127.0.0.1:5432/plant\"", "127.0.0.1:5432/plant?sslmode=require\"");
     let config = Config::parse(&all, "tidegate.toml", &env).unwrap_or_else(|e| panic!("{e}\n{all}"));
-    assert_eq!((config.sources.len(), config.sinks.len()), (2, 5));
+    assert_eq!((config.sources.len(), config.sinks.len()), (2, 6));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
 

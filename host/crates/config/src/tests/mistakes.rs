@@ -3,7 +3,7 @@
 use super::{FakeEnv, SOURCE, mistakes_in, parse_in};
 
 #[track_caller]
-fn check(text: &str, expected: &str) {
+pub(super) fn check(text: &str, expected: &str) {
     check_in(text, &FakeEnv::new(), expected);
 }
 
@@ -23,7 +23,7 @@ fn check_source(lines: &str, expected: &str) {
 fn misspelled_keys() {
     check_source(
         "brokrs = 1",
-        "t.toml:4:1: unknown key `brokrs` in [sources.mqtt.plant]; known here: `url`, `version`, `client_id`, `topics`, `qos`, `share`, `connections`, `username`, `password_file`, `password_env`, `keep_alive_s`, `receive_maximum`, `session_expiry_s`, `stale_after_s`, `max_packet_bytes`, `ca_file`, `cert_file`, `key_file`",
+        "t.toml:4:1: unknown key `brokrs` in [sources.mqtt.plant]; known here: `url`, `version`, `client_id`, `topics`, `qos`, `share`, `connections`, `username`, `password_file`, `password_env`, `keep_alive_s`, `receive_maximum`, `session_expiry_s`, `stale_after_s`, `limit`, `max_packet_bytes`, `ca_file`, `cert_file`, `key_file`",
     );
     check_source(
         "clientid = \"x\"",
@@ -77,13 +77,14 @@ colour = \"red\"
         "
 t.toml:1:9: `lanes` must be a whole number, not text in quotes; write lanes = 5, without quotes or fraction
 t.toml:2:14: `batch_rows` cannot be 0; choose from 1 to 100000; the default is 10000
-t.toml:4:10: 0.0.0.0:8081 can be reached from other machines, and there is no token; set `token_file` or `token_env`, or listen on 127.0.0.1
+t.toml:4:10: 0.0.0.0:8081 can be reached from other machines, and there is no token; make one with `tidegate token new`, or listen on 127.0.0.1
+t.toml:4:10: 0.0.0.0:8081 can be reached from other machines, and tokens would cross the network in plain text; set `cert_file` and `key_file`; or, if a proxy in front has TLS, insecure = \"yes, behind a proxy\"
 t.toml:5:15: `Plant` is no name; use 1 to 63 of a-z, 0-9 and `-`, not beginning with `-`
 t.toml:6:7: `http` is no way to reach an MQTT broker; write mqtt://host:1883, or mqtts://host:8883 for TLS
 t.toml:7:11: in \"a/#/b\", `#` must stand alone in the last level, as in `plant/#`; correct the filter
 t.toml:8:7: QoS 2 is not taken: a message is acknowledged only when it is stored, which its handshake of four packets does not wait for, and a restart can deliver it again all the same; use qos = 1, at least once
 t.toml:11:9: `drop table` is no name of a table; use up to 63 letters, digits and `_`, not beginning with a digit; `schema.table` if need be
-t.toml:12:1: unknown key `colour` in [sinks.timescale.db]; known here: `url`, `password_file`, `password_env`, `table`, `manage_schema`, `max_rows`, `statement_timeout_s`, `ca_file`, `cert_file`, `key_file`",
+t.toml:12:1: unknown key `colour` in [sinks.timescale.db]; known here: `url`, `password_file`, `password_env`, `table`, `alerts_table`, `series_table`, `columns`, `manage_schema`, `chunk_hours`, `compress_after_days`, `retain_days`, `aggregates`, `connections`, `dedupe`, `max_rows`, `statement_timeout_s`, `ca_file`, `cert_file`, `key_file`, `spool`",
     );
 }
 
@@ -286,33 +287,6 @@ fn database_urls() {
     );
 }
 
-/// Guarantees: an address that others can reach needs a token, and one that cannot be guessed.
-#[test]
-fn admin() {
-    let text = format!("[admin]\nlisten = \"[::]:80\"\ntoken_file = \"token\"\n{SOURCE}");
-    let env = FakeEnv::new();
-    check_in(
-        &text,
-        &env,
-        "t.toml:3:14: /etc/tidegate/token cannot be read: no such file; make the file, or let the user of this process read it",
-    );
-    let env = FakeEnv::new().file("/etc/tidegate/token", "short\n");
-    check_in(
-        &text,
-        &env,
-        "t.toml:2:10: the token is shorter than 16 characters, so it can be guessed; make one with `openssl rand -hex 32`",
-    );
-    let env = FakeEnv::new().file("/etc/tidegate/token", "\n");
-    check_in(&text, &env, "t.toml:3:14: /etc/tidegate/token is empty; write the secret into that file");
-    let env = FakeEnv::new().file("/etc/tidegate/token", "0123456789abcdef\n");
-    let config = parse_in(&text, &env).unwrap();
-    assert_eq!(config.admin.token.unwrap().reveal(), "0123456789abcdef");
-    check(
-        &format!("[admin]\nlisten = \"8081\"\n{SOURCE}"),
-        "t.toml:2:10: `8081` is no address to listen on; write an IP address and a port, as in \"127.0.0.1:8081\" or \"[::1]:8081\"",
-    );
-}
-
 /// Guarantees: a copy of dead letters that would come back as telemetry is refused; the host's own names are not given away.
 #[test]
 fn dead_letters() {
@@ -334,5 +308,52 @@ t.toml:3:1: unknown key `max_days` in [dead_letters]; did you mean `max_age_days
     check(
         "[sources.mqtt.replay]\nurl = \"mqtt://b\"\ntopics = [\"dev/#\"]\n",
         "t.toml:1:15: the name `replay` is taken by a part of the host itself; names stand in metrics: choose another one",
+    );
+}
+
+/// Guarantees: a spool too small to hold a batch is refused, and so are alerts out of order, but only where they are asked for.
+#[test]
+fn spools() {
+    let mqtt = "[sinks.mqtt.out]\nurl = \"mqtt://broker\"\n";
+    check(
+        &format!("{SOURCE}{mqtt}spool = {{ max_mib = 1, order = \"live_first\", when_full = \"drop\" }}\n"),
+        "
+t.toml:6:21: `max_mib` cannot be 1; choose from 16 to 1048576; the default is 1024
+t.toml:6:32: alerts cannot be published out of order: an old `raised` after its `cleared` would stand for ever; remove it, or write order = \"kept\"
+t.toml:6:58: `when_full` cannot be `drop`; did you mean `drop_oldest`?",
+    );
+    assert!(parse_in(&format!("[spool]\norder = \"live_first\"\n{SOURCE}{mqtt}"), &FakeEnv::new()).is_ok());
+}
+
+/// Guarantees: a database's names, numbers and hosts are checked, each with what to do.
+#[test]
+fn database_settings() {
+    check(
+        &format!(
+            "{SOURCE}[sinks.timescale.db]\nurl = \"postgres://u@a,b:x/d\"\ntable = \"a.b.c\"\nalerts_table = \"1st\"\n\
+             connections = 21\ncolumns = {{ time = \"topic\" }}\n"
+        ),
+        "t.toml:5:7: `b:x` is no host; write host1:5432,host2:5432 with nothing else between
+t.toml:6:9: `a.b.c` is no name of a table; use up to 63 letters, digits and `_`, not beginning with a digit; `schema.table` if need be
+t.toml:7:16: `1st` is no name; use up to 63 letters, digits and `_`, not beginning with a digit
+t.toml:8:15: `connections` cannot be 21; choose from 1 to 20; the default is 4
+t.toml:9:11: two columns are called `topic`; give each a name of its own",
+    );
+}
+
+/// Guarantees: a Kafka sink that would produce nothing, or to a topic that cannot be, or with a setting that would lose or double records, is
+/// refused.
+#[test]
+fn kafka_sinks() {
+    check(
+        &format!("{SOURCE}[sinks.kafka.out]\nbrokers = \"b\"\n"),
+        "t.toml:4:14: this sink would produce nothing; name a topic for `points`, `alerts` or `dead_letters`",
+    );
+    check(
+        &format!(
+            "{SOURCE}[sinks.kafka.out]\nbrokers = \"b\"\npoints = \"a b\"\nclient = {{ \"enable.idempotence\" = false }}\n"
+        ),
+        "t.toml:6:10: `a b` is no Kafka topic; use 1 to 249 letters, digits, `.`, `_` and `-`
+t.toml:7:35: `enable.idempotence` is set by Tidegate itself; remove it: without it a record that is sent again is stored twice, or out of order",
     );
 }

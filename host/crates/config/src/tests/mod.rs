@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod accepted;
+mod admin;
+mod limits;
 mod mistakes;
 mod rule_files;
 mod schema;

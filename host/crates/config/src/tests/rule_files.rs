@@ -14,7 +14,7 @@ fn defaults() {
     let file = rule("module = \"threshold.wasm\"");
     assert_eq!((file.module.as_str(), file.enabled, file.order), ("threshold.wasm", true, 100));
     assert_eq!((file.topics, file.commands.len(), file.config), (None, 0, json!({})));
-    assert_eq!(file.limits, RuleLimits { memory_mib: 16, cpu_ms: 50 });
+    assert_eq!(file.limits, RuleLimits::default());
 }
 
 /// Guarantees: everything written arrives, and the configuration as JSON.
@@ -27,6 +27,7 @@ fn in_full() {
         order = -5
         topics = ["dev/+/temp", "users/#"]
         commands = ["cmd/#"]
+        wasi = true
         [config]
         above = 85.5
         for_s = 10
@@ -35,6 +36,12 @@ fn in_full() {
         [limits]
         memory_mib = 64
         cpu_ms = 20
+        wall_ms = 300
+        call_mib = 1
+        log_lines_per_s = 0
+        metric_names = 3
+        series = 500
+        rows_out_per_row = 9
         "#,
     );
     assert_eq!((file.enabled, file.order), (false, -5));
@@ -44,7 +51,22 @@ fn in_full() {
         file.config,
         json!({"above": 85.5, "for_s": 10, "tags": ["a", {"b": true}], "since": "2024-01-02T03:04:05Z"})
     );
-    assert_eq!(file.limits, RuleLimits { memory_mib: 64, cpu_ms: 20 });
+    assert_eq!(
+        file.limits,
+        RuleLimits {
+            memory_mib: 64,
+            cpu_ms: 20,
+            wall_ms: 300,
+            call_mib: 1,
+            log_lines_per_s: 0,
+            metric_names: 3,
+            series: 500,
+            rows_out_per_row: 9
+        }
+    );
+    assert!(file.wasi && !rule("module = \"threshold.wasm\"").wasi);
+    let patient = rule("module = \"threshold.wasm\"\n[limits]\ncpu_ms = 10000").limits;
+    assert_eq!(patient.wall_ms, 40_000, "more CPU time needs more time to have it");
 }
 
 /// Guarantees: mistakes are told with their places; a module outside of the directory is refused.
@@ -67,6 +89,10 @@ fn mistakes() {
         (
             "module = \"x.wasm\"\n[limits]\nmemory_mib = 65",
             "hot.toml:3:14: `memory_mib` cannot be 65; choose from 1 to 64; the default is 16",
+        ),
+        (
+            "module = \"x.wasm\"\n[limits]\ncpu_ms = 90\nwall_ms = 50",
+            "hot.toml:4:11: `wall_ms` = 50 is less than `cpu_ms` = 90; a call needs more time by the wall than of the CPU: set it to several times `cpu_ms`",
         ),
         (
             "module = \"x.wasm\"\ntopics = []",

@@ -1,0 +1,99 @@
+//! The body of a request: never more than its limit, never longer than its time.
+
+use std::time::Duration;
+
+use axum::http::{StatusCode, header};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
+
+use crate::problem::{Mistake, Problem};
+
+/// The most of a JSON body.
+pub(crate) const MAX_JSON_BYTES: usize = 1 << 20;
+/// How long the next piece may be waited for.
+const IDLE: Duration = Duration::from_secs(10);
+/// How long a JSON body may take in all.
+const JSON_WITHIN: Duration = Duration::from_secs(15);
+/// How long a module may take in all.
+const MODULE_WITHIN: Duration = Duration::from_secs(300);
+
+/// The body of a request, as it comes in.
+pub(crate) struct Body {
+    inner: axum::body::Body,
+    /// What the request says of its length.
+    announced: Option<u64>,
+}
+
+impl Body {
+    pub fn new(inner: axum::body::Body, headers: &axum::http::HeaderMap) -> Self {
+        let announced = headers.get(header::CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse().ok());
+        Self { inner, announced }
+    }
+
+    /// The whole of it, as JSON.
+    pub async fn json<T: DeserializeOwned>(self) -> Result<T, Problem> {
+        let mut whole = Vec::new();
+        self.pieces(MAX_JSON_BYTES, JSON_WITHIN, |piece| {
+            whole.extend_from_slice(&piece);
+            std::future::ready(Ok(()))
+        })
+        .await?;
+        serde_json::from_slice(&whole).map_err(|error| {
+            let mistake = Mistake::new("", error.to_string());
+            match error.classify() {
+                serde_json::error::Category::Data => {
+                    Problem::unusable("body", "the body has not the form that is taken here", vec![mistake])
+                }
+                _ => Problem::bad(format!("the body is no JSON: {error}")),
+            }
+        })
+    }
+
+    /// Piece by piece, for a module.
+    pub async fn module<F>(self, most: usize, each: impl FnMut(Bytes) -> F) -> Result<(), Problem>
+    where
+        F: Future<Output = Result<(), Problem>>,
+    {
+        self.pieces(most, MODULE_WITHIN, each).await
+    }
+
+    async fn pieces<F>(
+        mut self,
+        most: usize,
+        within: Duration,
+        mut each: impl FnMut(Bytes) -> F,
+    ) -> Result<(), Problem>
+    where
+        F: Future<Output = Result<(), Problem>>,
+    {
+        if self.announced.is_some_and(|announced| announced > most as u64) {
+            return Err(too_large(most));
+        }
+        let end = Instant::now() + within;
+        let mut taken = 0;
+        loop {
+            let next = timeout_at(end.min(Instant::now() + IDLE), self.inner.frame());
+            let Some(frame) = next.await.map_err(|_| too_slow())? else { return Ok(()) };
+            let frame =
+                frame.map_err(|error| Problem::bad(format!("the body ended before it was whole: {error}")))?;
+            let Ok(piece) = frame.into_data() else { continue };
+            taken += piece.len();
+            if taken > most {
+                return Err(too_large(most));
+            }
+            each(piece).await?;
+        }
+    }
+}
+
+fn too_large(most: usize) -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the body may have {most} bytes at most"))
+        .with(header::CONNECTION, "close")
+}
+
+fn too_slow() -> Problem {
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not come in time")
+        .with(header::CONNECTION, "close")
+}

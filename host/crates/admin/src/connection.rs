@@ -1,0 +1,111 @@
+//! Connections: how many, how long, how large their headers.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::gate::{Gate, Peer};
+use crate::rules::hex;
+
+/// How long the headers of a request may take, and how long a connection may have none under way.
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// How long a TLS handshake may take.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// However busy it is, a connection lives no longer: a caller who reads an answer byte by byte gives its place back.
+const LONGEST: Duration = Duration::from_secs(600);
+/// The most of a request's headers.
+const MAX_HEADER_BYTES: usize = 16 << 10;
+const MAX_HEADERS: usize = 64;
+/// After what the system gave no connection for, as when there are no more file descriptors.
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
+/// What is said to those for whom there is no place.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: application/problem+json\r\n\
+Content-Length: 132\r\n\r\n{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many connections\",\"code\":\"too_many_connections\"}      ";
+
+/// Serves one address, until it is dropped.
+pub(crate) async fn serve(listener: TcpListener, gate: Arc<Gate>, tls: Option<TlsAcceptor>, most: usize) {
+    let places = Arc::new(Semaphore::new(most));
+    loop {
+        let (mut stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!("a connection to the HTTP interface could not be taken: {error}");
+                tokio::time::sleep(AFTER_FAILURE).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            if tls.is_none() {
+                // What the socket does not take at once is not worth waiting for.
+                let _ = timeout(AFTER_FAILURE, stream.write_all(FULL)).await;
+            }
+            continue;
+        };
+        let (gate, tls) = (gate.clone(), tls.clone());
+        tidegate_telemetry::spawn("api", async move {
+            let _until_closed = place;
+            let _ = timeout(LONGEST, connection(stream, address, gate, tls)).await;
+        });
+    }
+}
+
+/// One connection, to its end. That a caller breaks off, or speaks no TLS, is no news.
+async fn connection(stream: TcpStream, address: SocketAddr, gate: Arc<Gate>, tls: Option<TlsAcceptor>) {
+    // Answers are small and written whole.
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        return requests(stream, gate, Peer { address, certificate: None }).await;
+    };
+    match timeout(HANDSHAKE_WITHIN, tls.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            let certificate = shown.map(|certificate| hex(&<sha2::Sha256 as sha2::Digest>::digest(certificate)));
+            requests(stream, gate, Peer { address, certificate }).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%address, "no TLS: {error}"),
+        Err(_) => tracing::debug!(%address, "no TLS in time"),
+    }
+}
+
+async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin, gate: Arc<Gate>, peer: Peer) {
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let (gate, peer) = (gate.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(gate.answer(request.map(Body::new), peer).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), answer);
+    if let Err(error) = served.await {
+        tracing::debug!("a connection to the HTTP interface ended: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FULL;
+
+    /// Guarantees: the answer that is written by hand is as long as it says, and JSON.
+    #[test]
+    fn the_answer_when_full() {
+        let text = String::from_utf8_lossy(FULL);
+        let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
+        assert!(text.contains(&format!("Content-Length: {}\r\n", body.len())), "{}", body.len());
+        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok(), "{body}");
+    }
+}

@@ -1,0 +1,238 @@
+//! The way of a request from its first byte to its answer: the same for every route, so that none can leave a step out.
+//!
+//! In this order: is it for this machine, and of no foreign page; is there such a route; who asks, and may they; are they within
+//! their rate; may rules be changed here at all; can it be written into the audit log; is the body what the route takes. Then the
+//! route runs. What it did, and every refusal for want of a right, stands in the audit log before the answer is sent.
+
+mod audit;
+mod credentials;
+mod pace;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Instant, SystemTime};
+
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, request::Parts};
+use axum::response::{IntoResponse, Response};
+use tidegate_config::{Admin as Settings, Changes};
+
+pub(crate) use audit::{Audit, audit_file};
+pub(crate) use credentials::Peer;
+
+use crate::body::Body;
+use crate::gate::audit::Line;
+use crate::gate::credentials::{Caller, Credentials, refuse_foreign_pages};
+use crate::gate::pace::{Pace, Payer};
+use crate::house::House;
+use crate::problem::Problem;
+use crate::route::{Call, Effect, Need, Route, Takes};
+use crate::table::{Found, Table};
+
+/// The longest path and query that is looked at.
+const MAX_URI_BYTES: usize = 4096;
+
+/// What a route has changed, for the audit log: put into the extensions of its answer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Changed {
+    pub before: Option<String>,
+    pub after: Option<String>,
+}
+
+/// Lets requests through to their routes, or says why not.
+pub(crate) struct Gate {
+    house: Arc<House>,
+    table: Table,
+    credentials: Credentials,
+    pace: Pace,
+    audit: Arc<Audit>,
+    changes: Changes,
+    /// It listens on this machine only.
+    local: bool,
+    /// Refusals that were not written, since there were too many.
+    unwritten: AtomicU64,
+}
+
+impl Gate {
+    pub fn new(settings: &Settings, house: Arc<House>, table: Table, listen: SocketAddr, audit: Arc<Audit>) -> Self {
+        let credentials = Credentials::of(settings);
+        Self {
+            pace: Pace::new(settings.requests_per_s, credentials.payers(), Instant::now()),
+            house,
+            table,
+            credentials,
+            audit,
+            changes: settings.changes,
+            local: listen.ip().is_loopback(),
+            unwritten: AtomicU64::new(0),
+        }
+    }
+
+    /// The answer to a request.
+    pub async fn answer(self: Arc<Self>, request: Request<axum::body::Body>, peer: Peer) -> Response {
+        let (parts, body) = request.into_parts();
+        let answer = match self.clone().pass(parts, body, peer).await {
+            Ok(answer) => answer,
+            Err(problem) => problem.into_response(),
+        };
+        with_security_headers(answer)
+    }
+
+    async fn pass(self: Arc<Self>, parts: Parts, body: axum::body::Body, peer: Peer) -> Result<Response, Problem> {
+        let Parts { method, uri, headers, .. } = parts;
+        if uri.path_and_query().is_some_and(|it| it.as_str().len() > MAX_URI_BYTES) {
+            let detail = format!("path and query may have {MAX_URI_BYTES} bytes at most");
+            return Err(Problem::new(StatusCode::URI_TOO_LONG, "uri_too_long", detail));
+        }
+        let reads = method == Method::GET || method == Method::HEAD;
+        refuse_foreign_pages(&headers, self.local, reads)?;
+        let (route, blanks) = match self.table.find(&method, uri.path()) {
+            Found::Route(route, blanks) => (route, blanks),
+            Found::Methods(methods) => {
+                let detail = format!("{method} is not known here; these are: {methods}");
+                let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
+                return Err(problem.with(header::ALLOW, &methods));
+            }
+            Found::Nothing => {
+                return Err(Problem::missing("there is nothing under this path; GET /api/v1 shows what there is"));
+            }
+        };
+        let about = blanks.first().cloned().unwrap_or_default();
+        let caller = match self.admit(&route, &headers, &peer) {
+            Ok(caller) => caller,
+            Err(refused) => return Err(self.refused(&route, &about, &peer, refused).await),
+        };
+        self.check_content_type(route.takes, &headers)?;
+        let who = caller.as_ref().map_or("anybody", |caller| &caller.who).to_owned();
+        let call = Call { house: self.house.clone(), blanks, uri, body: Body::new(body, &headers), headers };
+        if matches!(route.effect, Effect::Reads | Effect::Tries) {
+            return (route.run)(call).await;
+        }
+        let audit = self.audit.clone();
+        let ready = self.house.blocking(move |_| audit.ready()).await?;
+        if let Err(error) = ready {
+            tracing::error!("nothing can be changed by the API, since the audit log cannot be written: {error}");
+            return Err(Problem::busy("the audit log cannot be written, so nothing is changed; see the host's log"));
+        }
+        // A task of its own: a caller who hangs up does not end a change half-way, nor keep it out of the log.
+        let change = tidegate_telemetry::spawn("api-change", async move {
+            let answer = (route.run)(call).await;
+            let (status, code) = match &answer {
+                Ok(response) => (response.status(), ""),
+                Err(problem) => (problem.status(), problem.code()),
+            };
+            let changed =
+                answer.as_ref().ok().and_then(|r| r.extensions().get::<Changed>().cloned()).unwrap_or_default();
+            self.log(&route, &about, &peer, &who, status, code, changed).await;
+            answer
+        });
+        change.await.unwrap_or_else(|_| Err(Problem::internal("the change failed; see the host's log")))
+    }
+
+    /// Who asks, if the route wants to know; or why they may not, with what is known of them.
+    fn admit(&self, route: &Route, headers: &HeaderMap, peer: &Peer) -> Result<Option<Caller>, (String, Problem)> {
+        let paid = |who: &str, payer| {
+            let detail = "too many requests; `requests_per_s` under [admin] says how many there may be";
+            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail);
+            let enough = self.pace.take(payer, Instant::now());
+            if enough { Ok(()) } else { Err((who.to_owned(), problem.with(header::RETRY_AFTER, "1"))) }
+        };
+        let scope = match route.need {
+            Need::Probe => return paid("anybody", Payer::Probes).map(|()| None),
+            Need::Document => return paid("anybody", Payer::Anybody).map(|()| None),
+            Need::Scope(scope) => scope,
+        };
+        let caller = match self.credentials.caller(headers, peer, SystemTime::now()) {
+            Ok(caller) => caller,
+            Err(unknown) => {
+                paid(unknown.as_str(), Payer::Anybody)?;
+                return Err((unknown.as_str().to_owned(), unknown.problem()));
+            }
+        };
+        paid(&caller.who, caller.payer)?;
+        caller.allow(scope).map_err(|problem| (caller.who.clone(), problem))?;
+        if route.effect == Effect::ChangesRules && self.changes == Changes::Refused {
+            let detail =
+                "this host is read-only (`readonly` under [admin]): its rules come from elsewhere; change them there";
+            return Err((caller.who, Problem::new(StatusCode::FORBIDDEN, "readonly", detail)));
+        }
+        Ok(Some(caller))
+    }
+
+    fn check_content_type(&self, takes: Takes, headers: &HeaderMap) -> Result<(), Problem> {
+        let accepted: &[&str] = match takes {
+            Takes::Nothing => return Ok(()),
+            Takes::Json(_) => &["application/json"],
+            Takes::Patch => &["application/merge-patch+json", "application/json"],
+            Takes::Wasm => &["application/wasm", "application/octet-stream"],
+        };
+        let shown = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let essence = shown.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        if accepted.contains(&essence.as_str()) {
+            return Ok(());
+        }
+        let detail = format!("the body must be of type {}", accepted.join(" or "));
+        Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail))
+    }
+
+    /// Writes a refusal down. Those over the rate are only counted: they must not fill the disk.
+    async fn refused(&self, route: &Route, about: &str, peer: &Peer, (who, problem): (String, Problem)) -> Problem {
+        if problem.status() == StatusCode::TOO_MANY_REQUESTS {
+            self.unwritten.fetch_add(1, Relaxed);
+        } else {
+            self.log(route, about, peer, &who, problem.status(), problem.code(), Changed::default()).await;
+        }
+        problem
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "they are the fields of a line")]
+    async fn log(
+        &self,
+        route: &Route,
+        about: &str,
+        peer: &Peer,
+        who: &str,
+        status: StatusCode,
+        refused: &str,
+        changed: Changed,
+    ) {
+        let (who, about, refused, operation) = (who.to_owned(), about.to_owned(), refused.to_owned(), route.id);
+        let (audit, from, unwritten) =
+            (self.audit.clone(), peer.address.ip().to_string(), self.unwritten.swap(0, Relaxed));
+        let status = status.as_u16();
+        let write = move || {
+            audit.write(&Line {
+                time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+                who: &who,
+                from,
+                operation,
+                about: &about,
+                status,
+                refused: &refused,
+                before: changed.before.as_deref(),
+                after: changed.after.as_deref(),
+                unwritten,
+            })
+        };
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(write).await {
+            tracing::error!("a line of the audit log could not be written: {error}");
+        }
+    }
+}
+
+/// No page may frame, sniff or keep what is served here; no other origin may read it (there is no CORS header at all).
+fn with_security_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    let nothing = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(nothing);
+    response
+}

@@ -1,0 +1,65 @@
+//! The dead letters, as far as this crate knows of them: it knows no store.
+
+use serde_json::{Map, Value};
+use tidegate_model::{Stage, TopicFilter};
+
+/// Where dead letters are kept. All of it blocks.
+pub trait Letters: Send + Sync {
+    /// Up to `limit` of those that match, from after the id `after` on, oldest first; each as JSON with its `id`.
+    ///
+    /// # Errors
+    /// They cannot be read: for people.
+    fn list(&self, which: &LetterFilter, after: i64, limit: u32) -> Result<Vec<Map<String, Value>>, String>;
+
+    /// How many match.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn count(&self, which: &LetterFilter) -> Result<u64, String>;
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn get(&self, id: i64) -> Result<Option<Map<String, Value>>, String>;
+
+    /// Asks for those to be put back among the messages; gives how many.
+    ///
+    /// # Errors
+    /// They cannot be changed.
+    fn replay(&self, which: &LetterChoice) -> Result<u64, String>;
+
+    /// Deletes those for good; gives how many.
+    ///
+    /// # Errors
+    /// They cannot be changed.
+    fn purge(&self, which: &LetterChoice) -> Result<u64, String>;
+}
+
+/// Letters that agree with all that is given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LetterFilter {
+    /// The rule or sink that refused them.
+    pub rule: Option<String>,
+    /// The source they came from.
+    pub source: Option<String>,
+    /// Where they died.
+    pub stage: Option<Stage>,
+    /// Their topic.
+    pub topic: Option<TopicFilter>,
+    /// Died then or later: microseconds since 1970-01-01 UTC.
+    pub since_us: Option<i64>,
+    /// Died before then.
+    pub until_us: Option<i64>,
+    /// A part of the reason.
+    pub reason: Option<String>,
+}
+
+/// Letters that something is to be done to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LetterChoice {
+    /// This one.
+    One(i64),
+    /// All that match.
+    Matching(LetterFilter),
+}

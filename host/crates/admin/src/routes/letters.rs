@@ -1,0 +1,82 @@
+//! Dead letters: seen, replayed, purged. They hold payloads, so all of this needs the scope `data`.
+
+use tidegate_model::{Stage, TopicFilter};
+
+use super::json;
+use crate::letters::{LetterChoice, LetterFilter};
+use crate::problem::Problem;
+use crate::route::{Answer, Call};
+use crate::shapes::{Counted, LetterPage, LetterQuery, PurgeQuery, limit};
+
+pub(crate) async fn list(call: Call) -> Answer {
+    let query: LetterQuery = call.query()?;
+    let (most, after) = (limit(query.limit, 50, 1000)?, query.after.unwrap_or(0));
+    let filter = LetterFilter {
+        rule: query.rule,
+        source: query.source,
+        stage: stage(query.stage)?,
+        topic: topic(query.topic)?,
+        since_us: query.since_us,
+        until_us: query.until_us,
+        reason: query.reason,
+    };
+    let page = call.house.blocking(move |house| {
+        let letters = house.view.letters.list(&filter, after, most)?;
+        Ok(LetterPage { letters, matching: house.view.letters.count(&filter)? })
+    });
+    Ok(json(page.await?.map_err(unreadable)?))
+}
+
+pub(crate) async fn get(call: Call) -> Answer {
+    let id: i64 = call.name().parse().unwrap_or_default();
+    let found = call.house.blocking(move |house| house.view.letters.get(id)).await?.map_err(unreadable)?;
+    found
+        .map(json)
+        .ok_or_else(|| Problem::missing(format!("there is no dead letter {id}; it may have been replayed")))
+}
+
+pub(crate) async fn replay(call: Call) -> Answer {
+    let which = choice(call.query()?)?;
+    let letters = call.house.blocking(move |house| house.view.letters.replay(&which)).await?.map_err(unreadable)?;
+    Ok(json(Counted { letters }))
+}
+
+pub(crate) async fn purge(call: Call) -> Answer {
+    let which = choice(call.query()?)?;
+    let letters = call.house.blocking(move |house| house.view.letters.purge(&which)).await?.map_err(unreadable)?;
+    Ok(json(Counted { letters }))
+}
+
+/// Nothing given is not everything: that would be a slip that cannot be taken back.
+fn choice(query: PurgeQuery) -> Result<LetterChoice, Problem> {
+    let filter = LetterFilter {
+        rule: query.rule,
+        source: query.source,
+        stage: stage(query.stage)?,
+        topic: topic(query.topic)?,
+        since_us: query.since_us,
+        until_us: query.until_us,
+        reason: query.reason,
+    };
+    match (query.id, filter == LetterFilter::default(), query.all.unwrap_or(false)) {
+        (Some(id), true, false) => Ok(LetterChoice::One(id)),
+        (Some(_), ..) => Err(Problem::bad("`id` stands alone: leave the rest out")),
+        (None, false, false) | (None, true, true) => Ok(LetterChoice::Matching(filter)),
+        (None, true, false) => Err(Problem::bad("say which: by `id`, by what they have in common, or `all=true`")),
+        (None, false, true) => Err(Problem::bad("`all=true` stands alone: leave the rest out")),
+    }
+}
+
+fn stage(word: Option<String>) -> Result<Option<Stage>, Problem> {
+    let Some(word) = word else { return Ok(None) };
+    let found = Stage::ALL.into_iter().find(|stage| stage.as_str() == word);
+    found.map(Some).ok_or_else(|| Problem::bad("stage: one of route, decode, process, sink"))
+}
+
+fn topic(text: Option<String>) -> Result<Option<TopicFilter>, Problem> {
+    text.map(|text| text.parse()).transpose().map_err(|error| Problem::bad(format!("topic: {error}")))
+}
+
+fn unreadable(error: String) -> Problem {
+    Problem::internal(format!("the dead letters cannot be used: {error}"))
+}

@@ -1,0 +1,75 @@
+//! Modules: taken in, seen, deleted.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Json;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use tidegate_engine::{MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Wasi};
+
+use super::json;
+use crate::problem::Problem;
+use crate::route::{Answer, Call};
+use crate::shapes::UploadQuery;
+
+pub(crate) async fn list(call: Call) -> Answer {
+    Ok(json(call.house.blocking(|house| house.desk.modules()).await??))
+}
+
+pub(crate) async fn get(call: Call) -> Answer {
+    let sha256 = call.name();
+    Ok(json(call.house.blocking(move |house| house.desk.module(&sha256)).await??))
+}
+
+/// From the socket to a hidden file, piece by piece; then looked over, and put in place.
+pub(crate) async fn upload(call: Call) -> Answer {
+    let wasi = if call.query::<UploadQuery>()?.wasi.unwrap_or(false) { Wasi::Empty } else { Wasi::Refused };
+    let most = match wasi {
+        Wasi::Refused => MAX_MODULE_BYTES,
+        Wasi::Empty => MAX_WASI_MODULE_BYTES,
+    };
+    let house = call.house.clone();
+    let _place = house
+        .uploads
+        .try_acquire()
+        .map_err(|_| Problem::busy("other modules are coming in; try again in a moment"))?;
+    let upload = Arc::new(Mutex::new(Some(house.blocking(|house| house.desk.upload()).await??)));
+    let each = |piece: Bytes| {
+        let (house, upload) = (house.clone(), upload.clone());
+        async move {
+            let push =
+                move |_: &crate::house::House| match upload.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                    Some(upload) => upload.push(&piece),
+                    None => Ok(()),
+                };
+            house.blocking(push).await?
+        }
+    };
+    call.body.module(most, each).await?;
+    let whole = upload.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let whole = whole.ok_or_else(|| Problem::internal("the upload was lost"))?;
+    let kept = house.blocking(move |house| house.desk.keep(whole, wasi)).await??;
+    let status = if kept.new { StatusCode::CREATED } else { StatusCode::OK };
+    let mut response = (status, Json(kept.module)).into_response();
+    response.extensions_mut().insert(kept.changed);
+    Ok(response)
+}
+
+pub(crate) async fn content(call: Call) -> Answer {
+    let (house, sha256) = (call.house.clone(), call.name());
+    let _place = house
+        .uploads
+        .try_acquire()
+        .map_err(|_| Problem::busy("other modules are on their way; try again in a moment"))?;
+    let bytes = house.blocking(move |house| house.desk.content(&sha256)).await??;
+    Ok(([(header::CONTENT_TYPE, "application/wasm")], bytes).into_response())
+}
+
+pub(crate) async fn delete(call: Call) -> Answer {
+    let sha256 = call.name();
+    let change = call.house.blocking(move |house| house.desk.delete_module(&sha256)).await??;
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    response.extensions_mut().insert(change);
+    Ok(response)
+}

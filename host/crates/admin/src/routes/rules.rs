@@ -1,0 +1,85 @@
+//! Rules: seen, made, changed, switched, taken away.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::Value;
+use tidegate_config::RuleFile;
+use tidegate_engine::RuleStatus;
+
+use super::json;
+use crate::problem::Problem;
+use crate::route::{Answer, Call};
+use crate::rules::{Condition, Desk, Known, Outcome};
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    status: &'a RuleStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a RuleFile>,
+}
+
+pub(crate) async fn list(call: Call) -> Answer {
+    Ok(json(call.house.view.registry.rules()))
+}
+
+pub(crate) async fn get(call: Call) -> Answer {
+    Ok(shown(&call.house.desk.rule(&call.name())?, StatusCode::OK))
+}
+
+pub(crate) async fn put(call: Call) -> Answer {
+    let (house, name, condition) = (call.house.clone(), call.name(), Condition::of(&call.headers)?);
+    let definition: Value = call.body.json().await?;
+    changed(house.blocking(move |house| house.desk.put(&name, &definition, &condition)).await?)
+}
+
+pub(crate) async fn patch(call: Call) -> Answer {
+    let (house, name, condition) = (call.house.clone(), call.name(), Condition::of(&call.headers)?);
+    let patch: Value = call.body.json().await?;
+    changed(house.blocking(move |house| house.desk.patch(&name, &patch, &condition)).await?)
+}
+
+pub(crate) async fn delete(call: Call) -> Answer {
+    let (name, condition) = (call.name(), Condition::of(&call.headers)?);
+    let change = call.house.blocking(move |house| house.desk.delete(&name, &condition)).await??;
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    response.extensions_mut().insert(change);
+    Ok(response)
+}
+
+pub(crate) async fn enable(call: Call) -> Answer {
+    let condition = Condition::of(&call.headers)?;
+    at_desk(call, move |desk, name| desk.switch(name, true, &condition)).await
+}
+
+pub(crate) async fn disable(call: Call) -> Answer {
+    let condition = Condition::of(&call.headers)?;
+    at_desk(call, move |desk, name| desk.switch(name, false, &condition)).await
+}
+
+pub(crate) async fn retry(call: Call) -> Answer {
+    at_desk(call, Desk::retry).await
+}
+
+async fn at_desk(call: Call, work: impl FnOnce(&Desk, &str) -> Result<Outcome, Problem> + Send + 'static) -> Answer {
+    let name = call.name();
+    changed(call.house.blocking(move |house| work(&house.desk, &name)).await?)
+}
+
+fn changed(outcome: Result<Outcome, Problem>) -> Answer {
+    let Outcome { rule, created, changed } = outcome?;
+    let mut response = shown(&rule, if created { StatusCode::CREATED } else { StatusCode::OK });
+    response.extensions_mut().insert(changed);
+    Ok(response)
+}
+
+fn shown(known: &Known, status: StatusCode) -> Response {
+    let shown = Shown { status: &known.status, file: known.file.as_ref() };
+    let mut response = (status, Json(shown)).into_response();
+    if let Ok(etag) = HeaderValue::from_str(&known.etag()) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    response
+}

@@ -1,0 +1,70 @@
+//! How the host is: parts of the one status document.
+
+use serde_json::{Value, json};
+use tidegate_model::TopicFilter;
+
+use super::json as answer;
+use crate::problem::Problem;
+use crate::route::{Answer, Call};
+use crate::shapes::{OneSeries, Series, SeriesQuery, limit};
+
+/// The most series looked at for one page: a filter that matches few must not hold the interface up.
+const MAX_LOOKED_AT: u32 = 100_000;
+
+pub(crate) async fn status(call: Call) -> Answer {
+    Ok(answer(call.house.view.status()))
+}
+
+pub(crate) async fn ledger(call: Call) -> Answer {
+    let status = call.house.view.status();
+    let by_source: serde_json::Map<String, Value> =
+        status.pipeline.sources.iter().map(|source| (source.name.clone(), json!(source.messages))).collect();
+    let wrong = call.house.view.pipeline.audit();
+    Ok(answer(
+        json!({ "messages": status.messages, "points": status.pipeline.points, "by_source": by_source, "wrong": wrong }),
+    ))
+}
+
+pub(crate) async fn sources(call: Call) -> Answer {
+    Ok(answer(call.house.view.pipeline.status().sources))
+}
+
+pub(crate) async fn sinks(call: Call) -> Answer {
+    Ok(answer(call.house.view.pipeline.status().sinks))
+}
+
+pub(crate) async fn lanes(call: Call) -> Answer {
+    Ok(answer(call.house.view.pipeline.status().lanes))
+}
+
+pub(crate) async fn alerts(call: Call) -> Answer {
+    Ok(answer(call.house.view.pipeline.standing_alerts()))
+}
+
+pub(crate) async fn series(call: Call) -> Answer {
+    let query: SeriesQuery = call.query()?;
+    let most = limit(query.limit, 100, 1000)?;
+    let filter = query.topic.map(|text| text.parse::<TopicFilter>()).transpose();
+    let filter = filter.map_err(|error| Problem::bad(format!("topic: {error}")))?;
+    let page = call.house.blocking(move |house| {
+        let book = house.view.books.all_series();
+        let known = book.len() as u32;
+        let (mut series, mut at) = (Vec::new(), query.after.unwrap_or(0));
+        let end = known.min(at.saturating_add(MAX_LOOKED_AT));
+        while at < end && (series.len() as u32) < most {
+            if let Some(found) =
+                book.get(at).filter(|it| filter.as_ref().is_none_or(|filter| filter.matches(&it.topic)))
+            {
+                let description = found.description.load();
+                series.push(OneSeries {
+                    topic: found.topic.to_string(),
+                    unit: description.unit.as_ref().map(ToString::to_string),
+                    labels: description.labels.iter().cloned().collect(),
+                });
+            }
+            at += 1;
+        }
+        Series { series, next: (at < known).then_some(at), known }
+    });
+    Ok(answer(page.await?))
+}

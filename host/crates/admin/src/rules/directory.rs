@@ -1,0 +1,223 @@
+//! The rules directory, as the API writes to it: whole files or nothing, and never through a symlink.
+//!
+//! Each operation opens the directory once and goes on from there by plain file names, so that nothing that is laid or swapped
+//! in it meanwhile can lead elsewhere. File names come from checked names and digests only, or from reading the directory itself.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, open, openat, renameat, statat, unlinkat};
+use rustix::io::Errno;
+
+/// The rules directory.
+#[derive(Clone, Debug)]
+pub(crate) struct RulesDir {
+    path: PathBuf,
+}
+
+/// The directory, open.
+pub(super) struct Open {
+    path: PathBuf,
+    fd: OwnedFd,
+}
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileError {
+    /// Its name leads elsewhere, as in a ConfigMap.
+    #[error(
+        "{0} is a symlink, which the API does not write through: its content comes from elsewhere; change it there"
+    )]
+    Symlink(String),
+    #[error("{0} is no plain file")]
+    NotPlain(String),
+    #[error("{0} is larger than {1} bytes")]
+    TooLarge(String, u64),
+    #[error("{0}: {1}")]
+    Io(String, io::Error),
+}
+
+impl RulesDir {
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    pub(super) fn open(&self) -> Result<Open, FileError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let failed = |error: Errno| FileError::Io(self.path.display().to_string(), error.into());
+        let fd = open(&self.path, flags, Mode::empty()).map_err(failed)?;
+        Ok(Open { path: self.path.clone(), fd })
+    }
+}
+
+impl Open {
+    /// The names that end in `.wasm`, in order; hidden ones left out.
+    pub fn modules(&self) -> Result<Vec<String>, FileError> {
+        let failed = |error| FileError::Io(self.path.display().to_string(), error);
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.path).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name().into_string();
+            names.extend(name.ok().filter(|name| name.ends_with(".wasm") && !name.starts_with('.')));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// The bytes of a file; none if it is not there.
+    pub fn read(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, FileError> {
+        let Some(mut file) = self.file(name)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let failed = |error| FileError::Io(name.to_owned(), error);
+        Read::by_ref(&mut file).take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > most {
+            return Err(FileError::TooLarge(name.to_owned(), most));
+        }
+        Ok(Some(bytes))
+    }
+
+    /// A file, open for reading; none if it is not there.
+    pub fn file(&self, name: &str) -> Result<Option<File>, FileError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = match openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP) => return Err(FileError::Symlink(name.to_owned())),
+            Err(error) => return Err(FileError::Io(name.to_owned(), error.into())),
+        };
+        let kind = fstat(&fd).map(|stat| FileType::from_raw_mode(stat.st_mode));
+        match kind {
+            Ok(FileType::RegularFile) => Ok(Some(File::from(fd))),
+            Ok(_) => Err(FileError::NotPlain(name.to_owned())),
+            Err(error) => Err(FileError::Io(name.to_owned(), error.into())),
+        }
+    }
+
+    /// Refuses unless `name` is a plain file or not there.
+    pub fn ours(&self, name: &str) -> Result<(), FileError> {
+        match statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+            Ok(FileType::RegularFile) | Err(Errno::NOENT) => Ok(()),
+            Ok(FileType::Symlink) => Err(FileError::Symlink(name.to_owned())),
+            Ok(_) => Err(FileError::NotPlain(name.to_owned())),
+            Err(error) => Err(FileError::Io(name.to_owned(), error.into())),
+        }
+    }
+
+    /// A new hidden file, to be filled and then put in place by [`Self::place`].
+    pub fn draft(&self) -> Result<(String, File), FileError> {
+        let name = format!(".{:016x}.part", fastrand::u64(..));
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+        match openat(&self.fd, &name, flags, mode) {
+            Ok(fd) => Ok((name, File::from(fd))),
+            Err(error) => Err(FileError::Io(name, error.into())),
+        }
+    }
+
+    /// Puts a filled draft in the place of `name`, in one step that a crash cannot halve.
+    pub fn place(&self, draft: &str, file: &File, name: &str) -> Result<(), FileError> {
+        let failed = |error| FileError::Io(name.to_owned(), error);
+        self.ours(name)?;
+        file.sync_all().map_err(failed)?;
+        renameat(&self.fd, draft, &self.fd, name).map_err(|error| failed(error.into()))?;
+        self.sync(name)
+    }
+
+    /// Writes a file, whole.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
+        self.ours(name)?;
+        let (draft, mut file) = self.draft()?;
+        let written = file.write_all(bytes).map_err(|error| FileError::Io(name.to_owned(), error));
+        let done = written.and_then(|()| self.place(&draft, &file, name));
+        if done.is_err() {
+            self.discard(&draft);
+        }
+        done
+    }
+
+    /// Gives a file another name; what had that name is gone.
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), FileError> {
+        self.ours(from)?;
+        self.ours(to)?;
+        let failed = |error: Errno| FileError::Io(from.to_owned(), error.into());
+        renameat(&self.fd, from, &self.fd, to).map_err(failed)?;
+        self.sync(to)
+    }
+
+    /// Removes a file; false if it was not there.
+    pub fn remove(&self, name: &str) -> Result<bool, FileError> {
+        self.ours(name)?;
+        match unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) => self.sync(name).map(|()| true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(FileError::Io(name.to_owned(), error.into())),
+        }
+    }
+
+    /// Removes a draft that came to nothing.
+    pub fn discard(&self, draft: &str) {
+        // What cannot be removed stays hidden, and is looked at by nobody.
+        let _ = unlinkat(&self.fd, draft, AtFlags::empty());
+    }
+
+    fn sync(&self, name: &str) -> Result<(), FileError> {
+        rustix::fs::fsync(&self.fd).map_err(|error| FileError::Io(name.to_owned(), error.into()))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Guarantees: what a symlink leads to is neither read, nor written, nor removed; nor is the link.
+    #[test]
+    fn symlinks_lead_nowhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let (rules, secret) = (directory.path().join("rules.d"), directory.path().join("secret"));
+        std::fs::create_dir(&rules).unwrap();
+        std::fs::write(&secret, "hunter2").unwrap();
+        symlink(&secret, rules.join("a.toml")).unwrap();
+        symlink("/dev/zero", rules.join("b.toml")).unwrap();
+        let open = RulesDir::new(&rules).open().unwrap();
+        for name in ["a.toml", "b.toml"] {
+            assert!(matches!(open.read(name, 10), Err(FileError::Symlink(_))), "{name}");
+            assert!(matches!(open.write(name, b"x"), Err(FileError::Symlink(_))), "{name}");
+            assert!(matches!(open.remove(name), Err(FileError::Symlink(_))), "{name}");
+            assert!(matches!(open.rename(name, "c.toml"), Err(FileError::Symlink(_))), "{name}");
+        }
+        assert_eq!(std::fs::read_to_string(&secret).unwrap(), "hunter2");
+        assert_eq!(std::fs::read_dir(&rules).unwrap().count(), 2, "no draft is left");
+    }
+
+    /// Guarantees: a directory that is swapped for a symlink while it is worked on leads nowhere either.
+    #[test]
+    fn a_swapped_directory_leads_nowhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let (rules, elsewhere) = (directory.path().join("rules.d"), directory.path().join("elsewhere"));
+        std::fs::create_dir(&rules).unwrap();
+        std::fs::create_dir(&elsewhere).unwrap();
+        let open = RulesDir::new(&rules).open().unwrap();
+        std::fs::rename(&rules, directory.path().join("moved")).unwrap();
+        symlink(&elsewhere, &rules).unwrap();
+        open.write("a.toml", b"x").unwrap();
+        assert!(std::fs::read_dir(&elsewhere).unwrap().next().is_none());
+        assert!(directory.path().join("moved/a.toml").exists());
+    }
+
+    /// Guarantees: what is no plain file is not waited for, and what is too large is not read to its end.
+    #[test]
+    fn odd_files() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("d.wasm")).unwrap();
+        std::fs::write(directory.path().join("big.wasm"), [0; 11]).unwrap();
+        let open = RulesDir::new(directory.path()).open().unwrap();
+        assert!(matches!(open.read("d.wasm", 10), Err(FileError::NotPlain(_))));
+        assert!(matches!(open.read("big.wasm", 10), Err(FileError::TooLarge(..))));
+        assert!(open.read("none.wasm", 10).unwrap().is_none());
+        assert!(!open.remove("none.wasm").unwrap());
+    }
+}

@@ -1,0 +1,340 @@
+//! The desk at which rules and modules are changed: one change at a time, tried before it is written, and taken back whole if it
+//! cannot serve after all. What it writes is files in the rules directory, so that they and the API never disagree.
+
+mod directory;
+mod modules;
+mod schema;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::http::{HeaderMap, StatusCode, header};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tidegate_config::RuleFile;
+use tidegate_engine::{MAX_WASI_MODULE_BYTES, Module, RegistryHandle, Rule, RuleState, RuleStatus, Wasi};
+
+pub(crate) use directory::RulesDir;
+use directory::{FileError, Open};
+
+use crate::gate::Changed;
+use crate::problem::{Mistake, Problem};
+
+/// Where rules and modules are changed.
+pub(crate) struct Desk {
+    directory: RulesDir,
+    registry: RegistryHandle,
+    one_at_a_time: Mutex<()>,
+    /// Digests of module files that have not been touched since.
+    digests: Mutex<HashMap<String, (modules::Touched, String)>>,
+}
+
+/// A rule as it is, with what its file says.
+pub(crate) struct Known {
+    pub status: RuleStatus,
+    pub file: Option<RuleFile>,
+}
+
+/// What a change came to.
+pub(crate) struct Outcome {
+    pub rule: Known,
+    pub created: bool,
+    pub changed: Changed,
+}
+
+/// What must hold for a change to be made: `If-Match` and `If-None-Match` of its request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Condition {
+    matches: Option<String>,
+    absent: bool,
+}
+
+impl Known {
+    /// The version of its file and module: opaque, quoted, as in `ETag`.
+    pub fn etag(&self) -> String {
+        format!("\"{}\"", self.digest())
+    }
+
+    /// The same for the audit log.
+    fn digest(&self) -> String {
+        let mut all = Sha256::new();
+        // Compact, with sorted keys: the same for the same file.
+        all.update(serde_json::to_vec(&self.file).unwrap_or_default());
+        all.update([0]);
+        all.update(self.status.sha256.as_deref().unwrap_or_default());
+        hex(&all.finalize()[..16])
+    }
+}
+
+impl Condition {
+    pub fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        let text = |name| {
+            headers
+                .get(name)
+                .map(|value: &axum::http::HeaderValue| value.to_str().unwrap_or_default().trim().to_owned())
+        };
+        let absent = match text(header::IF_NONE_MATCH).as_deref() {
+            None => false,
+            Some("*") => true,
+            Some(_) => return Err(Problem::bad("If-None-Match can only be `*` here: make it, do not replace it")),
+        };
+        Ok(Self { matches: text(header::IF_MATCH), absent })
+    }
+
+    fn check(&self, known: Option<&Known>) -> Result<(), Problem> {
+        let failed = |detail: String| Err(Problem::new(StatusCode::PRECONDITION_FAILED, "changed_since", detail));
+        if let Some(known) = known.filter(|_| self.absent) {
+            return failed(format!("there is a rule {:?} already", known.status.name));
+        }
+        match (self.matches.as_deref(), known) {
+            (None, _) | (Some("*"), Some(_)) => Ok(()),
+            (Some(_), None) => failed("there is no such rule (any more)".to_owned()),
+            // Weak tags never match for a change (RFC 9110, 13.1.1).
+            (Some(tags), Some(known)) if tags.split(',').any(|tag| tag.trim() == known.etag()) => Ok(()),
+            (Some(_), Some(known)) => {
+                failed(format!("the rule has been changed since; its ETag is {} now", known.etag()))
+            }
+        }
+    }
+}
+
+impl Desk {
+    pub fn new(directory: RulesDir, registry: RegistryHandle) -> Self {
+        Self { directory, registry, one_at_a_time: Mutex::default(), digests: Mutex::default() }
+    }
+
+    /// A rule as it is. Does not block.
+    pub fn rule(&self, name: &str) -> Result<Known, Problem> {
+        self.known(name).ok_or_else(|| no_rule(name))
+    }
+
+    fn known(&self, name: &str) -> Option<Known> {
+        self.registry.rule(name).map(|status| Known { status, file: self.registry.file(name) })
+    }
+
+    /// Makes a rule, or makes it anew. Blocks.
+    pub fn put(&self, name: &str, definition: &Value, condition: &Condition) -> Result<Outcome, Problem> {
+        let _alone = self.begin();
+        let before = self.known(name);
+        condition.check(before.as_ref())?;
+        let (file, text) = RuleFile::from_json(definition, &format!("{name}.toml"))?;
+        self.replace(name, &file, &text, before)
+    }
+
+    /// Changes parts of a rule, by a merge patch (RFC 7396). Blocks.
+    pub fn patch(&self, name: &str, patch: &Value, condition: &Condition) -> Result<Outcome, Problem> {
+        let _alone = self.begin();
+        let before = self.known(name).ok_or_else(|| no_rule(name))?;
+        condition.check(Some(&before))?;
+        let unreadable = || {
+            Problem::conflict(
+                "unreadable",
+                format!("{name}.toml cannot be read, so no part of it can be changed; PUT it whole"),
+            )
+        };
+        let old = before.file.as_ref().ok_or_else(unreadable)?;
+        let mut definition = serde_json::to_value(old).map_err(|error| Problem::internal(error.to_string()))?;
+        merge(&mut definition, patch);
+        let (file, _) = RuleFile::from_json(&definition, &format!("{name}.toml"))?;
+        let text = file.to_toml()?;
+        self.replace(name, &file, &text, Some(before))
+    }
+
+    /// Takes a rule away. Its module stays; where that would then run by itself, it is renamed to its digest. Blocks.
+    pub fn delete(&self, name: &str, condition: &Condition) -> Result<Changed, Problem> {
+        let _alone = self.begin();
+        let before = self.known(name).ok_or_else(|| no_rule(name))?;
+        condition.check(Some(&before))?;
+        let directory = self.directory.open()?;
+        let (toml, module) = (format!("{name}.toml"), &before.status.module);
+        directory.ours(&toml)?;
+        // In steps of which each is sound by itself: the rule is off; its module cannot run by itself; the rule is gone.
+        if self.runs_by_itself(module, name) && directory.file(&toml)?.is_some() {
+            self.registry.set_enabled(name, false).map_err(|why| Problem::conflict("not_disabled", why))?;
+        }
+        self.set_aside(&directory, module, name)?;
+        directory.remove(&toml)?;
+        self.registry.rescan();
+        Ok(Changed { before: Some(before.digest()), after: None })
+    }
+
+    /// Switches a rule on or off; when it returns, that holds. Blocks.
+    pub fn switch(&self, name: &str, enabled: bool, condition: &Condition) -> Result<Outcome, Problem> {
+        let _alone = self.begin();
+        let before = self.known(name).ok_or_else(|| no_rule(name))?;
+        condition.check(Some(&before))?;
+        self.directory.open()?.ours(&format!("{name}.toml"))?;
+        self.registry.set_enabled(name, enabled).map_err(|why| Problem::conflict("not_serving", why))?;
+        self.outcome(name, Some(&before))
+    }
+
+    /// Lets a rule out of quarantine. Blocks.
+    pub fn retry(&self, name: &str) -> Result<Outcome, Problem> {
+        let _alone = self.begin();
+        let before = self.known(name).ok_or_else(|| no_rule(name))?;
+        if before.status.state == RuleState::Disabled {
+            return Err(Problem::conflict("disabled", "the rule is disabled; enable it"));
+        }
+        self.registry.retry(name).map_err(|why| Problem::conflict("not_serving", why))?;
+        self.outcome(name, Some(&before))
+    }
+
+    /// The rule that a definition would make, tried on scratch instances. Blocks.
+    pub fn examine(&self, name: &str, file: &RuleFile) -> Result<Arc<Rule>, Problem> {
+        let module = self.admit(file)?;
+        let mistakes = schema::mistakes(&module.description().config_schema, &file.config)?;
+        if !mistakes.is_empty() {
+            return Err(Problem::unusable("config", "the configuration is not what the module takes", mistakes));
+        }
+        Ok(self.registry.examine(name, file, &module)?)
+    }
+
+    /// The module that a file names, compiled.
+    fn admit(&self, file: &RuleFile) -> Result<Arc<Module>, Problem> {
+        let bytes = self.directory.open()?.read(&file.module, MAX_WASI_MODULE_BYTES as u64)?;
+        let bytes = bytes.ok_or_else(|| {
+            let detail = format!(
+                "there is no module {:?} in the rules directory; upload it first: POST /api/v1/modules",
+                file.module
+            );
+            Problem::unusable("module", detail.clone(), vec![Mistake::new("/module", detail)])
+        })?;
+        let wasi = if file.wasi { Wasi::Empty } else { Wasi::Refused };
+        Ok(Arc::new(self.registry.admit(&bytes, wasi)?))
+    }
+
+    fn replace(&self, name: &str, file: &RuleFile, text: &str, before: Option<Known>) -> Result<Outcome, Problem> {
+        if file.enabled {
+            self.examine(name, file)?;
+        }
+        let toml = format!("{name}.toml");
+        let directory = self.directory.open()?;
+        let old = directory.read(&toml, 1 << 20)?;
+        directory.write(&toml, text.as_bytes())?;
+        let left =
+            before.as_ref().map(|before| before.status.module.as_str()).filter(|module| *module != file.module);
+        // Before the directory is read: it would run under its own name, now that this rule names another.
+        let aside = left.map_or(Ok(None), |module| self.set_aside(&directory, module, name))?;
+        self.registry.rescan();
+        let problem = self.registry.rule(name).filter(|_| file.enabled).and_then(|rule| rule.problem);
+        if let Some(problem) = problem {
+            // It passed every test and still does not serve, as when a lane is held back: as if nothing had been asked.
+            if let Some((module, kept)) = aside {
+                directory.rename(&kept, &module)?;
+            }
+            match old {
+                Some(old) => directory.write(&toml, &old)?,
+                None => drop(directory.remove(&toml)?),
+            }
+            self.registry.rescan();
+            return Err(Problem::conflict("not_serving", format!("{problem}; the rule is as it was")));
+        }
+        self.outcome(name, before.as_ref())
+    }
+
+    /// Whether a module would run under its own name if `rule` did not name it.
+    fn runs_by_itself(&self, module: &str, rule: &str) -> bool {
+        !modules::is_kept(module) && !self.registry.rules().iter().any(|it| it.module == module && it.name != rule)
+    }
+
+    /// Renames the module that `rule` names no more to its digest, so that it waits instead of running under its own name. Gives both
+    /// names if it did.
+    fn set_aside(&self, directory: &Open, module: &str, rule: &str) -> Result<Option<(String, String)>, Problem> {
+        if !self.runs_by_itself(module, rule) {
+            return Ok(None);
+        }
+        let Some(bytes) = directory.read(module, MAX_WASI_MODULE_BYTES as u64)? else { return Ok(None) };
+        let kept = format!("{}.wasm", hex(&Sha256::digest(&bytes)));
+        directory.rename(module, &kept)?;
+        Ok(Some((module.to_owned(), kept)))
+    }
+
+    fn outcome(&self, name: &str, before: Option<&Known>) -> Result<Outcome, Problem> {
+        let rule = self.rule(name)?;
+        let changed = Changed { before: before.map(Known::digest), after: Some(rule.digest()) };
+        Ok(Outcome { rule, created: before.is_none(), changed })
+    }
+
+    /// Begins a change: nobody else is at one, and what the files say now is known.
+    fn begin(&self) -> MutexGuard<'_, ()> {
+        let alone = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        self.registry.rescan();
+        alone
+    }
+}
+
+/// RFC 7396.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(changes) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(serde_json::Map::new());
+    }
+    let Some(fields) = target.as_object_mut() else { return };
+    for (key, value) in changes {
+        if value.is_null() {
+            fields.remove(key);
+        } else {
+            merge(fields.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+fn no_rule(name: &str) -> Problem {
+    Problem::missing(format!("there is no rule {name:?}; GET /api/v1/rules lists them"))
+}
+
+impl From<FileError> for Problem {
+    fn from(error: FileError) -> Self {
+        let text = error.to_string();
+        match error {
+            FileError::Symlink(_) => Problem::conflict("symlink", text),
+            FileError::NotPlain(_) | FileError::TooLarge(..) => Problem::conflict("not_a_file", text),
+            FileError::Io(_, error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+                Problem::conflict("readonly", format!("the rules directory cannot be written: {text}"))
+            }
+            FileError::Io(..) => Problem::internal(format!("the rules directory cannot be used: {text}")),
+        }
+    }
+}
+
+/// The sha256 of `bytes`, in hex: what the configuration says of a token.
+pub fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Guarantees: the examples of RFC 7396, appendix A, as far as they differ.
+    #[test]
+    fn merge_patches() {
+        for (target, patch, result) in [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
+            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (json!({"a": [1]}), json!({"a": [2, 3]}), json!({"a": [2, 3]})),
+            (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+            (json!([1]), json!({"a": 1}), json!({"a": 1})),
+        ] {
+            let mut made = target.clone();
+            merge(&mut made, &patch);
+            assert_eq!(made, result, "{target} + {patch}");
+        }
+    }
+}

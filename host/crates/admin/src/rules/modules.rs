@@ -1,0 +1,185 @@
+//! Modules in the rules directory. One that came by the API is named by its digest: such a file runs only where a rule names it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::sync::PoisonError;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tidegate_engine::{MAX_WASI_MODULE_BYTES, Wasi};
+
+use super::directory::Open;
+use super::{Desk, hex};
+use crate::gate::Changed;
+use crate::problem::Problem;
+use crate::route::Blank;
+use crate::shapes::Module;
+
+/// By which a file is known not to have been touched.
+pub(super) type Touched = (u64, Option<SystemTime>);
+
+/// A module on its way in.
+pub(crate) struct Upload {
+    directory: Open,
+    draft: String,
+    file: File,
+    digest: Sha256,
+    bytes: u64,
+    /// It has been put in its place.
+    placed: bool,
+}
+
+/// What has become of an upload.
+pub(crate) struct Kept {
+    pub module: Module,
+    pub new: bool,
+    pub changed: Changed,
+}
+
+/// Whether a file's name is that of a module which waits for a rule to name it.
+pub(super) fn is_kept(file: &str) -> bool {
+    file.strip_suffix(".wasm").is_some_and(|stem| Blank::Sha256.takes(stem))
+}
+
+impl Upload {
+    /// Takes a piece. Blocks.
+    pub fn push(&mut self, piece: &Bytes) -> Result<(), Problem> {
+        self.digest.update(piece);
+        self.bytes += piece.len() as u64;
+        self.file
+            .write_all(piece)
+            .map_err(|error| Problem::internal(format!("the module cannot be written: {error}")))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.placed {
+            self.directory.discard(&self.draft);
+        }
+    }
+}
+
+impl Desk {
+    /// Begins to take a module in. Blocks.
+    pub fn upload(&self) -> Result<Upload, Problem> {
+        let directory = self.directory.open()?;
+        let (draft, file) = directory.draft()?;
+        Ok(Upload { directory, draft, file, digest: Sha256::new(), bytes: 0, placed: false })
+    }
+
+    /// Looks a module over that has come in whole, and keeps it if it can serve. Blocks.
+    pub fn keep(&self, mut upload: Upload, wasi: Wasi) -> Result<Kept, Problem> {
+        let sha256 = hex(&std::mem::take(&mut upload.digest).finalize());
+        let file = format!("{sha256}.wasm");
+        let bytes = upload.directory.read(&upload.draft, MAX_WASI_MODULE_BYTES as u64)?.unwrap_or_default();
+        if hex(&Sha256::digest(&bytes)) != sha256 {
+            return Err(Problem::internal("the module was changed on disk while it came in"));
+        }
+        let admitted = self.registry.admit(&bytes, wasi)?;
+        let _alone = self.begin();
+        let known = self.files()?.into_iter().find(|module| module.sha256 == sha256);
+        let new = known.is_none();
+        let mut module = known.unwrap_or_else(|| Module::new(&sha256, &file, upload.bytes));
+        if new {
+            upload.directory.place(&upload.draft, &upload.file, &file)?;
+            upload.placed = true;
+        }
+        module.describe(&admitted);
+        Ok(Kept { module, new, changed: Changed { before: None, after: new.then_some(sha256) } })
+    }
+
+    /// All modules. Blocks.
+    pub fn modules(&self) -> Result<Vec<Module>, Problem> {
+        self.files()
+    }
+
+    /// One module, with what it says of itself. Blocks.
+    pub fn module(&self, sha256: &str) -> Result<Module, Problem> {
+        let mut module = self.found(sha256)?;
+        let bytes = self.directory.open()?.read(&module.file, MAX_WASI_MODULE_BYTES as u64)?.unwrap_or_default();
+        // What it was let in with is not known of a file alone: with nothing first.
+        let admitted =
+            self.registry.admit(&bytes, Wasi::Refused).or_else(|_| self.registry.admit(&bytes, Wasi::Empty));
+        match admitted {
+            Ok(admitted) => module.describe(&admitted),
+            Err(error) => module.problem = Some(error.to_string()),
+        }
+        Ok(module)
+    }
+
+    /// Its bytes. Blocks.
+    pub fn content(&self, sha256: &str) -> Result<Vec<u8>, Problem> {
+        let module = self.found(sha256)?;
+        let bytes = self.directory.open()?.read(&module.file, MAX_WASI_MODULE_BYTES as u64)?;
+        bytes.ok_or_else(|| no_module(sha256))
+    }
+
+    /// Deletes a module that no rule uses. Blocks.
+    pub fn delete_module(&self, sha256: &str) -> Result<Changed, Problem> {
+        let _alone = self.begin();
+        let module = self.found(sha256)?;
+        if !module.used_by.is_empty() {
+            let detail = format!("the module is used by {}; delete those rules first", module.used_by.join(", "));
+            return Err(Problem::conflict("in_use", detail));
+        }
+        self.directory.open()?.remove(&module.file)?;
+        Ok(Changed { before: Some(sha256.to_owned()), after: None })
+    }
+
+    fn found(&self, sha256: &str) -> Result<Module, Problem> {
+        self.files()?.into_iter().find(|module| module.sha256 == sha256).ok_or_else(|| no_module(sha256))
+    }
+
+    fn files(&self) -> Result<Vec<Module>, Problem> {
+        let mut used: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for rule in self.registry.rules() {
+            used.entry(rule.module).or_default().push(rule.name);
+        }
+        let directory = self.directory.open()?;
+        let mut found = Vec::new();
+        for name in directory.modules()? {
+            // A symlink, as in a ConfigMap, is the registry's business: it cannot be looked at from here.
+            let Ok(Some(file)) = directory.file(&name) else { continue };
+            let (sha256, bytes) = self.digest(&name, file)?;
+            let mut module = Module::new(&sha256, &name, bytes);
+            module.used_by = used.remove(&name).unwrap_or_default();
+            found.push(module);
+        }
+        Ok(found)
+    }
+
+    fn digest(&self, name: &str, file: File) -> Result<(String, u64), Problem> {
+        let failed = |error: std::io::Error| Problem::internal(format!("{name} cannot be read: {error}"));
+        let metadata = file.metadata().map_err(failed)?;
+        let touched = (metadata.len(), metadata.modified().ok());
+        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((then, digest)) = digests.get(name)
+            && *then == touched
+            && touched.1.and_then(|then| then.elapsed().ok()).is_some_and(|age| age.as_secs() >= 2)
+        {
+            return Ok((digest.clone(), touched.0));
+        }
+        let mut digest = Sha256::new();
+        let mut rest = file.take(MAX_WASI_MODULE_BYTES as u64 + 1);
+        let mut piece = vec![0; 64 << 10];
+        loop {
+            match rest.read(&mut piece).map_err(failed)? {
+                0 => break,
+                n => digest.update(piece.get(..n).unwrap_or_default()),
+            }
+        }
+        let digest = hex(&digest.finalize());
+        if digests.len() > 10_000 {
+            digests.clear();
+        }
+        digests.insert(name.to_owned(), (touched, digest.clone()));
+        Ok((digest, touched.0))
+    }
+}
+
+fn no_module(sha256: &str) -> Problem {
+    Problem::missing(format!("there is no module {sha256}; GET /api/v1/modules lists them"))
+}

@@ -1,0 +1,430 @@
+//! What the API takes and gives, where that is not some other crate's: with the schemas that the OpenAPI document shows.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tidegate_config::RuleFile;
+use tidegate_engine::Module as Admitted;
+
+use crate::problem::Problem;
+
+/// A JSON object whose members the host's own documentation describes.
+pub(crate) struct AnyJson;
+
+impl JsonSchema for AnyJson {
+    fn schema_name() -> Cow<'static, str> {
+        "Object".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object" })
+    }
+}
+
+/// A rule's file.
+pub(crate) struct Definition;
+
+impl JsonSchema for Definition {
+    fn schema_name() -> Cow<'static, str> {
+        "Definition".into()
+    }
+
+    /// That of `<rule>.toml`, its own definitions in place: what is a schema of its own there is one member of one object here.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let mut schema = RuleFile::json_schema();
+        let inner = schema.as_object_mut().and_then(|it| {
+            it.remove("$schema");
+            it.remove("$defs")
+        });
+        inline(&mut schema, &inner.unwrap_or_default(), 0);
+        without_null(&mut schema);
+        Schema::try_from(schema).unwrap_or_default()
+    }
+}
+
+/// Puts definitions in the place of references to them. `depth` ends what would refer to itself.
+fn inline(schema: &mut Value, definitions: &Value, depth: usize) {
+    if depth > 16 {
+        return;
+    }
+    match schema {
+        Value::Object(fields) => {
+            let named = fields.get("$ref").and_then(|it| it.as_str()?.strip_prefix("#/$defs/").map(str::to_owned));
+            if let Some(Value::Object(definition)) = named.and_then(|name| definitions.get(&name).cloned()) {
+                fields.remove("$ref");
+                fields.extend(definition);
+            }
+            fields.values_mut().for_each(|inner| inline(inner, definitions, depth + 1));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|inner| inline(inner, definitions, depth + 1)),
+        _ => {}
+    }
+}
+
+/// What is optional in a file is left out, and never null.
+fn without_null(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(Value::Array(kinds)) = fields.get_mut("type") {
+                kinds.retain(|kind| kind != "null");
+            }
+            if let Some(Value::Array(choices)) = fields.get_mut("anyOf") {
+                choices.retain(|choice| choice["type"] != "null");
+            }
+            fields.values_mut().for_each(without_null);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_null),
+        _ => {}
+    }
+}
+
+/// A rule as it is shown.
+pub(crate) struct RuleShape;
+
+impl JsonSchema for RuleShape {
+    fn schema_name() -> Cow<'static, str> {
+        "Rule".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let definition = generator.subschema_for::<Definition>();
+        json_schema!({
+            "type": "object",
+            "required": ["name", "state", "module", "topics", "order", "generation", "stats"],
+            "properties": {
+                "name": { "type": "string" },
+                "state": { "enum": ["serving", "disabled", "failed", "quarantined"] },
+                "problem": { "type": "string", "description": "What is wrong with it, or with its newest file." },
+                "problem_code": { "type": "string", "description": "The same, for programs." },
+                "module": { "type": "string", "description": "The module's file." },
+                "sha256": { "type": "string", "description": "The digest of the module that serves." },
+                "kind": { "enum": ["decoder", "processor"] },
+                "version": { "type": "string" },
+                "summary": { "type": "string" },
+                "topics": { "type": "array", "items": { "type": "string" } },
+                "order": { "type": "integer" },
+                "generation": { "type": "integer", "minimum": 0, "description": "Counts up with every change." },
+                "stats": { "type": "object", "description": "What it has done." },
+                "file": definition
+            }
+        })
+    }
+}
+
+/// A module.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(crate) struct Module {
+    /// Its digest: what it is asked for by.
+    pub sha256: String,
+    /// Its file in the rules directory: what a rule's `module` names.
+    pub file: String,
+    pub bytes: u64,
+    /// Rules that use it.
+    pub used_by: Vec<String>,
+    /// What it says of itself, where one module is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<Description>,
+    /// Why it could not serve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// What a module says of itself.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(crate) struct Description {
+    pub name: String,
+    pub version: String,
+    pub summary: String,
+    /// `decoder` or `processor`.
+    pub kind: String,
+    /// The topics it gets where no rule says otherwise.
+    pub default_topics: Vec<String>,
+    /// The JSON Schema of its configuration; null if it gives none.
+    pub config_schema: Value,
+}
+
+impl Module {
+    pub fn new(sha256: &str, file: &str, bytes: u64) -> Self {
+        let (sha256, file) = (sha256.to_owned(), file.to_owned());
+        Self { sha256, file, bytes, used_by: Vec::new(), description: None, problem: None }
+    }
+
+    pub fn describe(&mut self, admitted: &Admitted) {
+        let said = admitted.description();
+        self.description = Some(Description {
+            name: said.name.clone(),
+            version: said.version.clone(),
+            summary: said.summary.clone(),
+            kind: admitted.kind().as_str().to_owned(),
+            default_topics: said.default_topics.clone(),
+            config_schema: said.config_schema.clone(),
+        });
+    }
+}
+
+pub(crate) type Modules = Vec<Module>;
+
+/// How a module is taken in.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UploadQuery {
+    /// Whether it may import WASI, and have up to 64 MiB: components made of Python or JavaScript. Default: false.
+    pub wasi: Option<bool>,
+}
+
+/// Which series.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SeriesQuery {
+    /// An MQTT topic filter: `+` for one level, `#` for all that follow. Default: all.
+    pub topic: Option<String>,
+    /// Go on from here: the `next` of the page before.
+    pub after: Option<u32>,
+    /// How many at most, up to 1000. Default: 100.
+    #[schemars(range(min = 1, max = 1000))]
+    pub limit: Option<u32>,
+}
+
+/// A page of series.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Series {
+    pub series: Vec<OneSeries>,
+    /// What to ask for with `after`, if there may be more.
+    pub next: Option<u32>,
+    /// How many are known in all.
+    pub known: u32,
+}
+
+/// One series.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct OneSeries {
+    /// Its identity.
+    pub topic: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+/// Alerts that stand.
+pub(crate) struct Alerts;
+
+impl JsonSchema for Alerts {
+    fn schema_name() -> Cow<'static, str> {
+        "Alerts".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["rule", "topic", "key", "severity", "since_us", "message"],
+                "properties": {
+                    "rule": { "type": "string" },
+                    "topic": { "type": "string", "description": "The series it is about." },
+                    "key": { "type": "string", "description": "Tells apart several of one rule on one series." },
+                    "severity": { "enum": ["info", "warning", "critical"] },
+                    "since_us": { "type": "integer", "description": "Microseconds since 1970-01-01 UTC." },
+                    "message": { "type": "string" }
+                }
+            }
+        })
+    }
+}
+
+/// Which dead letters, and how many.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LetterQuery {
+    /// The rule or sink that refused them.
+    pub rule: Option<String>,
+    /// The source they came from.
+    pub source: Option<String>,
+    /// Where they died: `route`, `decode`, `process` or `sink`.
+    pub stage: Option<String>,
+    /// An MQTT topic filter.
+    pub topic: Option<String>,
+    /// Died then or later: microseconds since 1970-01-01 UTC.
+    pub since_us: Option<i64>,
+    /// Died before then.
+    pub until_us: Option<i64>,
+    /// A part of the reason.
+    pub reason: Option<String>,
+    /// Go on after this id. Default: from the oldest.
+    #[schemars(range(min = 0))]
+    pub after: Option<i64>,
+    /// How many at most, up to 1000. Default: 50.
+    #[schemars(range(min = 1, max = 1000))]
+    pub limit: Option<u32>,
+}
+
+/// Which dead letters are replayed or purged: all that agree with all that is given. To mean really all, say `all=true`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PurgeQuery {
+    /// This one.
+    #[schemars(range(min = 0))]
+    pub id: Option<i64>,
+    /// The rule or sink that refused them.
+    pub rule: Option<String>,
+    /// The source they came from.
+    pub source: Option<String>,
+    /// Where they died: `route`, `decode`, `process` or `sink`.
+    pub stage: Option<String>,
+    /// An MQTT topic filter.
+    pub topic: Option<String>,
+    /// Died then or later: microseconds since 1970-01-01 UTC.
+    pub since_us: Option<i64>,
+    /// Died before then.
+    pub until_us: Option<i64>,
+    /// A part of the reason.
+    pub reason: Option<String>,
+    /// All there are.
+    pub all: Option<bool>,
+}
+
+/// A page of dead letters.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct LetterPage {
+    pub letters: Vec<serde_json::Map<String, Value>>,
+    /// How many match in all.
+    pub matching: u64,
+}
+
+/// How many it was done to.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Counted {
+    pub letters: u64,
+}
+
+/// How much of the audit log.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AuditQuery {
+    /// How many lines, the newest; up to 1000. Default: 100.
+    #[schemars(range(min = 1, max = 1000))]
+    pub limit: Option<usize>,
+}
+
+/// The end of the audit log, the oldest line first.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct AuditPage {
+    pub lines: Vec<serde_json::Map<String, Value>>,
+}
+
+/// What a rule is tried on: messages for a decoder, points for a processor.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TrialInput {
+    /// The rule's file, where it is not there yet or is to be tried otherwise.
+    #[schemars(with = "Option<Definition>")]
+    pub definition: Option<Value>,
+    /// For a decoder.
+    #[serde(default)]
+    #[schemars(length(max = 10_000))]
+    pub messages: Vec<TrialMessage>,
+    /// For a processor.
+    #[serde(default)]
+    #[schemars(length(max = 10_000))]
+    pub points: Vec<TrialPoint>,
+    /// Whether it is ticked afterwards, at this time: microseconds since 1970-01-01 UTC.
+    pub tick_us: Option<i64>,
+}
+
+/// A message.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TrialMessage {
+    #[schemars(length(min = 1, max = 65_535))]
+    pub topic: String,
+    /// Its payload, where that is text.
+    pub payload: Option<String>,
+    /// Its payload in base64.
+    pub payload_base64: Option<String>,
+    /// When it was received: microseconds since 1970-01-01 UTC. Default: now.
+    pub time_us: Option<i64>,
+}
+
+/// A point, taken and given.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TrialPoint {
+    /// Its series.
+    #[schemars(length(min = 1, max = 65_535))]
+    pub topic: String,
+    /// Default: now.
+    pub time_us: Option<i64>,
+    /// Null where there is no number.
+    pub value: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// OPC quality. Default: 192, good.
+    pub quality: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Given only: the row it came from; none if a tick made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<u32>,
+}
+
+/// All that a rule would do.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub(crate) struct TrialOutput {
+    /// What goes on to later rules and to sinks.
+    pub points: Vec<TrialPoint>,
+    pub alerts: Vec<TrialAlert>,
+    /// Rows it refuses.
+    pub rejected: Vec<TrialReject>,
+    /// Rows it keeps for later.
+    pub held: Vec<u32>,
+    /// Messages it would publish, where its `commands` permit their topics.
+    pub commands: Vec<TrialCommand>,
+    /// How it failed, if it did: as it would in a lane, and then nothing of the batch is above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// How long the calls took, in nanoseconds.
+    pub nanos: u64,
+}
+
+/// An alert it would send.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct TrialAlert {
+    pub topic: String,
+    pub key: String,
+    /// `raised`, `cleared` or `event`.
+    pub transition: String,
+    pub severity: String,
+    pub time_us: i64,
+    pub value: Option<f64>,
+    pub message: String,
+}
+
+/// A row it would refuse.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct TrialReject {
+    pub row: u32,
+    pub reason: String,
+}
+
+/// A message it would publish.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct TrialCommand {
+    pub topic: String,
+    pub payload_base64: String,
+    pub qos: u8,
+    pub retain: bool,
+    /// Whether its `commands` permit the topic.
+    pub permitted: bool,
+}
+
+/// The value of an optional limit, or why it cannot be that.
+pub(crate) fn limit(asked: Option<u32>, default: u32, most: u32) -> Result<u32, Problem> {
+    match asked {
+        None => Ok(default),
+        Some(n) if (1..=most).contains(&n) => Ok(n),
+        Some(n) => Err(Problem::bad(format!("limit cannot be {n}: choose from 1 to {most}"))),
+    }
+}

@@ -1,0 +1,153 @@
+//! Every route there is, in one table: the router, the OpenAPI document, the page and the tests are made from it, so that a new
+//! route cannot be forgotten by any of them.
+
+use std::sync::Arc;
+
+use axum::http::Method;
+use tidegate_config::Scope;
+
+use crate::health;
+use crate::metrics;
+use crate::route::{Blank, Effect, Gives, Need, Route, Takes, of};
+use crate::routes::{documents, letters, modules, rules, state, trial};
+use crate::shapes::{
+    Alerts, AnyJson, AuditPage, AuditQuery, Counted, Definition, LetterPage, LetterQuery, Module, Modules,
+    PurgeQuery, RuleShape, Series, SeriesQuery, TrialInput, TrialOutput, UploadQuery,
+};
+
+/// What a router finds.
+pub(crate) enum Found {
+    /// The route, and what stands for its blanks.
+    Route(Arc<Route>, Vec<String>),
+    /// The path, under other methods.
+    Methods(String),
+    Nothing,
+}
+
+/// Some of the routes, to be found by method and path.
+pub(crate) struct Table(Vec<Arc<Route>>);
+
+impl Table {
+    /// Those that `keep` keeps.
+    pub fn of(keep: impl Fn(&Route) -> bool) -> Self {
+        Self(routes().into_iter().filter(|route| keep(route)).map(Arc::new).collect())
+    }
+
+    /// The route for a request. Paths are compared as they are written: no decoding, no `..`, no slash at the end.
+    pub fn find(&self, method: &Method, path: &str) -> Found {
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        let there: Vec<_> = self.0.iter().filter_map(|route| Some((route, blanks(route.path, path)?))).collect();
+        if there.is_empty() {
+            return Found::Nothing;
+        }
+        let mut methods: Vec<&str> = there.iter().map(|(route, _)| route.method.as_str()).collect();
+        methods.dedup();
+        match there.iter().find(|(route, _)| route.method == *method) {
+            Some((route, blanks)) => Found::Route((*route).clone(), blanks.clone()),
+            None => Found::Methods(methods.join(", ")),
+        }
+    }
+}
+
+/// What stands for the blanks of `pattern` in `path`, if it is of that form.
+fn blanks(pattern: &str, path: &str) -> Option<Vec<String>> {
+    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+    let mut found = Vec::new();
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return Some(found),
+            (Some(wanted), Some(given)) => match Blank::of(wanted) {
+                Some(blank) if blank.takes(given) => found.push(given.to_owned()),
+                None if wanted == given => {}
+                _ => return None,
+            },
+            _ => return None,
+        }
+    }
+}
+
+/// All of them.
+#[rustfmt::skip]
+pub(crate) fn routes() -> Vec<Route> {
+    use Scope::{Admin, Data, Read, Rules};
+    let change = |method, path, id, run| Route::change(method, path, id, Rules, Effect::ChangesRules, run);
+    vec![
+        Route::open("/livez", "live", Need::Probe, |call| Box::pin(health::live(call)))
+            .about("Whether the process does its work; if not, restart it.").json::<health::Health>().gives(503, Gives::Json(of::<health::Health>)),
+        Route::open("/readyz", "ready", Need::Probe, |call| Box::pin(health::ready(call)))
+            .about("Whether messages flow from end to end.").json::<health::Health>().gives(503, Gives::Json(of::<health::Health>)),
+        Route::open("/health", "health", Need::Probe, |call| Box::pin(health::health(call)))
+            .about("Ready, and every rule as its author meant it.").json::<health::Health>().gives(503, Gives::Json(of::<health::Health>)),
+        Route::open("/metrics", "metrics", Need::Probe, |call| Box::pin(metrics::metrics(call)))
+            .about("All counters, in the OpenMetrics text format.").gives(200, Gives::Other(metrics::TYPE)),
+
+        Route::open("/api/v1", "page", Need::Document, |call| Box::pin(documents::page(call)))
+            .about("This API as a page.").gives(200, Gives::Other("text/html; charset=utf-8")),
+        Route::open("/api/v1/openapi.json", "openapi", Need::Document, |call| Box::pin(documents::openapi(call)))
+            .about("This API as an OpenAPI 3.1 document.").json::<AnyJson>(),
+
+        Route::get("/api/v1/status", "status", Read, |call| Box::pin(state::status(call)))
+            .about("The whole state of the host: ledger, sources, sinks, lanes, rules, standing alerts.").json::<AnyJson>(),
+        Route::get("/api/v1/ledger", "ledger", Read, |call| Box::pin(state::ledger(call)))
+            .about("How all messages and points ended: whether anything was lost.").json::<AnyJson>(),
+        Route::get("/api/v1/sources", "sources", Read, |call| Box::pin(state::sources(call)))
+            .about("Where messages come from.").json::<Vec<AnyJson>>(),
+        Route::get("/api/v1/sinks", "sinks", Read, |call| Box::pin(state::sinks(call)))
+            .about("Where points and alerts go, and the spools before them.").json::<Vec<AnyJson>>(),
+        Route::get("/api/v1/lanes", "lanes", Read, |call| Box::pin(state::lanes(call)))
+            .about("The threads that run rules.").json::<Vec<AnyJson>>(),
+        Route::get("/api/v1/alerts", "alerts", Read, |call| Box::pin(state::alerts(call)))
+            .about("The alerts that stand, the oldest first.").json::<Alerts>(),
+        Route::get("/api/v1/series", "series", Read, |call| Box::pin(state::series(call)))
+            .about("The series known, by topic filter.").query::<SeriesQuery>().json::<Series>(),
+
+        Route::get("/api/v1/rules", "listRules", Read, |call| Box::pin(rules::list(call)))
+            .about("All rules, by name.").json::<Vec<RuleShape>>(),
+        Route::get("/api/v1/rules/{rule}", "getRule", Read, |call| Box::pin(rules::get(call)))
+            .about("A rule: how it is, and its file. The ETag is that of the file, and of the module it names.").json::<RuleShape>(),
+        change(Method::PUT, "/api/v1/rules/{rule}", "putRule", |call| Box::pin(rules::put(call)))
+            .about("Makes a rule, or makes it anew: tried first, then written, then serving when this answers; or nothing has changed.")
+            .takes(Takes::Json(of::<Definition>)).json::<RuleShape>().gives(201, Gives::Json(of::<RuleShape>)),
+        change(Method::PATCH, "/api/v1/rules/{rule}", "patchRule", |call| Box::pin(rules::patch(call)))
+            .about("Changes parts of a rule: its order, limits, topics, configuration. What is null is set back to its default.")
+            .takes(Takes::Patch).json::<RuleShape>(),
+        change(Method::DELETE, "/api/v1/rules/{rule}", "deleteRule", |call| Box::pin(rules::delete(call)))
+            .about("Takes a rule away; what it raised is cleared, its module stays.").gives(204, Gives::Nothing),
+        change(Method::POST, "/api/v1/rules/{rule}/enable", "enableRule", |call| Box::pin(rules::enable(call)))
+            .about("Answers when the rule serves, or with why it cannot.").json::<RuleShape>(),
+        change(Method::POST, "/api/v1/rules/{rule}/disable", "disableRule", |call| Box::pin(rules::disable(call)))
+            .about("Answers when no lane calls the rule any more.").json::<RuleShape>(),
+        Route::change(Method::POST, "/api/v1/rules/{rule}/retry", "retryRule", Rules, Effect::Changes, |call| Box::pin(rules::retry(call)))
+            .about("Lets a rule out of quarantine. Its file stays as it is.").json::<RuleShape>(),
+        Route::change(Method::POST, "/api/v1/rules/{rule}/test", "testRule", Rules, Effect::Tries, |call| Box::pin(trial::existing(call)))
+            .about("Gives a rule messages or points, and shows all it would do. Nothing is done.")
+            .takes(Takes::Json(of::<TrialInput>)).json::<TrialOutput>(),
+        Route::change(Method::POST, "/api/v1/test", "testDefinition", Rules, Effect::Tries, |call| Box::pin(trial::defined(call)))
+            .about("The same with a rule that is not there yet: `definition` says what it is.")
+            .takes(Takes::Json(of::<TrialInput>)).json::<TrialOutput>(),
+
+        Route::get("/api/v1/modules", "listModules", Read, |call| Box::pin(modules::list(call)))
+            .about("All modules in the rules directory.").json::<Modules>(),
+        change(Method::POST, "/api/v1/modules", "uploadModule", |call| Box::pin(modules::upload(call)))
+            .about("Takes a module in, once it has been found fit to serve. It runs when a rule names its file.")
+            .query::<UploadQuery>().takes(Takes::Wasm).json::<Module>().gives(201, Gives::Json(of::<Module>)),
+        Route::get("/api/v1/modules/{sha256}", "getModule", Read, |call| Box::pin(modules::get(call)))
+            .about("A module, and what it says of itself.").json::<Module>(),
+        Route::get("/api/v1/modules/{sha256}/content", "getModuleContent", Rules, |call| Box::pin(modules::content(call)))
+            .about("Its bytes.").gives(200, Gives::Other("application/wasm")),
+        change(Method::DELETE, "/api/v1/modules/{sha256}", "deleteModule", |call| Box::pin(modules::delete(call)))
+            .about("Deletes a module that no rule uses.").gives(204, Gives::Nothing),
+
+        Route::get("/api/v1/dead-letters", "listDeadLetters", Data, |call| Box::pin(letters::list(call)))
+            .about("Messages that could not be used, whole.").query::<LetterQuery>().json::<LetterPage>(),
+        Route::get("/api/v1/dead-letters/{id}", "getDeadLetter", Data, |call| Box::pin(letters::get(call)))
+            .about("One of them.").json::<AnyJson>(),
+        Route::change(Method::POST, "/api/v1/dead-letters/replay", "replayDeadLetters", Data, Effect::Changes, |call| Box::pin(letters::replay(call)))
+            .about("Puts all that match back among the messages.").query::<PurgeQuery>().json::<Counted>(),
+        Route::change(Method::POST, "/api/v1/dead-letters/purge", "purgeDeadLetters", Data, Effect::Changes, |call| Box::pin(letters::purge(call)))
+            .about("Deletes all that match, for good.").query::<PurgeQuery>().json::<Counted>(),
+
+        Route::get("/api/v1/audit", "audit", Admin, |call| Box::pin(documents::audit(call)))
+            .about("The end of the audit log.").query::<AuditQuery>().json::<AuditPage>(),
+    ]
+}

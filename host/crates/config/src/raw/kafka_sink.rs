@@ -1,0 +1,56 @@
+//! `[sinks.kafka.…]` as written.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{ClientValue, OneOrMany, RawSpool};
+
+/// Points, alerts and dead letters to topics of a Kafka cluster, each record with its series as the key.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawKafkaSink {
+    /// Brokers to begin with, as `host:port`: a list, or one text parted by commas.
+    #[schemars(required)]
+    pub brokers: Option<OneOrMany>,
+    /// The topic of the points. Default: they are not produced.
+    pub points: Option<String>,
+    /// The topic of the alerts. Default: they are not produced.
+    pub alerts: Option<String>,
+    /// The topic of copies of dead letters. Default: none.
+    pub dead_letters: Option<String>,
+    /// What points look like. Default: `json`.
+    pub format: Option<RawPointFormat>,
+    /// How batches of records are compressed. Default: `lz4`.
+    pub compression: Option<RawCompression>,
+    /// Settings of librdkafka by their own names, such as `"security.protocol" = "SASL_SSL"`. Write a secret as
+    /// `{ file = "…" }` or `{ env = "…" }`.
+    pub client: Option<BTreeMap<String, ClientValue>>,
+    /// The durable queue in front of it; what is not written here is as in `[spool]`.
+    pub spool: Option<RawSpool>,
+}
+
+/// What a point looks like in a record.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawPointFormat {
+    /// All of it, in long words.
+    Json,
+    /// `{"v":84.5,"q":192,"ts":1703289600000,"u":"°C"}`, half as long: the rule `json-reading` reads it.
+    Reading,
+}
+
+/// How batches of records are compressed.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawCompression {
+    /// Not at all.
+    None,
+    /// gzip: small and slow.
+    Gzip,
+    /// Snappy.
+    Snappy,
+    /// LZ4: fast.
+    Lz4,
+}

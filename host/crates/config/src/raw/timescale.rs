@@ -1,0 +1,78 @@
+//! `[sinks.timescale.…]` as written.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::RawSpool;
+
+/// A TimescaleDB or plain PostgreSQL database.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawTimescaleSink {
+    /// `postgres://user@host:5432/database`; add `?sslmode=require` for TLS. With several hosts, `host1:5432,host2:5432`, the
+    /// one that takes writes is found.
+    #[schemars(required)]
+    pub url: Option<String>,
+    /// A file that holds the password.
+    pub password_file: Option<String>,
+    /// The environment variable that holds the password.
+    pub password_env: Option<String>,
+    /// The table of the points, optionally with its schema, as in `plant.metrics`. Default: `metrics`.
+    pub table: Option<String>,
+    /// The table of the alerts, in the same schema. Default: `alerts`.
+    pub alerts_table: Option<String>,
+    /// The table of what is known of each series, in the same schema. Default: `series`.
+    pub series_table: Option<String>,
+    /// What the columns of the points' table are called, where not as by default.
+    pub columns: Option<RawColumns>,
+    /// Whether to make what is missing: tables, hypertable, index, policies, aggregates. Default: true.
+    pub manage_schema: Option<bool>,
+    /// How much time a chunk of a hypertable made by Tidegate holds, in hours. Default: 24.
+    #[schemars(range(min = 1, max = 8784))]
+    pub chunk_hours: Option<i64>,
+    /// The age at which its chunks are compressed, in days; 0 for never. Default: 7.
+    #[schemars(range(min = 0, max = 36_500))]
+    pub compress_after_days: Option<i64>,
+    /// The age at which its chunks are dropped, in days; 0 for never. Default: 90.
+    #[schemars(range(min = 0, max = 36_500))]
+    pub retain_days: Option<i64>,
+    /// Whether points are summed up in `<table>_1min`, `<table>_1hour` and `<table>_1day`. Default: true.
+    pub aggregates: Option<bool>,
+    /// The most connections; the rows of one series always go over the same. Default: 4.
+    #[schemars(range(min = 1, max = 20))]
+    pub connections: Option<i64>,
+    /// Whether a point whose topic and time are stored already is counted and left out; costs half of the speed. Default: false.
+    pub dedupe: Option<bool>,
+    /// The most rows of one COPY. Default: 5000.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_rows: Option<i64>,
+    /// How long one statement may take, in seconds. Default: 30.
+    #[schemars(range(min = 1, max = 600))]
+    pub statement_timeout_s: Option<i64>,
+    /// PEM file of the certificates to trust. Default: those of the system.
+    pub ca_file: Option<String>,
+    /// PEM file of our own certificate, for mutual TLS; with `key_file`.
+    pub cert_file: Option<String>,
+    /// PEM file of our own key; with `cert_file`.
+    pub key_file: Option<String>,
+    /// The durable queue in front of it; what is not written here is as in `[spool]`.
+    pub spool: Option<RawSpool>,
+}
+
+/// What the columns of the points' table are called.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawColumns {
+    /// When it was measured, a `timestamptz`. Default: `time`.
+    pub time: Option<String>,
+    /// The series, a `text`. Default: `topic`.
+    pub topic: Option<String>,
+    /// The number, a `double precision`. Default: `value`.
+    pub value: Option<String>,
+    /// The text, a `text`. Default: `value_str`.
+    pub value_str: Option<String>,
+    /// The OPC quality, a `smallint`. Default: `quality`.
+    pub quality: Option<String>,
+    /// The unit, a `text`. Default: `unit`.
+    pub unit: Option<String>,
+}

@@ -1,0 +1,155 @@
+//! `[sinks.timescale.<name>]`: TimescaleDB or PostgreSQL.
+
+use std::time::Duration;
+
+use super::{Secret, Tls};
+
+/// A database, and how points get into it.
+#[derive(Clone, Debug)]
+pub struct TimescaleSink {
+    /// `postgres://user@host:port/database`, with the password merged in from its file or variable; several hosts parted by commas.
+    pub url: Secret,
+    /// TLS, where the URL says `sslmode=require`.
+    pub tls: Tls,
+    /// What the tables and columns are called.
+    pub names: TableNames,
+    /// Whether to make what is missing: tables, hypertable, index, policies, aggregates.
+    pub manage_schema: bool,
+    /// How the tables that we make are kept.
+    pub upkeep: Upkeep,
+    /// The most connections: rows are spread over them by series.
+    pub connections: usize,
+    /// What happens to a point whose topic and time are stored already.
+    pub repeats: Repeats,
+    /// The most rows of one COPY.
+    pub max_rows: usize,
+    /// How long one statement may take.
+    pub statement_timeout: Duration,
+}
+
+impl TimescaleSink {
+    /// The defaults for a database: what a configuration gets that says no more than `url`.
+    pub fn new(url: Secret) -> Self {
+        Self {
+            url,
+            tls: Tls::default(),
+            names: TableNames::default(),
+            manage_schema: true,
+            upkeep: Upkeep::default(),
+            connections: 4,
+            repeats: Repeats::Stored,
+            max_rows: 5_000,
+            statement_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What happens to a point whose topic and time are stored already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeats {
+    /// It is stored again: at least once.
+    Stored,
+    /// It is counted and left out: effectively once.
+    Dropped,
+}
+
+/// What tables and columns are called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableNames {
+    /// The points' table, optionally with its schema; the other tables stand in the same schema.
+    pub table: String,
+    /// The alerts' table.
+    pub alerts: String,
+    /// The table of what is known of each series.
+    pub series: String,
+    /// The columns of the points' table.
+    pub columns: Columns,
+}
+
+/// What the columns of the points' table are called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Columns {
+    /// When it was measured.
+    pub time: String,
+    /// The series.
+    pub topic: String,
+    /// The number.
+    pub value: String,
+    /// The text.
+    pub value_str: String,
+    /// OPC quality.
+    pub quality: String,
+    /// The unit.
+    pub unit: String,
+}
+
+impl TableNames {
+    /// The points' table without its schema.
+    pub fn own_table(&self) -> &str {
+        self.table.split_once('.').map_or(&self.table, |(_, table)| table)
+    }
+
+    /// The schema, where one is named.
+    pub fn schema(&self) -> Option<&str> {
+        self.table.split_once('.').map(|(schema, _)| schema)
+    }
+}
+
+impl Columns {
+    /// All of them, in the order in which they are written.
+    pub fn all(&self) -> [&str; 6] {
+        [&self.time, &self.topic, &self.value, &self.value_str, &self.quality, &self.unit]
+    }
+}
+
+impl Default for TableNames {
+    fn default() -> Self {
+        Self {
+            table: "metrics".to_owned(),
+            alerts: "alerts".to_owned(),
+            series: "series".to_owned(),
+            columns: Columns::default(),
+        }
+    }
+}
+
+impl Default for Columns {
+    fn default() -> Self {
+        Self {
+            time: "time".to_owned(),
+            topic: "topic".to_owned(),
+            value: "value".to_owned(),
+            value_str: "value_str".to_owned(),
+            quality: "quality".to_owned(),
+            unit: "unit".to_owned(),
+        }
+    }
+}
+
+/// How the tables that we make are kept. TimescaleDB does it; plain PostgreSQL keeps everything, uncompressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upkeep {
+    /// How much time one chunk holds, in hours.
+    pub chunk_hours: u32,
+    /// The age at which chunks are compressed, in days; never if none.
+    pub compress_after_days: Option<u32>,
+    /// The age at which chunks are dropped, in days; never if none.
+    pub retain_days: Option<u32>,
+    /// Whether points are summed up by minute, hour and day.
+    pub aggregates: Aggregates,
+}
+
+impl Default for Upkeep {
+    fn default() -> Self {
+        Self { chunk_hours: 24, compress_after_days: Some(7), retain_days: Some(90), aggregates: Aggregates::Kept }
+    }
+}
+
+/// Whether points are summed up by minute, hour and day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aggregates {
+    /// In `<table>_1min`, `<table>_1hour` and `<table>_1day`.
+    Kept,
+    /// Not by us.
+    Absent,
+}

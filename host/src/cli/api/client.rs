@@ -1,0 +1,196 @@
+//! As much of an HTTP client as asking a host takes: one request on one connection, plain or with TLS.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::{Value, json};
+use url::Url;
+
+/// How long a host may take to be reached.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// How long it may say nothing: a rule may be compiled first, and its lanes waited for.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// The most of an answer.
+const MAX_ANSWER_BYTES: u64 = 256 << 20;
+/// What the system trusts, on Debian and those like it.
+const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// One host, to be asked.
+pub struct Client {
+    node: String,
+    url: Url,
+    token: Option<String>,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+/// What is asked.
+#[derive(Debug)]
+pub struct Request<'a> {
+    pub method: &'static str,
+    /// Below `/api/v1/`.
+    pub path: String,
+    pub body: Option<(&'static str, &'a [u8])>,
+    pub if_match: Option<String>,
+}
+
+/// Why a host did not do it.
+#[derive(Clone, Debug)]
+pub struct Refusal(Value);
+
+impl Client {
+    /// # Errors
+    /// The address is none.
+    pub fn new(node: &str, token: Option<String>, tls: Option<Arc<ClientConfig>>) -> anyhow::Result<Self> {
+        let url: Url =
+            node.parse().with_context(|| format!("{node:?} is no address of a host, as http://127.0.0.1:8081 is"))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            bail!("{node:?} is no address of a host, as http://127.0.0.1:8081 is");
+        }
+        Ok(Self { node: node.to_owned(), url, token, tls })
+    }
+
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Asks for what is below `/api/v1/`.
+    pub fn get(&self, path: &str) -> Result<Value, Refusal> {
+        self.send(&Request { method: "GET", path: path.to_owned(), body: None, if_match: None })
+    }
+
+    /// Asks; gives the answer's JSON.
+    pub fn send(&self, request: &Request<'_>) -> Result<Value, Refusal> {
+        let (status, body) = self.exchange(request).map_err(|error| Refusal::unreachable(&format!("{error:#}")))?;
+        let answer = if body.is_empty() {
+            json!({ "status": status })
+        } else {
+            serde_json::from_slice(&body).unwrap_or_default()
+        };
+        match status {
+            200..=299 => Ok(answer),
+            _ if answer.is_object() => Err(Refusal(answer)),
+            _ => Err(Refusal::unreachable(&format!("it answers {status}, and not as a Tidegate host does"))),
+        }
+    }
+
+    fn exchange(&self, request: &Request<'_>) -> anyhow::Result<(u16, Vec<u8>)> {
+        let (host, port) = (self.url.host_str().unwrap_or_default(), self.url.port_or_known_default().unwrap_or(80));
+        // Brackets belong to the address in a URL, and not to the address.
+        let name = host.trim_matches(['[', ']']);
+        let mut addresses = (name, port).to_socket_addrs().context("its name cannot be resolved")?;
+        let address = addresses.next().context("its name has no address")?;
+        let mut stream = TcpStream::connect_timeout(&address, CONNECT_WITHIN).context("it cannot be reached")?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+        let head = self.head(request, host, port);
+        if self.url.scheme() == "http" {
+            return exchange(&mut stream, &head, request.body.map(|(_, bytes)| bytes));
+        }
+        let config = self.tls.clone().context("there are no certificates to trust; name some with --ca-file")?;
+        let connection = ClientConnection::new(config, ServerName::try_from(name.to_owned())?)?;
+        exchange(&mut StreamOwned::new(connection, stream), &head, request.body.map(|(_, bytes)| bytes))
+    }
+
+    fn head(&self, request: &Request<'_>, host: &str, port: u16) -> String {
+        let base = self.url.path().trim_end_matches('/');
+        let mut head = format!(
+            "{} {base}/api/v1/{} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n",
+            request.method, request.path
+        );
+        if let Some(token) = &self.token {
+            head += &format!("Authorization: Bearer {token}\r\n");
+        }
+        if let Some(tag) = &request.if_match {
+            head += &format!("If-Match: {tag}\r\n");
+        }
+        let (kind, length) = request.body.map_or((None, 0), |(kind, bytes)| (Some(kind), bytes.len()));
+        kind.into_iter().for_each(|kind| head += &format!("Content-Type: {kind}\r\n"));
+        head + &format!("Content-Length: {length}\r\n\r\n")
+    }
+}
+
+fn exchange(stream: &mut (impl Read + Write), head: &str, body: Option<&[u8]>) -> anyhow::Result<(u16, Vec<u8>)> {
+    stream.write_all(head.as_bytes())?;
+    // Who refuses early may not read all of it: what it says comes all the same.
+    let sent = stream.write_all(body.unwrap_or_default()).and_then(|()| stream.flush());
+    let mut answer = Vec::new();
+    let read = stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer);
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    let Some(end) = end else {
+        sent.context("it hung up")?;
+        read.context("it did not answer")?;
+        bail!("it hung up");
+    };
+    let head = String::from_utf8_lossy(answer.get(..end).unwrap_or_default()).into_owned();
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("it does not speak HTTP")?;
+    let length: Option<usize> = head
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .and_then(|(_, n)| n.trim().parse().ok());
+    let body = answer.split_off(end + 4);
+    if length.is_some_and(|length| body.len() < length) {
+        bail!("its answer was cut off");
+    }
+    Ok((status, body))
+}
+
+/// What TLS connections trust and show; none if the system trusts nobody, which is an error only where TLS is spoken.
+pub fn tls(authorities: Option<&Path>, own: Option<(&Path, &Path)>) -> anyhow::Result<Option<Arc<ClientConfig>>> {
+    let file = authorities.unwrap_or(Path::new(SYSTEM_CERTIFICATES));
+    let mut roots = RootCertStore::empty();
+    match CertificateDer::pem_file_iter(file) {
+        Ok(certificates) => drop(roots.add_parsable_certificates(certificates.filter_map(Result::ok))),
+        Err(error) if authorities.is_some() => bail!("{} cannot be used: {error}", file.display()),
+        Err(_) => {}
+    }
+    if roots.is_empty() {
+        if authorities.is_some() {
+            bail!("{} has no certificate", file.display());
+        }
+        return Ok(None);
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions()?.with_root_certificates(roots);
+    let config = match own {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<_, _>>()?;
+            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(key)?)?
+        }
+    };
+    Ok(Some(Arc::new(config)))
+}
+
+impl Refusal {
+    pub fn unreachable(detail: &str) -> Self {
+        Self(json!({ "code": "unreachable", "detail": detail }))
+    }
+
+    pub fn json(&self) -> Value {
+        self.0.clone()
+    }
+}
+
+impl fmt::Display for Refusal {
+    /// A line, and one more for each mistake.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().replace(char::is_control, " ");
+        f.write_str(&text(&self.0, "detail"))?;
+        for mistake in self.0["errors"].as_array().into_iter().flatten() {
+            let detail = text(mistake, "detail");
+            if detail != text(&self.0, "detail") {
+                write!(f, "\n  {}: {detail}", text(mistake, "pointer"))?;
+            }
+        }
+        Ok(())
+    }
+}

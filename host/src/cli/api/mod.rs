@@ -1,0 +1,119 @@
+//! The commands that ask hosts by their API: which hosts, as whom, and how what they say is shown.
+
+mod client;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde_json::Value;
+
+pub use client::Request;
+use client::{Client, Refusal};
+pub use table::{Column, Table, field, joined};
+
+/// The most hosts that are asked at once.
+const AT_ONCE: usize = 32;
+
+/// Which hosts, and as whom.
+#[derive(Debug, clap::Args)]
+pub struct Nodes {
+    /// A host's address; may be given several times, and all are asked at once. TIDEGATE_NODES can name them too, with commas between.
+    #[arg(
+        long = "node",
+        value_name = "URL",
+        global = true,
+        env = "TIDEGATE_NODES",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:8081"
+    )]
+    nodes: Vec<String>,
+    /// A file that holds the token to show; TIDEGATE_TOKEN can hold the token itself.
+    #[arg(long, value_name = "FILE", global = true)]
+    token_file: Option<PathBuf>,
+    /// Who is trusted to sign hosts' certificates (PEM); those that the system trusts if not given.
+    #[arg(long, value_name = "FILE", global = true)]
+    ca_file: Option<PathBuf>,
+    /// Our own certificate (PEM), where hosts ask for one.
+    #[arg(long, value_name = "FILE", global = true, requires = "key_file")]
+    cert_file: Option<PathBuf>,
+    /// Its key (PEM).
+    #[arg(long, value_name = "FILE", global = true, requires = "cert_file")]
+    key_file: Option<PathBuf>,
+    /// What hosts say, as JSON: one object a line, with the host's address as `node` where several are asked.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// What one host has answered.
+pub struct Said {
+    pub node: String,
+    pub answer: Result<Value, Refusal>,
+}
+
+impl Nodes {
+    /// Asks all hosts, `ask` each; shows what they say; gives 1 if any of them refused or could not be reached.
+    pub fn ask<A>(&self, show: &Table, ask: A) -> anyhow::Result<ExitCode>
+    where
+        A: Fn(&Client) -> Result<Value, Refusal> + Sync,
+    {
+        let clients = self.clients()?;
+        let mut all: Vec<Said> = Vec::new();
+        for some in clients.chunks(AT_ONCE) {
+            std::thread::scope(|scope| {
+                let asked: Vec<_> = some.iter().map(|client| (client, scope.spawn(|| ask(client)))).collect();
+                all.extend(asked.into_iter().map(|(client, answer)| {
+                    let answer = answer.join().unwrap_or_else(|_| Err(Refusal::unreachable("asking it failed")));
+                    Said { node: client.node().to_owned(), answer }
+                }));
+            });
+        }
+        let failed = all.iter().filter(|said| said.answer.is_err()).count();
+        if self.json {
+            all.iter().for_each(|said| println!("{}", said.json(all.len() > 1)));
+        } else {
+            print!("{}", show.text(&all));
+            for said in &all {
+                if let Err(refusal) = &said.answer {
+                    eprintln!("tidegate: {}: {refusal}", said.node);
+                }
+            }
+        }
+        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn clients(&self) -> anyhow::Result<Vec<Client>> {
+        let token = match &self.token_file {
+            Some(file) => {
+                let text =
+                    std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+                Some(text.trim().to_owned())
+            }
+            None => std::env::var("TIDEGATE_TOKEN").ok(),
+        };
+        let tls = client::tls(self.ca_file.as_deref(), self.cert_file.as_deref().zip(self.key_file.as_deref()))?;
+        self.nodes.iter().map(|node| Client::new(node, token.clone(), tls.clone())).collect()
+    }
+}
+
+impl Said {
+    /// The answer over several lines, below the host's name if there are several; none if there is none.
+    fn whole(&self, with_node: bool) -> Option<String> {
+        let answer = self.answer.as_ref().ok().and_then(|answer| serde_json::to_string_pretty(answer).ok())?;
+        let head = if with_node { format!("{}\n", self.node) } else { String::new() };
+        Some(format!("{head}{answer}\n"))
+    }
+
+    fn json(&self, with_node: bool) -> Value {
+        let answer = match &self.answer {
+            Ok(answer) => answer.clone(),
+            Err(refusal) => refusal.json(),
+        };
+        if with_node {
+            serde_json::json!({ "node": self.node, "answer": answer, "ok": self.answer.is_ok() })
+        } else {
+            answer
+        }
+    }
+}
