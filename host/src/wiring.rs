@@ -6,14 +6,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tidegate_admin::{Admin, Status, View};
-use tidegate_config::{Config, SinkSettings, SourceSettings};
-use tidegate_engine::{Engine, Module, Registry};
-use tidegate_model::{Books, ParcelLimits, Sink, Source, SystemClock};
-use tidegate_pipeline::{Drained, Pipeline, PipelineSettings, SinkLimits};
-use tidegate_sinks::{DeadLetters, Discard, Mqtt, Ndjson, Sqlite, Timescale};
+use tidegate_config::{Config, RuleFile, SinkSettings, SourceSettings};
+use tidegate_engine::{Admission, Cache, CacheError, ChildProcess, Engine, Registry, Wasi};
+use tidegate_model::{Books, Limits, ParcelLimits, Sink, Source, Spool, SystemClock};
+use tidegate_pipeline::{Drained, Pipeline, PipelineSettings, SinkLimits, SinkSetup};
+use tidegate_sinks::{DeadLetters, Discard, Kafka, Mqtt, Ndjson, Sqlite, Timescale};
 use tidegate_sources::{KafkaSource, MqttSource, ReplaySource};
+use tidegate_spool::SpoolQueue;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+
+use crate::letters::LetterFile;
+
+/// The most points produced to Kafka in one write: a write ends with a round trip, so it should be worth one.
+const KAFKA_ROWS: usize = 20_000;
 
 /// A running host.
 pub struct Host {
@@ -35,27 +41,45 @@ impl Host {
         let mut chores = Vec::new();
         let sinks = config.sinks.iter().map(|(name, settings)| {
             let (sink, limits) = sink(settings, &books, &mut chores);
-            (name.to_string(), sink, limits)
+            let spool = config.spools.get(name).map(|settings| -> anyhow::Result<Arc<dyn Spool>> {
+                let (books, clock) = (books.clone(), clock.clone());
+                let spool = SpoolQueue::new(&config.data_dir, name.as_str(), *settings, sink.wants(), books, clock);
+                Ok(Arc::new(spool.context("the spools cannot start")?))
+            });
+            Ok(SinkSetup { name: name.to_string(), sink, limits, spool: spool.transpose()? })
         });
-        let sinks = sinks.collect();
+        let sinks = sinks.collect::<anyhow::Result<_>>()?;
+        tell_of_forgotten_spools(config);
         let dead_letters = Box::new(DeadLetters::new(&config.data_dir, config.dead_letters, clock.clone()));
         chores.push(tidegate_telemetry::spawn("dead-letters", dead_letters.upkeep()));
         let (account, replays) = (dead_letters.account(), dead_letters.replays());
         let lanes = config.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+        let known = books.clone();
         let settings =
             PipelineSettings { lanes, batch_rows: config.batch_rows, parcel: ParcelLimits::default(), books, clock };
         let pipeline =
             Arc::new(Pipeline::start(settings, sinks, dead_letters, runtime).context("the lanes cannot start")?);
-        let engine = Engine::new()?;
-        let registry = Registry::start(engine, &config.rules_dir, Box::new(pipeline.deploy()))
+        let admission = admission(open_cache(&config.data_dir))?;
+        let registry = Registry::start(admission, &config.rules_dir, Box::new(pipeline.deploy()))
             .with_context(|| format!("the rules directory {} cannot be used", config.rules_dir.display()))?;
-        let view = View { pipeline, registry, dead_letters: account, started: Instant::now() };
+        let view = View {
+            pipeline,
+            registry,
+            dead_letters: account,
+            books: known,
+            letters: Arc::new(LetterFile(DeadLetters::path(&config.data_dir))),
+            rules_dir: config.rules_dir.clone(),
+            data_dir: config.data_dir.clone(),
+            started: Instant::now(),
+        };
         let admin = Admin::start(&config.admin, view.clone())?;
         for (name, settings) in &config.sources {
-            view.pipeline.add_source(name.as_str(), source(settings));
+            let limits = config.limits.get(name).copied().unwrap_or_default();
+            view.pipeline.add_source(name.as_str(), source(settings), limits);
         }
         let by_name = config.sources.iter().map(|(name, settings)| (name.to_string(), settings.clone()));
-        view.pipeline.add_source("replay", Box::new(ReplaySource::new(Arc::new(replays), by_name.collect())));
+        let replay = ReplaySource::new(Arc::new(replays), by_name.collect());
+        view.pipeline.add_source("replay", Box::new(replay), Limits::default());
         tracing::info!(
             address = %admin.address(),
             lanes,
@@ -93,6 +117,19 @@ impl Host {
     }
 }
 
+/// Rows that wait for a sink that is no more, or has no spool any more, wait for ever: that is said.
+fn tell_of_forgotten_spools(config: &Config) {
+    let there = tidegate_spool::list(&config.data_dir).unwrap_or_default();
+    for (sink, path) in there.iter().filter(|(sink, _)| !config.spools.keys().any(|name| name.as_str() == sink)) {
+        if let Ok(found) = tidegate_spool::inspect(path)
+            && found.rows > 0
+        {
+            tracing::warn!(sink, rows = found.rows, path = %path.display(),
+                "rows stand in the spool of a sink that is not configured with one: bring it back, or export them and delete the file");
+        }
+    }
+}
+
 fn make_data_dir(directory: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(directory)
         .with_context(|| format!("data_dir {} cannot be made; make it, or set another", directory.display()))
@@ -114,7 +151,7 @@ fn sink(
     let sink: Box<dyn Sink> = match settings {
         SinkSettings::Sqlite(settings) => Box::new(Sqlite::new(settings.clone(), books.clone())),
         SinkSettings::Timescale(settings) => {
-            limits.rows = settings.max_rows;
+            limits.rows = settings.max_rows * settings.connections;
             Box::new(Timescale::new(settings.clone(), books.clone()))
         }
         SinkSettings::Mqtt(settings) => {
@@ -122,16 +159,33 @@ fn sink(
             chores.extend(sink.presence().map(|presence| tidegate_telemetry::spawn("presence", presence)));
             Box::new(sink)
         }
+        SinkSettings::Kafka(settings) => {
+            limits.rows = KAFKA_ROWS;
+            Box::new(Kafka::new(settings.clone(), books.clone()))
+        }
         SinkSettings::Ndjson(settings) => Box::new(Ndjson::new(settings.clone(), books.clone())),
         SinkSettings::Discard => Box::new(Discard::new()),
     };
     (sink, limits)
 }
 
-/// Compiles a module and says in a line what it is, for `tidegate check`.
-pub fn inspect(module: &Path) -> anyhow::Result<String> {
+/// Modules are compiled in a child process: `tidegate compile`, which is this binary.
+fn admission(cache: Option<Cache>) -> anyhow::Result<Admission> {
+    let compiler = ChildProcess::of_this_binary(&["compile"]);
+    Ok(Admission::new(Engine::new()?, Box::new(compiler), cache))
+}
+
+/// The cache of compiled modules; without one that can be trusted the host starts as well, only later.
+fn open_cache(data_dir: &Path) -> Option<Cache> {
+    let told = |error: CacheError| tracing::error!("modules are compiled at every start: {error}");
+    Cache::open(&data_dir.join("cache")).map_err(told).ok()
+}
+
+/// Compiles a module and says in a line what it is, for `tidegate check`. `file` is its rule's, if it has one.
+pub fn inspect(module: &Path, file: Option<&RuleFile>) -> anyhow::Result<String> {
     let bytes = std::fs::read(module).with_context(|| format!("{} cannot be read", module.display()))?;
-    let module = Module::load(&Engine::new()?, &bytes)?;
+    let wasi = if file.is_some_and(|file| file.wasi) { Wasi::Empty } else { Wasi::Refused };
+    let module = admission(None)?.admit(&bytes, wasi)?;
     let description = module.description();
     Ok(format!("{} {} {}: {}", module.kind().as_str(), description.name, description.version, description.summary))
 }

@@ -1,12 +1,15 @@
 //! The binary under test, driven from outside.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::account::Account;
+use crate::ask::Ask;
 use crate::http::{Response, request};
 use crate::machine::{binary, free_port};
 use crate::message::Message;
@@ -25,13 +28,34 @@ pub struct Host {
     top: String,
     sections: String,
     port: u16,
+    /// Where it answers probes, if not with the rest.
+    probes: Option<u16>,
+    /// Where its next start ends, in the words of the crate `fail`.
+    armed: Option<String>,
+    /// It was armed when it was started.
+    crash_due: bool,
 }
+
+/// How a process ends that calls `abort`.
+const SIGABRT: i32 = 6;
 
 impl Host {
     pub(crate) fn launch(directory: TempDir, top: String, sections: String) -> Self {
-        let mut host = Self { server: None, directory, top, sections, port: 0 };
+        let mut host = Self::idle(directory, top, sections);
         host.launch_again();
         host
+    }
+
+    /// The same for one that answers probes at a port of their own.
+    pub(crate) fn launch_at(directory: TempDir, top: String, sections: String, probes: u16) -> Self {
+        let mut host = Self::idle(directory, top, sections);
+        host.probes = Some(probes);
+        host.launch_again();
+        host
+    }
+
+    fn idle(directory: TempDir, top: String, sections: String) -> Self {
+        Self { server: None, directory, top, sections, port: 0, probes: None, armed: None, crash_due: false }
     }
 
     /// Starts it again after [`Self::stop`] or [`Self::kill`], and waits until messages flow.
@@ -44,10 +68,34 @@ impl Host {
     pub fn launch_again(&mut self) {
         for _ in 0..3 {
             if self.answers() {
+                self.crash_due = self.armed.take().is_some();
                 return;
             }
         }
         panic!("the host found no port of its own in three attempts; {}", self.tail());
+    }
+
+    /// Its next start ends by itself, as a crash would, when it comes to `site` after having passed it so many times. The sites
+    /// are the `fail_point!`s in the host's crates.
+    pub fn arm(&mut self, site: &str, passes: u32) {
+        assert_failpoints();
+        self.armed = Some(format!("{site}={passes}*off->return"));
+    }
+
+    /// Waits until it has ended by itself where it was armed.
+    pub fn wait_crash(&mut self) {
+        let crashed = |host: &mut Self| host.has_crashed().then_some(()).ok_or_else(|| host.tail());
+        wait_for("the host to come to where it was armed", DEADLINE, || crashed(self));
+    }
+
+    /// Whether it has ended by itself: where it was armed, or else the test fails. It is stopped then.
+    pub fn has_crashed(&mut self) -> bool {
+        let Some(server) = &mut self.server else { return false };
+        let Some(status) = server.ended() else { return false };
+        assert_eq!(status.signal(), Some(SIGABRT), "the host has ended by itself: {status}; {}", server.tail());
+        assert!(self.crash_due, "the host aborted, and was not armed; {}", server.tail());
+        self.server = None;
+        true
     }
 
     /// Starts it; false if somebody else took its port first.
@@ -58,14 +106,21 @@ impl Host {
         std::fs::write(&config, format!("{}\n{listen}\n{}", self.top, self.sections)).unwrap();
         let mut command = Command::new(binary());
         command.arg("run").arg("--config").arg(&config).current_dir(self.path()).env("TIDEGATE_LOG", "info");
+        if let Some(armed) = &self.armed {
+            command.env("FAILPOINTS", armed);
+        }
         let mut server = Server::spawn("tidegate", &mut command, &self.path().join("tidegate.log"));
         let up = wait_for("the host to answer", DEADLINE, || {
-            if server.ended().is_some() {
+            if let Some(status) = server.ended() {
+                if self.armed.is_some() && status.signal() == Some(SIGABRT) {
+                    return Ok(true);
+                }
                 let log = server.tail();
                 assert!(log.contains("cannot listen"), "the host ended; {log}");
                 return Ok(false);
             }
-            let live = request(self.port, "GET", "/livez").map_err(|error| format!("{error}; {}", server.tail()))?;
+            let live = request(self.probes.unwrap_or(self.port), "GET", "/livez")
+                .map_err(|error| format!("{error}; {}", server.tail()))?;
             if live.code == 200 { Ok(true) } else { Err(format!("{live:?}; {}", server.tail())) }
         });
         self.server = Some(server);
@@ -105,9 +160,24 @@ impl Host {
         self.server.as_ref().map_or_else(|| "it does not run".to_owned(), Server::tail)
     }
 
+    /// Its whole log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path().join("tidegate.log")).unwrap_or_default()
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.server.as_ref().expect("the host should run").pid()
+    }
+
+    /// The port of its HTTP interface.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A request to be filled and sent.
+    pub fn ask(&self, method: &str, path: &str) -> Ask {
+        Ask::new(self.port, method, path)
     }
 
     /// A request that must be answered.
@@ -194,4 +264,17 @@ impl Host {
     pub fn drop_by_overwrite(&self, name: &str, bytes: &[u8]) {
         std::fs::write(self.rules_dir().join(name), bytes).unwrap();
     }
+}
+
+/// Fails where the binary under test was built without the sites.
+fn assert_failpoints() {
+    static VERSION: OnceLock<String> = OnceLock::new();
+    let version = VERSION.get_or_init(|| {
+        let output = Command::new(binary()).arg("--version").output().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    });
+    assert!(
+        version.contains("failpoints"),
+        "`{version}` was built without failpoints; run `cargo build --workspace --bins`, or `make test`"
+    );
 }

@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod account;
+mod ask;
 mod host;
 mod http;
 mod kafka;
@@ -24,24 +25,31 @@ mod publisher;
 mod rules;
 mod server;
 mod setup;
+mod small_disk;
 mod status;
 mod store;
+mod timescale;
 mod wait;
+mod wat_guest;
 
 pub use account::Account;
+pub use ask::{Answer, Ask};
 pub use host::Host;
 pub use http::Response;
 pub use kafka::Kafka;
 pub use listener::{Heard, Listener};
-pub use machine::{binary, built_module, files, free_port, guest_module, installed, root, runtime};
+pub use machine::{binary, built_module, files, free_port, guest_module, installed, root, runtime, schemathesis};
 pub use message::{Expect, Message, Row, fleet, garbage, hostile, plain, readings};
 pub use mosquitto::Mosquitto;
 pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy, Tap, Way};
 pub use publisher::{Load, Publisher, Qos};
-pub use rules::variant;
+pub use rules::{compile_bomb, variant};
 pub use server::{Server, Signal};
 pub use setup::{Protocol, Setup};
-pub use status::{Messages, Points, RuleStatus, SourceStatus, Status};
+pub use small_disk::{SmallDisk, with_own_mounts};
+pub use status::{Messages, ModuleCache, Points, RuleStatus, SinkStatus, SourceStatus, SpoolStatus, Status};
 pub use store::{AlertRow, DeadLetter, sqlite_alerts, sqlite_count, sqlite_dead_letters, sqlite_rows};
+pub use timescale::Timescale;
 pub use wait::{DEADLINE, wait_for};
+pub use wat_guest::wat_guest;

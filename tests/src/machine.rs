@@ -79,6 +79,14 @@ pub fn installed(name: &str, package: &str) -> bool {
     program(name, package, &places.iter().map(String::as_str).collect::<Vec<_>>()).is_some()
 }
 
+/// `schemathesis`, which `deploy/dev/setup.sh test` puts into target/dev.
+pub fn schemathesis() -> Option<PathBuf> {
+    let place = root().join("target/dev/schemathesis/bin/schemathesis");
+    let found =
+        program("schemathesis", "python3-venv, then run deploy/dev/setup.sh test", &[&place.to_string_lossy()]);
+    found.filter(|path| path.exists())
+}
+
 /// The directories in which Debian keeps PostgreSQL's programs, newest first.
 pub(crate) fn postgresql_directories() -> Vec<String> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();

@@ -74,6 +74,21 @@ impl Mosquitto {
         self.server.kill();
     }
 
+    /// Asks it to write its sessions and messages to disk now; it goes on, and does so when it comes to it.
+    pub fn save(&self) {
+        self.server.signal(Signal::Usr1);
+    }
+
+    /// What it has on disk of sessions and messages, payloads as they are; what it would start again with. It replaces this file
+    /// whole, or not at all.
+    pub fn on_disk(&self) -> Vec<u8> {
+        match std::fs::read(self.directory.path().join("mosquitto.db")) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => panic!("what mosquitto keeps cannot be read: {error}"),
+        }
+    }
+
     /// Starts it again, on the same port, with what it has on disk.
     pub fn start_again(&mut self) {
         self.server = spawn(&self.program, &self.directory);

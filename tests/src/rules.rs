@@ -7,3 +7,42 @@ pub fn variant(module: &[u8], mark: u32) -> Vec<u8> {
     let body = [&[name.len() as u8][..], name, &mark.to_le_bytes()].concat();
     [module, &[0, body.len() as u8], &body].concat()
 }
+
+/// A module of one megabyte that no compiler of this world takes in a gigabyte: one function with `locals` variables that are all alive all the
+/// time, and `steps` in which they are mixed.
+pub fn compile_bomb(steps: u32, locals: u32) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(1);
+    // `loop`, without a result.
+    let mut code = vec![0x03, 0x40];
+    for step in 0..steps {
+        let mut local = |instruction: u8| [&[instruction][..], &leb(random.u32(0..locals))].concat();
+        let (left, right, to) = (local(0x20), local(0x20), local(0x21));
+        // `local.get`, `local.get`, `i32.add`, `local.set`; now and then `local.get`, `br_if` to the loop.
+        code.extend([&left[..], &right, &[0x6a], &to].concat());
+        if step % 4 == 0 {
+            code.extend([&left[..], &[0x0d, 0x00]].concat());
+        }
+    }
+    code.extend([0x0b, 0x0b]);
+    let function = [&[1][..], &leb(locals), &[0x7f], &code].concat();
+    let functions = [&[1][..], &leb(function.len() as u32), &function].concat();
+    let sections = [(1, &[1, 0x60, 0, 0][..]), (3, &[1, 0]), (10, &functions)];
+    let sections = sections.iter().flat_map(|(id, body)| [&[*id][..], &leb(body.len() as u32), body].concat());
+    let module: Vec<u8> = b"\0asm\x01\0\0\0".iter().copied().chain(sections).collect();
+    // A component around it, since a core module without our marks would be refused before it is compiled.
+    [&b"\0asm\x0d\0\x01\0\x01"[..], &leb(module.len() as u32), &module].concat()
+}
+
+/// LEB128 (WebAssembly core specification, section 5.2.2).
+fn leb(mut number: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let low = (number & 0x7f) as u8;
+        number >>= 7;
+        if number == 0 {
+            bytes.push(low);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
+    }
+}

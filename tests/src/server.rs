@@ -39,6 +39,8 @@ pub enum Signal {
     Int,
     /// For PostgreSQL: end without order, as if the power had failed.
     Quit,
+    /// For mosquitto: write what is kept to disk.
+    Usr1,
 }
 
 impl Server {
@@ -75,6 +77,7 @@ impl Server {
             Signal::Term => "-TERM",
             Signal::Int => "-INT",
             Signal::Quit => "-QUIT",
+            Signal::Usr1 => "-USR1",
         };
         // One that has ended already hears nothing.
         let _ = Command::new("kill").args([flag, &self.pid().to_string()]).stderr(Stdio::null()).status().unwrap();

@@ -52,6 +52,13 @@ impl Setup {
         self
     }
 
+    /// Lines for `[admin]`, and tables below it.
+    pub fn admin(mut self, lines: &str) -> Self {
+        // The configuration begins with that section, so what comes first belongs to it.
+        self.sections = format!("{lines}\n{}", self.sections);
+        self
+    }
+
     /// The source `plant`: an MQTT broker, these topic filters (as TOML), and lines for the section.
     pub fn mqtt(self, broker: &Mosquitto, protocol: Protocol, topics: &str, lines: &str) -> Self {
         let version = match protocol {
@@ -102,6 +109,11 @@ impl Setup {
     /// Starts the host and waits until it answers, ready or not.
     pub fn launch(self) -> Host {
         Host::launch(self.directory, self.top, self.sections)
+    }
+
+    /// The same for a host that answers probes at a port of their own.
+    pub fn launch_at(self, probes: u16) -> Host {
+        Host::launch_at(self.directory, self.top, self.sections, probes)
     }
 
     fn rules_dir(&self) -> PathBuf {

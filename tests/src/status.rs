@@ -11,7 +11,9 @@ pub struct Status {
     pub messages: Messages,
     pub points: Points,
     pub sources: Vec<SourceStatus>,
+    pub sinks: Vec<SinkStatus>,
     pub rules: Vec<RuleStatus>,
+    pub module_cache: Option<ModuleCache>,
     pub alerts_standing: u64,
 }
 
@@ -23,6 +25,7 @@ pub struct Messages {
     pub decoded: u64,
     pub filtered: u64,
     pub dead_lettered: u64,
+    pub dropped: u64,
     pub in_flight: u64,
     pub returned: u64,
 }
@@ -48,7 +51,39 @@ pub struct SourceStatus {
     pub name: String,
     pub up: bool,
     pub down: Option<String>,
+    pub failures: u64,
     pub messages: Messages,
+}
+
+/// One sink.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as the API's documentation says")]
+pub struct SinkStatus {
+    pub name: String,
+    pub points: u64,
+    pub down: Option<String>,
+    pub holds_back: Option<String>,
+    pub spool: Option<SpoolStatus>,
+}
+
+/// A sink's spool.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as the API's documentation says")]
+pub struct SpoolStatus {
+    pub records: u64,
+    pub rows: u64,
+    pub appended: u64,
+    pub drained: u64,
+    pub damaged_records: u64,
+}
+
+/// The compiled modules on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[allow(missing_docs, reason = "as the API's documentation says")]
+pub struct ModuleCache {
+    pub hits: u64,
+    pub misses: u64,
+    pub damaged: u64,
 }
 
 /// One rule.
@@ -58,6 +93,7 @@ pub struct RuleStatus {
     pub name: String,
     pub state: String,
     pub problem: Option<String>,
+    pub problem_code: Option<String>,
     pub sha256: Option<String>,
     pub generation: u64,
     pub stats: RuleTotals,
@@ -68,10 +104,18 @@ pub struct RuleStatus {
 #[allow(missing_docs, reason = "as the API's documentation says")]
 pub struct RuleTotals {
     pub rows_in: u64,
+    pub log_lines_dropped: u64,
+    pub refusals: BTreeMap<String, u64>,
     pub faults: BTreeMap<String, u64>,
 }
 
 impl Status {
+    /// The spool of the sink of that name.
+    pub fn spool(&self, sink: &str) -> &SpoolStatus {
+        let found = self.sinks.iter().find(|found| found.name == sink).and_then(|sink| sink.spool.as_ref());
+        found.unwrap_or_else(|| panic!("there is no sink {sink} with a spool: {:?}", self.sinks))
+    }
+
     /// The rule of that name.
     pub fn rule(&self, name: &str) -> &RuleStatus {
         let found = self.rules.iter().find(|rule| rule.name == name);
@@ -81,7 +125,11 @@ impl Status {
     /// Fails unless both accounts balance and nothing is on the way. `what` is what the test did.
     pub fn assert_balanced(&self, what: &str) {
         let m = &self.messages;
-        assert_eq!(m.received, m.decoded + m.filtered + m.dead_lettered, "{what}: messages do not balance: {m:?}");
+        assert_eq!(
+            m.received,
+            m.decoded + m.filtered + m.dead_lettered + m.dropped,
+            "{what}: messages do not balance: {m:?}"
+        );
         assert_eq!(m.in_flight, 0, "{what}: messages on the way: {m:?}");
         let p = &self.points;
         let ended = p.stored + p.filtered + p.dead_lettered + p.held + p.returned;

@@ -21,7 +21,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidegate-engine", &["tidegate-config", "tidegate-model", "tidegate-telemetry"]),
     ("tidegate-pipeline", &["tidegate-engine", "tidegate-model", "tidegate-telemetry"]),
     ("tidegate-sources", &["tidegate-config", "tidegate-model", "tidegate-telemetry"]),
+    ("tidegate-spool", &["tidegate-config", "tidegate-model", "tidegate-telemetry"]),
     ("tidegate-sinks", &["tidegate-config", "tidegate-model", "tidegate-telemetry"]),
+    ("tidegate-spool", &["tidegate-config", "tidegate-model", "tidegate-telemetry"]),
     (
         "tidegate-admin",
         &["tidegate-pipeline", "tidegate-engine", "tidegate-config", "tidegate-model", "tidegate-telemetry"],

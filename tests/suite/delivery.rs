@@ -49,6 +49,7 @@ fn assert_all_decoded(host: &Host, what: &str) {
         decoded: MESSAGES,
         filtered: 0,
         dead_lettered: 0,
+        dropped: 0,
         in_flight: 0,
         returned: status.messages.returned,
     };

@@ -5,14 +5,27 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod alerts;
+mod api;
+mod api_access;
+mod api_bodies;
+mod api_cli;
+mod api_document;
 mod architecture;
+mod bridge;
+mod brokers;
 mod cli;
 mod dead_letters;
 mod delivery;
+mod disk_full;
 mod documents;
+mod engine;
+mod failpoints;
 mod garbage;
 mod hostile;
+mod limits;
 mod outages;
 mod proxy;
+mod spool;
 mod swaps;
 mod tidy;
+mod timescale;

@@ -90,14 +90,14 @@ fn host_killed() {
     println!("{} of {} came twice", account.doubled(), publisher.sent().len());
 }
 
-/// Guarantees: a database that is down when the host starts, and one that crashes in mid-stream, cost no message; the host
-/// lives, says why it is not ready, and goes on when the database is back.
+/// Guarantees: without a spool, a database that is down when the host starts, and one that crashes in mid-stream, cost no message; the
+/// host lives, says why it is not ready, and goes on when the database is back.
 #[test]
 fn database_down() {
     let (Some(broker), Some(mut postgres)) = (Mosquitto::start(), Postgres::prepare()) else { return };
     let host = Setup::new()
         .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
-        .toml(&format!("[sinks.timescale.db]\nurl = \"{}\"", postgres.url()))
+        .toml(&format!("[sinks.timescale.db]\nurl = \"{}\"\nspool = {{ enabled = false }}", postgres.url()))
         .module("json-reading")
         .launch();
     host.wait_status("the source to be up", |status| status.sources[0].up.then_some(()));

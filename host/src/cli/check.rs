@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use tidegate_config::{
     Config, ConfigError, ConfigErrors, EXAMPLE, KafkaSource, MqttEndpoint, MqttSource, MqttVersion, Name, ProcessEnv,
-    Qos, RuleFile, SinkSettings, SourceSettings,
+    Qos, Repeats, RuleFile, SinkSettings, SourceSettings,
 };
 
 /// More files are not looked at; the host takes no more rules either.
@@ -41,8 +41,8 @@ pub struct Args {
     print_example: bool,
 }
 
-/// Says in a line what a module is, or why it cannot serve.
-pub type Inspect = dyn Fn(&Path) -> anyhow::Result<String>;
+/// Says in a line what a module is, or why it cannot serve the rule of that file, or a rule without one.
+pub type Inspect = dyn Fn(&Path, Option<&RuleFile>) -> anyhow::Result<String>;
 
 /// Exit codes as in the help. `inspect` compiles a module: this file knows no engine.
 pub async fn run(args: Args, inspect: &Inspect) -> anyhow::Result<ExitCode> {
@@ -179,7 +179,9 @@ fn describe_sink(sink: &SinkSettings) -> String {
         // The URL holds the password.
         SinkSettings::Timescale(sink) => {
             let make = if sink.manage_schema { "makes what is missing" } else { "makes nothing" };
-            format!("TimescaleDB or PostgreSQL  table {}, {make}, {} rows a transaction", sink.table, sink.max_rows)
+            let once = if sink.repeats == Repeats::Dropped { ", each topic and time once" } else { "" };
+            let (table, connections) = (&sink.names.table, sink.connections);
+            format!("TimescaleDB or PostgreSQL  table {table}{once}, {make}, {connections} connections")
         }
         SinkSettings::Mqtt(sink) => {
             let mut line = format!("{}  alerts on {}/<rule>/<topic>", broker(&sink.endpoint), sink.prefix);
@@ -190,6 +192,11 @@ fn describe_sink(sink: &SinkSettings) -> String {
                 let _ = write!(line, "  dead letters on {levels}/<topic>");
             }
             line
+        }
+        SinkSettings::Kafka(sink) => {
+            let parts = [("points", &sink.points), ("alerts", &sink.alerts), ("dead letters", &sink.dead_letters)];
+            let on = parts.iter().filter_map(|(what, topic)| Some(format!("{what} on {}", topic.as_ref()?)));
+            format!("Kafka at {}  {}", sink.brokers, on.collect::<Vec<_>>().join(", "))
         }
         SinkSettings::Ndjson(sink) => {
             let kinds = [(sink.points, "points"), (sink.alerts, "alerts"), (sink.dead_letters, "dead letters")];
@@ -245,7 +252,7 @@ impl Rules {
         for module in modules.iter().filter(|module| !named.contains(*module)) {
             let stem = module.strip_suffix(".wasm").unwrap_or(module);
             rules.check_name(&directory.join(module), stem);
-            let inspected = rules.inspect(&directory.join(module), inspect);
+            let inspected = rules.inspect(&directory.join(module), None, inspect);
             found.extend(inspected.map(|what| (100, format!("{stem:<24} {what}  (with its defaults)"))));
         }
         found.sort();
@@ -275,15 +282,15 @@ impl Rules {
     }
 
     fn describe(&mut self, directory: &Path, stem: &str, file: &RuleFile, inspect: &Inspect) -> Option<String> {
-        let what = self.inspect(&directory.join(&file.module), inspect)?;
+        let what = self.inspect(&directory.join(&file.module), Some(file), inspect)?;
         let topics = file.topics.iter().flatten().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let on = if topics.is_empty() { String::new() } else { format!("  on {topics}") };
         let off = if file.enabled { "" } else { "  (off)" };
         Some(format!("{stem:<24} {what}{on}{off}"))
     }
 
-    fn inspect(&mut self, module: &Path, inspect: &Inspect) -> Option<String> {
-        inspect(module)
+    fn inspect(&mut self, module: &Path, file: Option<&RuleFile>, inspect: &Inspect) -> Option<String> {
+        inspect(module, file)
             .map_err(|e| self.errors.push(format!("{}: {e:#}; put a working module there", module.display())))
             .ok()
     }

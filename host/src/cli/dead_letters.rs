@@ -16,12 +16,12 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
-use tidegate_config::{Config, ProcessEnv};
 use tidegate_sinks::DeadLetters;
 use tidegate_sinks::dead_letters::{
     Filter, MAX_LIMIT, Selection, cancel_replay, compact, count, get, list, newest, purge, request_replay,
 };
 
+use super::place::Place;
 use print::{Form, Printer};
 use select::{Filters, Which};
 
@@ -45,17 +45,6 @@ pub struct Args {
     place: Place,
     #[command(subcommand)]
     action: Action,
-}
-
-/// Whose dead letters.
-#[derive(Debug, clap::Args)]
-struct Place {
-    /// The configuration of the host: it says where the data is.
-    #[arg(long, global = true, default_value = "tidegate.toml")]
-    config: PathBuf,
-    /// The host's data_dir itself, where the configuration cannot be read from here.
-    #[arg(long, global = true, value_name = "DIRECTORY", conflicts_with = "config")]
-    data_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -126,7 +115,7 @@ enum Action {
 
 /// Exit code 0: done, also if there was nothing to do. 1: it could not be done, or there is no such letter.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let path = DeadLetters::path(&data_dir(&args.place)?);
+    let path = DeadLetters::path(&args.place.data_dir()?);
     let stdout = io::stdout();
     let human = if stdout.is_terminal() { Form::Terminal } else { Form::Text };
     let mut out = BufWriter::new(stdout.lock());
@@ -138,18 +127,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         done => done.map(|()| ExitCode::SUCCESS),
     }
-}
-
-fn data_dir(place: &Place) -> anyhow::Result<PathBuf> {
-    if let Some(directory) = &place.data_dir {
-        if !directory.is_dir() {
-            bail!("there is no directory {}; name the `data_dir` of the host", directory.display());
-        }
-        return Ok(directory.clone());
-    }
-    let config = Config::load(&place.config, &ProcessEnv)
-        .context("the configuration says where the data is; or name it with --data-dir")?;
-    Ok(config.data_dir)
 }
 
 fn now_us() -> i64 {

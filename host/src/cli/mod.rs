@@ -1,7 +1,18 @@
 //! The commands, one file each.
 
+pub mod alerts;
+pub mod api;
 pub mod check;
+pub mod compile;
 pub mod dead_letters;
 pub mod demo;
 pub mod load;
+pub mod migrate;
+pub mod modules;
+pub mod papers;
+pub mod place;
+pub mod rules;
 pub mod run;
+pub mod spool;
+pub mod status;
+pub mod token;

@@ -40,6 +40,7 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
             decoded = m.decoded,
             filtered = m.filtered,
             dead_lettered = m.dead_lettered,
+            dropped = m.dropped,
             in_flight = m.in_flight,
             returned = m.returned,
             stored = status.pipeline.points.stored,

@@ -23,6 +23,9 @@ where
     tokio::spawn(watched.instrument(error_span!("task", task = name)))
 }
 
+/// The stack of each thread: bytes. Said here, so that no environment (`RUST_MIN_STACK`) makes it smaller: guests use a good part of it.
+pub const THREAD_STACK: usize = 2 << 20;
+
 /// Starts a thread called `name` (Linux shows the first 15 bytes). Its log lines carry `thread=<name>`; a panic is logged, and then
 /// is what the handle gives.
 ///
@@ -34,7 +37,7 @@ where
     T: Send + 'static,
 {
     let owned = name.to_owned();
-    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+    std::thread::Builder::new().name(name.to_owned()).stack_size(THREAD_STACK).spawn(move || {
         let _in_span = error_span!("thread", thread = owned.as_str()).entered();
         catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| log_and_resume(&owned, panic))
     })

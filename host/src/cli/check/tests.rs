@@ -7,7 +7,7 @@ use super::*;
 const CONFIG: &str = "node = \"n\"\n[sources.mqtt.plant]\nurl = \"mqtt://u:hunter2@broker\"\ntopics = [\"dev/#\"]\n";
 
 /// A module is right if its bytes begin with `good`.
-fn inspect(module: &Path) -> anyhow::Result<String> {
+fn inspect(module: &Path, _: Option<&RuleFile>) -> anyhow::Result<String> {
     let text = fs::read_to_string(module)?;
     anyhow::ensure!(text.starts_with("good"), "not a module");
     Ok(text)

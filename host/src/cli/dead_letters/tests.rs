@@ -206,12 +206,12 @@ fn replay_and_purge() {
 fn nothing_has_died() {
     let directory = tempfile::tempdir().unwrap();
     let place = |path: PathBuf| Place { config: PathBuf::new(), data_dir: Some(path) };
-    let data_dir = data_dir(&place(directory.path().to_owned())).unwrap();
+    let data_dir = place(directory.path().to_owned()).data_dir().unwrap();
     let desk = Desk { directory };
     assert_eq!(DeadLetters::path(&data_dir), desk.path());
     for line in ["list", "export", "replay --all", "purge --all --compact"] {
         desk.says(line);
     }
     assert!(!desk.path().exists(), "looking makes no file");
-    assert!(super::data_dir(&place(desk.directory.path().join("nowhere"))).is_err());
+    assert!(place(desk.directory.path().join("nowhere")).data_dir().is_err());
 }

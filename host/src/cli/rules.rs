@@ -1,0 +1,165 @@
+//! `tidegate rules`: what runs on which host, changed from afar.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+use tidegate_config::{Name, RuleFile};
+
+use crate::cli::api::{Column, Nodes, Request, Table, field, joined};
+
+/// See and change the rules of running hosts.
+///
+/// A change answers when it holds: the rule serves on every lane, or is gone from all. What a host refuses leaves it as it was.
+///
+/// Examples:
+///   tidegate rules list
+///   tidegate rules put overheat overheat.toml --module threshold.wasm
+///   tidegate rules disable overheat --node https://edge-1:8081 --node https://edge-2:8081
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    #[command(flatten)]
+    nodes: Nodes,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// List them.
+    List,
+    /// Show one, whole.
+    Show {
+        #[arg(value_parser = name)]
+        rule: Name,
+    },
+    /// Make one, or make it anew, from a rule's file.
+    Put {
+        #[arg(value_parser = name)]
+        rule: Name,
+        /// The rule's file, as it would stand in `rules.d`.
+        file: PathBuf,
+        /// Upload this module first, and use it, whatever `module` the file names.
+        #[arg(long, value_name = "WASM")]
+        module: Option<PathBuf>,
+        /// Only if the rule has this ETag still.
+        #[arg(long, value_name = "ETAG")]
+        if_match: Option<String>,
+    },
+    /// Change its place in the chain.
+    Order {
+        #[arg(value_parser = name)]
+        rule: Name,
+        #[arg(allow_negative_numbers = true)]
+        order: i32,
+    },
+    /// Switch it on.
+    Enable {
+        #[arg(value_parser = name)]
+        rule: Name,
+    },
+    /// Switch it off; what it raised is cleared.
+    Disable {
+        #[arg(value_parser = name)]
+        rule: Name,
+    },
+    /// Let it out of quarantine.
+    Retry {
+        #[arg(value_parser = name)]
+        rule: Name,
+    },
+    /// Take it away; its module stays.
+    Delete {
+        #[arg(value_parser = name)]
+        rule: Name,
+    },
+    /// Try it on messages or points, and show all it would do; nothing is done.
+    Test {
+        #[arg(value_parser = name)]
+        rule: Name,
+        /// JSON: {"messages": [{"topic": …, "payload": …}]} for a decoder, {"points": [{"topic": …, "value": …}]} for another.
+        input: PathBuf,
+    },
+}
+
+fn name(text: &str) -> Result<Name, tidegate_config::NameError> {
+    text.parse()
+}
+
+/// Exit code 1: a host refused, or could not be reached.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let nodes = &args.nodes;
+    let send = |method: &'static str, path: String, body: Option<(&'static str, Vec<u8>)>| {
+        nodes.ask(&rules(), |client| {
+            let body = body.as_ref().map(|(kind, bytes)| (*kind, bytes.as_slice()));
+            client.send(&Request { method, path: path.clone(), body, if_match: None })
+        })
+    };
+    match &args.action {
+        Action::List => nodes.ask(&rules(), |client| client.get("rules")),
+        Action::Show { rule } => nodes.ask(&Table::whole(), |client| client.get(&format!("rules/{rule}"))),
+        Action::Put { rule, file, module, if_match } => put(nodes, rule, file, module.as_deref(), if_match.as_ref()),
+        Action::Order { rule, order } => {
+            let patch = serde_json::json!({ "order": order }).to_string().into_bytes();
+            send("PATCH", format!("rules/{rule}"), Some(("application/merge-patch+json", patch)))
+        }
+        Action::Enable { rule } => send("POST", format!("rules/{rule}/enable"), None),
+        Action::Disable { rule } => send("POST", format!("rules/{rule}/disable"), None),
+        Action::Retry { rule } => send("POST", format!("rules/{rule}/retry"), None),
+        Action::Delete { rule } => nodes.ask(&Table::nothing_but("deleted"), |client| {
+            client.send(&Request { method: "DELETE", path: format!("rules/{rule}"), body: None, if_match: None })
+        }),
+        Action::Test { rule, input } => {
+            let input = read(input)?;
+            nodes.ask(&Table::whole(), |client| {
+                let body = Some(("application/json", input.as_slice()));
+                client.send(&Request { method: "POST", path: format!("rules/{rule}/test"), body, if_match: None })
+            })
+        }
+    }
+}
+
+fn put(
+    nodes: &Nodes,
+    rule: &Name,
+    file: &Path,
+    module: Option<&Path>,
+    if_match: Option<&String>,
+) -> anyhow::Result<ExitCode> {
+    let text = String::from_utf8(read(file)?).with_context(|| format!("{} is not UTF-8", file.display()))?;
+    let parsed = RuleFile::parse(&text, &file.display().to_string())?;
+    let Value::Object(definition) = serde_json::to_value(&parsed)? else { bail!("the rule's file is no object") };
+    let module = module.map(read).transpose()?;
+    let query = if parsed.wasi { "modules?wasi=true" } else { "modules" };
+    nodes.ask(&rules(), |client| {
+        let mut definition = definition.clone();
+        if let Some(bytes) = &module {
+            let body = Some(("application/wasm", bytes.as_slice()));
+            let kept = client.send(&Request { method: "POST", path: query.to_owned(), body, if_match: None })?;
+            definition.insert("module".to_owned(), kept["file"].clone());
+        }
+        let bytes = Value::Object(definition).to_string().into_bytes();
+        let body = Some(("application/json", bytes.as_slice()));
+        client.send(&Request { method: "PUT", path: format!("rules/{rule}"), body, if_match: if_match.cloned() })
+    })
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))
+}
+
+fn rules() -> Table {
+    let columns = vec![
+        Column("RULE", |v| field(v, "/name")),
+        Column("STATE", |v| field(v, "/state")),
+        Column("KIND", |v| field(v, "/kind")),
+        Column("ORDER", |v| field(v, "/order")),
+        Column("GENERATION", |v| field(v, "/generation")),
+        Column("ROWS", |v| field(v, "/stats/rows_in")),
+        Column("TOPICS", |v| joined(v, "/topics")),
+        Column("PROBLEM", |v| field(v, "/problem")),
+    ];
+    Table::new("", columns, "no rules")
+}

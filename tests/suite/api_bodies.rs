@@ -1,0 +1,123 @@
+//! Bodies and headers without end, without haste, and in numbers: none holds the API up.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use tidegate_tests::{Answer, Host};
+
+use crate::api::quiet;
+
+/// Longer than any of the host's own times.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+fn connect(host: &Host) -> TcpStream {
+    let socket = TcpStream::connect(("127.0.0.1", host.port())).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+fn begin(host: &Host, head: &str) -> TcpStream {
+    let mut socket = connect(host);
+    write!(socket, "{head}\r\nHost: 127.0.0.1\r\n").unwrap();
+    socket
+}
+
+/// Guarantees: a body that has no end is cut off at its limit, whether it says how long it will be or not, and leaves no file.
+#[test]
+fn endless_bodies() {
+    let host = quiet().launch();
+    for (path, kind, most) in
+        [("/api/v1/rules/hot", "application/json", 1 << 20), ("/api/v1/modules", "application/wasm", 10 << 20)]
+    {
+        let method = if path.ends_with("hot") { "PUT" } else { "POST" };
+        let mut announced = begin(&host, &format!("{method} {path} HTTP/1.1"));
+        write!(announced, "Content-Type: {kind}\r\nContent-Length: 99999999999\r\n\r\n").unwrap();
+        Answer::read(&mut announced).unwrap().expect_problem(413, "too_large");
+
+        let mut endless = begin(&host, &format!("{method} {path} HTTP/1.1"));
+        write!(endless, "Content-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+        let piece = [&b"10000\r\n"[..], &[b' '; 0x10000], b"\r\n"].concat();
+        let mut sent = 0;
+        while endless.write_all(&piece).is_ok() && sent < 4 * most {
+            sent += 0x10000;
+        }
+        // What is not read to its end can reset the connection before the answer is read; either way it took no more.
+        match Answer::read(&mut endless) {
+            Ok(answer) => drop(answer.expect_problem(413, "too_large")),
+            Err(error) => assert!(sent < 4 * most, "{error}"),
+        }
+    }
+    assert_eq!(std::fs::read_dir(host.rules_dir()).unwrap().count(), 0, "a draft is left");
+    host.ask("GET", "/api/v1/rules").send().expect(200);
+}
+
+/// Guarantees: a caller who sends nothing more is not waited for: not for the rest of a body, nor of headers, nor for another request;
+/// meanwhile all others are served.
+#[test]
+fn slow_callers() {
+    let host = quiet().launch();
+    let mut body = begin(&host, "PUT /api/v1/rules/hot HTTP/1.1");
+    write!(body, "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{").unwrap();
+    let mut module = begin(&host, "POST /api/v1/modules HTTP/1.1");
+    write!(module, "Content-Type: application/wasm\r\nContent-Length: 100\r\n\r\n\0asm").unwrap();
+    let mut headers = begin(&host, "GET /api/v1/rules HTTP/1.1");
+    let mut silent = connect(&host);
+    let mut idle = begin(&host, "GET /livez HTTP/1.1");
+    write!(idle, "\r\n").unwrap();
+    let began = Instant::now();
+    for _ in 0..20 {
+        host.ask("GET", "/api/v1/rules").send().expect(200);
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "others had to wait");
+    Answer::read(&mut body).unwrap().expect_problem(408, "too_slow");
+    Answer::read(&mut module).unwrap().expect_problem(408, "too_slow");
+    for (what, socket) in [("headers", &mut headers), ("silent", &mut silent), ("idle", &mut idle)] {
+        let mut rest = Vec::new();
+        let ended = socket.read_to_end(&mut rest);
+        assert!(
+            ended.is_ok() || ended.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset),
+            "{what}: {ended:?}"
+        );
+    }
+    assert_eq!(std::fs::read_dir(host.rules_dir()).unwrap().count(), 0, "a draft is left");
+}
+
+/// Guarantees: headers have a limit, in bytes and in number.
+#[test]
+fn endless_headers() {
+    let host = quiet().launch();
+    let mut large = begin(&host, "GET /livez HTTP/1.1");
+    let line = format!("X-Filler: {}\r\n", "x".repeat(1_000));
+    let mut sent = 0;
+    while sent < 10 << 20 && large.write_all(line.as_bytes()).is_ok() {
+        sent += line.len();
+    }
+    assert!(sent < 10 << 20, "10 MiB of headers were taken");
+    let mut many = begin(&host, "GET /livez HTTP/1.1");
+    (0..100).for_each(|i| write!(many, "X-{i}: y\r\n").unwrap());
+    write!(many, "\r\n").unwrap();
+    assert_eq!(Answer::read(&mut many).unwrap().code, 431);
+    assert_eq!(host.ask("GET", "/livez").send().code, 200);
+}
+
+/// Guarantees: past the most connections a caller is told so at once; when one ends, its place is free.
+#[test]
+fn too_many_connections() {
+    let host = quiet().admin("max_connections = 4").launch();
+    let held: Vec<TcpStream> = (0..4).map(|_| connect(&host)).collect();
+    tidegate_tests::wait_for("no place to be left", tidegate_tests::DEADLINE, || {
+        let answer = host.ask("GET", "/livez").send();
+        if answer.code == 503 {
+            Ok(answer.expect_problem(503, "too_many_connections"))
+        } else {
+            Err(format!("{answer:?}"))
+        }
+    });
+    drop(held);
+    tidegate_tests::wait_for("a place", tidegate_tests::DEADLINE, || {
+        let answer = host.ask("GET", "/livez").send();
+        if answer.code == 200 { Ok(()) } else { Err(format!("{answer:?}")) }
+    });
+}

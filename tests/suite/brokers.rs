@@ -1,0 +1,112 @@
+//! What brokers do to their clients: forget them, keep much for them, send them more than they take.
+
+use std::time::Duration;
+
+use tidegate_tests::{
+    DEADLINE, Expect, Host, Message, Mosquitto, Protocol, Publisher, Qos, Row, Setup, plain, readings, wait_for,
+};
+
+/// The shutdown time of the default configuration, and some for the machine.
+const STOP: Duration = Duration::from_secs(20);
+
+fn host(broker: &Mosquitto, protocol: Protocol, lines: &str) -> Host {
+    Setup::new().mqtt(broker, protocol, r#"["dev/#"]"#, lines).module("json-reading").start()
+}
+
+/// How often the source has lost its connection.
+fn failures(host: &Host) -> u64 {
+    host.status().sources[0].failures
+}
+
+/// Guarantees: a broker that comes back without our session is subscribed to anew; the log says that what it held is gone, so that its
+/// loss can be told from ours; what it has taken since is stored, once.
+#[test]
+fn session_lost() {
+    for protocol in [Protocol::V3, Protocol::V5] {
+        let Some(mut broker) = Mosquitto::start() else { return };
+        let host = host(&broker, protocol, "");
+        let mut publisher = Publisher::connect(&broker, Qos::One);
+        publisher.deliver(readings(0..500, 20));
+        host.wait_settled(500);
+        // It writes its sessions to disk when it ends in order, and only then.
+        broker.kill();
+        host.wait_status("the source to be down", |status| (!status.sources[0].up).then_some(()));
+        broker.start_again();
+        host.wait_status("the source to be up", |status| status.sources[0].up.then_some(()));
+        publisher.deliver(readings(500..1_000, 20));
+        host.wait_settled(1_000).assert_balanced("session lost");
+        host.account(publisher.sent()).assert_exact("session lost");
+        wait_for("a word about the session", DEADLINE, || {
+            let log = host.log();
+            if log.contains("did not keep our session") { Ok(()) } else { Err(log) }
+        });
+    }
+}
+
+/// Guarantees: a backlog of 20,000 that the broker has kept for a host that was away is taken at once and in one connection, and each
+/// message is stored once.
+#[test]
+fn backlog() {
+    for protocol in [Protocol::V3, Protocol::V5] {
+        let Some(broker) = Mosquitto::start() else { return };
+        let mut host = host(&broker, protocol, "");
+        assert!(host.stop(STOP).success());
+        let mut publisher = Publisher::connect(&broker, Qos::One);
+        publisher.deliver(readings(0..20_000, 500));
+        host.start_again();
+        host.wait_settled(20_000).assert_balanced("backlog");
+        assert_eq!(failures(&host), 0, "{protocol:?}: reconnected; {}", host.tail());
+        host.account(publisher.sent()).assert_exact("backlog");
+    }
+}
+
+/// Guarantees: a packet at the limit is stored, one byte more reaches no rule, and no connection ends over it. By MQTT 3.1.1, which has no
+/// way to tell a broker our limit, it is a dead letter that says so, with the beginning of its payload; by MQTT 5 the broker drops
+/// it itself, and we never hear of it.
+#[test]
+fn packets_at_the_limit() {
+    const LIMIT: usize = 4_096;
+    for protocol in [Protocol::V3, Protocol::V5] {
+        let Some(broker) = Mosquitto::start() else { return };
+        let host = host(&broker, protocol, &format!("max_packet_bytes = {LIMIT}"));
+        let mut publisher = Publisher::connect(&broker, Qos::One);
+        // What the limit counts besides the payload: by 3.1.1 what follows the length (topic and packet id), by 5 the whole packet.
+        let around = "dev/x".len()
+            + match protocol {
+                Protocol::V3 => 2 + 2,
+                Protocol::V5 => 1 + 2 + 2 + 2 + 1,
+            };
+        let (largest, larger) = (text(LIMIT - around), text(LIMIT - around + 1));
+        publisher.deliver([larger.clone(), largest.clone(), plain("dev/after", 1, 1.0)]);
+        host.wait_rows(2);
+        let letters = wait_for("the dead letter", DEADLINE, || match (protocol, host.dead_letters()) {
+            (Protocol::V3, letters) if letters.is_empty() => Err("none yet"),
+            (_, letters) => Ok(letters),
+        });
+        host.wait_settled(2).assert_balanced("packets at the limit");
+        assert_eq!(failures(&host), 0, "{protocol:?}: reconnected; {}", host.tail());
+        let mut due = vec![largest, plain("dev/after", 1, 1.0)];
+        if protocol == Protocol::V3 {
+            assert!(letters[0].reason.contains("max_packet_bytes"), "{letters:?}");
+            due.push(Message::poison("dev/x", &larger.payload[..1_024]));
+        }
+        host.account(&due).assert_exact("packets at the limit");
+    }
+}
+
+/// A reading of a text, of so many bytes in all.
+fn text(bytes: usize) -> Message {
+    let time_ms = 1_700_000_000_000_i64;
+    let around = format!("{{\"v\":\"\",\"ts\":{time_ms}}}").len();
+    let text = "x".repeat(bytes - around);
+    let row = Row {
+        topic: "dev/x".to_owned(),
+        time_us: Some(time_ms * 1_000),
+        value: None,
+        text: Some(text.clone()),
+        quality: 192,
+        unit: None,
+    };
+    let payload = format!("{{\"v\":\"{text}\",\"ts\":{time_ms}}}").into_bytes();
+    Message { topic: "dev/x".to_owned(), payload, expect: Expect::Rows(vec![row]) }
+}

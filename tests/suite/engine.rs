@@ -1,0 +1,46 @@
+//! How rules come to serve: compiled once, and not again at the next start.
+
+use std::time::{Duration, Instant};
+
+use tidegate_tests::{Mosquitto, Protocol, Setup, built_module, variant};
+
+const RULES: u32 = 50;
+
+/// Guarantees: modules are compiled once: after a restart fifty rules come from the cache, and the host is ready; one whose compiled file was
+/// damaged meanwhile is compiled again, and serves too; nobody else can read the cache.
+#[test]
+fn a_restart_compiles_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(broker) = Mosquitto::start() else { return };
+    let mut setup = Setup::new().mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "").module("json-reading");
+    let threshold = built_module("threshold");
+    for number in 0..RULES - 1 {
+        let (name, module) = (format!("watch-{number}"), variant(&threshold, number));
+        let file = format!("module = \"{name}.wasm\"\ntopics = [\"dev/#\"]\n[config]\nabove = {number}.0\n");
+        setup = setup.bytes(&name, &module).rule(&name, &file);
+    }
+    let mut host = setup.start();
+    let cache = |host: &tidegate_tests::Host| host.status().module_cache.expect("there is a cache");
+    let cold = cache(&host);
+    assert_eq!((cold.hits, cold.misses, cold.damaged), (0, u64::from(RULES), 0));
+    let directory = host.data_dir().join("cache");
+    assert_eq!(std::fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+    assert!(host.stop(Duration::from_secs(30)).success());
+
+    let began = Instant::now();
+    host.start_again();
+    println!("{RULES} rules, warm cache: ready after {:?}", began.elapsed());
+    let warm = cache(&host);
+    assert_eq!((warm.hits, warm.misses, warm.damaged), (u64::from(RULES), 0, 0));
+    assert!(host.stop(Duration::from_secs(30)).success());
+
+    let file = std::fs::read_dir(&directory).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    host.start_again();
+    let mended = cache(&host);
+    assert_eq!((mended.hits, mended.misses, mended.damaged), (u64::from(RULES) - 1, 0, 1));
+    assert!(host.status().rules.iter().all(|rule| rule.state == "serving"));
+}

@@ -1,0 +1,140 @@
+//! Limits on how fast messages may come, and more coming than can be written.
+
+use std::time::{Duration, Instant};
+
+use tidegate_tests::{
+    Account, DEADLINE, Expect, Fault, Host, Message, Mosquitto, Postgres, Protocol, Proxy, Publisher, Qos, Row,
+    Setup, plain, wait_for,
+};
+
+fn host(broker: &Mosquitto, limit: &str) -> Host {
+    let limit = format!("limit = {{ {limit} }}");
+    Setup::new().mqtt(broker, Protocol::V5, r#"["dev/#"]"#, &limit).module("json-reading").start()
+}
+
+fn stream(topic: &str, count: u64) -> Vec<Message> {
+    (0..count).map(|number| plain(topic, number, number as f64)).collect()
+}
+
+/// Guarantees: messages that a limit holds wait and are lost nowhere: they are stored at the limit's rate, once each, and a host that is
+/// told to end meanwhile ends in its time, leaving what waits with the broker.
+#[test]
+fn held() {
+    const COUNT: u64 = 1_200;
+    let Some(broker) = Mosquitto::start() else { return };
+    let mut host = host(&broker, "messages_per_s = 300, burst = 200");
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    let began = Instant::now();
+    publisher.deliver(stream("dev/a", COUNT));
+    host.wait_rows(300);
+    assert!(host.stop(DEADLINE).success(), "{}", host.tail());
+    host.start_again();
+    host.wait_rows(COUNT);
+    // Each start has a burst of its own; the rest comes at the rate.
+    let least = Duration::from_secs_f64((COUNT - 2 * 200) as f64 / 300.0);
+    assert!(began.elapsed() >= least, "{:?} for what takes {least:?}", began.elapsed());
+    host.account(publisher.sent()).assert_exact("held");
+    host.wait_settled(1).assert_balanced("held");
+}
+
+/// Guarantees: what is dropped beyond a limit is acknowledged and counted, message by message; what is within is stored.
+#[test]
+fn dropped() {
+    const COUNT: u64 = 500;
+    let Some(broker) = Mosquitto::start() else { return };
+    let host = host(&broker, "messages_per_s = 1, burst = 100, excess = \"drop\"");
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    publisher.deliver(stream("dev/a", COUNT));
+    let status = host.wait_settled(COUNT);
+    status.assert_balanced("dropped");
+    let m = status.messages;
+    assert_eq!((m.received, m.decoded + m.dropped), (COUNT, COUNT), "{m:?}");
+    assert!(m.decoded >= 100 && m.dropped > 0, "{m:?}");
+    assert_eq!(host.rows().len() as u64, m.decoded);
+    let metrics = host.get("/metrics").body;
+    let line = format!("line=\"dropped\"}} {}", m.dropped);
+    assert!(metrics.contains(&line), "no {line} in {metrics}");
+}
+
+/// Guarantees: a device that runs wild goes to the dead letters beyond its own limit, with the reason and to the byte, and takes nothing
+/// from the others.
+#[test]
+fn wild_prefix() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let host = host(&broker, "prefix = { levels = 2, messages_per_s = 1, burst = 50, excess = \"dead_letter\" }");
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    let mixed = stream("dev/wild/x", 400).into_iter().chain(stream("dev/calm/x", 40));
+    publisher.deliver(mixed);
+    host.wait_settled(440).assert_balanced("wild prefix");
+    let letters = host.dead_letters();
+    assert!(letters.len() >= 300, "{} letters", letters.len());
+    for letter in &letters {
+        assert_eq!(letter.topic, "dev/wild/x", "{letter:?}");
+        assert!(letter.reason.contains("`limit`"), "{letter:?}");
+    }
+    // What became a letter was due as a row: told of the account as what it is.
+    let dead: std::collections::BTreeSet<_> = letters.iter().map(|letter| letter.payload.clone()).collect();
+    let sent = publisher.sent().iter().map(|message| {
+        let poisoned = message.topic == "dev/wild/x" && dead.contains(&message.payload);
+        if poisoned { Message::poison(&message.topic, message.payload.clone()) } else { message.clone() }
+    });
+    host.account(&sent.collect::<Vec<_>>()).assert_exact("wild prefix");
+}
+
+/// Guarantees: when far more comes than the database takes, the host's memory stays bounded and the broker keeps the rest; when the
+/// database is quick again, all is stored within a minute, once each.
+#[test]
+fn overload() {
+    const COUNT: u64 = 20_000;
+    const TEXT_BYTES: usize = 4 << 10;
+    const MOST_GROWTH_KIB: u64 = 48 << 10;
+    let (Some(broker), Some(postgres)) = (Mosquitto::start(), Postgres::start()) else { return };
+    let line = Proxy::start(postgres.port());
+    let sink = format!("[sinks.timescale.db]\nurl = \"{}\"", postgres.url_by(line.port()));
+    let host =
+        Setup::new().mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "").toml(&sink).module("json-reading").start();
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    publisher.deliver(stream("dev/warm", 100));
+    host.wait_settled(100);
+    let before = resident_kib(&host, "VmRSS");
+    // 16 KiB every 20 ms and connection: a small part of what the publisher sends.
+    line.set(Fault::Delayed(Duration::from_millis(20)));
+    publisher.deliver((0..COUNT).map(|number| long_text(number, TEXT_BYTES)));
+    let held = host.status().messages;
+    assert!(held.received < COUNT / 2, "the database was too quick for an overload: {held:?}");
+    line.set(Fault::None);
+    wait_for("all rows", DEADLINE, || match postgres.number("SELECT count(*) FROM metrics") {
+        Ok(rows) if rows >= (COUNT + 100) as i64 => Ok(()),
+        other => Err(format!("{other:?}; {}", host.tail())),
+    });
+    let grown = resident_kib(&host, "VmHWM").saturating_sub(before);
+    assert!(
+        grown < MOST_GROWTH_KIB,
+        "{grown} KiB more than before, of {} KiB offered",
+        COUNT as usize * TEXT_BYTES / 1024
+    );
+    Account::of(publisher.sent(), postgres.rows(), &host.dead_letters()).assert_exact("overload");
+    host.wait_settled(COUNT).assert_balanced("overload");
+}
+
+fn long_text(number: u64, bytes: usize) -> Message {
+    let (topic, time_ms) = (format!("dev/long/{}", number % 10), 1_700_000_000_000 + number);
+    let text = format!("{number:0bytes$}");
+    let row = Row {
+        topic: topic.clone(),
+        time_us: Some(time_ms as i64 * 1_000),
+        value: None,
+        text: Some(text.clone()),
+        quality: 192,
+        unit: None,
+    };
+    let payload = format!("{{\"v\":\"{text}\",\"ts\":{time_ms}}}");
+    Message { topic, payload: payload.into(), expect: Expect::Rows(vec![row]) }
+}
+
+/// A line of the process's status, in KiB (Linux, /proc).
+fn resident_kib(host: &Host, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", host.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}

@@ -1,0 +1,181 @@
+//! What Tidegate makes in a real TimescaleDB, and that it does what it is for.
+
+use std::process::{Command, Output};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tidegate_tests::{
+    DEADLINE, Expect, Host, Message, Mosquitto, Postgres, Protocol, Publisher, Qos, Setup, Timescale, binary,
+    wait_for,
+};
+
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
+/// A reading for each second from `from_ms` on, on five topics.
+fn seconds(from_ms: u64, count: u64) -> Vec<Message> {
+    let reading = |second| Message {
+        topic: format!("dev/line1/plc1/tag{}", second % 5),
+        payload: format!(r#"{{"v":{second},"ts":{}}}"#, from_ms + second * 1_000).into_bytes(),
+        // Looked at in the database itself.
+        expect: Expect::Rows(Vec::new()),
+    };
+    (0..count).map(reading).collect()
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+}
+
+fn wait_rows(database: &Timescale, host: &Host, count: i64) {
+    wait_for(&format!("{count} rows in TimescaleDB"), DEADLINE, || {
+        match database.number("SELECT count(*) FROM metrics") {
+            Ok(found) if found == count => Ok(()),
+            other => Err(format!("{other:?}; {}", host.tail())),
+        }
+    });
+}
+
+fn number(database: &Timescale, sql: &str) -> i64 {
+    database.number(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+}
+
+/// Guarantees: on an empty TimescaleDB the host makes a hypertable with a chunk a day; the compression job compresses what is older than a week
+/// and nothing else; the retention job drops what is older than 90 days and nothing else; the refresh jobs fill the aggregates, whose
+/// numbers are those of the points; and a point that comes late, into a compressed chunk, is stored.
+#[test]
+fn upkeep_is_done() {
+    let (Some(broker), Some(database)) = (Mosquitto::start(), Timescale::start()) else { return };
+    let host = Setup::new()
+        .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
+        .toml(&format!("[sinks.timescale.db]\nurl = \"{}\"", database.url()))
+        .module("json-reading")
+        .start();
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    // Noon, so that no series of seconds crosses midnight.
+    let today = now_ms() / DAY_MS * DAY_MS;
+    let noon = |days_ago: u64| today - days_ago * DAY_MS + DAY_MS / 2;
+    for days_ago in [120, 20, 10, 2] {
+        publisher.deliver(seconds(noon(days_ago), 600));
+    }
+    wait_rows(&database, &host, 2_400);
+    assert_eq!(number(&database, "SELECT count(*) FROM series"), 5);
+
+    let chunks = "SELECT count(*) FROM timescaledb_information.chunks WHERE hypertable_name = 'metrics'";
+    assert_eq!(number(&database, chunks), 4);
+    assert_eq!(number(&database, &format!("{chunks} AND range_end - range_start = INTERVAL '1 day'")), 4);
+
+    database.run_job("policy_compression", "metrics");
+    assert_eq!(number(&database, &format!("{chunks} AND is_compressed")), 3);
+    assert_eq!(
+        number(&database, &format!("{chunks} AND is_compressed AND range_end > now() - INTERVAL '7 days'")),
+        0
+    );
+    database.run_job("policy_retention", "metrics");
+    assert_eq!(number(&database, chunks), 3);
+    wait_rows(&database, &host, 1_800);
+
+    for aggregate in ["metrics_1min", "metrics_1hour", "metrics_1day"] {
+        // Only what a refresh has put there; without this, what is missing would be summed up on the spot.
+        database.execute(&format!("ALTER MATERIALIZED VIEW {aggregate} SET (timescaledb.materialized_only = true)"));
+        assert_eq!(number(&database, &format!("SELECT count(*) FROM {aggregate}")), 0, "{aggregate}");
+        database.run_job("policy_refresh_continuous_aggregate", aggregate);
+    }
+    let recent = format!("time >= to_timestamp({})", noon(2) / 1_000);
+    assert_eq!(number(&database, "SELECT count(*) FROM metrics_1min"), 5 * 10);
+    for aggregate in ["metrics_1min", "metrics_1hour", "metrics_1day"] {
+        let sums = |samples: &str, sum: &str, min: &str, max: &str, from: &str, condition: &str| {
+            let sql = format!(
+                "SELECT topic, {samples}, {sum}, {min}, {max} FROM {from} WHERE {condition} GROUP BY topic ORDER BY topic"
+            );
+            database.query(&sql).unwrap()
+        };
+        let expected = sums("count(*)", "sum(value)", "min(value)", "max(value)", "metrics", &recent);
+        assert_eq!(
+            sums("sum(samples)", "sum(sum)", "min(min)", "max(max)", aggregate, "true"),
+            expected,
+            "{aggregate}"
+        );
+    }
+    let ends = database.query("SELECT first, last, round(avg) FROM metrics_1day WHERE topic LIKE '%tag0'").unwrap();
+    assert_eq!(ends, [["0", "595", "298"]]);
+
+    publisher.deliver(seconds(noon(10) + DAY_MS / 4, 100));
+    wait_rows(&database, &host, 1_900);
+    host.wait_settled(2_500).assert_balanced("upkeep");
+    assert!(host.dead_letters().is_empty(), "{:?}", host.dead_letters());
+}
+
+fn migrate(setup: &Setup, config: &str, more: &[&str]) -> Output {
+    let path = setup.path().join("tidegate.toml");
+    let source = "[sources.mqtt.plant]\nurl = \"mqtt://127.0.0.1:1\"\ntopics = [\"dev/#\"]\n";
+    std::fs::write(&path, format!("{source}{config}")).unwrap();
+    let run = Command::new(binary()).arg("migrate").arg("--config").arg(&path).args(more).output().unwrap();
+    assert!(run.status.success() && run.stderr.is_empty(), "{run:?}");
+    run
+}
+
+/// Guarantees: `tidegate migrate` makes everything under the names and with the times of the configuration, says what it ran, and may be run
+/// again, also when chunks are compressed; what it would run can be printed and run by hand to the same end.
+#[test]
+fn migrate_makes_what_is_configured() {
+    let Some(database) = Timescale::start() else { return };
+    let setup = Setup::new();
+    let config = |table: &str, dedupe: bool| {
+        format!(
+            "[sinks.timescale.db]\nurl = \"{}\"\ntable = \"{table}\"\nchunk_hours = 6\ncompress_after_days = 2\nretain_days = 30\n\
+             dedupe = {dedupe}\n[sinks.timescale.db.columns]\ntime = \"ts\"\ntopic = \"Tag\"\n",
+            database.url()
+        )
+    };
+    let first = migrate(&setup, &config("raw_telemetry", false), &[]);
+    let said = String::from_utf8_lossy(&first.stdout).into_owned();
+    assert!(said.contains("001_metrics.sql") && said.contains("010_aggregates_longer.sql"), "{said}");
+    assert!(!said.contains("004_index_once") && !said.contains("warning"), "{said}");
+    database.execute("INSERT INTO raw_telemetry VALUES (now() - INTERVAL '5 days', 't', 1, NULL, 192, NULL)");
+    database.run_job("policy_compression", "raw_telemetry");
+    assert_eq!(migrate(&setup, &config("raw_telemetry", false), &[]).stdout, first.stdout);
+
+    database.execute("CREATE SCHEMA plant");
+    let printed = migrate(&setup, &config("plant.readings", true), &["--print"]);
+    database.execute(&String::from_utf8(printed.stdout).unwrap());
+    migrate(&setup, &config("plant.readings", true), &[]);
+
+    for (schema, table, index) in
+        [("public", "raw_telemetry", "raw_telemetry_topic_time"), ("plant", "readings", "readings_topic_time_once")]
+    {
+        let of = format!("hypertable_schema = '{schema}' AND hypertable_name = '{table}'");
+        let chunk =
+            format!("SELECT time_interval FROM timescaledb_information.dimensions WHERE {of} AND column_name = 'ts'");
+        assert_eq!(database.query(&chunk).unwrap(), [["06:00:00"]]);
+        let jobs = format!(
+            "SELECT coalesce(config ->> 'compress_after', config ->> 'drop_after') FROM timescaledb_information.jobs WHERE {of} ORDER BY 1"
+        );
+        assert_eq!(database.query(&jobs).unwrap(), [["2 days"], ["30 days"]]);
+        let by = format!(
+            "SELECT attname FROM timescaledb_information.compression_settings WHERE {of} AND segmentby_column_index = 1"
+        );
+        assert_eq!(database.query(&by).unwrap(), [["Tag"]]);
+        let indexes =
+            format!("SELECT indexname FROM pg_indexes WHERE schemaname = '{schema}' AND tablename = '{table}'");
+        assert_eq!(database.query(&indexes).unwrap(), [[index]]);
+        let views = format!(
+            "SELECT view_name FROM timescaledb_information.continuous_aggregates WHERE view_schema = '{schema}' ORDER BY 1"
+        );
+        assert_eq!(
+            database.query(&views).unwrap(),
+            ["1day", "1hour", "1min"].map(|each| [format!("{table}_{each}")])
+        );
+    }
+}
+
+/// Guarantees: PostgreSQL without the extension gets its tables, and what it cannot have is listed with the reason.
+#[test]
+fn plain_postgresql_gets_what_it_can() {
+    let Some(postgres) = Postgres::start() else { return };
+    let config = format!("[sinks.timescale.db]\nurl = \"{}\"\n", postgres.url());
+    let said = String::from_utf8(migrate(&Setup::new(), &config, &[]).stdout).unwrap();
+    assert!(said.contains("005_alerts.sql") && !said.contains("002_hypertable.sql"), "{said}");
+    let warning = "warning: this PostgreSQL has no TimescaleDB: done without chunks by time, compression, retention, \
+        the aggregate by minute, the aggregates by hour and day\n";
+    assert!(said.ends_with(warning), "{said}");
+    assert_eq!(postgres.number("SELECT count(*) FROM metrics"), Ok(0));
+}
