@@ -76,7 +76,9 @@ fn packets_at_the_limit() {
                 Protocol::V3 => 2 + 2,
                 Protocol::V5 => 1 + 2 + 2 + 2 + 1,
             };
-        let (largest, larger) = (text(LIMIT - around), text(LIMIT - around + 1));
+        // mosquitto 2.0 leaves the packet's first byte out when it counts.
+        let above = if protocol == Protocol::V3 { 1 } else { 2 };
+        let (largest, larger) = (text(LIMIT - around), text(LIMIT - around + above));
         publisher.deliver([larger.clone(), largest.clone(), plain("dev/after", 1, 1.0)]);
         host.wait_rows(2);
         let letters = wait_for("the dead letter", DEADLINE, || match (protocol, host.dead_letters()) {

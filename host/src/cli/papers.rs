@@ -33,7 +33,8 @@ pub fn manual(mut commands: Command) -> anyhow::Result<ExitCode> {
     commands.build();
     let mut text = Vec::new();
     clap_mangen::Man::new(commands.clone()).render(&mut text)?;
-    for command in commands.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help") {
+    for command in commands.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help")
+    {
         let mut page = Vec::new();
         let man = clap_mangen::Man::new(command.clone());
         writeln!(text, ".SH tidegate {}", command.get_name())?;

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use tidegate_engine::{Engine, Module};
+use tidegate_engine::{Engine, Module, Rule};
 use tidegate_model::Books;
 use tidegate_pipeline::SinkSetup;
 use tidegate_sinks::Discard;
@@ -137,6 +137,7 @@ struct One {
     line: Line,
     routes: Vec<Route>,
     settled: std::cell::Cell<usize>,
+    rules: Vec<Arc<Rule>>,
 }
 
 impl One {
@@ -148,12 +149,15 @@ impl One {
             sinks: vec![SinkSetup::new("discard", Box::new(Discard::new()))],
             letters: Box::new(Discard::new()),
         })?;
-        line.install(&rules::rule(&Setup::json_reading(), &modules.decoder)?)?;
+        let mut installed = vec![rules::roomy(&Setup::json_reading(), &modules.decoder)?];
         for setup in processors {
-            line.install(&rules::rule(setup, &modules.threshold)?)?;
+            installed.push(rules::rule(setup, &modules.threshold)?);
+        }
+        for rule in &installed {
+            line.install(rule)?;
         }
         let routes = line.routes((0..series).map(workload::topic))?;
-        Ok(Self { line, routes, settled: std::cell::Cell::new(0) })
+        Ok(Self { line, routes, settled: std::cell::Cell::new(0), rules: installed })
     }
 
     /// Nanoseconds a row.
@@ -162,6 +166,8 @@ impl One {
         self.line.send(load, &self.routes)?;
         self.settled.set(self.settled.get() + load.len());
         self.line.decoded(self.settled.get())?;
-        Ok(clock::nanos_each(clock::other_threads_cpu() - began, load.len()))
+        let spent = clock::other_threads_cpu() - began;
+        rules::sound(&self.rules)?;
+        Ok(clock::nanos_each(spent, load.len()))
     }
 }

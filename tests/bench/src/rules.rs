@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tidegate_engine::{Engine, Limits, Module, OnQuarantine, Rule, RuleStats};
 
 use crate::workload::LIMIT;
@@ -87,13 +87,31 @@ pub fn variant(module: &[u8], mark: u32) -> Vec<u8> {
     [module, &[0, body.len() as u8], &body].concat()
 }
 
+/// An error if any of the rules has failed on anything: what it costs to begin again is in no figure.
+pub fn sound(rules: &[Arc<Rule>]) -> Result<()> {
+    for rule in rules {
+        let faults: u64 = rule.stats.totals().faults.values().sum();
+        ensure!(faults == 0, "the rule {} has failed {faults} times: {:?}", rule.name, rule.stats.totals());
+    }
+    Ok(())
+}
+
 /// A rule of a compiled module.
 pub fn rule(setup: &Setup, module: &Arc<Module>) -> Result<Arc<Rule>> {
     generation(setup, module, 1)
 }
 
+/// The same with room for the names of 100,000 topics, which a decoder does not have in the memory that it gets when nothing is said.
+pub fn roomy(setup: &Setup, module: &Arc<Module>) -> Result<Arc<Rule>> {
+    with_limits(setup, module, 1, Limits { memory_bytes: 64 << 20, ..Limits::default() })
+}
+
 /// The rule's generation of that number.
 pub fn generation(setup: &Setup, module: &Arc<Module>, number: u64) -> Result<Arc<Rule>> {
+    with_limits(setup, module, number, Limits::default())
+}
+
+fn with_limits(setup: &Setup, module: &Arc<Module>, number: u64, limits: Limits) -> Result<Arc<Rule>> {
     Ok(Arc::new(Rule {
         name: setup.name.as_str().into(),
         generation: number,
@@ -103,7 +121,7 @@ pub fn generation(setup: &Setup, module: &Arc<Module>, number: u64) -> Result<Ar
         order: setup.order,
         commands: Vec::new(),
         on_quarantine: OnQuarantine::default(),
-        limits: Limits::default(),
+        limits,
         stats: Arc::new(RuleStats::default()),
     }))
 }

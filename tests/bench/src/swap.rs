@@ -34,9 +34,11 @@ pub fn measure(effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
     let engine = Engine::new()?;
     let series = effort.amount(SERIES);
     let (line, arrivals) = timed::line(1, 2 * SERIES)?;
-    line.install(&rules::rule(&Setup::json_reading(), &rules::module(&engine, "json-reading")?)?)?;
+    let decoder = rules::roomy(&Setup::json_reading(), &rules::module(&engine, "json-reading")?)?;
+    line.install(&decoder)?;
     let ewma = rules::module(&engine, "bench-ewma")?;
-    line.install(&rules::rule(&Setup::ewma(), &ewma)?)?;
+    let first = rules::rule(&Setup::ewma(), &ewma)?;
+    line.install(&first)?;
     let routes = line.routes((0..series).map(workload::topic))?;
     let mut load = Load::default();
     (0..series).for_each(|message| load.push(message, |to| workload::reading(message, to)));
@@ -46,7 +48,9 @@ pub fn measure(effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
     let mut generation = 1;
     let mut swap = |deploy: &mut dyn Deploy| -> Result<()> {
         generation += 1;
-        Ok(deploy.install(&rules::generation(&Setup::ewma(), &ewma, generation)?)?)
+        let next = rules::generation(&Setup::ewma(), &ewma, generation)?;
+        deploy.install(&next)?;
+        rules::sound(&[next])
     };
     let repetitions = effort.repetitions(REPETITIONS);
     let swaps = effort.amount(SWAPS).max(4);
@@ -64,6 +68,7 @@ pub fn measure(effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
         }
     }
     line.close()?;
+    rules::sound(&[decoder, first])?;
     Ok(samples)
 }
 

@@ -122,7 +122,7 @@ mod tests {
                           "returned": 0 },
             "points": { "produced": 9, "generated": 0, "stored": stored, "filtered": 0, "dead_lettered": 0, "held": 0,
                         "returned": 0, "in_flight": 0 },
-            "sources": [], "rules": [], "alerts_standing": 0,
+            "sources": [], "sinks": [], "rules": [], "alerts_standing": 0,
         });
         serde_json::from_value(json).unwrap()
     }

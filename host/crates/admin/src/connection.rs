@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::gate::{Gate, Peer};
+use crate::problem::{PROBLEM_JSON, Problem};
 use crate::rules::hex;
 
 /// How long the headers of a request may take, and how long a connection may have none under way.
@@ -31,13 +32,10 @@ const MAX_HEADER_BYTES: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
 /// After what the system gave no connection for, as when there are no more file descriptors.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
-/// What is said to those for whom there is no place.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: application/problem+json\r\n\
-Content-Length: 132\r\n\r\n{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many connections\",\"code\":\"too_many_connections\"}      ";
-
 /// Serves one address, until it is dropped.
 pub(crate) async fn serve(listener: TcpListener, gate: Arc<Gate>, tls: Option<TlsAcceptor>, most: usize) {
     let places = Arc::new(Semaphore::new(most));
+    let full = full();
     loop {
         let (mut stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -50,7 +48,7 @@ pub(crate) async fn serve(listener: TcpListener, gate: Arc<Gate>, tls: Option<Tl
         let Ok(place) = places.clone().try_acquire_owned() else {
             if tls.is_none() {
                 // What the socket does not take at once is not worth waiting for.
-                let _ = timeout(AFTER_FAILURE, stream.write_all(FULL)).await;
+                let _ = timeout(AFTER_FAILURE, stream.write_all(&full)).await;
             }
             continue;
         };
@@ -60,6 +58,19 @@ pub(crate) async fn serve(listener: TcpListener, gate: Arc<Gate>, tls: Option<Tl
             let _ = timeout(LONGEST, connection(stream, address, gate, tls)).await;
         });
     }
+}
+
+/// What is said to those for whom there is no place, without a look at what they want.
+fn full() -> Vec<u8> {
+    let problem =
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", "there are too many connections");
+    let body = problem.json();
+    let head = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
+         Content-Type: {PROBLEM_JSON}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.into_bytes(), body].concat()
 }
 
 /// One connection, to its end. That a caller breaks off, or speaks no TLS, is no news.
@@ -93,19 +104,5 @@ async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin, gate: Arc<Gate>, 
         .serve_connection(TokioIo::new(stream), answer);
     if let Err(error) = served.await {
         tracing::debug!("a connection to the HTTP interface ended: {error}");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::FULL;
-
-    /// Guarantees: the answer that is written by hand is as long as it says, and JSON.
-    #[test]
-    fn the_answer_when_full() {
-        let text = String::from_utf8_lossy(FULL);
-        let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
-        assert!(text.contains(&format!("Content-Length: {}\r\n", body.len())), "{}", body.len());
-        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok(), "{body}");
     }
 }

@@ -64,7 +64,10 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
             operation["requestBody"] = body(json!({ "type": "object" }), &["application/merge-patch+json"])
         }
         Takes::Wasm => {
-            operation["requestBody"] = body(json!({ "type": "string", "format": "binary" }), &["application/wasm", "application/octet-stream"])
+            operation["requestBody"] = body(
+                json!({ "type": "string", "format": "binary" }),
+                &["application/wasm", "application/octet-stream"],
+            )
         }
     }
     operation

@@ -106,6 +106,11 @@ impl Problem {
         self
     }
 
+    /// The body of the answer.
+    pub fn json(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.0).unwrap_or_default()
+    }
+
     /// The word for programs.
     pub fn code(&self) -> &'static str {
         self.0.code
@@ -148,7 +153,7 @@ impl From<LoadError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = serde_json::to_vec(&self.0).unwrap_or_default();
+        let body = self.json();
         let mut response = (self.status(), [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
         response.headers_mut().extend(self.0.headers);
         response

@@ -44,10 +44,16 @@ impl RuleFile {
         let bare = Value::Object(Map::from_iter([("module".to_owned(), self.module.clone().into())]));
         let defaults = Self::from_json(&bare, "").ok().and_then(|(file, _)| serde_json::to_value(file).ok());
         let short = without(&whole, &defaults.unwrap_or_default());
-        match Self::from_json(&short, "") {
-            Ok((same, text)) if same == *self => Ok(text),
-            _ => Self::from_json(&whole, "").map(|(_, text)| text),
+        // A limit that is not written can follow from one that is, so that what is a default by itself is none beside it.
+        let mut all_limits = short.clone();
+        all_limits["limits"] = whole["limits"].clone();
+        for attempt in [short, all_limits] {
+            match Self::from_json(&attempt, "") {
+                Ok((same, text)) if same == *self => return Ok(text),
+                _ => {}
+            }
         }
+        Self::from_json(&whole, "").map(|(_, text)| text)
     }
 }
 
@@ -120,7 +126,10 @@ mod tests {
         let file = RuleFile::parse(text, "r.toml").unwrap();
         let written = file.to_toml().unwrap();
         assert_eq!(RuleFile::parse(&written, "r.toml").unwrap(), file, "{written}");
-        assert!(!written.contains("memory_mib") && !written.contains("enabled"), "{written}");
+        assert!(written.contains("wall_ms = 2000") && !written.contains("enabled"), "{written}");
+        let plain = RuleFile::parse("module = \"a.wasm\"\n[limits]\ncpu_ms = 10\n", "r.toml").unwrap();
+        let limits = plain.to_toml().unwrap();
+        assert!(limits.contains("cpu_ms = 10") && !limits.contains("memory_mib"), "{limits}");
         let (again, _) = RuleFile::from_json(&serde_json::to_value(&file).unwrap(), "r.toml").unwrap();
         assert_eq!(again, file);
     }

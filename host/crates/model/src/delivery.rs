@@ -27,6 +27,13 @@ pub struct Delivery {
     pub refused: Arc<AtomicU64>,
 }
 
+impl Delivery {
+    /// About what it takes in memory where that is much: the payloads of its messages, and the texts of its points.
+    pub fn bytes(&self) -> usize {
+        self.origin.bytes() + self.points.texts.text.bytes.len()
+    }
+}
+
 /// Where on its way a dead letter died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {

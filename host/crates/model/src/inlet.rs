@@ -40,7 +40,7 @@ pub struct ParcelLimits {
 
 impl Default for ParcelLimits {
     fn default() -> Self {
-        Self { rows: 1_000, bytes: 1 << 20 }
+        Self { rows: 1_000, bytes: 256 << 10 }
     }
 }
 

@@ -92,11 +92,9 @@ impl<'a> Checker<'a> {
 
         let raw_sinks = raw.sinks.unwrap_or_default();
         let spool_defaults = self.spool_defaults(&root.key("spool"), &raw.spool.unwrap_or_default());
-        let (mut sinks, mut spools) = self.sinks(&root.key("sinks"), raw_sinks, &data_dir, spool_defaults);
+        let (mut sinks, spools) = self.sinks(&root.key("sinks"), raw_sinks, &data_dir, spool_defaults);
         if sinks.is_empty() {
             let store = self.name(&root, "store");
-            let spool = self.spool(&root, None, spool_defaults, spool::Needs::NoOrder);
-            spools.extend(spool.map(|spool| (store.clone(), spool)));
             sinks.insert(store, SinkSettings::Sqlite(SqliteSink { path: data_dir.join("store.db") }));
         }
 

@@ -29,7 +29,7 @@ impl Checker<'_> {
         for (name, mut sink) in raw.sqlite {
             let at = place.key("sqlite").key(&name);
             let name = self.name(&at, &name);
-            let spool = self.spool(&at, sink.spool.take(), defaults, Needs::NoOrder);
+            let spool = self.spool(&at, sink.spool.take(), defaults, Needs::OwnDisk);
             spools.extend(spool.map(|spool| (name.clone(), spool)));
             let settings = self.sqlite_sink(&at, &name, sink, data_dir);
             claim(self, &at, &name, &settings.path);

@@ -19,6 +19,9 @@ pub(super) struct SpoolDefaults {
 pub(super) enum Needs {
     /// Rows bear their time: any order will do.
     NoOrder,
+    /// The same; and the target is a file, most often on the disk where its spool would be. When that is full, a spool would take the room
+    /// that the file needs, so there is none unless the sink's own section asks for it.
+    OwnDisk,
     /// Who listens takes the last for the newest.
     Order,
 }
@@ -41,13 +44,14 @@ impl Checker<'_> {
         defaults: SpoolDefaults,
         needs: Needs,
     ) -> Option<SpoolSettings> {
+        let by_default = needs != Needs::OwnDisk || raw.is_some();
         let raw = raw.unwrap_or_default();
         let mut inherited = defaults.settings;
         if needs == Needs::Order {
             inherited.order = SpoolOrder::Kept;
         }
         let settings = self.spool_settings(&place.key("spool"), &raw, inherited, needs);
-        raw.enabled.unwrap_or(defaults.enabled).then_some(settings)
+        raw.enabled.unwrap_or(by_default && defaults.enabled).then_some(settings)
     }
 
     fn spool_settings(

@@ -7,7 +7,8 @@ use serde::Deserialize;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawSpool {
-    /// Whether there is one; without it, sources are held back while the sink is down. Default: true.
+    /// Whether there is one; without it, sources are held back while the sink is down. Default: true; for a SQLite sink only where its
+    /// own section has a `spool`, since both would stand on one disk.
     pub enabled: Option<bool>,
     /// The most that may stand in it, in MiB, for each sink. Default: 1024.
     #[schemars(range(min = 16, max = 1_048_576))]

@@ -102,8 +102,8 @@ fn dead_letters_and_status() {
     assert_eq!(sink.status_topic.as_deref(), Some("gate/edge-1/status"));
 }
 
-/// Guarantees: databases and brokers have a spool unless it is switched off, each with its own settings over the common ones; what is
-/// written to files has none.
+/// Guarantees: database servers and brokers have a spool unless it is switched off, each with its own settings over the common ones; what is
+/// written to files has none, SQLite's unless it asks for one.
 #[test]
 fn spools() {
     let standard = SpoolSettings { max_bytes: 1 << 30, when_full: WhenFull::HoldBack, order: SpoolOrder::Kept };
@@ -112,8 +112,11 @@ fn spools() {
         let named = config.spools.iter().map(|(name, spool)| (name.to_string(), *spool));
         named.collect::<Vec<_>>()
     };
-    assert_eq!(spools(""), [("store".to_owned(), standard)]);
-    assert_eq!(spools("[spool]\nenabled = false\n"), []);
+    assert_eq!(spools(""), []);
+    assert_eq!(spools("[sinks.sqlite.a]\n"), []);
+    let broker = "[sinks.mqtt.out]\nurl = \"mqtt://broker\"\n";
+    assert_eq!(spools(broker), [("out".to_owned(), standard)]);
+    assert_eq!(spools(&format!("[spool]\nenabled = false\n{broker}")), []);
     let text = "
         [spool]
         max_mib = 32

@@ -16,6 +16,9 @@ use crate::outlets::Consignment;
 /// How long the spool is left alone when it did not take a batch. It is on a disk of this machine: no fleet comes back to it.
 pub(super) const SPOOL_RETRY: Duration = Duration::from_millis(250);
 
+/// No more is written together than this: what a sink has in hand is in memory.
+const WRITE_BYTES: usize = 8 << 20;
+
 /// Deliveries that are written together, and their acks.
 pub(super) struct Batch {
     pub deliveries: Vec<Arc<Delivery>>,
@@ -91,11 +94,12 @@ impl Intake {
     }
 
     fn gather(&mut self, (delivery, ack): Consignment) -> Batch {
-        let mut rows = delivery.points.len();
+        let (mut rows, mut bytes) = (delivery.points.len(), delivery.bytes());
         let mut batch = Batch { deliveries: vec![delivery], acks: vec![ack] };
-        while rows < self.rows {
+        while rows < self.rows && bytes < WRITE_BYTES {
             let Ok((delivery, ack)) = self.queue.try_recv() else { break };
             rows += delivery.points.len();
+            bytes += delivery.bytes();
             batch.deliveries.push(delivery);
             batch.acks.push(ack);
         }

@@ -70,7 +70,7 @@ pub struct SinkLimits {
 
 impl Default for SinkLimits {
     fn default() -> Self {
-        Self { rows: 5_000, queue: 32 }
+        Self { rows: 5_000, queue: 16 }
     }
 }
 

@@ -6,7 +6,7 @@ use tidegate_model::{Ack, Latency, Marks, MessageLedger, Messages, Outcome, Parc
 
 /// Enough for large batches of telemetry, and little enough that a decoder's memory (16 MiB unless its file says otherwise) holds the
 /// payloads and what it makes of them. One parcel, and so one message, may exceed it alone.
-const BATCH_BYTES: usize = 2 << 20;
+const BATCH_BYTES: usize = 1 << 20;
 
 /// Messages of one or more parcels, in order.
 pub(crate) struct Batch {
