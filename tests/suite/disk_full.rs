@@ -12,7 +12,7 @@ fn dead_letters_without_room() {
     with_own_mounts("disk_full::dead_letters_without_room", || {
         let Some(broker) = Mosquitto::start() else { return };
         let setup = Setup::new().mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "").module("json-reading");
-        let disk = SmallDisk::mount(&setup.path().join("data"), 4 << 10);
+        let disk = SmallDisk::mount(&setup.path().join("data"), 8 << 10);
         let elsewhere = setup.path().join("points.db");
         let host = setup.toml(&format!("[sinks.sqlite.points]\npath = \"{}\"", elsewhere.display())).start();
         let mut publisher = Publisher::connect(&broker, Qos::One);
@@ -46,7 +46,7 @@ fn store_without_room() {
     with_own_mounts("disk_full::store_without_room", || {
         let Some(broker) = Mosquitto::start() else { return };
         let setup = Setup::new().mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "").module("json-reading");
-        let disk = SmallDisk::mount(&setup.path().join("data"), 8 << 10);
+        let disk = SmallDisk::mount(&setup.path().join("data"), 16 << 10);
         let host = setup.start();
         let mut publisher = Publisher::connect(&broker, Qos::One);
         publisher.deliver(readings(0..1_000, 100));
@@ -74,7 +74,8 @@ fn spool_without_room() {
         let of_data = SmallDisk::mount(&setup.path().join("data"), 8 << 10);
         let of_sink = SmallDisk::mount(&setup.path().join("sink"), 8 << 10);
         let points = setup.path().join("sink/points.db");
-        let host = setup.toml(&format!("[sinks.sqlite.points]\npath = \"{}\"", points.display())).start();
+        let sink = format!("[sinks.sqlite.points]\npath = \"{}\"\nspool = {{ enabled = true }}", points.display());
+        let host = setup.toml(&sink).start();
         let mut publisher = Publisher::connect(&broker, Qos::One);
         publisher.deliver(readings(0..100, 10));
         host.wait_settled(100);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tidegate_tests::{
-    DEADLINE, Expect, Fault, Host, Message, Mosquitto, Postgres, Protocol, Proxy, Publisher, Qos, Row, Setup, plain,
+    DEADLINE, Expect, Fault, Host, Message, Mosquitto, Postgres, Protocol, Proxy, Publisher, Qos, Setup, plain,
     wait_for,
 };
 
@@ -85,9 +85,9 @@ fn wild_prefix() {
 /// database is quick again, all is stored within a minute, once each.
 #[test]
 fn overload() {
-    const COUNT: u64 = 10_000;
+    const COUNT: u64 = 20_000;
     const TEXT_BYTES: usize = 16 << 10;
-    const MOST_GROWTH_KIB: u64 = 96 << 10;
+    const MOST_GROWTH_KIB: u64 = 160 << 10;
     let (Some(broker), Some(postgres)) = (Mosquitto::start(), Postgres::start()) else { return };
     let line = Proxy::start(postgres.port());
     let sink = format!("[sinks.timescale.db]\nurl = \"{}\"", postgres.url_by(line.port()));
