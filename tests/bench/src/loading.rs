@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use tidegate_engine::{Admission, Cache, ChildProcess, Deploy, Engine, Registry, RuleState, compile_and_exit};
+use tidegate_engine::{Admission, Cache, ChildProcess, Deploy, Engine, Registry, RuleState, Wasi, compile_and_exit};
 use tidegate_model::Books;
 use tidegate_pipeline::SinkSetup;
 use tidegate_sinks::Discard;
@@ -129,7 +129,9 @@ pub fn weigh(what: Weigh) -> Result<()> {
     let engine = Engine::new()?;
     let line = line(1)?;
     let file = rules::file("threshold")?;
-    let shared = rules::module(&engine, "threshold")?;
+    // In a child process, as the host does it: what a compiler leaves behind is no rule's.
+    let admission = Admission::new(engine, Box::new(ChildProcess::of_this_binary(&["compile"])), None);
+    let shared = std::sync::Arc::new(admission.admit(&file, Wasi::Refused)?);
     let mut deploy = line.deploy();
     let weighed = match what.modules {
         Modules::Shared => WEIGHED,
@@ -141,7 +143,7 @@ pub fn weigh(what: Weigh) -> Result<()> {
             Modules::Shared => shared.clone(),
             Modules::Own => {
                 let bytes = rules::variant(&file, number as u32);
-                std::sync::Arc::new(tidegate_engine::Module::load(&engine, &bytes)?)
+                std::sync::Arc::new(admission.admit(&bytes, Wasi::Refused)?)
             }
         };
         deploy.install(&rules::rule(&Setup { name: format!("rule-{number}"), ..Setup::threshold() }, &module)?)?;

@@ -36,6 +36,15 @@ pub struct Wants {
 }
 
 impl Wants {
+    /// How many rows of `delivery` such a sink writes.
+    pub fn rows_of(&self, delivery: &Delivery) -> usize {
+        let part = |wanted: bool, rows: usize| if wanted { rows } else { 0 };
+        part(self.points, delivery.points.len())
+            + part(self.alerts, delivery.alerts.len())
+            + part(self.commands, delivery.commands.len())
+            + part(self.dead_letters, delivery.dead_letters.len())
+    }
+
     /// Whether there is something in `delivery` for such a sink.
     pub fn any_of(&self, delivery: &Delivery) -> bool {
         (self.points && !delivery.points.is_empty())

@@ -193,6 +193,18 @@ fn bad_messages_beside_good_ones() {
     assert!(!letters[0].reason.is_empty() && letters[1].reason.contains("elsewhere/x"), "{letters:?}");
 }
 
+/// Guarantees: bad messages that are the same to the byte, of one topic and one moment, are a letter each.
+#[test]
+fn twins_have_a_letter_each() {
+    let mut house = House::new(1);
+    house.install("read", "json-reading", 0, "dev/#", "{}");
+    let bad = (String::from("dev/a"), Vec::new());
+    house.send(&[bad.clone(), bad.clone(), bad]);
+    assert_eq!(house.inlet.ledger().totals().dead_lettered, 3);
+    let kept = house.letters.kept.lock().unwrap();
+    assert_eq!(kept.iter().map(|delivery| delivery.dead_letters.len()).sum::<usize>(), 3);
+}
+
 /// Guarantees: a narrow rule changes only its own rows, in place, and the chain runs in order.
 #[test]
 fn narrow_rules_and_order() {

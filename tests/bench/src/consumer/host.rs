@@ -2,17 +2,18 @@
 //! `host/src/wiring.rs` does, without the HTTP interface and the watch on the rules' directory.
 
 use std::num::NonZero;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
+use tidegate_config::SqliteSink;
 use tidegate_engine::{Deploy, Engine};
 use tidegate_model::{Books, Limits, ParcelLimits, Sink, SystemClock};
 use tidegate_pipeline::{Drained, Pipeline, PipelineSettings, SinkSetup};
-use tidegate_sinks::DeadLetters;
+use tidegate_sinks::{DeadLetters, Sqlite};
 use tidegate_sources::MqttSource;
 use tokio::runtime::Runtime;
 
@@ -23,6 +24,8 @@ use crate::rules::{self, Setup};
 use crate::workload::Expected;
 
 const SHUTDOWN: Duration = Duration::from_secs(10);
+/// The file of the points in the host's directory.
+const STORE: &str = "store.db";
 /// What a configuration has when nothing is said.
 const BATCH_ROWS: usize = 10_000;
 
@@ -47,6 +50,8 @@ pub enum Letters {
     Discarded,
     /// Into SQLite, synced, as the host keeps them.
     Kept,
+    /// The same, and the points into a database beside the discard.
+    KeptWithPoints,
 }
 
 /// A host that runs.
@@ -77,21 +82,28 @@ impl Host {
         let tally = Arc::new(Tally::new(expected, told));
         let kept: Option<Box<dyn Sink>> = match setup.dead_letters {
             Letters::Discarded => None,
-            Letters::Kept => Some(Box::new(DeadLetters::new(data.path(), KEPT, clock.clone()))),
+            Letters::Kept | Letters::KeptWithPoints => {
+                Some(Box::new(DeadLetters::new(data.path(), KEPT, clock.clone())))
+            }
         };
         let mut parcel = ParcelLimits::default();
         if let Some(rows) = setup.batch_rows {
             parcel.rows = rows;
+        }
+        let mut sinks = vec![SinkSetup::new("discard", Box::new(CheckedDiscard::new(tally.clone(), books.clone())))];
+        if setup.dead_letters == Letters::KeptWithPoints {
+            let store = Sqlite::new(SqliteSink { path: data.path().join(STORE) }, books.clone());
+            sinks.push(SinkSetup::new("store", Box::new(store)));
         }
         let pipeline = Pipeline::start(
             PipelineSettings {
                 lanes: std::thread::available_parallelism().map_or(1, NonZero::get),
                 batch_rows: setup.batch_rows.unwrap_or(BATCH_ROWS),
                 parcel,
-                books: books.clone(),
+                books,
                 clock,
             },
-            vec![SinkSetup::new("discard", Box::new(CheckedDiscard::new(tally.clone(), books)))],
+            sinks,
             Box::new(CountedDeadLetters::new(tally.clone(), kept)),
             runtime.handle(),
         )?;
@@ -116,13 +128,20 @@ impl Host {
         let status = self.pipeline.status();
         for source in &status.sources {
             let messages = source.messages;
-            let whole = messages.decoded == self.expected.points + bypassed
-                && messages.dead_lettered + bypassed == self.expected.garbage
+            // Of a point that a rule fails on, the message has been decoded: the points' account has it.
+            let refused = status.points.dead_lettered;
+            let whole = messages.decoded == self.expected.points + bypassed + refused
+                && messages.dead_lettered + bypassed + refused == self.expected.garbage
                 && messages.in_flight == 0
                 && messages.received == self.expected.messages as u64;
             ensure!(whole, "the ledger does not balance: {messages:?}, and {:?} was due", self.expected);
         }
         Ok(bypassed)
+    }
+
+    /// The database of the points, where they are stored.
+    pub fn store(&self) -> PathBuf {
+        self.data().join(STORE)
     }
 
     /// Where it keeps what it writes.

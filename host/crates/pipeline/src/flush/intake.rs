@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tidegate_model::{Ack, Delivery, Outcome, RecordId, Spool, SpoolError};
+use tidegate_model::{Ack, Delivery, Outcome, RecordId, Spool, SpoolError, Wants};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::outlets::Consignment;
 pub(super) const SPOOL_RETRY: Duration = Duration::from_millis(250);
 
 /// No more is written together than this: what a sink has in hand is in memory.
-const WRITE_BYTES: usize = 8 << 20;
+const WRITE_BYTES: usize = 16 << 20;
 
 /// Deliveries that are written together, and their acks.
 pub(super) struct Batch {
@@ -51,7 +51,9 @@ pub(super) enum AtEnd {
 pub(super) struct Intake {
     pub name: Arc<str>,
     pub queue: mpsc::Receiver<Consignment>,
-    /// The most points of one batch.
+    /// Which parts of a delivery the sink takes.
+    pub wants: Wants,
+    /// The most rows of one batch, of what the sink takes.
     pub rows: usize,
     pub status: Arc<SinkStatus>,
     /// Set when nobody sends any more: take what is waiting, and end.
@@ -94,11 +96,11 @@ impl Intake {
     }
 
     fn gather(&mut self, (delivery, ack): Consignment) -> Batch {
-        let (mut rows, mut bytes) = (delivery.points.len(), delivery.bytes());
+        let (mut rows, mut bytes) = (self.wants.rows_of(&delivery), delivery.bytes());
         let mut batch = Batch { deliveries: vec![delivery], acks: vec![ack] };
         while rows < self.rows && bytes < WRITE_BYTES {
             let Ok((delivery, ack)) = self.queue.try_recv() else { break };
-            rows += delivery.points.len();
+            rows += self.wants.rows_of(&delivery);
             bytes += delivery.bytes();
             batch.deliveries.push(delivery);
             batch.acks.push(ack);

@@ -114,6 +114,7 @@ impl Flush {
         let intake = Intake {
             name: name.clone(),
             queue,
+            wants: sink.wants(),
             rows: limits.rows,
             status: status.clone(),
             finish,

@@ -28,6 +28,8 @@ pub(crate) struct Work<'a> {
     alerts: Vec<Alert>,
     commands: Vec<Command>,
     dead_letters: Vec<DeadLetter>,
+    /// The message of the last of them.
+    last_letter_of: Option<u32>,
 }
 
 /// The batch's line in the points' account.
@@ -59,6 +61,7 @@ impl<'a> Work<'a> {
             alerts: Vec::new(),
             commands: Vec::new(),
             dead_letters: Vec::new(),
+            last_letter_of: None,
         }
     }
 
@@ -77,9 +80,12 @@ impl<'a> Work<'a> {
     fn letter(&mut self, row: Option<u32>, cause: Cause) {
         let source = row.map(|row| (self.source_of)(row)).unwrap_or_default();
         let letter = cause.letter(self.books, self.messages, row, source);
-        // Many points of one message are refused one after the other: one letter speaks for them.
-        if self.dead_letters.last() != Some(&letter) || row.is_none() {
+        // Many points of one message are refused one after the other: one letter speaks for them. Two messages may well be the same to the
+        // byte, and each has its own.
+        let again = row.is_some() && self.last_letter_of == row && self.dead_letters.last() == Some(&letter);
+        if !again {
             self.dead_letters.push(letter);
+            self.last_letter_of = row;
         }
     }
 
