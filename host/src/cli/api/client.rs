@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
-use url::Url;
+use url::{Host, Url};
 
 /// How long a host may take to be reached.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -47,12 +47,28 @@ pub struct Refusal(Value);
 
 impl Client {
     /// # Errors
-    /// The address is none.
-    pub fn new(node: &str, token: Option<String>, tls: Option<Arc<ClientConfig>>) -> anyhow::Result<Self> {
+    /// The address is none; or the token would cross a network unencrypted, and `insecure` does not allow that.
+    pub fn new(
+        node: &str,
+        token: Option<String>,
+        tls: Option<Arc<ClientConfig>>,
+        insecure: bool,
+    ) -> anyhow::Result<Self> {
         let url: Url =
             node.parse().with_context(|| format!("{node:?} is no address of a host, as http://127.0.0.1:8081 is"))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             bail!("{node:?} is no address of a host, as http://127.0.0.1:8081 is");
+        }
+        let here = match url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        if token.is_some() && url.scheme() == "http" && !here && !insecure {
+            bail!(
+                "the token would cross the network to {node} in plain text; use https://, or --insecure where something else encrypts it"
+            );
         }
         Ok(Self { node: node.to_owned(), url, token, tls })
     }

@@ -41,6 +41,9 @@ pub struct Nodes {
     /// Its key (PEM).
     #[arg(long, value_name = "FILE", global = true, requires = "cert_file")]
     key_file: Option<PathBuf>,
+    /// Sends the token also where nothing encrypts it on its way.
+    #[arg(long, global = true)]
+    insecure: bool,
     /// What hosts say, as JSON: one object a line, with the host's address as `node` where several are asked.
     #[arg(long, global = true)]
     json: bool,
@@ -93,7 +96,7 @@ impl Nodes {
             None => std::env::var("TIDEGATE_TOKEN").ok(),
         };
         let tls = client::tls(self.ca_file.as_deref(), self.cert_file.as_deref().zip(self.key_file.as_deref()))?;
-        self.nodes.iter().map(|node| Client::new(node, token.clone(), tls.clone())).collect()
+        self.nodes.iter().map(|node| Client::new(node, token.clone(), tls.clone(), self.insecure)).collect()
     }
 }
 

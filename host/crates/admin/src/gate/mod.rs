@@ -138,6 +138,8 @@ impl Gate {
             if enough { Ok(()) } else { Err((who.to_owned(), problem.with(header::RETRY_AFTER, "1"))) }
         };
         let scope = match route.need {
+            // Who is asked whether he lives must answer, however many others ask: no is what a host is ended for.
+            Need::Probe if route.path == "/livez" => return Ok(None),
             Need::Probe => return paid("anybody", Payer::Probes).map(|()| None),
             Need::Document => return paid("anybody", Payer::Anybody).map(|()| None),
             Need::Scope(scope) => scope,

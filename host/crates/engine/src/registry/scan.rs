@@ -82,8 +82,9 @@ impl Scanner {
         }
         for stem in wasms {
             let module = format!("{stem}.wasm");
-            // One that is named by its digest was put there by the API, and waits for a rule to name it.
-            if !named.contains(&module) && !is_digest(&stem) {
+            // One that is named by its digest was put there by the API, and waits for a rule to name it. A rule's file says what the rule is,
+            // also where it names another module than the one beside it.
+            if !named.contains(&module) && !is_digest(&stem) && !wanted.contains_key(&stem) {
                 let file = sound_name(&stem).and_then(|()| defaults(&module));
                 let digest = self.digest(&module);
                 wanted.insert(stem, Wanted { file, module, digest });
@@ -179,7 +180,12 @@ fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 fn write_whole(directory: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let beside = directory.join(format!(".{file_name}.new"));
-    let mut file = fs::File::create(&beside)?;
+    // What stands there is left of a crash, or a link that somebody wants us to write through.
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
