@@ -103,10 +103,13 @@ impl Host {
 
     /// Ends it in order; gives how that went and its last state.
     pub async fn shutdown(self) -> (Drained, Status) {
-        let registry = self.view.registry.clone();
-        // A change of rules under way is finished first; lanes must be there for it.
-        let _ = tokio::task::spawn_blocking(move || registry.stop()).await;
-        let drained = self.view.pipeline.shutdown(self.shutdown_timeout).await;
+        let (registry, began) = (self.view.registry.clone(), Instant::now());
+        // A change of rules under way is finished first, since lanes must be there for it; but where a sink holds a lane back, only the
+        // pipeline's own end sets it free.
+        let stopping = tokio::task::spawn_blocking(move || registry.stop());
+        let _ = tokio::time::timeout(self.shutdown_timeout / 4, stopping).await;
+        let left = self.shutdown_timeout.saturating_sub(began.elapsed());
+        let drained = self.view.pipeline.shutdown(left).await;
         for chore in &self.chores {
             chore.abort();
         }

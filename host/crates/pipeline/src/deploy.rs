@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fail::fail_point;
 use tidegate_engine::{Deploy, LoadError, Rule};
@@ -13,6 +13,8 @@ use crate::lane::{Control, Surroundings};
 
 /// How long a lane may take to come to a batch boundary: it can be held back by a sink for as long as that sink is down.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked at meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Installs and removes rules on all lanes of a pipeline.
 pub struct LaneDeploy {
@@ -28,6 +30,9 @@ impl Deploy for LaneDeploy {
         for lane in &self.lanes {
             let mut instance = rule.instantiate(&self.around.books)?;
             let (reply, answer) = sync_channel(1);
+            if !has_answered(lane) {
+                return Err(busy());
+            }
             let copied = tell(lane, Control::Copy { rule: rule.name.clone(), reply }, &answer).ok_or_else(busy)?;
             if let Some((version, state)) = copied {
                 instance.restore(&version, &state)?;
@@ -55,6 +60,18 @@ impl Deploy for LaneDeploy {
             self.around.outlets.send(Delivery { alerts, ..Delivery::default() }, Ack::none());
         }
     }
+}
+
+/// Waits until the lane has taken all it was told, within our patience: one that a sink holds back is not told more and more.
+fn has_answered(lane: &mpsc::Sender<Control>) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while lane.capacity() < lane.max_capacity() && !lane.is_closed() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    true
 }
 
 fn tell<T>(lane: &mpsc::Sender<Control>, control: Control, answer: &Receiver<T>) -> Option<T> {
