@@ -151,7 +151,6 @@ impl Inlet {
             shut: false,
             open: (0..self.lanes.len()).map(|_| VecDeque::from([Open::default()])).collect(),
             filled: 0,
-            bytes: 0,
             full: false,
             held_until: None,
             ack: Box::new(ack),
@@ -184,7 +183,6 @@ pub struct Parcels<T> {
     /// By lane, oldest first: those that were full when the lane had no room, and the one that grows; there is always one.
     open: Vec<VecDeque<Open<T>>>,
     filled: usize,
-    bytes: usize,
     full: bool,
     /// When the next message that a limit holds may go.
     held_until: Option<Instant>,
@@ -211,7 +209,6 @@ impl<T> Parcels<T> {
         let row = messages.push(topic, received_us, marks, payload);
         tokens.push(token);
         self.filled += 1;
-        self.bytes += payload.len();
         self.full |= messages.len() >= limits.rows || messages.bytes() >= limits.bytes;
         (messages, row)
     }
@@ -244,9 +241,9 @@ impl<T> Parcels<T> {
         self.full
     }
 
-    /// Bytes of payload not sent yet.
+    /// Bytes of payloads and properties not sent yet.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.open.iter().flatten().map(|open| open.messages.bytes()).sum()
     }
 
     /// Sends all parcels, waiting for room and for what a limit holds. May be dropped while it waits and called again: nothing is
@@ -335,7 +332,6 @@ impl<T> Parcels<T> {
             return None;
         }
         self.filled -= messages.len();
-        self.bytes -= messages.bytes();
         self.inlet.ledger.receive(messages.len() as u64);
         Some(Parcel {
             source: self.inlet.source.clone(),

@@ -59,15 +59,27 @@ pub struct Properties {
     pub key: Vec<u32>,
     /// The values.
     pub value: Ragged,
-    /// The distinct keys.
+    /// The keys: distinct, unless there are very many.
     pub keys: Vec<String>,
 }
 
+/// How many keys are looked through for one that is known.
+const MOST_KEYS_SEARCHED: usize = 64;
+/// What a property takes beside its value, about: bytes.
+const KEY_BYTES: usize = 32;
+
 impl Properties {
+    /// About what they take in memory.
+    pub fn bytes(&self) -> usize {
+        self.value.bytes.len() + self.row.len() * KEY_BYTES
+    }
+
     /// Adds one to `row`, which must not be before the last row added.
     pub fn push(&mut self, row: u32, key: &str, value: &[u8]) {
-        let key = match self.keys.iter().position(|known| known == key) {
-            Some(known) => known as u32,
+        // Telemetry has a few keys, again and again. Somebody who sends ever new ones gets no long search for it.
+        let lately = self.keys.len().saturating_sub(MOST_KEYS_SEARCHED);
+        let key = match self.keys[lately..].iter().position(|known| known == key) {
+            Some(known) => (lately + known) as u32,
             None => {
                 self.keys.push(key.to_owned());
                 (self.keys.len() - 1) as u32
@@ -107,9 +119,9 @@ impl Messages {
         self.topic.is_empty()
     }
 
-    /// Bytes of payload.
+    /// Bytes of payloads and properties.
     pub fn bytes(&self) -> usize {
-        self.payload.bytes.len()
+        self.payload.bytes.len() + self.properties.bytes()
     }
 
     /// Appends a row and gives its number.

@@ -112,8 +112,19 @@ impl Database {
             [],
             |row| row.get(0),
         )?;
-        let last = (last.max(0) as u64).max(progress.removed_through);
+        let last = (last.max(0) as u64).max(progress.removed_through).max(progress.checked_through);
         Ok(Self { connection, last, progress })
+    }
+
+    /// Gives no id twice: one up to `highest` may be in somebody's hands, though its record was lost with a damaged file.
+    pub fn continue_from(&mut self, highest: u64) -> rusqlite::Result<()> {
+        if highest > self.last {
+            let mut progress = self.progress;
+            progress.checked_through = progress.checked_through.max(highest);
+            progress.write(&self.connection)?;
+            (self.progress, self.last) = (progress, highest);
+        }
+        Ok(())
     }
 
     /// What stands in it.

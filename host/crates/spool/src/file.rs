@@ -37,6 +37,8 @@ pub(crate) struct SpoolFile {
     pub clock: Arc<dyn Clock>,
     pub account: Arc<Account>,
     pub open: Option<Database>,
+    /// The highest id given so far by this process.
+    highest: u64,
     settings: SpoolSettings,
     wants: Wants,
     books: Arc<Books>,
@@ -54,7 +56,7 @@ impl SpoolFile {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let (encoder, naming) = (Encoder::default(), Naming::default());
-        Self { path, clock, account: Arc::default(), open: None, settings, wants, books, encoder, naming }
+        Self { path, clock, account: Arc::default(), open: None, highest: 0, settings, wants, books, encoder, naming }
     }
 
     pub fn append(&mut self, deliveries: &[Arc<Delivery>]) -> Result<RecordId, SpoolError> {
@@ -144,7 +146,9 @@ impl SpoolFile {
         }
         salvage::finish(&self.path)?;
         let sql = |error| Trouble::of(&self.path, &error);
-        let database = Database::open(&self.path).map_err(sql)?;
+        let mut database = Database::open(&self.path).map_err(sql)?;
+        database.continue_from(self.highest).map_err(sql)?;
+        self.highest = database.last;
         self.account.counted(database.count().map_err(sql)?);
         Ok(database)
     }
@@ -186,6 +190,7 @@ impl SpoolFile {
         fail_point!("spool-write-after", |_| std::process::abort());
         database.fold();
         (database.last, database.progress) = (id, progress);
+        self.highest = id;
         self.account.changed(more, less);
         if less.rows > 0 {
             self.account.dropped.fetch_add(less.rows, Relaxed);
@@ -237,10 +242,10 @@ impl SpoolFile {
                 }
                 Ok((head, Some(decode(body, &self.books, &mut self.naming)?)))
             });
+            bytes += record.len();
             match read {
                 Ok((head, Some(decoded))) => {
                     got += head.rows as usize;
-                    bytes += record.len();
                     let delivery = Arc::new(decoded.delivery);
                     found.records.push(Spooled { id: RecordId(id), delivery, unplaced: decoded.unplaced });
                 }
@@ -310,12 +315,17 @@ impl SpoolFile {
         fail_point!("spool-remove-before", |_| std::process::abort());
         // A removal that a power failure undoes is a record written twice, which at least once allows; it is not worth a sync.
         database.connection.execute_batch("PRAGMA synchronous = NORMAL")?;
-        let transaction = database.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut progress = database.progress;
-        let gone = forget(&transaction, &mut progress, through)?;
-        transaction.commit()?;
-        database.progress = progress;
+        let removed = || -> rusqlite::Result<Amount> {
+            let transaction = database.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let gone = forget(&transaction, &mut progress, through)?;
+            transaction.commit()?;
+            Ok(gone)
+        }();
+        // Whatever became of it: what is appended next must be synced.
         database.connection.execute_batch("PRAGMA synchronous = FULL")?;
+        let gone = removed?;
+        database.progress = progress;
         Ok(gone)
     }
 

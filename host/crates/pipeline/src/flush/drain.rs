@@ -97,7 +97,7 @@ impl Flush {
                 true => self.intake.allowance.saturating_add(leaving / 2).min(leaving),
                 false => UNLIMITED,
             };
-            leaving = weight(&given.deliveries);
+            leaving = weight(wants, &given.deliveries);
             let Some(written) = self.give(&**spool, &given.deliveries, works).await else {
                 return Drained::Over;
             };
@@ -159,6 +159,7 @@ impl Flush {
             }
         }
         while spool.remove(through).await.is_err() {
+            self.intake.allowance = UNLIMITED;
             let wait = tokio::time::sleep(SPOOL_RETRY);
             if self.intake.meanwhile(&*spool, AtEnd::Leave, wait).await.is_none() {
                 return false;

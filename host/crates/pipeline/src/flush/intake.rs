@@ -32,10 +32,9 @@ impl Batch {
     }
 }
 
-/// Rows of these deliveries, whatever they are of; each has one at least.
-pub(super) fn weight(deliveries: &[Arc<Delivery>]) -> i64 {
-    let rows = |d: &Arc<Delivery>| d.points.len() + d.alerts.len() + d.commands.len() + d.dead_letters.len();
-    deliveries.iter().map(|delivery| rows(delivery).max(1) as i64).sum()
+/// Rows of these deliveries that such a sink takes; each has one at least.
+pub(super) fn weight(wants: Wants, deliveries: &[Arc<Delivery>]) -> i64 {
+    deliveries.iter().map(|delivery| wants.rows_of(delivery).max(1) as i64).sum()
 }
 
 /// What becomes of work under way when nobody sends any more.
@@ -146,7 +145,7 @@ impl Intake {
                 over = true;
                 continue;
             };
-            self.allowance = self.allowance.saturating_sub(weight(&batch.deliveries));
+            self.allowance = self.allowance.saturating_sub(weight(self.wants, &batch.deliveries));
             // Not to be cut off: what was appended must be acknowledged.
             let mut append = pin!(self.append(spool, batch));
             let mut done = None;

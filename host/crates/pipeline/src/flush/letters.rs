@@ -1,5 +1,6 @@
 //! What a sink refused goes to the dead letters, before it counts as settled.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -21,7 +22,9 @@ impl Flush {
             match (&self.dead_letters, refused.is_empty()) {
                 (Some(dead_letters), false) => {
                     delivery.refused.fetch_add(refused.len() as u64, Relaxed);
-                    let letters = refused.iter().map(|r| self.dead_letter(delivery, r)).collect();
+                    let mut seen = HashSet::new();
+                    let first = refused.iter().filter(|r| first_of_message(&mut seen, delivery, r));
+                    let letters = first.map(|r| self.dead_letter(delivery, r)).collect();
                     // A closed queue drops the ack: the messages go back to their source.
                     let _ = dead_letters.send((Arc::new(of(letters)), ack)).await;
                 }
@@ -32,7 +35,11 @@ impl Flush {
 
     /// The letters of refused points.
     pub(super) fn refused(&self, deliveries: &[Arc<Delivery>], rejected: &[Rejected]) -> Vec<DeadLetter> {
-        let letter = |r: &Rejected| deliveries.get(r.delivery).map(|delivery| self.dead_letter(delivery, r));
+        let mut seen = HashSet::new();
+        let letter = |r: &Rejected| {
+            let delivery = deliveries.get(r.delivery)?;
+            first_of_message(&mut seen, delivery, r).then(|| self.dead_letter(delivery, r))
+        };
         rejected.iter().filter_map(letter).collect()
     }
 
@@ -62,6 +69,11 @@ impl Flush {
         let source = row.and_then(|row| delivery.source_of(row)).cloned().unwrap_or_default();
         cause.letter(&self.books, &delivery.origin, row, source)
     }
+}
+
+/// Whether this is the first refused point of its message: one letter, which has the message whole, speaks for all.
+fn first_of_message(seen: &mut HashSet<(usize, u32)>, delivery: &Delivery, rejected: &Rejected) -> bool {
+    delivery.origin_row(rejected.row).is_none_or(|row| seen.insert((rejected.delivery, row)))
 }
 
 fn of(letters: Vec<DeadLetter>) -> Delivery {

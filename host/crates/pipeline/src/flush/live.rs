@@ -2,11 +2,11 @@
 
 use std::pin::pin;
 
-use tidegate_model::{Outcome, RecordId, SinkError, Written};
+use tidegate_model::{Outcome, RecordId, SinkError, Spool, Written};
 
 use super::drain::Given;
 use super::intake::{AtEnd, Batch};
-use super::{Flush, GRACE, told};
+use super::{Flush, GRACE, UNLIMITED, told};
 
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +50,10 @@ impl Flush {
                 Attempt::Done(Err(error)) => {
                     self.failed(&error);
                     if let Some(spool) = &self.spool {
-                        let (oldest, deliveries) = (spool.totals().records == 0, batch.deliveries.clone());
+                        let deliveries = batch.deliveries.clone();
+                        // What is removed from a spool is its oldest, and how much stands in one is not known before it is open.
                         if let Some(through) = self.intake.append(&**spool, batch).await
-                            && oldest
+                            && alone(&**spool, deliveries.len())
                         {
                             self.unfinished = Some(Given::again(deliveries, through));
                         }
@@ -98,6 +99,10 @@ impl Flush {
                 );
                 std::mem::take(&mut batch.acks).into_iter().for_each(|ack| ack.resolve(Outcome::Settled));
                 self.intake.in_hand(0);
+                if !alone(&**spool, batch.deliveries.len()) {
+                    return Attempt::Spooled(through, None);
+                }
+                self.intake.allowance = UNLIMITED;
                 Attempt::Spooled(through, self.intake.meanwhile(&**spool, AtEnd::Leave, write).await)
             }
             Err(error) => {
@@ -121,4 +126,9 @@ impl Flush {
         self.intake.in_hand(0);
         Went::Returned
     }
+}
+
+/// Whether nothing stands in the spool but so many records, which were appended just now.
+fn alone(spool: &dyn Spool, appended: usize) -> bool {
+    spool.totals().records <= appended as u64
 }

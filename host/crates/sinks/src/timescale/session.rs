@@ -29,8 +29,18 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(super) struct Session {
     pub(super) client: Client,
     /// Moves the bytes; ends with the connection and then tells why.
-    connection: JoinHandle<Option<String>>,
+    connection: Carrier,
     patience: Duration,
+}
+
+/// The task of a connection. It ends with its owner: left to itself it would wait for a server that never answers, and hold a place there.
+#[derive(Debug)]
+struct Carrier(JoinHandle<Option<String>>);
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Where the database is, without anything secret, for messages.
@@ -123,7 +133,8 @@ impl Session {
     pub(super) async fn end(self) -> Option<String> {
         let closed = self.client.is_closed();
         drop(self.client);
-        let why = timeout(Duration::from_secs(1), self.connection).await.ok()?.ok()?;
+        let mut connection = self.connection;
+        let why = timeout(Duration::from_secs(1), &mut connection.0).await.ok()?.ok()?;
         why.filter(|_| closed)
     }
 }
@@ -137,5 +148,5 @@ where
     let connection = tidegate_telemetry::spawn("database-connection", async move {
         connection.await.err().map(|error| with_causes(&error))
     });
-    Ok(Session { client, connection, patience })
+    Ok(Session { client, connection: Carrier(connection), patience })
 }

@@ -174,7 +174,8 @@ impl Replay {
                 let settlements = self.settlements.clone();
                 inlet.on_behalf_of(source.clone()).parcels(move |ids| settlements.ack(0, ids))
             });
-            let marks = Marks(letter.marks).with(Marks::REPLAYED);
+            // What was too much then is asked for now; what was cut off stays so.
+            let marks = Marks(letter.marks & !(Marks::EXCESS.0 | Marks::DROPPED.0)).with(Marks::REPLAYED);
             let partition = partition(self.sources.get(&*letter.source), &letter.topic);
             match inlet.topic(&letter.topic, &partition) {
                 Ok(route) => {

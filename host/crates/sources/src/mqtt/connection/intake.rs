@@ -12,6 +12,8 @@ use crate::phase;
 
 /// How many user properties of one message are kept: the rest is not for telemetry.
 const MAX_PROPERTIES: usize = 64;
+/// The longest key that is kept, in bytes.
+const MAX_KEY_BYTES: usize = 256;
 
 impl Connection {
     /// Sends full parcels in the midst of a burst, and looks at what a burst without end would never come to.
@@ -86,7 +88,9 @@ impl Connection {
             return session.parcels.push_unnamed(&name, received_us, marks, payload, *id);
         };
         let (messages, row) = session.parcels.push(route, received_us, marks, payload, *id);
-        for (key, value) in publish.properties.iter().take(MAX_PROPERTIES) {
+        for (key, value) in
+            publish.properties.iter().filter(|(key, _)| key.len() <= MAX_KEY_BYTES).take(MAX_PROPERTIES)
+        {
             messages.properties.push(row, key, value.as_bytes());
         }
     }
