@@ -90,6 +90,21 @@ fn replayed() {
     assert_eq!(dead_letters(&host, &["purge", "--all"])["purged"], bad.len());
 }
 
+/// Guarantees: messages that were beyond a limit are stored when an operator asks for them, and are not held against that limit again.
+#[test]
+fn too_much_replayed() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let limit = r#"limit = { messages_per_s = 1, burst = 50, excess = "dead_letter" }"#;
+    let host = Setup::new().mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, limit).module("json-reading").start();
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    publisher.deliver(readings(0..500, 10));
+    host.wait_settled(500);
+    assert!(host.dead_letters().len() > 300, "{} letters", host.dead_letters().len());
+    dead_letters(&host, &["replay", "--stage", "route"]);
+    wait_no_letters(&host);
+    host.account(publisher.sent()).assert_exact("too much, replayed");
+}
+
 /// Guarantees: where the dead letters cannot be written, a message that belongs there is not acknowledged: the host says why, holds
 /// it, gives it back when it ends, and gets it again when it is started with room for it.
 #[test]
