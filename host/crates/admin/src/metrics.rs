@@ -211,6 +211,8 @@ impl Scrape {
         counter(to, "rule_bypassed", "Rows that passed a quarantined rule by", by_rule(|r| r.stats.bypassed as f64))?;
         counter(to, "rule_parked", "Rows parked in the dead letters", by_rule(|r| r.stats.parked as f64))?;
         counter(to, "rule_replayed", "Calls repeated after faults", by_rule(|r| r.stats.replayed as f64))?;
+        let refused = by_rule(|r| r.stats.alerts_refused as f64);
+        counter(to, "rule_alerts_refused", "Alerts beyond those a rule may have standing", refused)?;
         let lost = by_rule(|r| r.stats.state_lost as f64);
         counter(to, "rule_state_lost", "Faults after which the state was only as last saved", lost)?;
         let dropped = by_rule(|r| r.stats.log_lines_dropped as f64);

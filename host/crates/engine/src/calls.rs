@@ -2,14 +2,26 @@
 //!
 //! A guest's word is not taken for anything: lengths, order, ranges and UTF-8 are looked at before a column goes on.
 
+use std::sync::Arc;
+
 use tidegate_model::{NO_ROW, Points, Ragged, SeriesId, Severity, Texts, Transition};
 
 use crate::bindings::telemetry::{self, PointsResult, Produced};
 use crate::bindings::{decoder, processor, ticking};
 use crate::fault::Fault;
 use crate::ids::IdMap;
+use crate::words::cut;
 
 pub use crate::bindings::telemetry::Command as RawCommand;
+
+/// Of alerts, keys are part of what they are, and one that is too long is a breach; messages and reasons are for people, and are cut.
+const MAX_KEY_BYTES: usize = 256;
+const MAX_MESSAGE_BYTES: usize = 4 << 10;
+const MAX_REASON_BYTES: usize = 1_000;
+/// Alerts for each row of a batch, and for each series the instance knows: all may fall silent in one tick.
+const ALERTS_A_ROW: usize = 10;
+/// And so many beside.
+const ALERTS_A_CALL: usize = 1_000;
 
 /// What a decoder made of a batch.
 #[derive(Debug, Default)]
@@ -67,7 +79,7 @@ pub struct Rejects {
     pub row: Vec<u32>,
     /// Index into `reasons`.
     pub reason: Vec<u32>,
-    /// The distinct reasons.
+    /// The distinct reasons, each cut after 1,000 bytes.
     pub reasons: Vec<String>,
 }
 
@@ -95,11 +107,11 @@ pub struct RawAlert {
     pub transition: Transition,
     /// How grave.
     pub severity: Severity,
-    /// Tells apart several alerts on one series.
-    pub key: String,
+    /// Tells apart several alerts on one series; at most 256 bytes.
+    pub key: Arc<str>,
     /// The reading that caused it; NaN if none.
     pub value: f64,
-    /// For people.
+    /// For people; cut after 4 KiB.
     pub message: String,
 }
 
@@ -217,12 +229,14 @@ impl Checker<'_> {
         self.series.global(local).map(SeriesId).ok_or_else(unknown)
     }
 
-    fn rejects(&self, raw: telemetry::Rejects) -> Result<Rejects, Fault> {
+    fn rejects(&self, mut raw: telemetry::Rejects) -> Result<Rejects, Fault> {
         self.ascending("rejects.row", &raw.row)?;
         same("rejects.reason", raw.reason.len(), raw.row.len())?;
         if raw.reason.iter().any(|&reason| reason as usize >= raw.reasons.len()) {
             return Err(Fault::bad_output("`rejects.reason` names a reason that is not in `reasons`"));
         }
+        // They are copied into a dead letter for each row.
+        raw.reasons.iter_mut().for_each(|reason| cut(reason, MAX_REASON_BYTES));
         Ok(Rejects { row: raw.row, reason: raw.reason, reasons: raw.reasons })
     }
 
@@ -230,6 +244,12 @@ impl Checker<'_> {
         let rows = raw.series.len();
         if rows == 0 {
             return Ok(Vec::new());
+        }
+        let most =
+            self.rows.saturating_add(self.series.len()).saturating_mul(ALERTS_A_ROW).saturating_add(ALERTS_A_CALL);
+        if rows > most {
+            let came = self.rows;
+            return Err(Fault::bad_output(format!("it sent {rows} alerts for {came} rows, and may send {most}")));
         }
         for (name, len) in [
             ("alerts.time-us", raw.time_us.len()),
@@ -242,8 +262,17 @@ impl Checker<'_> {
             same(name, len, rows)?;
         }
         let messages = column("alerts.message", raw.message_ends, raw.message_bytes)?;
+        if raw.keys.iter().any(|key| key.len() > MAX_KEY_BYTES || key.contains('\0')) {
+            return Err(Fault::bad_output(format!(
+                "one of `alerts.keys` has more than {MAX_KEY_BYTES} bytes or a NUL"
+            )));
+        }
+        // Shared by all rows that name it: a key costs its bytes once, as in the guest.
+        let keys: Vec<Arc<str>> = raw.keys.into_iter().map(Arc::from).collect();
         let alert = |i: usize| {
-            let key = raw.keys.get(raw.key[i] as usize);
+            let key = keys.get(raw.key[i] as usize);
+            let mut message = String::from_utf8_lossy(messages.get(i)).into_owned();
+            cut(&mut message, MAX_MESSAGE_BYTES);
             Ok(RawAlert {
                 series: self.series(raw.series[i])?,
                 time_us: raw.time_us[i],
@@ -259,7 +288,7 @@ impl Checker<'_> {
                 },
                 key: key.ok_or_else(|| Fault::bad_output("`alerts.key` names a key that is not in `keys`"))?.clone(),
                 value: raw.value[i],
-                message: String::from_utf8_lossy(messages.get(i)).into_owned(),
+                message,
             })
         };
         (0..rows).map(alert).collect()

@@ -13,6 +13,7 @@ use crate::ids::IdMap;
 use crate::rule::Limits;
 use crate::stats::RuleStats;
 use crate::wasi::Wasi;
+use crate::words::cut;
 
 /// Log lines kept of one call, until the rule's limit is asked.
 const MAX_LOG_LINES_A_CALL: usize = 100;
@@ -100,7 +101,7 @@ impl Deadline {
 }
 
 /// CPU time this thread has used.
-fn thread_cpu() -> Duration {
+pub(crate) fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
@@ -139,11 +140,7 @@ impl Host for Context {
             self.effects.log_suppressed += 1;
             return Ok(());
         }
-        if message.len() > MAX_LOG_BYTES {
-            let cut = (0..=MAX_LOG_BYTES).rev().find(|&i| message.is_char_boundary(i)).unwrap_or(0);
-            message.truncate(cut);
-            message.push('…');
-        }
+        cut(&mut message, MAX_LOG_BYTES);
         self.effects.log.push((level, message));
         Ok(())
     }

@@ -2,6 +2,12 @@
 
 use std::fmt;
 
+use crate::words::cut;
+
+/// The most bytes kept of where a guest was, and of what is said of it: frames bear the names the module gives its functions.
+const MAX_BACKTRACE_BYTES: usize = 8 << 10;
+const MAX_MESSAGE_BYTES: usize = 1_000;
+
 /// A call that did not return as it should. The instance it happened in is not to be used again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{kind}: {message}")]
@@ -61,11 +67,15 @@ impl Fault {
 
     /// From what wasmtime says.
     pub(crate) fn from_wasmtime(error: &wasmtime::Error, kind: FaultKind) -> Self {
-        let backtrace = error.downcast_ref::<wasmtime::WasmBacktrace>().map(|frames| frames.to_string());
-        let message = match error.downcast_ref::<wasmtime::Trap>() {
+        let mut backtrace = error.downcast_ref::<wasmtime::WasmBacktrace>().map(|frames| frames.to_string());
+        if let Some(frames) = &mut backtrace {
+            cut(frames, MAX_BACKTRACE_BYTES);
+        }
+        let mut message = match error.downcast_ref::<wasmtime::Trap>() {
             Some(trap) => trap.to_string(),
             None => error.root_cause().to_string(),
         };
+        cut(&mut message, MAX_MESSAGE_BYTES);
         Self { kind, message, backtrace }
     }
 }

@@ -20,6 +20,7 @@ mod rule;
 mod state;
 mod stats;
 mod wasi;
+mod words;
 
 pub use admission::{
     Admission, Cache, CacheError, CacheTotals, ChildProcess, Compile, CompileLimits, InProcess, Precompiled,

@@ -37,6 +37,8 @@ pub struct RuleStats {
     pub held: AtomicU64,
     /// Alerts it sent (before those that already stand are left out).
     pub alerts: AtomicU64,
+    /// Alerts it raised when it had as many standing as a rule may: not published.
+    pub alerts_refused: AtomicU64,
     /// Commands it sent that its file permits.
     pub commands: AtomicU64,
     /// Commands it sent that its file does not permit: not published.
@@ -63,7 +65,7 @@ pub struct RuleStats {
     faults: [AtomicU64; FaultKind::ALL.len()],
     counts: Mutex<BTreeMap<String, u64>>,
     gauges: Mutex<BTreeMap<String, f64>>,
-    /// The generation that is called no more; 0 if none.
+    /// The newest generation that is called no more; 0 if there was none.
     quarantined: AtomicU64,
     quarantine: Mutex<Quarantine>,
     bell: OnceLock<Bell>,
@@ -72,9 +74,12 @@ pub struct RuleStats {
 /// What is quarantined, and why.
 #[derive(Debug, Default)]
 struct Quarantine {
-    rule: Option<String>,
-    /// Partitions by name, with the reason.
-    partitions: BTreeMap<String, String>,
+    /// What is said of generations before this one is not listened to: they serve no more, if not on all lanes yet.
+    since: u64,
+    /// The generation, with the reason.
+    rule: Option<(u64, String)>,
+    /// Partitions by name, with the generation that is not called for them and the reason.
+    partitions: BTreeMap<String, (u64, String)>,
 }
 
 /// Rung when a generation is quarantined.
@@ -100,6 +105,7 @@ pub struct RuleTotals {
     pub rejected: u64,
     pub held: u64,
     pub alerts: u64,
+    pub alerts_refused: u64,
     pub commands: u64,
     pub commands_refused: u64,
     pub ns_per_row: f64,
@@ -163,8 +169,13 @@ impl RuleStats {
 
     /// Generation `generation` is called no more, on any lane. `reason` is for people.
     pub fn quarantine(&self, generation: u64, reason: &str) {
-        lock(&self.quarantine).rule = Some(reason.to_owned());
-        self.quarantined.store(generation, Release);
+        let mut quarantine = lock(&self.quarantine);
+        let newest = quarantine.rule.as_ref().map_or(quarantine.since, |(newest, _)| *newest);
+        if generation >= newest {
+            quarantine.rule = Some((generation, reason.to_owned()));
+        }
+        drop(quarantine);
+        self.quarantined.fetch_max(generation, Release);
         if let Some(Bell(ring)) = self.bell.get() {
             ring();
         }
@@ -175,20 +186,25 @@ impl RuleStats {
         self.quarantined.load(Acquire) == generation
     }
 
-    /// It is not called for the rows of `partition`.
-    pub fn quarantine_partition(&self, partition: &str, reason: &str) {
-        lock(&self.quarantine).partitions.insert(partition.to_owned(), reason.to_owned());
+    /// Generation `generation` is not called for the rows of `partition`.
+    pub fn quarantine_partition(&self, generation: u64, partition: &str, reason: &str) {
+        let mut quarantine = lock(&self.quarantine);
+        if generation >= quarantine.since {
+            quarantine.partitions.insert(partition.to_owned(), (generation, reason.to_owned()));
+        }
     }
 
-    /// A new generation serves: what stood against the last one is over.
-    pub fn release(&self) {
-        self.quarantined.store(0, Release);
-        *lock(&self.quarantine) = Quarantine::default();
+    /// Generation `serving` serves: what stands against those before it is over, and what is yet said of them is not listened to.
+    pub fn release(&self, serving: u64) {
+        let mut quarantine = lock(&self.quarantine);
+        quarantine.since = quarantine.since.max(serving);
+        quarantine.rule.take_if(|(generation, _)| *generation < serving);
+        quarantine.partitions.retain(|_, (generation, _)| *generation >= serving);
     }
 
     /// Why the rule is called no more, if it is not.
     pub fn quarantined(&self) -> Option<String> {
-        lock(&self.quarantine).rule.clone()
+        lock(&self.quarantine).rule.as_ref().map(|(_, reason)| reason.clone())
     }
 
     /// For how many partitions it is not called.
@@ -230,6 +246,12 @@ impl RuleStats {
         }
     }
 
+    fn partition_reasons(&self) -> BTreeMap<String, String> {
+        let quarantine = lock(&self.quarantine);
+        let named = quarantine.partitions.iter().take(MAX_NAMED);
+        named.map(|(name, (_, reason))| (name.clone(), reason.clone())).collect()
+    }
+
     /// A reading.
     pub fn totals(&self) -> RuleTotals {
         let (nanos, rows_in) = (self.nanos.load(Relaxed), self.rows_in.load(Relaxed));
@@ -241,6 +263,7 @@ impl RuleStats {
             rejected: self.rejected.load(Relaxed),
             held: self.held.load(Relaxed),
             alerts: self.alerts.load(Relaxed),
+            alerts_refused: self.alerts_refused.load(Relaxed),
             commands: self.commands.load(Relaxed),
             commands_refused: self.commands_refused.load(Relaxed),
             ns_per_row: if rows_in == 0 { 0.0 } else { nanos as f64 / rows_in as f64 },
@@ -257,7 +280,7 @@ impl RuleStats {
             state_bytes: self.state.now(),
             log_lines_dropped: lock(&self.log).dropped,
             partitions_quarantined: self.quarantined_partitions(),
-            quarantined_partitions: lock(&self.quarantine).partitions.clone().into_iter().take(MAX_NAMED).collect(),
+            quarantined_partitions: self.partition_reasons(),
             refusals: lock(&self.refusals).clone(),
             faults: FaultKind::ALL.iter().map(|&k| (k.as_str(), self.faults[k as usize].load(Relaxed))).collect(),
             counts: lock(&self.counts).clone(),
@@ -279,4 +302,30 @@ fn slot<T: Default>(known: &mut BTreeMap<String, T>, name: String, most: usize) 
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: what is said of a generation ends with it and with nothing else: neither does a release take what stands against the
+    /// one it is for, nor does a late word on an old one stand against the new.
+    #[test]
+    fn a_quarantine_is_of_its_generation() {
+        let stats = RuleStats::default();
+        stats.quarantine(3, "three");
+        stats.quarantine_partition(3, "a", "three");
+        stats.release(3);
+        assert!(stats.is_quarantined(3) && stats.quarantined_partitions() == 1, "it is of the one that serves");
+        stats.release(4);
+        assert_eq!((stats.quarantined(), stats.quarantined_partitions()), (None, 0));
+        assert!(!stats.is_quarantined(4));
+        stats.quarantine(4, "four");
+        stats.quarantine(3, "three, late");
+        stats.quarantine_partition(3, "a", "three, late");
+        assert_eq!((stats.quarantined().as_deref(), stats.is_quarantined(4)), (Some("four"), true));
+        assert_eq!(stats.quarantined_partitions(), 0);
+        stats.release(4);
+        assert_eq!(stats.quarantined().as_deref(), Some("four"));
+    }
 }

@@ -10,7 +10,28 @@ use tidegate_model::{Alert, Severity, Transition};
 /// clears without having raised it is not published at all.
 #[derive(Debug, Default)]
 pub struct AlertBook {
-    standing: Mutex<HashMap<Key, Standing>>,
+    book: Mutex<Book>,
+}
+
+/// The most alerts of one rule that stand at once: a rule that makes up keys without end must not fill the host's memory.
+pub const MAX_STANDING: usize = 100_000;
+
+/// What an alert is to the book.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It changes something: it is published.
+    Publish,
+    /// It says what is known.
+    Known,
+    /// [`MAX_STANDING`] of its rule stand already: it is not entered.
+    Refused,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    standing: HashMap<Key, Standing>,
+    /// How many of each rule; no rule has none.
+    by_rule: HashMap<Arc<str>, usize>,
 }
 
 type Key = (Arc<str>, Arc<str>, Arc<str>);
@@ -33,18 +54,25 @@ pub struct Standing {
 }
 
 impl AlertBook {
-    /// Enters an alert; gives whether it is news, and so to be published.
-    pub fn enter(&self, alert: &Alert) -> bool {
+    /// Enters an alert; gives whether it is news.
+    pub fn enter(&self, alert: &Alert) -> News {
         let key = || (alert.rule.clone(), alert.topic.clone(), alert.key.clone());
         match alert.transition {
-            Transition::Event => true,
+            Transition::Event => News::Publish,
             Transition::Raised => {
-                let mut standing = self.lock();
-                let known = standing.get(&key()).map(|known| known.severity);
-                if known == Some(alert.severity) {
-                    return false;
+                let mut book = self.lock();
+                match book.standing.get(&key()).map(|known| known.severity) {
+                    Some(severity) if severity == alert.severity => return News::Known,
+                    Some(_) => {}
+                    None => {
+                        let count = book.by_rule.entry(alert.rule.clone()).or_default();
+                        if *count >= MAX_STANDING {
+                            return News::Refused;
+                        }
+                        *count += 1;
+                    }
                 }
-                standing.insert(
+                book.standing.insert(
                     key(),
                     Standing {
                         rule: alert.rule.to_string(),
@@ -55,17 +83,30 @@ impl AlertBook {
                         message: alert.message.clone(),
                     },
                 );
-                true
+                News::Publish
             }
-            Transition::Cleared => self.lock().remove(&key()).is_some(),
+            Transition::Cleared => {
+                let mut book = self.lock();
+                if book.standing.remove(&key()).is_none() {
+                    return News::Known;
+                }
+                if let Some(count) = book.by_rule.get_mut(&alert.rule) {
+                    *count -= 1;
+                    if *count == 0 {
+                        book.by_rule.remove(&alert.rule);
+                    }
+                }
+                News::Publish
+            }
         }
     }
 
     /// Clears all that `rule` has raised, and gives the alerts that say so.
     pub fn clear_rule(&self, rule: &str, now_us: i64, reason: &str) -> Vec<Alert> {
-        let mut standing = self.lock();
-        let gone: Vec<_> = standing.extract_if(|(by, _, _), _| &**by == rule).collect();
-        drop(standing);
+        let mut book = self.lock();
+        let gone: Vec<_> = book.standing.extract_if(|(by, _, _), _| &**by == rule).collect();
+        book.by_rule.remove(rule);
+        drop(book);
         let cleared = |((rule, topic, key), was): (Key, Standing)| Alert {
             rule,
             topic,
@@ -81,23 +122,23 @@ impl AlertBook {
 
     /// All that stand, the oldest first.
     pub fn standing(&self) -> Vec<Standing> {
-        let mut all: Vec<_> = self.lock().values().cloned().collect();
+        let mut all: Vec<_> = self.lock().standing.values().cloned().collect();
         all.sort_by_key(|alert| alert.since_us);
         all
     }
 
     /// How many stand.
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().standing.len()
     }
 
     /// Whether none stands.
     pub fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        self.lock().standing.is_empty()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Standing>> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,7 +163,7 @@ mod tests {
     #[test]
     fn only_changes_are_news() {
         let book = AlertBook::default();
-        let say = |t, s| book.enter(&alert(t, s));
+        let say = |t, s| book.enter(&alert(t, s)) == News::Publish;
         assert!(!say(Transition::Cleared, Severity::Warning), "never raised");
         assert!(say(Transition::Raised, Severity::Warning));
         assert!(!say(Transition::Raised, Severity::Warning), "stands already");
@@ -142,5 +183,26 @@ mod tests {
         let cleared = book.clear_rule("hot", 9, "the rule was disabled");
         assert_eq!((cleared.len(), cleared[0].transition, cleared[0].time_us), (1, Transition::Cleared, 9));
         assert!(book.is_empty());
+    }
+
+    /// Guarantees: a rule that makes up keys is refused when it has as many as it may, alone, and until one of them is cleared.
+    #[test]
+    fn a_rule_has_so_many_and_no_more() {
+        let book = AlertBook::default();
+        let keyed =
+            |transition, key: usize| Alert { key: key.to_string().into(), ..alert(transition, Severity::Warning) };
+        for key in 0..MAX_STANDING {
+            assert_eq!(book.enter(&keyed(Transition::Raised, key)), News::Publish);
+        }
+        assert_eq!(book.enter(&keyed(Transition::Raised, MAX_STANDING)), News::Refused);
+        assert_eq!(book.enter(&keyed(Transition::Raised, 0)), News::Known);
+        assert_eq!(book.enter(&alert(Transition::Event, Severity::Warning)), News::Publish);
+        let other = Alert { rule: "cold".into(), ..alert(Transition::Raised, Severity::Warning) };
+        assert_eq!(book.enter(&other), News::Publish, "another rule's own");
+        assert_eq!(book.enter(&keyed(Transition::Cleared, 0)), News::Publish);
+        assert_eq!(book.enter(&keyed(Transition::Raised, MAX_STANDING)), News::Publish, "there is room again");
+        assert_eq!(book.clear_rule("hot", 9, "gone").len(), MAX_STANDING);
+        assert_eq!(book.enter(&keyed(Transition::Raised, 0)), News::Publish);
+        assert_eq!(book.len(), 2);
     }
 }

@@ -39,13 +39,13 @@ impl Deploy for LaneDeploy {
             }
             ready.push(instance);
         }
+        rule.stats.release(rule.generation);
         for (lane, instance) in self.lanes.iter().zip(ready) {
             let (reply, answer) = sync_channel(1);
             // Once sent it will take over, if not within our patience then later.
             let _ = tell(lane, Control::Install { instance: Box::new(instance), reply }, &answer);
             fail_point!("swap-within", |_| std::process::abort());
         }
-        rule.stats.release();
         Ok(())
     }
 

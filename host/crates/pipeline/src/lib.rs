@@ -18,7 +18,7 @@ mod outlets;
 mod pipeline;
 mod sink_setup;
 
-pub use alert_book::{AlertBook, Standing};
+pub use alert_book::{AlertBook, MAX_STANDING, News, Standing};
 pub use deploy::LaneDeploy;
 pub use flush::{SinkLimits, SinkStatus, SinkTotals};
 pub use lane::{LaneStatus, LaneTotals};

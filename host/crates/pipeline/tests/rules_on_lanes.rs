@@ -370,6 +370,24 @@ fn a_partition_is_quarantined() {
     }
 }
 
+/// Guarantees: a quarantine made elsewhere costs a sound instance no state: who comes after it goes on from its last call, though that
+/// was never saved.
+#[test]
+fn a_quarantine_leaves_the_state_as_it_is() {
+    let mut house = House::new(1);
+    house.install("read", "json-reading", 0, "dev/#", "{}");
+    let rule = house.install_so("number", "brittle", 10, "dev/#", "{}", |_| {});
+    house.send(&[reading("dev/a", 7.0), reading("dev/a", 7.0)]);
+    rule.stats.quarantine(rule.generation, "another lane said so");
+    house.send(&[reading("dev/a", 50.0)]);
+    let stats = rule.stats.clone();
+    house.install_so("number", "brittle", 10, "dev/#", "{}", |rule| rule.stats = stats);
+    assert_eq!(rule.stats.quarantined(), None);
+    house.send(&[reading("dev/a", 7.0)]);
+    assert_eq!(numbers(&house)["dev/a"], [1.0, 2.0, 50.0, 3.0]);
+    assert_eq!(rule.stats.totals().state_lost, 0);
+}
+
 /// Guarantees: a rule that fails on partition after partition is quarantined as a whole, on every lane; its rows pass by, and its neighbour
 /// goes on.
 #[test]

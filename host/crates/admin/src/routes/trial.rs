@@ -242,7 +242,7 @@ impl Trial {
         for alert in alerts.into_iter().take(room) {
             self.shown.alerts.push(TrialAlert {
                 topic: self.topic(alert.series),
-                key: alert.key,
+                key: alert.key.to_string(),
                 transition: alert.transition.as_str().to_owned(),
                 severity: alert.severity.as_str().to_owned(),
                 time_us: alert.time_us,

@@ -97,6 +97,36 @@ fn alert_columns() {
     let ids = map(3);
     let checker = Checker { series: &ids, rows: 1, most_rows_out: 8 };
     let sound = checker.alerts(alerts(&["high"])).unwrap();
-    assert_eq!((sound[0].key.as_str(), sound[0].message.as_str(), sound[0].series), ("high", "hot", SeriesId(101)));
+    assert_eq!((&*sound[0].key, sound[0].message.as_str(), sound[0].series), ("high", "hot", SeriesId(101)));
     assert!(checker.alerts(alerts(&[])).is_err());
+    assert!(checker.alerts(alerts(&[&"k".repeat(256)])).is_ok());
+    assert!(checker.alerts(alerts(&[&"k".repeat(257)])).is_err(), "a long key");
+    assert!(checker.alerts(alerts(&["k\0"])).is_err(), "a key with NUL");
+}
+
+/// Guarantees: what is for people is cut, and a guest cannot send more alerts than its rows and series account for.
+#[test]
+fn words_and_alerts_are_bounded() {
+    let alerts = |rows: usize, message: &str| Alerts {
+        series: vec![0; rows],
+        time_us: vec![0; rows],
+        transition: vec![telemetry::Transition::Event; rows],
+        severity: vec![telemetry::Severity::Info; rows],
+        value: vec![0.0; rows],
+        key: vec![0; rows],
+        message_ends: (1..=rows).map(|row| (row * message.len()) as u32).collect(),
+        message_bytes: message.repeat(rows).into_bytes(),
+        keys: vec![String::new()],
+    };
+    let ids = map(3);
+    let checker = Checker { series: &ids, rows: 4, most_rows_out: 8 };
+    let most = (4 + 3) * ALERTS_A_ROW + ALERTS_A_CALL;
+    assert_eq!(checker.alerts(alerts(most, "")).unwrap().len(), most);
+    let fault = checker.alerts(alerts(most + 1, "")).unwrap_err();
+    assert!(fault.message.contains("1071 alerts for 4 rows"), "{fault}");
+    let long = checker.alerts(alerts(1, &"ß".repeat(10_000))).unwrap();
+    assert_eq!(long[0].message.len(), MAX_MESSAGE_BYTES + "…".len());
+    let reasons = vec!["x".repeat(2_000)];
+    let rejects = checker.rejects(RawRejects { row: vec![1], reason: vec![0], reasons }).unwrap();
+    assert_eq!(rejects.reasons[0].len(), MAX_REASON_BYTES + "…".len());
 }

@@ -20,10 +20,11 @@ use crate::calls::{Checker, Decoded, Emitted, Processed};
 use crate::context::{Context, Rows};
 use crate::fault::Fault;
 use crate::ids::IdMap;
-use crate::instance::store::{Call, guarded, instantiate, load, new_store};
+use crate::instance::store::{Budget, Call, guarded, guarded_within, instantiate, load, new_store};
 use crate::load_error::LoadError;
 use crate::rule::Rule;
 use crate::stats::RuleStats;
+use crate::words::cut;
 
 /// A configured rule, ready to be called by the one lane that owns it.
 pub struct Instance {
@@ -70,7 +71,7 @@ impl Instance {
         let (decoder, processor) = (guest!(decoder), guest!(processor));
         let (naming, ticking, state) = (guest!(naming), guest!(ticking), guest!(state));
         guarded(&mut store, Call::Lifecycle, |store| lifecycle.call_configure(store, &rule.config))?
-            .map_err(LoadError::Config)?;
+            .map_err(|words| LoadError::Config(said(words)))?;
         let mut made = Self {
             rule,
             store,
@@ -218,6 +219,12 @@ impl Instance {
     /// Translates a column of series into `self.ids`, after telling the guest the names it does not know and the units and labels
     /// that have changed, if it wants names.
     fn declare_series(&mut self, series: &[SeriesId]) -> Result<(), Fault> {
+        let mut left = Budget::lifecycle(&self.rule.limits);
+        self.declare_series_within(series, &mut left)
+    }
+
+    /// [`Self::declare_series`], as a part of an operation that has so much time left.
+    fn declare_series_within(&mut self, series: &[SeriesId], left: &mut Budget) -> Result<(), Fault> {
         self.new.clear();
         let context = self.store.data_mut();
         let descriptions = context.books.descriptions();
@@ -251,7 +258,7 @@ impl Instance {
                 partition: local_partition(&mut context.partitions, Some(series.partition)),
             });
         }
-        guarded(&mut self.store, Call::Lifecycle, |store| guest.call_declare_series(store, &named))
+        guarded_within(&mut self.store, left, |store| guest.call_declare_series(store, &named))
     }
 
     /// The call has returned: what it asked for takes effect.
@@ -286,6 +293,14 @@ impl Instance {
         }
         Ok(())
     }
+}
+
+/// The most bytes kept of why a guest refuses its configuration or a state.
+const MAX_REFUSAL_BYTES: usize = 4 << 10;
+
+fn said(mut words: String) -> String {
+    cut(&mut words, MAX_REFUSAL_BYTES);
+    words
 }
 
 fn local_partition(partitions: &mut IdMap, partition: Option<PartitionId>) -> u32 {

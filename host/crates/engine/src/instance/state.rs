@@ -5,8 +5,8 @@ use tidegate_model::{PartitionId, SeriesId};
 use crate::bindings::state;
 use crate::context::Rows;
 use crate::fault::Fault;
-use crate::instance::Instance;
-use crate::instance::store::{Call, guarded};
+use crate::instance::store::{Budget, guarded_within};
+use crate::instance::{Instance, said};
 use crate::load_error::LoadError;
 use crate::module::Scope;
 use crate::state::{Cells, SavedState, StateBook};
@@ -46,16 +46,17 @@ impl Instance {
     /// Its state, or what changed of it since the last save; empty if it keeps none.
     ///
     /// # Errors
-    /// It failed, or would go on for ever.
+    /// It failed, took longer for all parts than one call may, or would go on for ever.
     pub fn save(&mut self, cells: Cells) -> Result<SavedState, Fault> {
         let mut all = SavedState::default();
         let Some(guest) = self.state.clone() else { return Ok(all) };
         let everything = cells == Cells::All;
+        let mut left = Budget::lifecycle(&self.rule.limits);
         let mut bytes = 0;
         // Each part but the last has a byte at least: what does not come to an end is stopped by what it has handed over.
         let most_parts = 2 + self.rule.limits.memory_bytes / PART_BYTES * 2;
         for _ in 0..most_parts {
-            let part = guarded(&mut self.store, Call::Lifecycle, |store| {
+            let part = guarded_within(&mut self.store, &mut left, |store| {
                 guest.call_save(store, everything, PART_BYTES as u32)
             })?;
             bytes += part.by_series.bytes.len() + part.by_partition.bytes.len();
@@ -63,6 +64,9 @@ impl Instance {
                 break;
             }
             let more = part.more;
+            if more && gives_nothing(&part) {
+                return Err(Fault::bad_output("a part of `save` gave nothing and said that there is more"));
+            }
             self.take_part(part, &mut all)?;
             if !more {
                 self.commit(&Rows::None)?;
@@ -100,7 +104,7 @@ impl Instance {
     /// Gives it the state that an instance of `version` saved, in parts.
     ///
     /// # Errors
-    /// It refuses the state, or fails.
+    /// It refuses the state, fails, or takes longer for all parts than one call and that many cells may.
     pub fn restore(&mut self, version: &str, saved: &StateBook) -> Result<(), LoadError> {
         let Some(guest) = self.state.clone().filter(|_| !saved.is_empty()) else { return Ok(()) };
         let context = self.store.data();
@@ -110,6 +114,8 @@ impl Instance {
             saved.gone_partitions().filter_map(|id| context.partitions.local(id.0)).collect();
         let mut series = saved.series().peekable();
         let mut partitions = saved.partitions().peekable();
+        let cells = saved.series().len() + saved.partitions().len();
+        let mut left = Budget::lifecycle(&self.rule.limits).and_for_cells(cells);
         let mut more = true;
         while more {
             let (mut by_series, mut by_partition) = (Columns::default(), Columns::default());
@@ -120,7 +126,7 @@ impl Instance {
                 globals.push(id);
                 by_series.push(0, cell);
             }
-            self.declare_series(&globals)?;
+            self.declare_series_within(&globals, &mut left)?;
             std::mem::swap(&mut by_series.id, &mut self.ids);
             while by_series.bytes.len() + by_partition.bytes.len() < PART_BYTES
                 && let Some((id, cell)) = partitions.next()
@@ -136,14 +142,21 @@ impl Instance {
                 removed_partitions: &removed_partitions,
                 more,
             };
-            guarded(&mut self.store, Call::Lifecycle, |store| guest.call_restore(store, version, part))?
-                .map_err(LoadError::State)?;
+            guarded_within(&mut self.store, &mut left, |store| guest.call_restore(store, version, part))?
+                .map_err(|words| LoadError::State(said(words)))?;
             self.commit(&Rows::None)?;
             removed_series.clear();
             removed_partitions.clear();
         }
         Ok(())
     }
+}
+
+fn gives_nothing(part: &state::SavedResult) -> bool {
+    part.by_series.id.is_empty()
+        && part.by_partition.id.is_empty()
+        && part.removed_series.is_empty()
+        && part.removed_partitions.is_empty()
 }
 
 fn cells_of(cells: &state::CellsResult) -> Result<Vec<Cell>, Fault> {

@@ -1,12 +1,13 @@
 //! A Store: what a guest lives in, and how it is called.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tidegate_model::Books;
 use wasmtime::Store;
 use wasmtime::component::InstancePre;
 
-use crate::context::{Context, Deadline};
+use crate::context::{Context, Deadline, thread_cpu};
 use crate::fault::{Fault, FaultKind};
 use crate::load_error::LoadError;
 use crate::module::{Description, Module};
@@ -18,9 +19,36 @@ use crate::stats::RuleStats;
 pub(crate) enum Call {
     /// `decode`, `process`, `tick`.
     Batch,
-    /// All others: `describe`, `configure`, declarations, `save`, `restore`.
+    /// All others: `describe`, `configure`, declarations.
     Lifecycle,
 }
+
+/// To declare a series and restore its cell takes an honest guest one or two microseconds.
+const CPU_A_CELL: Duration = Duration::from_micros(5);
+
+/// What an operation of many calls may take, all in all.
+pub(crate) struct Budget {
+    cpu: Duration,
+    wall: Duration,
+}
+
+impl Budget {
+    /// As much as one lifecycle call may.
+    pub fn lifecycle(limits: &Limits) -> Self {
+        Self { cpu: limits.lifecycle_cpu, wall: limits.lifecycle_wall }
+    }
+
+    /// And for so many cells that the host gives it, which no guest can make more of than it has series and partitions.
+    pub fn and_for_cells(self, cells: usize) -> Self {
+        Self { cpu: self.cpu + CPU_A_CELL * u32::try_from(cells).unwrap_or(u32::MAX), ..self }
+    }
+}
+
+/// The most bytes of a description, and of the schema in it.
+const MAX_DESCRIPTION_BYTES: usize = 256 << 10;
+const MAX_SCHEMA_BYTES: usize = 64 << 10;
+/// The most topic filters a module may name.
+const MAX_DEFAULT_TOPICS: usize = 1_000;
 
 /// Asks a module what it is, on an instance that is thrown away.
 pub(crate) fn describe(module: &Module) -> Result<Description, LoadError> {
@@ -29,7 +57,23 @@ pub(crate) fn describe(module: &Module) -> Result<Description, LoadError> {
     let instance = instantiate(&mut store, &module.pre)?;
     let guest = load(module.exports.lifecycle.load(&mut store, &instance))?;
     let text = guarded(&mut store, Call::Lifecycle, |store| guest.call_describe(store))?;
-    serde_json::from_str(&text).map_err(|error| LoadError::Description(error.to_string()))
+    description(&text)
+}
+
+/// Reads what `describe` returned.
+fn description(text: &str) -> Result<Description, LoadError> {
+    let at_most = |what: &str, has: usize, most: usize, unit: &str| match has {
+        has if has > most => {
+            Err(LoadError::Description(format!("{what} has {has} {unit}, where {most} are the most")))
+        }
+        _ => Ok(()),
+    };
+    at_most("it", text.len(), MAX_DESCRIPTION_BYTES, "bytes")?;
+    let description: Description =
+        serde_json::from_str(text).map_err(|error| LoadError::Description(error.to_string()))?;
+    at_most("`default-topics`", description.default_topics.len(), MAX_DEFAULT_TOPICS, "filters")?;
+    at_most("`config-schema`", description.config_schema.to_string().len(), MAX_SCHEMA_BYTES, "bytes")?;
+    Ok(description)
 }
 
 /// An empty Store with these limits.
@@ -66,13 +110,43 @@ pub(crate) fn guarded<T>(
     call: impl FnOnce(&mut Store<Context>) -> wasmtime::Result<T>,
 ) -> Result<T, Fault> {
     let limits = store.data().limits;
-    let context = store.data_mut();
-    // A growth refused in an earlier call, which the guest took well, is not why this one may fail.
-    context.memory.refused = false;
-    context.deadline = match what {
+    let deadline = match what {
         Call::Batch => Deadline::new(limits.batch_cpu, limits.batch_wall),
         Call::Lifecycle => Deadline::new(limits.lifecycle_cpu, limits.lifecycle_wall),
     };
+    run(store, deadline, call)
+}
+
+/// Calls into the guest, within what is `left` of the time of an operation that takes several calls.
+pub(crate) fn guarded_within<T>(
+    store: &mut Store<Context>,
+    left: &mut Budget,
+    call: impl FnOnce(&mut Store<Context>) -> wasmtime::Result<T>,
+) -> Result<T, Fault> {
+    // Each call may be too short for its deadline to be looked at: the sum is not.
+    if left.cpu.is_zero() || left.wall.is_zero() {
+        return Err(Fault {
+            kind: FaultKind::Timeout,
+            message: "calls that share one limit took longer than it together".to_owned(),
+            backtrace: None,
+        });
+    }
+    let (cpu_began, wall_began) = (thread_cpu(), Instant::now());
+    let returned = run(store, Deadline::new(left.cpu, left.wall), call);
+    left.cpu = left.cpu.saturating_sub(thread_cpu().saturating_sub(cpu_began));
+    left.wall = left.wall.saturating_sub(wall_began.elapsed());
+    returned
+}
+
+fn run<T>(
+    store: &mut Store<Context>,
+    deadline: Deadline,
+    call: impl FnOnce(&mut Store<Context>) -> wasmtime::Result<T>,
+) -> Result<T, Fault> {
+    let context = store.data_mut();
+    // A growth refused in an earlier call, which the guest took well, is not why this one may fail.
+    context.memory.refused = false;
+    context.deadline = deadline;
     store.set_epoch_deadline(1);
     call(store).map_err(|error| {
         let context = store.data();
@@ -85,4 +159,30 @@ pub(crate) fn guarded<T>(
         };
         Fault::from_wasmtime(&error, kind)
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// Guarantees: what a module says of itself is bounded, as a whole and in its parts.
+    #[test]
+    fn descriptions_are_bounded() {
+        let told = |topics: usize, schema: usize| {
+            let topics = vec!["a/#"; topics];
+            let schema = serde_json::json!({ "title": "x".repeat(schema) });
+            serde_json::json!({ "name": "n", "default-topics": topics, "config-schema": schema }).to_string()
+        };
+        assert!(description(&told(MAX_DEFAULT_TOPICS, 1_000)).is_ok());
+        for (text, part) in [
+            (told(MAX_DEFAULT_TOPICS + 1, 0), "`default-topics` has 1001 filters"),
+            (told(0, MAX_SCHEMA_BYTES), "`config-schema` has"),
+            (" ".repeat(MAX_DESCRIPTION_BYTES + 1), "it has 262145 bytes"),
+        ] {
+            let refused = description(&text).unwrap_err();
+            assert_eq!(refused.code(), "description");
+            assert!(refused.to_string().contains(part), "{refused}");
+        }
+    }
 }

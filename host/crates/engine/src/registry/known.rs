@@ -32,6 +32,12 @@ impl Known {
         Self { wanted: Wanted::default(), serving: None, before: None, stats, problem: None, again: false }
     }
 
+    /// Whether it is to be tried again without a sign: its newest files, or the generation before one that is quarantined.
+    pub fn is_unfinished(&self) -> bool {
+        let waits = |rule: &Arc<Rule>| self.before.is_some() && rule.stats.is_quarantined(rule.generation);
+        self.again || self.serving.as_ref().is_some_and(waits)
+    }
+
     /// As it is shown.
     pub fn entry(&self, name: &str) -> Entry {
         let description = self.serving.as_ref().map(|rule| rule.module.description());

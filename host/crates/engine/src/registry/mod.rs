@@ -86,7 +86,7 @@ impl Registry {
 
     fn run(&mut self, asked: &Receiver<Ask>, poll: Duration) {
         loop {
-            let wait = if self.rules.values().any(|known| known.again) { POLL_UNWATCHED } else { poll };
+            let wait = if self.rules.values().any(Known::is_unfinished) { POLL_UNWATCHED } else { poll };
             match asked.recv_timeout(wait) {
                 Ok(Ask::Changed) => {
                     if !self.settle(asked) {
@@ -192,7 +192,7 @@ impl Registry {
             Ok(file) if file.enabled => file.clone(),
             Ok(_) => {
                 known.problem = None;
-                known.stats.release();
+                known.stats.release(self.generation + 1);
                 known.before = None;
                 if known.serving.take().is_some() {
                     self.deploy.remove(&name, "the rule was disabled");
@@ -217,28 +217,37 @@ impl Registry {
         match loaded {
             Ok(rule) => {
                 known.serves(rule);
-                known.before = good;
+                // Where the one it follows was no good, the one before that may still be waiting.
+                known.before = good.or(known.before.take());
             }
             Err(error) => known.failed(&name, &error),
         }
     }
 
-    /// Where a generation is quarantined, the one before it returns, if there is one that was good.
+    /// Where a generation is quarantined, the one before it returns, if there is one that was good; if not now, then with the next reading.
     fn retreat(&mut self) {
         for known in self.rules.values_mut() {
             let Some(bad) = known.serving.clone().filter(|rule| rule.stats.is_quarantined(rule.generation)) else {
                 continue;
             };
-            let Some(before) = known.before.take() else { continue };
+            let Some(before) = known.before.clone() else { continue };
             let why = known.stats.quarantined().unwrap_or_default();
             self.generation += 1;
             let again = Arc::new(before.next_generation(self.generation));
             let text = match self.deploy.install(&again) {
                 Ok(()) => {
                     known.serves(again);
+                    known.before = None;
                     format!("generation {} was quarantined, the one before it serves again: {why}", bad.generation)
                 }
-                Err(error) => format!("{why}; and the generation before it could not return: {error}"),
+                // It is kept, and tried again soon.
+                Err(error @ LoadError::Busy(_)) => {
+                    format!("{why}; and the generation before it could not return yet: {error}")
+                }
+                Err(error) => {
+                    known.before = None;
+                    format!("{why}; and the generation before it could not return: {error}")
+                }
             };
             tracing::warn!(rule = &*bad.name, "{text}");
             known.problem = Some(Problem { code: QUARANTINED, text });

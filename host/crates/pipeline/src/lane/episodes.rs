@@ -6,13 +6,13 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use tidegate_model::PartitionId;
 
 const WINDOW: Duration = Duration::from_secs(60);
 /// Episodes of one partition within [`WINDOW`] that are enough.
 const A_PARTITION: usize = 5;
-/// So many partitions in quarantine, and the rule is.
+/// So many partitions quarantined within [`WINDOW`], and the rule is: as many over months are bad devices.
 const PARTITIONS: usize = 10;
 /// Episodes within [`WINDOW`], of [`PARTITIONS`] different ones, that are enough for the rule.
 const A_RULE: usize = 100;
@@ -33,7 +33,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Episodes {
     /// The last ones, the oldest first; at most [`A_RULE`].
     recent: VecDeque<(Instant, PartitionId)>,
-    quarantined: HashSet<PartitionId>,
+    /// Each with when it was.
+    quarantined: HashMap<PartitionId, Instant>,
 }
 
 impl Episodes {
@@ -53,9 +54,11 @@ impl Episodes {
             return Verdict::Rule;
         }
         if by_partition.get(&partition).is_some_and(|&episodes| episodes >= A_PARTITION)
-            && self.quarantined.insert(partition)
+            && !self.quarantined.contains_key(&partition)
         {
-            return if self.quarantined.len() >= PARTITIONS { Verdict::Rule } else { Verdict::Partition };
+            self.quarantined.insert(partition, now);
+            let of_late = self.quarantined.values().filter(|&&then| now.duration_since(then) < WINDOW).count();
+            return if of_late >= PARTITIONS { Verdict::Rule } else { Verdict::Partition };
         }
         Verdict::Noted
     }
@@ -67,7 +70,7 @@ impl Episodes {
 
     /// Whether the rule is not called for this one.
     pub fn is_quarantined(&self, partition: PartitionId) -> bool {
-        self.quarantined.contains(&partition)
+        self.quarantined.contains_key(&partition)
     }
 }
 
@@ -98,6 +101,9 @@ mod tests {
         let (verdicts, _) = run((0..50).map(|at| (0, at / 5)));
         let at = |verdict| verdicts.iter().filter(|&&v| v == verdict).count();
         assert_eq!((at(Verdict::Partition), at(Verdict::Rule), verdicts[49]), (9, 1, Verdict::Rule));
+        // The same ten, one every ten seconds: never more than six in a minute.
+        let (verdicts, episodes) = run((0..50).map(|at| (u64::from(at / 5) * 10, at / 5)));
+        assert!(verdicts.iter().all(|&verdict| verdict != Verdict::Rule) && episodes.quarantined.len() == 10);
         let (verdicts, _) = run((0..100).map(|at| (at / 2, at as u32)));
         assert_eq!(verdicts.iter().position(|&verdict| verdict == Verdict::Rule), Some(99));
     }

@@ -4,6 +4,7 @@
 //! gets the state last saved and then that, so that it stands where the old one stood before the call that failed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use fail::fail_point;
@@ -199,7 +200,7 @@ impl Slot {
         let mut new = self.as_last_saved()?;
         if let Err(fault) = self.journal.replay(&mut new) {
             // What went well once fails now: it does not depend on what it is given alone, or is at the edge of a limit.
-            self.rule.stats.state_lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.rule.stats.state_lost.fetch_add(1, Relaxed);
             let (rule, calls) = (&*self.rule.name, self.journal.len());
             tracing::warn!(
                 rule,
@@ -209,7 +210,7 @@ impl Slot {
             self.journal.clear();
             return self.as_last_saved();
         }
-        self.rule.stats.replayed.fetch_add(self.journal.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        self.rule.stats.replayed.fetch_add(self.journal.len() as u64, Relaxed);
         Ok(new)
     }
 
@@ -226,7 +227,7 @@ impl Slot {
             Verdict::Noted => {}
             Verdict::Partition => {
                 let name = self.books.partition(partition).map_or("", |name| name);
-                self.rule.stats.quarantine_partition(name, &fault.to_string());
+                self.rule.stats.quarantine_partition(self.rule.generation, name, &fault.to_string());
                 let (rule, partition) = (&*self.rule.name, name);
                 tracing::error!(
                     rule,
@@ -269,8 +270,17 @@ impl Slot {
         );
     }
 
-    /// Calls it no more. Its state stays, for who comes after it.
+    /// Calls it no more. Its state stays, for who comes after it: from an instance that is sound, as it is now.
     fn rest(&mut self) {
+        let lost = if self.instance.is_some() {
+            self.take_over().err().map(|fault| fault.to_string())
+        } else {
+            (self.journal.len() > 0).then(|| "it could not be started again".to_owned())
+        };
+        if let Some(why) = lost {
+            self.rule.stats.state_lost.fetch_add(1, Relaxed);
+            tracing::warn!(rule = &*self.rule.name, "the state it leaves is as last saved: {why}");
+        }
         self.instance = None;
         self.due_us = None;
         self.journal.clear();

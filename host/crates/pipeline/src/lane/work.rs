@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tidegate_engine::{RawAlert, RawCommand, Rule};
 use tidegate_model::{Alert, Books, Command, DeadLetter, Delivery, Messages, NO_ROW, PointLedger, Quality};
 
-use crate::alert_book::AlertBook;
+use crate::alert_book::{AlertBook, MAX_STANDING, News};
 use crate::dead_letter::Cause;
 use crate::lane::batch::Fate;
 use crate::lane::flow::Flow;
@@ -102,15 +102,24 @@ impl<'a> Work<'a> {
             let alert = Alert {
                 rule: rule.name.clone(),
                 topic: series.topic.clone(),
-                key: raw.key.into(),
+                key: raw.key,
                 time_us: raw.time_us,
                 transition: raw.transition,
                 severity: raw.severity,
                 value: raw.value,
                 message: raw.message,
             };
-            if self.alert_book.enter(&alert) {
-                self.alerts.push(alert);
+            match self.alert_book.enter(&alert) {
+                News::Publish => self.alerts.push(alert),
+                News::Known => {}
+                News::Refused => {
+                    if rule.stats.alerts_refused.fetch_add(1, Relaxed) == 0 {
+                        tracing::warn!(
+                            rule = &*rule.name,
+                            "the rule has {MAX_STANDING} alerts standing, which is the most: those it raises beside them are not published (said once, counted always)"
+                        );
+                    }
+                }
             }
         }
     }

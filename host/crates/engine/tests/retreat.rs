@@ -1,0 +1,67 @@
+//! The generation before one that is quarantined returns, if not at once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tidegate_engine::{Admission, Deploy, Engine, LoadError, Registry, Rule};
+
+#[path = "../../../../tests/src/wat_guest.rs"]
+mod wat_guest;
+
+/// Tells of each attempt; says that it is busy so many times, once told to.
+struct Lanes {
+    attempts: Sender<Arc<Rule>>,
+    busy: Arc<Mutex<usize>>,
+}
+
+impl Deploy for Lanes {
+    fn install(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
+        self.attempts.send(rule.clone()).unwrap();
+        let mut busy = self.busy.lock().unwrap();
+        if *busy > 0 {
+            *busy -= 1;
+            return Err(LoadError::Busy("a sink holds the lane back".into()));
+        }
+        rule.stats.release(rule.generation);
+        Ok(())
+    }
+
+    fn remove(&mut self, _rule: &str, _reason: &str) {}
+}
+
+fn next(attempts: &Receiver<Arc<Rule>>) -> Arc<Rule> {
+    attempts.recv_timeout(Duration::from_secs(20)).expect("an attempt within 20 s")
+}
+
+/// Guarantees: where the lanes are busy when a generation is quarantined, the good one before it is not forgotten: it is tried again
+/// until it serves, and what stood against the bad one is over then.
+#[test]
+fn a_retreat_waits_for_busy_lanes() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("watch.wasm"), wat_guest::wat_guest("watch", &[])).unwrap();
+    let (send, attempts) = channel();
+    let busy = Arc::new(Mutex::new(0));
+    let lanes = Lanes { attempts: send, busy: busy.clone() };
+    let admission = Admission::in_process(Engine::new().unwrap());
+    let registry = Registry::start(admission, directory.path(), Box::new(lanes)).unwrap();
+    let good = next(&attempts);
+    let changed = wat_guest::wat_guest("watch", &[("tick", "nop")]);
+    std::fs::write(directory.path().join("watch.wasm"), changed).unwrap();
+    registry.rescan();
+    let bad = next(&attempts);
+    assert_ne!(good.module.sha256(), bad.module.sha256());
+    *busy.lock().unwrap() = 1;
+    bad.stats.quarantine(bad.generation, "it failed again and again");
+    for attempt in ["while the lanes are busy", "and once more"] {
+        let again = next(&attempts);
+        assert_eq!(again.module.sha256(), good.module.sha256(), "{attempt}");
+    }
+    registry.rescan();
+    let status = registry.rule("watch").unwrap();
+    assert_eq!(status.sha256.as_deref(), Some(&**good.module.sha256()));
+    assert_eq!((status.problem_code, good.stats.quarantined()), (Some("quarantined"), None));
+    assert!(attempts.try_recv().is_err(), "it serves, and nothing is tried again");
+    registry.stop();
+}
