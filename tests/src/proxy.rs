@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,6 +16,9 @@ use crate::machine::runtime;
 
 /// The most bytes taken at a time.
 const CHUNK: usize = 16 << 10;
+
+/// The longest words that are found in two parts.
+const MOST_WORDS: usize = 63;
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub enum Fault {
     Delayed(Duration),
     /// One byte at a time, with so much time between.
     Trickling(Duration),
+    /// What the client says arrives, and it hears nothing in answer.
+    Unanswered,
 }
 
 /// Hears what passes one connection, before it is passed on; what is never passed on included.
@@ -56,6 +61,8 @@ struct Line {
     state: watch::Sender<State>,
     /// A cut that waits for its byte.
     armed: Mutex<Option<Armed>>,
+    /// Words to the server that break the line.
+    trap: Mutex<Option<Trap>>,
     connections: AtomicU64,
     taps: Option<Box<dyn Fn() -> Tap + Send + Sync>>,
 }
@@ -70,6 +77,21 @@ struct State {
 struct Armed {
     way: Way,
     left: usize,
+}
+
+/// What happens when a client says these words, whichever connection it says them by.
+#[derive(Clone, Debug)]
+struct Trap {
+    words: Vec<u8>,
+    then: Then,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    /// All connections are closed when so many bytes more have passed.
+    Cut(usize),
+    /// The words arrive, and no answer does: [`Fault::Unanswered`].
+    Silence,
 }
 
 impl Proxy {
@@ -87,7 +109,8 @@ impl Proxy {
         let listener = runtime().block_on(TcpListener::bind(("127.0.0.1", 0))).expect("a port of 127.0.0.1");
         let port = listener.local_addr().unwrap().port();
         let state = watch::Sender::new(State { fault: Fault::None, cuts: 0 });
-        let line = Arc::new(Line { target, state, armed: Mutex::new(None), connections: AtomicU64::new(0), taps });
+        let (armed, trap) = (Mutex::default(), Mutex::default());
+        let line = Arc::new(Line { target, state, armed, trap, connections: AtomicU64::new(0), taps });
         let accepting = runtime().spawn(accept(listener, line.clone()));
         Self { line, port, accepting }
     }
@@ -112,12 +135,22 @@ impl Proxy {
 
     /// Closes all connections as soon as `bytes` more have passed this way: in the middle of whatever is being said.
     pub fn cut_after(&self, way: Way, bytes: usize) {
-        *self.line.armed() = Some(Armed { way, left: bytes });
+        *locked(&self.line.armed) = Some(Armed { way, left: bytes });
     }
 
-    /// Whether a cut waits for its byte.
+    /// Closes all connections as soon as `bytes` more have passed to the server after a client said `words`.
+    pub fn cut_behind(&self, words: &[u8], bytes: usize) {
+        *locked(&self.line.trap) = Some(Trap { words: words.to_vec(), then: Then::Cut(bytes) });
+    }
+
+    /// From the next time on that a client says `words`, the line is [`Fault::Unanswered`]: they arrive, and no answer comes back.
+    pub fn leave_unanswered(&self, words: &[u8]) {
+        *locked(&self.line.trap) = Some(Trap { words: words.to_vec(), then: Then::Silence });
+    }
+
+    /// Whether a cut waits for its byte, or a fault for its words.
     pub fn armed(&self) -> bool {
-        self.line.armed().is_some()
+        locked(&self.line.armed).is_some() || locked(&self.line.trap).is_some()
     }
 
     /// How many connections there ever were to the server.
@@ -129,7 +162,7 @@ impl Proxy {
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Line { target, state, armed, connections, .. } = &*self.line;
-        let (state, armed) = (*state.borrow(), *armed.lock().unwrap_or_else(PoisonError::into_inner));
+        let (state, armed) = (*state.borrow(), *locked(armed));
         write!(f, "Proxy({} to {target}: {state:?}, {armed:?}, {connections:?} connections)", self.port)
     }
 }
@@ -146,13 +179,25 @@ impl Line {
         self.state.send_modify(|state| state.cuts += 1);
     }
 
-    fn armed(&self) -> std::sync::MutexGuard<'_, Option<Armed>> {
-        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Springs the trap if a client says its words: they end within `said`, behind the first `known` bytes, which passed before.
+    fn listen(&self, said: &[u8], known: usize) {
+        let mut trap = locked(&self.trap);
+        let Some(Trap { words, then }) = &*trap else { return };
+        let from = (known + 1).saturating_sub(words.len());
+        let Some(at) = said[from..].windows(words.len()).position(|some| some == words) else { return };
+        match *then {
+            Then::Cut(bytes) => {
+                let left = from + at + words.len() + bytes - known;
+                *locked(&self.armed) = Some(Armed { way: Way::ToServer, left });
+            }
+            Then::Silence => self.state.send_modify(|state| state.fault = Fault::Unanswered),
+        }
+        *trap = None;
     }
 
     /// How much of `length` bytes may still pass before an armed cut falls; None where none does.
     fn last_bytes(&self, way: Way, length: usize) -> Option<usize> {
-        let mut armed = self.armed();
+        let mut armed = locked(&self.armed);
         let cut = armed.as_mut().filter(|cut| cut.way == way)?;
         if cut.left > length {
             cut.left -= length;
@@ -162,6 +207,10 @@ impl Line {
         *armed = None;
         Some(left)
     }
+}
+
+fn locked<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn accept(listener: TcpListener, line: Arc<Line>) {
@@ -208,10 +257,18 @@ impl Pump<'_> {
     /// Until either end closes, or an armed cut falls.
     async fn run(mut self) {
         let mut buffer = vec![0; CHUNK];
+        // The end of what has passed before: words may come in two parts.
+        let mut before = Vec::new();
         while let Ok(length @ 1..) = self.from.read(&mut buffer).await {
             let bytes = &buffer[..length];
             if let Some(tap) = self.tap {
-                tap.lock().unwrap_or_else(PoisonError::into_inner)(self.way, bytes);
+                locked(tap)(self.way, bytes);
+            }
+            if self.way == Way::ToServer {
+                let known = before.len();
+                before.extend_from_slice(bytes);
+                self.line.listen(&before, known);
+                before.drain(..before.len().saturating_sub(MOST_WORDS));
             }
             let last = self.line.last_bytes(self.way, length);
             if self.pass(&bytes[..last.unwrap_or(length)]).await.is_err() {
@@ -229,8 +286,11 @@ impl Pump<'_> {
             let fault = self.state.borrow_and_update().fault;
             match fault {
                 Fault::None => return self.to.write_all(bytes).await,
+                Fault::Unanswered if self.way == Way::ToServer => return self.to.write_all(bytes).await,
                 // A closed channel is a proxy that has been dropped.
-                Fault::Stalled | Fault::Refused => self.state.changed().await.map_err(std::io::Error::other)?,
+                Fault::Stalled | Fault::Refused | Fault::Unanswered => {
+                    self.state.changed().await.map_err(std::io::Error::other)?;
+                }
                 Fault::Delayed(time) => {
                     tokio::time::sleep(time).await;
                     return self.to.write_all(bytes).await;

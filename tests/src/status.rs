@@ -61,6 +61,7 @@ pub struct SourceStatus {
 pub struct SinkStatus {
     pub name: String,
     pub points: u64,
+    pub repeats: u64,
     pub down: Option<String>,
     pub holds_back: Option<String>,
     pub spool: Option<SpoolStatus>,

@@ -29,3 +29,4 @@ mod spool;
 mod swaps;
 mod tidy;
 mod timescale;
+mod timescale_cuts;

@@ -144,6 +144,12 @@ fn faults_are_faults() {
     assert!(!proxy.armed());
 
     let (client, far) = connect();
+    proxy.cut_behind(b"COPY", 2);
+    said(&client, &far, b"begin; CO");
+    (&client).write_all(b"PYabcd").unwrap();
+    assert_eq!((ended(&far), ended(&client)), (b"PYab".to_vec(), vec![]), "cut behind words that came in two parts");
+
+    let (client, far) = connect();
     proxy.set(Fault::Stalled);
     (&client).write_all(b"late").unwrap();
     far.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -153,6 +159,21 @@ fn faults_are_faults() {
     let mut late = [0; 4];
     (&far).read_exact(&mut late).unwrap();
     assert_eq!(&late, b"late", "and nothing of it is lost");
+
+    proxy.leave_unanswered(b"COMMIT");
+    said(&client, &far, b"begin; COM");
+    said(&far, &client, b"heard");
+    assert!(proxy.armed());
+    said(&client, &far, b"MIT");
+    (&far).write_all(b"done").unwrap();
+    client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert!((&client).read(&mut [0]).is_err(), "nothing comes back");
+    assert!(!proxy.armed());
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    proxy.set(Fault::None);
+    let mut done = [0; 4];
+    (&client).read_exact(&mut done).unwrap();
+    assert_eq!(&done, b"done");
 
     for (fault, least) in
         [(Fault::Delayed(Duration::from_millis(50)), 50), (Fault::Trickling(Duration::from_millis(5)), 5 * 9)]
