@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tidegate_admin::{Admin, Status, View};
 use tidegate_config::{Config, RuleFile, SinkSettings, SourceSettings};
-use tidegate_engine::{Admission, Cache, CacheError, ChildProcess, Engine, Registry, Wasi};
+use tidegate_engine::{Admission, Cache, ChildProcess, DirectoryError, Engine, Generations, Registry, Wasi};
 use tidegate_model::{Books, Limits, ParcelLimits, Sink, Source, Spool, SystemClock};
 use tidegate_pipeline::{Drained, Pipeline, PipelineSettings, SinkLimits, SinkSetup};
 use tidegate_sinks::{DeadLetters, Discard, Kafka, Mqtt, Ndjson, Sqlite, Timescale};
@@ -60,7 +60,8 @@ impl Host {
         let pipeline =
             Arc::new(Pipeline::start(settings, sinks, dead_letters, runtime).context("the lanes cannot start")?);
         let admission = admission(open_cache(&config.data_dir))?;
-        let registry = Registry::start(admission, &config.rules_dir, Box::new(pipeline.deploy()))
+        let generations = open_generations(&config.data_dir);
+        let registry = Registry::start(admission, &config.rules_dir, generations, Box::new(pipeline.deploy()))
             .with_context(|| format!("the rules directory {} cannot be used", config.rules_dir.display()))?;
         let view = View {
             pipeline,
@@ -180,8 +181,15 @@ fn admission(cache: Option<Cache>) -> anyhow::Result<Admission> {
 
 /// The cache of compiled modules; without one that can be trusted the host starts as well, only later.
 fn open_cache(data_dir: &Path) -> Option<Cache> {
-    let told = |error: CacheError| tracing::error!("modules are compiled at every start: {error}");
+    let told = |error: DirectoryError| tracing::error!("modules are compiled at every start: {error}");
     Cache::open(&data_dir.join("cache")).map_err(told).ok()
+}
+
+/// What rules have served, to go back to; without it the host starts as well.
+fn open_generations(data_dir: &Path) -> Option<Generations> {
+    let told =
+        |error: DirectoryError| tracing::error!("there will be no generation of a rule to go back to: {error}");
+    Generations::open(&data_dir.join("generations")).map_err(told).ok()
 }
 
 /// Compiles a module and says in a line what it is, for `tidegate check`. `file` is its rule's, if it has one.

@@ -10,6 +10,7 @@ mod api_access;
 mod api_bodies;
 mod api_cli;
 mod api_document;
+mod api_generations;
 mod architecture;
 mod bridge;
 mod brokers;

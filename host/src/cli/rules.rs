@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidegate_config::{Name, RuleFile};
 
 use crate::cli::api::{Column, Nodes, Request, Table, field, joined};
@@ -16,6 +17,7 @@ use crate::cli::api::{Column, Nodes, Request, Table, field, joined};
 /// Examples:
 ///   tidegate rules list
 ///   tidegate rules put overheat overheat.toml --module threshold.wasm
+///   tidegate rules rollback overheat
 ///   tidegate rules disable overheat --node https://edge-1:8081 --node https://edge-2:8081
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -70,6 +72,22 @@ enum Action {
         #[arg(value_parser = name)]
         rule: Name,
     },
+    /// List the generations it can go back to.
+    Versions {
+        #[arg(value_parser = name)]
+        rule: Name,
+    },
+    /// Go back to the generation before, or to another; it serves when this answers.
+    Rollback {
+        #[arg(value_parser = name)]
+        rule: Name,
+        /// The generation to go back to; `versions` lists them.
+        #[arg(long, value_name = "GENERATION")]
+        to: Option<u64>,
+        /// Only if the rule has this ETag still.
+        #[arg(long, value_name = "ETAG")]
+        if_match: Option<String>,
+    },
     /// Take it away; its module stays.
     Delete {
         #[arg(value_parser = name)]
@@ -102,12 +120,21 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Action::Show { rule } => nodes.ask(&Table::whole(), |client| client.get(&format!("rules/{rule}"))),
         Action::Put { rule, file, module, if_match } => put(nodes, rule, file, module.as_deref(), if_match.as_ref()),
         Action::Order { rule, order } => {
-            let patch = serde_json::json!({ "order": order }).to_string().into_bytes();
+            let patch = json!({ "order": order }).to_string().into_bytes();
             send("PATCH", format!("rules/{rule}"), Some(("application/merge-patch+json", patch)))
         }
         Action::Enable { rule } => send("POST", format!("rules/{rule}/enable"), None),
         Action::Disable { rule } => send("POST", format!("rules/{rule}/disable"), None),
         Action::Retry { rule } => send("POST", format!("rules/{rule}/retry"), None),
+        Action::Versions { rule } => nodes.ask(&versions(), |client| client.get(&format!("rules/{rule}/versions"))),
+        Action::Rollback { rule, to, if_match } => {
+            let to = to.map_or_else(|| json!({}), |to| json!({ "generation": to })).to_string().into_bytes();
+            nodes.ask(&rules(), |client| {
+                let body = Some(("application/json", to.as_slice()));
+                let path = format!("rules/{rule}/rollback");
+                client.send(&Request { method: "POST", path, body, if_match: if_match.clone() })
+            })
+        }
         Action::Delete { rule } => nodes.ask(&Table::nothing_but("deleted"), |client| {
             client.send(&Request { method: "DELETE", path: format!("rules/{rule}"), body: None, if_match: None })
         }),
@@ -148,6 +175,23 @@ fn put(
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))
+}
+
+fn versions() -> Table {
+    let columns = vec![
+        Column("GENERATION", |v| field(v, "/generation")),
+        Column("SERVES", |v| if v["serving"] == true { "yes".to_owned() } else { String::new() }),
+        Column("SINCE", |v| since(&v["admitted_ms"])),
+        Column("MODULE", |v| field(v, "/module")),
+        Column("SHA256", |v| field(v, "/sha256").chars().take(12).collect()),
+        Column("QUARANTINED", |v| field(v, "/fault")),
+    ];
+    Table::new("", columns, "no generation is kept")
+}
+
+fn since(ms: &Value) -> String {
+    let then = ms.as_u64().and_then(|ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
+    then.map_or_else(String::new, |then| humantime::format_rfc3339_seconds(then).to_string())
 }
 
 fn rules() -> Table {

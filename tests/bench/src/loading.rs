@@ -89,7 +89,7 @@ fn serve(rules: &Path, cache: &Path, due: u32) -> Result<f64> {
     let compiler = ChildProcess::of_this_binary(&["compile"]);
     let admission = Admission::new(Engine::new()?, Box::new(compiler), Some(Cache::open(cache)?));
     let began = Instant::now();
-    let registry = Registry::start(admission, rules, Box::new(line.deploy()))?;
+    let registry = Registry::start(admission, rules, None, Box::new(line.deploy()))?;
     let took = began.elapsed();
     let serving = registry.rules().iter().filter(|rule| rule.state == RuleState::Serving).count();
     ensure!(serving == due as usize, "{serving} of {due} rules serve: {:?}", registry.rules());

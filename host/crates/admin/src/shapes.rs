@@ -1,5 +1,7 @@
 //! What the API takes and gives, where that is not some other crate's: with the schemas that the OpenAPI document shows.
 
+mod generations;
+
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -9,6 +11,7 @@ use tidegate_config::RuleFile;
 use tidegate_engine::Module as Admitted;
 
 use crate::problem::Problem;
+pub(crate) use generations::{RollbackInput, Versions};
 
 /// A JSON object whose members the host's own documentation describes.
 pub(crate) struct AnyJson;

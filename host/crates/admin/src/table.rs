@@ -12,7 +12,7 @@ use crate::route::{Blank, Effect, Gives, Need, Route, Takes, of};
 use crate::routes::{documents, letters, modules, rules, state, trial};
 use crate::shapes::{
     Alerts, AnyJson, AuditPage, AuditQuery, Counted, Definition, LetterPage, LetterQuery, Module, Modules,
-    PurgeQuery, RuleShape, Series, SeriesQuery, TrialInput, TrialOutput, UploadQuery,
+    PurgeQuery, RollbackInput, RuleShape, Series, SeriesQuery, TrialInput, TrialOutput, UploadQuery, Versions,
 };
 
 /// What a router finds.
@@ -119,6 +119,11 @@ pub(crate) fn routes() -> Vec<Route> {
             .about("Answers when no lane calls the rule any more.").json::<RuleShape>(),
         Route::change(Method::POST, "/api/v1/rules/{rule}/retry", "retryRule", Rules, Effect::Changes, |call| Box::pin(rules::retry(call)))
             .about("Lets a rule out of quarantine. Its file stays as it is.").json::<RuleShape>(),
+        Route::get("/api/v1/rules/{rule}/versions", "listVersions", Read, |call| Box::pin(rules::versions(call)))
+            .about("The generations of a rule that it can go back to, the newest first: the last ten that served.").json::<Versions>(),
+        change(Method::POST, "/api/v1/rules/{rule}/rollback", "rollbackRule", |call| Box::pin(rules::rollback(call)))
+            .about("Goes back to the generation before, or to the one named: its file and module are put back as they were, and it serves when this answers.")
+            .takes(Takes::Json(of::<RollbackInput>)).json::<RuleShape>(),
         Route::change(Method::POST, "/api/v1/rules/{rule}/test", "testRule", Rules, Effect::Tries, |call| Box::pin(trial::existing(call)))
             .about("Gives a rule messages or points, and shows all it would do. Nothing is done.")
             .takes(Takes::Json(of::<TrialInput>)).json::<TrialOutput>(),

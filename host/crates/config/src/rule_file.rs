@@ -112,29 +112,42 @@ impl RuleFile {
             document.insert("enabled", value(enabled));
             return Ok(document.to_string());
         };
-        let mut document: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| {
-            ConfigErrors::unreadable(
-                &format!("the rule file of {module}"),
-                format!("not TOML: {}", e.message()),
-                "correct it by hand first: `tidegate check` says where",
-            )
-        })?;
-        match document.get_mut("enabled") {
-            Some(Item::Value(old)) => {
-                // Its decor is the space and the comment around it.
-                let decor = old.decor().clone();
-                *old = enabled.into();
-                *old.decor_mut() = decor;
-            }
-            _ => drop(document.insert("enabled", value(enabled))),
-        }
-        Ok(document.to_string())
+        with(text, module, "enabled", enabled.into())
+    }
+
+    /// `text` of a rule file with `module` set as given, and everything else, comments included, as it was.
+    ///
+    /// # Errors
+    /// The text is not TOML.
+    pub fn with_module(text: &str, module: &str) -> Result<String, ConfigErrors> {
+        with(text, module, "module", module.into())
     }
 
     /// The JSON Schema (2020-12) of rule files.
     pub fn json_schema() -> serde_json::Value {
         schemars::schema_for!(RawRuleFile).to_value()
     }
+}
+
+/// `text` with one key set, and everything else as it was.
+fn with(text: &str, module: &str, key: &str, new: toml_edit::Value) -> Result<String, ConfigErrors> {
+    let mut document: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| {
+        ConfigErrors::unreadable(
+            &format!("the rule file of {module}"),
+            format!("not TOML: {}", e.message()),
+            "correct it by hand first: `tidegate check` says where",
+        )
+    })?;
+    match document.get_mut(key) {
+        Some(Item::Value(old)) => {
+            // Its decor is the space and the comment around it.
+            let decor = old.decor().clone();
+            *old = new;
+            *old.decor_mut() = decor;
+        }
+        _ => drop(document.insert(key, Item::Value(new))),
+    }
+    Ok(document.to_string())
 }
 
 impl Checker<'_> {

@@ -11,10 +11,12 @@ mod calls;
 mod context;
 mod engine;
 mod fault;
+mod generations;
 mod ids;
 mod instance;
 mod load_error;
 mod module;
+mod private_dir;
 mod registry;
 mod rule;
 mod state;
@@ -23,15 +25,16 @@ mod wasi;
 mod words;
 
 pub use admission::{
-    Admission, Cache, CacheError, CacheTotals, ChildProcess, Compile, CompileLimits, InProcess, Precompiled,
-    compile_and_exit,
+    Admission, Cache, CacheTotals, ChildProcess, Compile, CompileLimits, InProcess, Precompiled, compile_and_exit,
 };
 pub use calls::{Decoded, Emitted, Passage, Processed, RawAlert, RawCommand, Rejects};
 pub use engine::{Engine, EngineError};
 pub use fault::{Fault, FaultKind};
+pub use generations::{Generation, Generations, Version};
 pub use instance::{Instance, Voice};
 pub use load_error::LoadError;
 pub use module::{Description, Kind, MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Module, Scope, Wasi};
+pub use private_dir::DirectoryError;
 pub use registry::{Deploy, Registry, RegistryHandle, RuleState, RuleStatus};
 pub use rule::{Limits, Rule};
 pub use state::{Cells, SavedState, StateBook};

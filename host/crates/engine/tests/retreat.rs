@@ -45,7 +45,7 @@ fn a_retreat_waits_for_busy_lanes() {
     let busy = Arc::new(Mutex::new(0));
     let lanes = Lanes { attempts: send, busy: busy.clone() };
     let admission = Admission::in_process(Engine::new().unwrap());
-    let registry = Registry::start(admission, directory.path(), Box::new(lanes)).unwrap();
+    let registry = Registry::start(admission, directory.path(), None, Box::new(lanes)).unwrap();
     let good = next(&attempts);
     let changed = wat_guest::wat_guest("watch", &[("tick", "nop")]);
     std::fs::write(directory.path().join("watch.wasm"), changed).unwrap();

@@ -12,6 +12,7 @@ use super::json;
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
 use crate::rules::{Condition, Desk, Known, Outcome};
+use crate::shapes::RollbackInput;
 
 #[derive(Serialize)]
 struct Shown<'a> {
@@ -61,6 +62,16 @@ pub(crate) async fn disable(call: Call) -> Answer {
 
 pub(crate) async fn retry(call: Call) -> Answer {
     at_desk(call, Desk::retry).await
+}
+
+pub(crate) async fn versions(call: Call) -> Answer {
+    Ok(json(call.house.desk.versions(&call.name())?))
+}
+
+pub(crate) async fn rollback(call: Call) -> Answer {
+    let (house, name, condition) = (call.house.clone(), call.name(), Condition::of(&call.headers)?);
+    let to: RollbackInput = call.body.json().await?;
+    changed(house.blocking(move |house| house.desk.rollback(&name, to.generation, &condition)).await?)
 }
 
 async fn at_desk(call: Call, work: impl FnOnce(&Desk, &str) -> Result<Outcome, Problem> + Send + 'static) -> Answer {

@@ -65,6 +65,18 @@ impl Open {
         Ok(names)
     }
 
+    /// The modules of which a hidden file says that they wait.
+    pub fn waiting(&self) -> Result<Vec<String>, FileError> {
+        let failed = |error| FileError::Io(self.path.display().to_string(), error);
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.path).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name().into_string().unwrap_or_default();
+            let module = name.strip_prefix('.').and_then(|name| name.strip_suffix(".waits"));
+            names.extend(module.filter(|module| module.ends_with(".wasm")).map(str::to_owned));
+        }
+        Ok(names)
+    }
+
     /// The bytes of a file; none if it is not there.
     pub fn read(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, FileError> {
         let Some(mut file) = self.file(name)? else { return Ok(None) };

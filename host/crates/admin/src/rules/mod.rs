@@ -1,8 +1,10 @@
 //! The desk at which rules and modules are changed: one change at a time, tried before it is written, and taken back whole if it
 //! cannot serve after all. What it writes is files in the rules directory, so that they and the API never disagree.
 
+mod change;
 mod directory;
 mod modules;
+mod rollback;
 mod schema;
 
 use std::collections::HashMap;
@@ -14,11 +16,12 @@ use sha2::{Digest, Sha256};
 use tidegate_config::RuleFile;
 use tidegate_engine::{MAX_WASI_MODULE_BYTES, Module, RegistryHandle, Rule, RuleState, RuleStatus, Wasi};
 
+use directory::FileError;
 pub(crate) use directory::RulesDir;
-use directory::{FileError, Open};
 
 use crate::gate::Changed;
 use crate::problem::{Mistake, Problem};
+use crate::rules::change::Change;
 
 /// Where rules and modules are changed.
 pub(crate) struct Desk {
@@ -148,13 +151,10 @@ impl Desk {
         let directory = self.directory.open()?;
         let (toml, module) = (format!("{name}.toml"), &before.status.module);
         directory.ours(&toml)?;
-        // In steps of which each is sound by itself: the rule is off; its module cannot run by itself; the rule is gone.
-        if self.runs_by_itself(module, name) && directory.file(&toml)?.is_some() {
-            self.registry.set_enabled(name, false).map_err(|why| Problem::conflict("not_disabled", why))?;
-        }
-        self.set_aside(&directory, module, name)?;
+        self.let_wait(&directory, module, name)?;
         directory.remove(&toml)?;
         self.registry.rescan();
+        self.tidy(&directory)?;
         Ok(Changed { before: Some(before.digest()), after: None })
     }
 
@@ -207,46 +207,7 @@ impl Desk {
         if file.enabled {
             self.examine(name, file)?;
         }
-        let toml = format!("{name}.toml");
-        let directory = self.directory.open()?;
-        let old = directory.read(&toml, 1 << 20)?;
-        directory.write(&toml, text.as_bytes())?;
-        let left =
-            before.as_ref().map(|before| before.status.module.as_str()).filter(|module| *module != file.module);
-        // Before the directory is read: it would run under its own name, now that this rule names another.
-        let aside = left.map_or(Ok(None), |module| self.set_aside(&directory, module, name))?;
-        self.registry.rescan();
-        let problem = self.registry.rule(name).filter(|_| file.enabled).and_then(|rule| rule.problem);
-        if let Some(problem) = problem {
-            // It passed every test and still does not serve, as when a lane is held back: as if nothing had been asked.
-            if let Some((module, kept)) = aside {
-                directory.rename(&kept, &module)?;
-            }
-            match old {
-                Some(old) => directory.write(&toml, &old)?,
-                None => drop(directory.remove(&toml)?),
-            }
-            self.registry.rescan();
-            return Err(Problem::conflict("not_serving", format!("{problem}; the rule is as it was")));
-        }
-        self.outcome(name, before.as_ref())
-    }
-
-    /// Whether a module would run under its own name if `rule` did not name it.
-    fn runs_by_itself(&self, module: &str, rule: &str) -> bool {
-        !modules::is_kept(module) && !self.registry.rules().iter().any(|it| it.module == module && it.name != rule)
-    }
-
-    /// Renames the module that `rule` names no more to its digest, so that it waits instead of running under its own name. Gives both
-    /// names if it did.
-    fn set_aside(&self, directory: &Open, module: &str, rule: &str) -> Result<Option<(String, String)>, Problem> {
-        if !self.runs_by_itself(module, rule) {
-            return Ok(None);
-        }
-        let Some(bytes) = directory.read(module, MAX_WASI_MODULE_BYTES as u64)? else { return Ok(None) };
-        let kept = format!("{}.wasm", hex(&Sha256::digest(&bytes)));
-        directory.rename(module, &kept)?;
-        Ok(Some((module.to_owned(), kept)))
+        self.apply(name, Change { file, text: Some(text), module: None }, before)
     }
 
     fn outcome(&self, name: &str, before: Option<&Known>) -> Result<Outcome, Problem> {
@@ -259,6 +220,10 @@ impl Desk {
     fn begin(&self) -> MutexGuard<'_, ()> {
         let alone = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         self.registry.rescan();
+        // What a crash has left of the change before; if it cannot be done now, it is done later.
+        if let Err(problem) = self.directory.open().map_err(Problem::from).and_then(|it| self.tidy(&it)) {
+            tracing::warn!("the rules directory cannot be tidied up: {}", problem.code());
+        }
         alone
     }
 }

@@ -4,17 +4,15 @@
 //! so that one entry cannot stand in for another. What does not fit is compiled again, and counted; the directory must be ours
 //! alone, for who may write to it could put machine code and its digest there.
 
-use std::fs::{self, DirBuilder, File, Metadata};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::SystemTime;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::admission::native::Precompiled;
+use crate::private_dir::{DirectoryError, Durability, PrivateDir};
 
 /// What all compiled modules may take up together; the ones not used for longest go first.
 const MAX_BYTES: u64 = 1 << 30;
@@ -26,7 +24,7 @@ const HEAD_BYTES: usize = MARK.len() + DIGEST_BYTES;
 /// A directory of compiled modules.
 #[derive(Debug)]
 pub struct Cache {
-    directory: PathBuf,
+    directory: PrivateDir,
     max_bytes: u64,
     counts: Counts,
 }
@@ -52,30 +50,6 @@ pub struct CacheTotals {
     pub evicted: u64,
 }
 
-/// Why a directory cannot be the cache.
-#[derive(Debug, thiserror::Error)]
-pub enum CacheError {
-    /// It cannot be made or looked at.
-    #[error("the directory of compiled modules {} cannot be used: {error}", directory.display())]
-    Unusable {
-        /// Which.
-        directory: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// Somebody else could put machine code there.
-    #[error(
-        "the directory of compiled modules {} {what}, so what is in it is not trusted: remove it, and it is made anew with mode 0700",
-        directory.display()
-    )]
-    NotOurs {
-        /// Which.
-        directory: PathBuf,
-        /// What is wrong with it.
-        what: &'static str,
-    },
-}
-
 /// Of which module, compiled how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Key(String);
@@ -92,33 +66,18 @@ impl Cache {
     ///
     /// # Errors
     /// It cannot be made, belongs to somebody else, or somebody else may write to it.
-    pub fn open(directory: &Path) -> Result<Self, CacheError> {
-        let unusable = |error| CacheError::Unusable { directory: directory.to_owned(), error };
-        match DirBuilder::new().mode(0o700).create(directory) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(unusable(error)),
-        }
-        // Of the thing itself: through a link it could be changed for another directory at any time.
-        let metadata = fs::symlink_metadata(directory).map_err(unusable)?;
-        if let Some(what) = distrusted(&metadata, rustix::process::geteuid().as_raw()) {
-            return Err(CacheError::NotOurs { directory: directory.to_owned(), what });
-        }
-        let cache = Self { directory: directory.to_owned(), max_bytes: MAX_BYTES, counts: Counts::default() };
-        for (path, _, _) in cache.files("part").map_err(unusable)? {
-            // Left by a process that was killed as it wrote; if it stays it only takes room.
-            let _ = fs::remove_file(path);
-        }
-        Ok(cache)
+    pub fn open(directory: &Path) -> Result<Self, DirectoryError> {
+        let directory = PrivateDir::open(directory)?;
+        Ok(Self { directory, max_bytes: MAX_BYTES, counts: Counts::default() })
     }
 
     /// The compiled module, if it is there and as it was stored.
     pub(super) fn load(&self, key: &Key) -> Option<Precompiled> {
-        let path = self.directory.join(&key.0);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
+        let bytes = match self.directory.read(&key.0, self.max_bytes) {
+            Ok(Some(bytes)) => bytes,
+            outcome => {
+                if let Err(error) = outcome {
+                    let path = self.directory.shown(&key.0);
                     tracing::warn!(file = %path.display(), "a compiled module cannot be read, it is compiled again: {error}");
                 }
                 self.counts.misses.fetch_add(1, Relaxed);
@@ -129,7 +88,7 @@ impl Cache {
             Some(compiled) => {
                 self.counts.hits.fetch_add(1, Relaxed);
                 // When it was last of use, for `evict`; if that cannot be noted, it goes earlier.
-                let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+                let _ = self.directory.touch(&key.0);
                 Some(compiled)
             }
             None => {
@@ -142,23 +101,18 @@ impl Cache {
     /// The file of that key is of no use: it goes, and is counted.
     pub(super) fn refuse(&self, key: &Key, why: &str) {
         self.counts.damaged.fetch_add(1, Relaxed);
-        let path = self.directory.join(&key.0);
+        let path = self.directory.shown(&key.0);
         tracing::warn!(file = %path.display(), "a compiled module {why}: it is removed, and the module is compiled again");
         // If it stays it is refused again.
-        let _ = fs::remove_file(path);
+        let _ = self.directory.remove(&key.0);
     }
 
     /// Stores a compiled module, whole or not at all.
     pub(super) fn store(&self, key: &Key, compiled: &Precompiled) -> io::Result<()> {
         let body = compiled.bytes();
         self.make_room((HEAD_BYTES + body.len()) as u64)?;
-        let part = self.directory.join(format!("{}.part", key.0));
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-        file.write_all(MARK)?;
-        file.write_all(&digest(key, body))?;
-        file.write_all(body)?;
         // No sync: after a power cut the digest tells whether it is whole.
-        fs::rename(&part, self.directory.join(&key.0))
+        self.directory.write(&key.0, &[MARK, &digest(key, body), body], Durability::Remade)
     }
 
     /// What it has done.
@@ -172,46 +126,18 @@ impl Cache {
     }
 
     fn make_room(&self, wanted: u64) -> io::Result<()> {
-        let mut files = self.files("aot")?;
-        files.sort_by_key(|&(_, _, used)| used);
-        let mut taken: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
-        for (path, bytes, _) in files {
+        let mut files = self.directory.entries()?;
+        files.sort_by_key(|file| file.modified);
+        let mut taken: u64 = files.iter().map(|file| file.bytes).sum();
+        for file in files {
             if taken + wanted <= self.max_bytes {
                 break;
             }
-            fs::remove_file(path)?;
-            taken -= bytes;
+            self.directory.remove(&file.name)?;
+            taken -= file.bytes;
             self.counts.evicted.fetch_add(1, Relaxed);
         }
         Ok(())
-    }
-
-    /// Path, size and last use of the files with that ending.
-    fn files(&self, ending: &str) -> io::Result<Vec<(PathBuf, u64, SystemTime)>> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == ending)
-                && let Ok(metadata) = fs::symlink_metadata(&path)
-                && metadata.is_file()
-            {
-                found.push((path, metadata.len(), metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH)));
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// What speaks against a directory, for the user `me`.
-fn distrusted(metadata: &Metadata, me: u32) -> Option<&'static str> {
-    if !metadata.is_dir() {
-        Some("is no directory of its own")
-    } else if metadata.uid() != me {
-        Some("belongs to another user")
-    } else if metadata.mode() & 0o022 != 0 {
-        Some("can be written to by others")
-    } else {
-        None
     }
 }
 
@@ -229,7 +155,8 @@ fn checked(key: &Key, mut bytes: Vec<u8>) -> Option<Precompiled> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs::{self, File};
+    use std::time::SystemTime;
 
     use tempfile::TempDir;
 
@@ -271,29 +198,7 @@ mod tests {
         assert_eq!(cache.totals(), CacheTotals { hits: 1, misses: 1, damaged, evicted: 0 });
     }
 
-    /// Guarantees: a directory that others may write to, that belongs to somebody else, or that is a link is refused; the one we make
-    /// ourselves is ours alone.
-    #[test]
-    fn only_a_directory_of_our_own() {
-        let directory = TempDir::new().unwrap();
-        let path = directory.path().join("cache");
-        drop(Cache::open(&path).unwrap());
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
-        for mode in [0o720, 0o702, 0o777] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let refused = Cache::open(&path).unwrap_err();
-            assert!(matches!(refused, CacheError::NotOurs { .. }), "{mode:o}: {refused}");
-        }
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
-        let metadata = fs::metadata(&path).unwrap();
-        assert_eq!(distrusted(&metadata, metadata.uid()), None);
-        assert_eq!(distrusted(&metadata, metadata.uid() + 1), Some("belongs to another user"));
-        let link = directory.path().join("link");
-        std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(matches!(Cache::open(&link), Err(CacheError::NotOurs { .. })));
-    }
-
-    /// Guarantees: the cache stays within its bytes, and what was used last stays; rests of a write that was cut short go.
+    /// Guarantees: the cache stays within its bytes, and what was used last stays.
     #[test]
     fn bounded() {
         let directory = TempDir::new().unwrap();
@@ -309,8 +214,5 @@ mod tests {
         cache.store(&key("d"), &body(&[0; 100])).unwrap();
         let there: Vec<bool> = ["a", "b", "c", "d"].iter().map(|name| cache.load(&key(name)).is_some()).collect();
         assert_eq!((there, cache.totals().evicted), (vec![true, false, true, true], 1));
-        fs::write(path.join("e-how.aot.part"), b"half").unwrap();
-        drop(Cache::open(&path).unwrap());
-        assert!(!path.join("e-how.aot.part").exists());
     }
 }

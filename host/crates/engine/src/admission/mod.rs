@@ -21,7 +21,7 @@ use crate::engine::Engine;
 use crate::load_error::LoadError;
 use crate::module::{Module, Wasi, hex};
 
-pub use cache::{Cache, CacheError, CacheTotals};
+pub use cache::{Cache, CacheTotals};
 pub use child::{ChildProcess, compile_and_exit};
 pub use compile::{Compile, CompileLimits, InProcess};
 pub use native::Precompiled;

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use tidegate_config::RuleFile;
 
 use crate::admission::{Admission, CacheTotals, try_out};
+use crate::generations::{Generation, Generations, Version};
 use crate::load_error::LoadError;
 use crate::module::{Module, Wasi};
 use crate::registry::status::{Entry, RuleStatus, Snapshot};
@@ -18,6 +19,7 @@ pub struct RegistryHandle {
     pub(super) ask: SyncSender<Ask>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) admission: Arc<Admission>,
+    pub(super) generations: Option<Arc<Generations>>,
     pub(super) thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -60,6 +62,12 @@ impl RegistryHandle {
         snapshot.iter().find(|entry| entry.status.name == name).and_then(|entry| entry.file.clone())
     }
 
+    /// The digest of the module that a rule's file names, as it was when the directory was last read.
+    pub fn module_digest(&self, name: &str) -> Option<String> {
+        let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        snapshot.iter().find(|entry| entry.status.name == name).and_then(|entry| entry.digest.clone())
+    }
+
     /// Looks over a module as before it serves, without letting it. Blocks, for as long as it compiles: not for a runtime's thread.
     ///
     /// # Errors
@@ -76,6 +84,20 @@ impl RegistryHandle {
         let rule = Rule::of_file(name, file, module.clone(), Arc::default(), 0)?;
         try_out(&rule)?;
         Ok(Arc::new(rule))
+    }
+
+    /// The generations of a rule that are kept on disk, the newest first.
+    pub fn versions(&self, rule: &str) -> Vec<Version> {
+        self.generations.as_ref().map(|store| store.versions(rule)).unwrap_or_default()
+    }
+
+    /// One of them, whole. Blocks.
+    ///
+    /// # Errors
+    /// It is not kept, or does not fit its digest.
+    pub fn generation(&self, rule: &str, number: u64) -> Result<Generation, String> {
+        let store = self.generations.as_ref().ok_or("this host keeps no generations: its log says why")?;
+        store.generation(rule, number)
     }
 
     /// Gives a rule that is called no more, in whole or for some partitions, another try, and returns when it serves. Its file is

@@ -18,6 +18,10 @@ pub(super) struct Known {
     pub problem: Option<Problem>,
     /// The last attempt failed for something that passes by itself.
     pub again: bool,
+    /// It is not the first time since the host started that its files are looked at.
+    pub met: bool,
+    /// What serves is one that returned, or nothing could: it is not gone back further by itself.
+    pub returned: bool,
 }
 
 /// What is wrong with a rule.
@@ -29,7 +33,16 @@ pub(super) struct Problem {
 
 impl Known {
     pub fn new(stats: Arc<RuleStats>) -> Self {
-        Self { wanted: Wanted::default(), serving: None, before: None, stats, problem: None, again: false }
+        Self {
+            wanted: Wanted::default(),
+            serving: None,
+            before: None,
+            stats,
+            problem: None,
+            again: false,
+            met: false,
+            returned: false,
+        }
     }
 
     /// Whether it is to be tried again without a sign: its newest files, or the generation before one that is quarantined.
@@ -62,11 +75,12 @@ impl Known {
             version: description.map(|d| d.version.clone()),
             summary: description.map(|d| d.summary.clone()),
             topics,
-            order: file.map_or(0, |file| file.order),
+            order: self.serving.as_ref().map(|rule| rule.order).or(file.map(|file| file.order)).unwrap_or(0),
             generation: self.serving.as_ref().map_or(0, |rule| rule.generation),
             stats: RuleTotals::default(),
         };
-        Entry { status, file: self.wanted.file.as_ref().ok().cloned(), stats: self.stats.clone() }
+        let (file, digest) = (self.wanted.file.as_ref().ok().cloned(), self.wanted.digest.as_ref().ok().cloned());
+        Entry { status, file, digest, stats: self.stats.clone() }
     }
 
     /// Its newest files cannot serve.

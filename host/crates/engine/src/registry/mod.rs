@@ -7,6 +7,7 @@ mod handle;
 mod known;
 mod scan;
 mod status;
+mod stored;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use tidegate_config::RuleFile;
 
 use crate::admission::{Admission, try_out};
+use crate::generations::Generations;
 use crate::load_error::LoadError;
 use crate::module::Module;
 use crate::registry::handle::Ask;
@@ -54,23 +56,33 @@ pub struct Registry {
     deploy: Box<dyn Deploy>,
     rules: BTreeMap<String, Known>,
     generation: u64,
+    admission: Arc<Admission>,
+    /// What has served, on disk, if it is kept.
+    generations: Option<Arc<Generations>>,
     snapshot: Arc<Snapshot>,
     ask: SyncSender<Ask>,
 }
 
 impl Registry {
-    /// Reads `directory` (made if it is missing), puts its rules to work, and goes on watching it. Returns when what
-    /// was there serves.
-    pub fn start(admission: Admission, directory: &Path, deploy: Box<dyn Deploy>) -> std::io::Result<RegistryHandle> {
+    /// Reads `directory` (made if it is missing), puts its rules to work, and goes on watching it; what serves is kept in `generations`.
+    /// Returns when what was there serves.
+    pub fn start(
+        admission: Admission,
+        directory: &Path,
+        generations: Option<Generations>,
+        deploy: Box<dyn Deploy>,
+    ) -> std::io::Result<RegistryHandle> {
         std::fs::create_dir_all(directory)?;
         let snapshot = Arc::<Snapshot>::default();
-        let admission = Arc::new(admission);
+        let (admission, generations) = (Arc::new(admission), generations.map(Arc::new));
         let (ask, asked) = mpsc::sync_channel(64);
         let mut registry = Registry {
-            scanner: Scanner::new(directory.to_owned(), admission.clone()),
+            scanner: Scanner::new(directory.to_owned(), admission.clone(), generations.clone()),
             deploy,
             rules: BTreeMap::new(),
-            generation: 0,
+            generation: generations.as_ref().map_or(0, |store| store.newest()),
+            admission: admission.clone(),
+            generations: generations.clone(),
             snapshot: snapshot.clone(),
             ask: ask.clone(),
         };
@@ -81,7 +93,7 @@ impl Registry {
             registry.run(&asked, poll);
             drop(watcher);
         })?;
-        Ok(RegistryHandle { ask, snapshot, admission, thread: Arc::new(Mutex::new(Some(thread))) })
+        Ok(RegistryHandle { ask, snapshot, admission, generations, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
     fn run(&mut self, asked: &Receiver<Ask>, poll: Duration) {
@@ -166,8 +178,14 @@ impl Registry {
                 tracing::info!(rule = name, "rule removed");
             }
         }
+        if let Some(store) = &self.generations {
+            store.rest_but(|rule| wanted.contains_key(rule));
+        }
         for (name, wanted) in wanted {
-            self.bring(name, wanted);
+            self.bring(name.clone(), wanted);
+            if let Some(known) = self.rules.get_mut(&name) {
+                known.met = true;
+            }
         }
         self.retreat();
         self.publish();
@@ -198,46 +216,67 @@ impl Registry {
                     self.deploy.remove(&name, "the rule was disabled");
                     tracing::info!(rule = name, "rule disabled");
                 }
+                if let Some(store) = &self.generations {
+                    store.rest(&name);
+                }
                 return;
             }
             Err(reason) => {
                 let reason = reason.clone();
-                return known.failed(&name, &LoadError::File(reason));
+                return self.failed(&name, &LoadError::File(reason));
             }
         };
         let stats = known.stats.clone();
         let good = known.serving.clone().filter(|rule| !stats.is_quarantined(rule.generation));
-        self.generation += 1;
-        let generation = self.generation;
-        let loaded = self.load(&name, &file, stats, generation).and_then(|rule| {
+        let loaded = self.load(&name, &file, stats).and_then(|rule| {
             self.deploy.install(&rule)?;
             Ok(rule)
         });
-        let Some(known) = self.rules.get_mut(&name) else { return };
-        match loaded {
-            Ok(rule) => {
-                known.serves(rule);
-                // Where the one it follows was no good, the one before that may still be waiting.
-                known.before = good.or(known.before.take());
-            }
-            Err(error) => known.failed(&name, &error),
+        let rule = match loaded {
+            Ok(rule) => rule,
+            Err(error) => return self.failed(&name, &error),
+        };
+        if let Some(known) = self.rules.get_mut(&name) {
+            known.serves(rule.clone());
+            known.returned = false;
+            // Where the one it follows was no good, the one before that may still be waiting.
+            known.before = good.or(known.before.take());
+        }
+        self.remember(&rule, &file);
+    }
+
+    /// A rule's newest files cannot serve.
+    fn failed(&mut self, name: &str, error: &LoadError) {
+        self.revive(name);
+        if let Some(known) = self.rules.get_mut(name) {
+            known.failed(name, error);
         }
     }
 
     /// Where a generation is quarantined, the one before it returns, if there is one that was good; if not now, then with the next reading.
     fn retreat(&mut self) {
-        for known in self.rules.values_mut() {
-            let Some(bad) = known.serving.clone().filter(|rule| rule.stats.is_quarantined(rule.generation)) else {
+        let quarantined = self.rules.values().filter_map(|known| known.serving.clone());
+        let quarantined: Vec<_> = quarantined.filter(|rule| rule.stats.is_quarantined(rule.generation)).collect();
+        for bad in quarantined {
+            let why = bad.stats.quarantined().unwrap_or_default();
+            if let Some(store) = &self.generations {
+                store.blame(&bad.name, bad.generation, &why);
+            }
+            let Some(known) = self.rules.get_mut(&*bad.name) else { continue };
+            let Some(before) = known.before.clone() else {
+                if !known.returned {
+                    self.retreat_to_disk(&bad, &why);
+                }
                 continue;
             };
-            let Some(before) = known.before.clone() else { continue };
-            let why = known.stats.quarantined().unwrap_or_default();
             self.generation += 1;
             let again = Arc::new(before.next_generation(self.generation));
             let text = match self.deploy.install(&again) {
                 Ok(()) => {
+                    stored::note_return(self.generations.as_deref(), &bad.name, before.generation, again.generation);
                     known.serves(again);
                     known.before = None;
+                    known.returned = true;
                     format!("generation {} was quarantined, the one before it serves again: {why}", bad.generation)
                 }
                 // It is kept, and tried again soon.
@@ -246,6 +285,7 @@ impl Registry {
                 }
                 Err(error) => {
                     known.before = None;
+                    known.returned = true;
                     format!("{why}; and the generation before it could not return: {error}")
                 }
             };
@@ -254,14 +294,9 @@ impl Registry {
         }
     }
 
-    fn load(
-        &mut self,
-        name: &str,
-        file: &RuleFile,
-        stats: Arc<RuleStats>,
-        generation: u64,
-    ) -> Result<Arc<Rule>, LoadError> {
+    fn load(&mut self, name: &str, file: &RuleFile, stats: Arc<RuleStats>) -> Result<Arc<Rule>, LoadError> {
         let module: Arc<Module> = self.scanner.module(file)?;
+        let generation = self.number(name, module.sha256(), file);
         let rule = Rule::of_file(name, file, module, stats, generation)?;
         try_out(&rule)?;
         Ok(Arc::new(rule))

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use tidegate_config::{Name, RuleFile};
 
 use crate::admission::Admission;
+use crate::generations::Generations;
 use crate::load_error::LoadError;
 use crate::module::{MAX_WASI_MODULE_BYTES, Module, Wasi, hex};
 use crate::registry::toml_path;
@@ -22,6 +23,8 @@ use crate::registry::toml_path;
 const MAX_RULE_FILE_BYTES: u64 = 1 << 20;
 /// The most rules.
 const MAX_RULES: usize = 10_000;
+/// The most entries of the directory that are looked at: with more it is not read at all, rather than in part.
+const MAX_ENTRIES: usize = 100_000;
 
 /// What the files say of one rule; equal as long as nothing has changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +34,7 @@ pub(super) struct Wanted {
     /// The module's file name.
     pub module: String,
     /// The module's sha256, or why it cannot be read.
-    digest: Result<String, String>,
+    pub digest: Result<String, String>,
 }
 
 impl Default for Wanted {
@@ -47,50 +50,128 @@ pub(super) struct Scanner {
     digests: HashMap<PathBuf, (Touched, String)>,
     modules: HashMap<(String, Wasi), Weak<Module>>,
     admission: Arc<Admission>,
+    generations: Option<Arc<Generations>>,
+    /// The module that each rule's file named when it could last be read.
+    last_named: BTreeMap<String, String>,
+    /// The rules of modules that no file named, when the directory was last read.
+    by_default: BTreeSet<String>,
+}
+
+/// The stems of what is in the directory.
+#[derive(Default)]
+struct Stems {
+    tomls: BTreeSet<String>,
+    wasms: BTreeSet<String>,
+    /// Of modules of which the API has said that they wait.
+    waiting: BTreeSet<String>,
 }
 
 type Touched = (u64, Option<SystemTime>);
 
 impl Scanner {
-    pub fn new(directory: PathBuf, admission: Arc<Admission>) -> Self {
-        Self { directory, digests: HashMap::new(), modules: HashMap::new(), admission }
+    pub fn new(directory: PathBuf, admission: Arc<Admission>, generations: Option<Arc<Generations>>) -> Self {
+        let (last_named, by_default) = (BTreeMap::new(), BTreeSet::new());
+        let (digests, modules) = (HashMap::new(), HashMap::new());
+        Self { directory, digests, modules, admission, generations, last_named, by_default }
     }
 
     /// All rules asked for, by name.
     pub fn scan(&mut self) -> io::Result<BTreeMap<String, Wanted>> {
-        let (mut tomls, mut wasms) = (BTreeSet::new(), BTreeSet::new());
-        for entry in fs::read_dir(&self.directory)?.take(MAX_RULES * 2) {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            // Editors and ConfigMaps keep their own files beside ours under such names.
-            if name.starts_with('.') {
-                continue;
-            }
-            match name.rsplit_once('.') {
-                Some((stem, "toml")) => drop(tomls.insert(stem.to_owned())),
-                Some((stem, "wasm")) => drop(wasms.insert(stem.to_owned())),
-                _ => {}
-            }
-        }
+        let Stems { tomls, wasms, waiting } = self.stems()?;
+        self.last_named.retain(|rule, _| tomls.contains(rule));
         let mut wanted = BTreeMap::new();
         let mut named = BTreeSet::new();
+        // A rule whose file is broken in such a way that nobody knows which module it names.
+        let mut in_the_dark = None;
         for rule in tomls {
             let file = self.rule_file(&rule);
-            let module = file.as_ref().map_or_else(|_| format!("{rule}.wasm"), |file| file.module.clone());
+            let module = match &file {
+                Ok(file) => {
+                    self.last_named.insert(rule.clone(), file.module.clone());
+                    file.module.clone()
+                }
+                Err(_) => {
+                    let may_name = self.may_name(&rule);
+                    if may_name.is_empty() {
+                        in_the_dark = Some(rule.clone());
+                    }
+                    named.extend(may_name.iter().cloned());
+                    may_name.into_iter().next().unwrap_or_else(|| format!("{rule}.wasm"))
+                }
+            };
             named.insert(module.clone());
             let digest = self.digest(&module);
             wanted.insert(rule, Wanted { file, module, digest });
         }
+        let mut by_default = BTreeSet::new();
         for stem in wasms {
             let module = format!("{stem}.wasm");
             // One that is named by its digest was put there by the API, and waits for a rule to name it. A rule's file says what the rule is,
             // also where it names another module than the one beside it.
-            if !named.contains(&module) && !is_digest(&stem) && !wanted.contains_key(&stem) {
-                let file = sound_name(&stem).and_then(|()| defaults(&module));
-                let digest = self.digest(&module);
-                wanted.insert(stem, Wanted { file, module, digest });
+            if named.contains(&module) || is_digest(&stem) || wanted.contains_key(&stem) {
+                continue;
+            }
+            let digest = self.digest(&module);
+            if waiting.contains(&stem) && self.waits(&module, digest.as_deref().ok()) {
+                continue;
+            }
+            let file = match &in_the_dark {
+                Some(rule) if !self.served_by_default(&stem) => Err(format!(
+                    "{rule}.toml cannot be read, and may be meant to name {module}, which does not run by its own defaults meanwhile: mend {rule}.toml"
+                )),
+                _ => sound_name(&stem).and_then(|()| defaults(&module)),
+            };
+            if file.is_ok() {
+                by_default.insert(stem.clone());
+            }
+            wanted.insert(stem, Wanted { file, module, digest });
+        }
+        self.by_default = by_default;
+        leave_out(&mut wanted);
+        Ok(wanted)
+    }
+
+    fn stems(&self) -> io::Result<Stems> {
+        let mut stems = Stems::default();
+        for (at, entry) in fs::read_dir(&self.directory)?.enumerate() {
+            if at == MAX_ENTRIES {
+                return Err(io::Error::other(format!("it has more than {MAX_ENTRIES} entries; clear it out")));
+            }
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            // Editors and ConfigMaps keep their own files beside ours under such names.
+            if let Some(hidden) = name.strip_prefix('.') {
+                stems.waiting.extend(hidden.strip_suffix(".wasm.waits").map(str::to_owned));
+                continue;
+            }
+            match name.rsplit_once('.') {
+                Some((stem, "toml")) => drop(stems.tomls.insert(stem.to_owned())),
+                Some((stem, "wasm")) => drop(stems.wasms.insert(stem.to_owned())),
+                _ => {}
             }
         }
-        Ok(wanted)
+        Ok(stems)
+    }
+
+    /// Whether the API has said of this very module that it waits for a rule to name it: between two steps of a change, or where it is a
+    /// link that cannot be renamed.
+    fn waits(&self, module: &str, digest: Option<&str>) -> bool {
+        let said = read_bounded(&self.directory.join(format!(".{module}.waits")), 65).ok();
+        said.as_deref() == digest.map(str::as_bytes)
+    }
+
+    /// The modules that a file which cannot be read may be meant to name, the likeliest first.
+    fn may_name(&self, rule: &str) -> Vec<String> {
+        let bytes = read_bounded(&toml_path(&self.directory, rule), MAX_RULE_FILE_BYTES).unwrap_or_default();
+        let said = module_in(&String::from_utf8_lossy(&bytes));
+        let last = self.last_named.get(rule).cloned();
+        let kept = || self.generations.as_ref().and_then(|store| store.module_file(rule));
+        said.into_iter().chain(last.or_else(kept)).collect()
+    }
+
+    /// Whether that rule ran by its module's defaults before: when the directory was last read, or before the host was started.
+    fn served_by_default(&self, rule: &str) -> bool {
+        let kept = || self.generations.as_ref().is_some_and(|store| store.serving(rule).is_some());
+        self.by_default.contains(rule) || kept()
     }
 
     fn rule_file(&self, rule: &str) -> Result<RuleFile, String> {
@@ -135,7 +216,31 @@ impl Scanner {
         let module = Arc::new(self.admission.admit(&bytes, wasi)?);
         self.modules.retain(|_, module| module.strong_count() > 0);
         self.modules.insert((module.sha256().to_string(), wasi), Arc::downgrade(&module));
+        // While its bytes are at hand: its file may be another a moment later.
+        if let Some(Err(error)) = self.generations.as_ref().map(|store| store.keep_module(module.sha256(), &bytes)) {
+            tracing::warn!(module = file.module, "the module cannot be kept on disk to go back to: {error}");
+        }
         Ok(module)
+    }
+
+    /// Keeps a module in `store` if it is not there any more, as long as its file is still what it was.
+    pub fn keep_again(&self, store: &Generations, sha256: &str, file: &str) -> io::Result<()> {
+        if store.has_module(sha256) {
+            return Ok(());
+        }
+        let bytes = read_bounded(&self.directory.join(file), MAX_WASI_MODULE_BYTES as u64 + 1)?;
+        if hex(&Sha256::digest(&bytes)) != sha256 {
+            return Err(io::Error::other(format!("{file} has been changed meanwhile")));
+        }
+        store.keep_module(sha256, &bytes)
+    }
+
+    /// The text of a rule's file that says the same as `file`: with its comments, if it is there still.
+    pub fn text(&self, rule: &str, file: &RuleFile) -> String {
+        let bytes = read_bounded(&toml_path(&self.directory, rule), MAX_RULE_FILE_BYTES).ok();
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        let same = |text: &String| RuleFile::parse(text, rule).is_ok_and(|parsed| parsed == *file);
+        text.filter(same).or_else(|| file.to_toml().ok()).unwrap_or_default()
     }
 
     /// Writes `enabled` into the rule's file, whole or not at all; a rule without one gets one.
@@ -156,6 +261,29 @@ impl Scanner {
 /// A file written a moment ago may be written again within the clock's grain: its time proves nothing yet.
 fn settled(modified: Option<SystemTime>) -> bool {
     modified.and_then(|then| then.elapsed().ok()).is_some_and(|age| age.as_secs() >= 2)
+}
+
+/// The module that a broken rule file seems to name.
+fn module_in(text: &str) -> Option<String> {
+    text.lines().find_map(|line| {
+        let value = line.trim_start().strip_prefix("module")?.trim_start().strip_prefix('=')?.trim_start();
+        let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+        let (name, _) = value.get(1..)?.split_once(quote)?;
+        name.ends_with(".wasm").then(|| name.to_owned())
+    })
+}
+
+/// Those past the limit are not loaded, and say so: the last ones by name, so that they are the same ones each time.
+fn leave_out(wanted: &mut BTreeMap<String, Wanted>) {
+    let all = wanted.len();
+    if all <= MAX_RULES {
+        return;
+    }
+    tracing::error!("there are {all} rules in the rules directory: those past {MAX_RULES}, by name, do not run");
+    for wanted in wanted.values_mut().skip(MAX_RULES) {
+        wanted.file =
+            Err(format!("there are {all} rules; a host runs {MAX_RULES}, and this one is past them by its name"));
+    }
 }
 
 fn is_digest(stem: &str) -> bool {
@@ -191,3 +319,6 @@ fn write_whole(directory: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&beside, path)?;
     fs::File::open(directory)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,6 +69,8 @@ pub(super) struct Entry {
     pub status: RuleStatus,
     /// What its file says, if it can be read.
     pub file: Option<RuleFile>,
+    /// The digest of the module that it names, if that can be read.
+    pub digest: Option<String>,
     pub stats: Arc<RuleStats>,
 }
 

@@ -1,0 +1,374 @@
+//! The generations of each rule that have served, kept on disk: a module by its digest, and the text of the rule's file.
+//!
+//! `<rule>.<number>.generation` is one of them, sealed by a digest of all that is in it; `<sha256>.wasm` is a module, once for all that use
+//! it; `<rule>.serving` says which one serves, and is not there for a rule that is switched off or gone. Bounded: ten a rule, and in bytes.
+//! Nothing is believed without its digest: what does not fit is as if it were not there, and is said.
+//!
+//! The registry writes here, on its own thread, once a generation serves; who asks for versions reads beside it.
+
+mod record;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use sha2::{Digest, Sha256};
+use tidegate_config::{Name, RuleFile};
+
+use crate::generations::record::{MAX_RECORD_BYTES, Record};
+use crate::module::{MAX_WASI_MODULE_BYTES, hex};
+use crate::private_dir::{DirectoryError, Durability, PrivateDir};
+use crate::words::cut;
+
+pub use record::Version;
+
+/// The most generations kept of a rule.
+const MAX_A_RULE: usize = 10;
+/// What all of them may take up together; the oldest go first, those that serve stay.
+const MAX_BYTES: u64 = 1 << 30;
+/// The most kept of why a generation was quarantined: bytes.
+const MAX_FAULT_BYTES: usize = 1_000;
+
+/// The generations kept on disk.
+#[derive(Debug)]
+pub struct Generations {
+    directory: PrivateDir,
+    max_bytes: u64,
+    rules: Mutex<BTreeMap<String, Kept>>,
+}
+
+/// What is kept of one rule.
+#[derive(Debug, Default)]
+struct Kept {
+    /// By number, so that the newest is last.
+    versions: BTreeMap<u64, Version>,
+    serving: Option<u64>,
+}
+
+/// A generation as it was admitted.
+#[derive(Debug)]
+pub struct Generation {
+    /// What is known of it without its files.
+    pub version: Version,
+    /// What its rule's file said.
+    pub file: RuleFile,
+    /// The text of that file, comments and all.
+    pub text: String,
+    /// Its module.
+    pub module: Vec<u8>,
+}
+
+impl Generations {
+    /// Opens the directory, made with mode 0700 if it is missing.
+    ///
+    /// # Errors
+    /// It cannot be made or read, belongs to somebody else, or somebody else may write to it.
+    pub fn open(directory: &Path) -> Result<Self, DirectoryError> {
+        let path = directory;
+        let directory = PrivateDir::open(path)?;
+        let unusable = |error| DirectoryError::Unusable { directory: path.to_owned(), error };
+        let mut rules: BTreeMap<String, Kept> = BTreeMap::new();
+        for entry in directory.entries().map_err(unusable)? {
+            match FileName::of(&entry.name) {
+                Some(FileName::Generation(rule, number)) => match read(&directory, &rule, number) {
+                    Ok(record) => {
+                        let version = record.version();
+                        rules.entry(rule).or_default().versions.insert(number, version);
+                    }
+                    Err(why) => tell_of_damage(&directory, &entry.name, &why),
+                },
+                Some(FileName::Serving(rule)) => {
+                    let text = directory.read(&entry.name, 20).ok().flatten();
+                    let number = text.and_then(|text| String::from_utf8(text).ok()?.trim().parse().ok());
+                    rules.entry(rule).or_default().serving = number;
+                }
+                Some(FileName::Module) | None => {}
+            }
+        }
+        Ok(Self { directory, max_bytes: MAX_BYTES, rules: Mutex::new(rules) })
+    }
+
+    /// The highest number there is.
+    pub fn newest(&self) -> u64 {
+        self.rules().values().filter_map(|kept| kept.versions.keys().next_back()).copied().max().unwrap_or(0)
+    }
+
+    /// What is kept of a rule, the newest first.
+    pub fn versions(&self, rule: &str) -> Vec<Version> {
+        let rules = self.rules();
+        let Some(kept) = rules.get(rule) else { return Vec::new() };
+        let serves =
+            |version: &Version| Version { serving: kept.serving == Some(version.generation), ..version.clone() };
+        kept.versions.values().rev().map(serves).collect()
+    }
+
+    /// One generation of a rule, whole: both files fit their digests.
+    ///
+    /// # Errors
+    /// What is not there, or does not fit, in words.
+    pub fn generation(&self, rule: &str, number: u64) -> Result<Generation, String> {
+        let known = self.rules().get(rule).and_then(|kept| kept.versions.get(&number).cloned());
+        let version =
+            known.ok_or_else(|| format!("generation {number} of rule {rule:?} is not kept, or not any more"))?;
+        let record = read(&self.directory, rule, number).map_err(|why| format!("generation {number}: {why}"))?;
+        let file = RuleFile::parse(&record.text, &format!("{rule}.toml")).map_err(|error| error.to_string())?;
+        let module = self.module(&record.sha256)?;
+        Ok(Generation { version, file, text: record.text, module })
+    }
+
+    fn module(&self, sha256: &str) -> Result<Vec<u8>, String> {
+        let name = module_name(sha256);
+        let missing = |why: String| format!("its module {sha256} cannot be used: {why}");
+        let bytes = self.directory.read(&name, MAX_WASI_MODULE_BYTES as u64).map_err(|e| missing(e.to_string()))?;
+        let bytes = bytes.ok_or_else(|| missing("it is not kept any more".to_owned()))?;
+        if hex(&Sha256::digest(&bytes)) != sha256 {
+            tell_of_damage(&self.directory, &name, "it does not fit its digest");
+            // The next generation that has it writes it anew.
+            let _ = self.directory.remove(&name);
+            return Err(missing("what was kept does not fit its digest".to_owned()));
+        }
+        Ok(bytes)
+    }
+
+    /// The number under which exactly this is kept already.
+    pub(crate) fn same(&self, rule: &str, sha256: &str, file: &RuleFile) -> Option<u64> {
+        let digest = record::digest_of(file);
+        let rules = self.rules();
+        let mut versions = rules.get(rule)?.versions.values().rev();
+        versions.find(|version| version.is(sha256, &digest)).map(|version| version.generation)
+    }
+
+    /// The number of the generation that served last, if the rule has not been switched off or taken away since, and it was good.
+    pub(crate) fn serving(&self, rule: &str) -> Option<u64> {
+        let rules = self.rules();
+        let kept = rules.get(rule)?;
+        let version = kept.versions.get(&kept.serving?)?;
+        version.fault.is_none().then_some(version.generation)
+    }
+
+    /// The newest generation of a rule, other than `but` in what it is, that nothing is known against.
+    pub(crate) fn good_before(&self, rule: &str, but: u64) -> Option<u64> {
+        let rules = self.rules();
+        let versions = &rules.get(rule)?.versions;
+        let but = versions.get(&but)?;
+        let other = |version: &&Version| version.fault.is_none() && !version.is(&but.sha256, &but.file_digest);
+        versions.values().rev().find(other).map(|version| version.generation)
+    }
+
+    /// The name of the module's file of a rule's newest generation.
+    pub(crate) fn module_file(&self, rule: &str) -> Option<String> {
+        self.rules().get(rule)?.versions.values().next_back().map(|version| version.module.clone())
+    }
+
+    /// Keeps a module, if it is not kept yet.
+    pub(crate) fn keep_module(&self, sha256: &str, bytes: &[u8]) -> io::Result<()> {
+        let name = module_name(sha256);
+        if self.directory.has(&name) {
+            return Ok(());
+        }
+        self.directory.write(&name, &[bytes], Durability::Synced)
+    }
+
+    /// Whether a module is kept.
+    pub(crate) fn has_module(&self, sha256: &str) -> bool {
+        self.directory.has(&module_name(sha256))
+    }
+
+    /// Keeps a generation that serves from now on. One that was the same in all is kept under its new number only.
+    pub(crate) fn keep(&self, rule: &str, number: u64, sha256: &str, file: &RuleFile, text: &str) -> io::Result<()> {
+        let record = Record::new(rule, number, sha256, file, text);
+        self.write(rule, record)?;
+        self.prune()
+    }
+
+    /// A generation returns under a new number.
+    pub(crate) fn renumber(&self, rule: &str, old: u64, new: u64) -> io::Result<()> {
+        let record = read(&self.directory, rule, old).map_err(io::Error::other)?;
+        self.write(rule, Record { generation: new, ..record })
+    }
+
+    /// A generation that is kept already serves.
+    pub(crate) fn serves(&self, rule: &str, number: u64) -> io::Result<()> {
+        let mut rules = self.rules();
+        let Some(kept) = rules.get_mut(rule).filter(|kept| kept.serving != Some(number)) else { return Ok(()) };
+        let text = number.to_string();
+        self.directory.write(&serving_name(rule), &[text.as_bytes()], Durability::Synced)?;
+        kept.serving = Some(number);
+        Ok(())
+    }
+
+    /// The rule is switched off or gone: nothing of it is to return by itself.
+    pub(crate) fn rest(&self, rule: &str) {
+        let mut rules = self.rules();
+        let Some(kept) = rules.get_mut(rule).filter(|kept| kept.serving.is_some()) else { return };
+        kept.serving = None;
+        if let Err(error) = self.directory.remove(&serving_name(rule)) {
+            tracing::warn!(rule, "that the rule serves no more cannot be noted on disk: {error}");
+        }
+    }
+
+    /// Lets all rules rest but those that `there` knows.
+    pub(crate) fn rest_but(&self, there: impl Fn(&str) -> bool) {
+        let gone: Vec<String> = self.rules().keys().filter(|rule| !there(rule)).cloned().collect();
+        gone.iter().for_each(|rule| self.rest(rule));
+    }
+
+    /// A generation was quarantined: it is not gone back to by itself. Gives whether that is news.
+    pub(crate) fn blame(&self, rule: &str, number: u64, why: &str) -> bool {
+        let known = self.rules().get(rule).and_then(|kept| kept.versions.get(&number)?.fault.clone());
+        if known.is_some() {
+            return false;
+        }
+        let Ok(record) = read(&self.directory, rule, number) else { return false };
+        let mut fault = why.to_owned();
+        cut(&mut fault, MAX_FAULT_BYTES);
+        let record = Record { fault: Some(fault), ..record };
+        let bytes = record.sealed();
+        if let Err(error) = self.directory.write(&record.name(), &[&bytes], Durability::Synced) {
+            tracing::warn!(rule, generation = number, "that it was quarantined cannot be noted on disk: {error}");
+        }
+        if let Some(kept) = self.rules().get_mut(rule) {
+            kept.versions.insert(number, record.version());
+        }
+        true
+    }
+
+    fn write(&self, rule: &str, record: Record) -> io::Result<()> {
+        let bytes = record.sealed();
+        self.directory.write(&record.name(), &[&bytes], Durability::Synced)?;
+        let version = record.version();
+        let number = version.generation;
+        let mut rules = self.rules();
+        let kept = rules.entry(rule.to_owned()).or_default();
+        let same = |old: &&Version| old.is(&version.sha256, &version.file_digest) && old.generation != number;
+        let old: Vec<u64> = kept.versions.values().filter(same).map(|old| old.generation).collect();
+        kept.versions.insert(number, version);
+        drop(rules);
+        self.serves(rule, number)?;
+        for old in old {
+            self.forget(rule, old)?;
+        }
+        Ok(())
+    }
+
+    fn forget(&self, rule: &str, number: u64) -> io::Result<()> {
+        self.directory.remove(&generation_name(rule, number))?;
+        let mut rules = self.rules();
+        if let Some(kept) = rules.get_mut(rule) {
+            kept.versions.remove(&number);
+            if kept.versions.is_empty() && kept.serving.is_none() {
+                rules.remove(rule);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps within the bounds: the oldest go, and the modules that none names any more.
+    fn prune(&self) -> io::Result<()> {
+        for (rule, number) in self.beyond_a_rule() {
+            self.forget(&rule, number)?;
+        }
+        loop {
+            let bytes = self.sweep()?;
+            if bytes <= self.max_bytes {
+                return Ok(());
+            }
+            let Some((rule, number)) = self.oldest() else { return Ok(()) };
+            tracing::info!(rule, generation = number, "a generation is kept no more, for room");
+            self.forget(&rule, number)?;
+        }
+    }
+
+    /// What is beyond the most of a rule.
+    fn beyond_a_rule(&self) -> Vec<(String, u64)> {
+        let rules = self.rules();
+        let beyond = rules.iter().flat_map(|(rule, kept)| {
+            let more = kept.versions.len().saturating_sub(MAX_A_RULE);
+            let old = kept.versions.keys().filter(|number| kept.serving != Some(**number)).take(more);
+            old.map(|number| (rule.clone(), *number))
+        });
+        beyond.collect()
+    }
+
+    /// The oldest generation that does not serve.
+    fn oldest(&self) -> Option<(String, u64)> {
+        let rules = self.rules();
+        let each = rules.iter().filter_map(|(rule, kept)| {
+            let old = kept.versions.keys().find(|number| kept.serving != Some(**number))?;
+            Some((*old, rule))
+        });
+        each.min().map(|(number, rule)| (rule.clone(), number))
+    }
+
+    /// Removes modules that no generation names, and gives how many bytes stay.
+    fn sweep(&self) -> io::Result<u64> {
+        let named: BTreeSet<String> = {
+            let rules = self.rules();
+            let all = rules.values().flat_map(|kept| kept.versions.values());
+            all.map(|version| module_name(&version.sha256)).collect()
+        };
+        let mut bytes = 0;
+        for entry in self.directory.entries()? {
+            if matches!(FileName::of(&entry.name), Some(FileName::Module)) && !named.contains(&entry.name) {
+                self.directory.remove(&entry.name)?;
+            } else {
+                bytes += entry.bytes;
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn rules(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a file of the directory is.
+enum FileName {
+    Generation(String, u64),
+    Serving(String),
+    Module,
+}
+
+impl FileName {
+    fn of(name: &str) -> Option<Self> {
+        let (stem, ending) = name.rsplit_once('.')?;
+        let rule = |rule: &str| rule.parse::<Name>().ok().map(|_| rule.to_owned());
+        match ending {
+            "generation" => {
+                let (name, number) = stem.split_once('.')?;
+                Some(Self::Generation(rule(name)?, number.parse().ok()?))
+            }
+            "serving" => rule(stem).map(Self::Serving),
+            "wasm" => Some(Self::Module),
+            _ => None,
+        }
+    }
+}
+
+fn generation_name(rule: &str, number: u64) -> String {
+    format!("{rule}.{number}.generation")
+}
+
+fn serving_name(rule: &str) -> String {
+    format!("{rule}.serving")
+}
+
+fn module_name(sha256: &str) -> String {
+    format!("{sha256}.wasm")
+}
+
+fn read(directory: &PrivateDir, rule: &str, number: u64) -> Result<Record, String> {
+    let bytes = directory.read(&generation_name(rule, number), MAX_RECORD_BYTES);
+    let bytes = bytes.map_err(|error| error.to_string())?.ok_or("it is not there any more")?;
+    Record::unsealed(&bytes, rule, number)
+}
+
+fn tell_of_damage(directory: &PrivateDir, name: &str, why: &str) {
+    let file = directory.shown(name);
+    tracing::warn!(file = %file.display(), "a kept generation cannot be used, as if it were not there: {why}");
+}
+
+#[cfg(test)]
+mod tests;

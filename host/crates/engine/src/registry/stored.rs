@@ -1,0 +1,109 @@
+//! What the generations on disk are for: numbers that go on after a restart, a rule that serves though its files are broken now, and one
+//! to go back to when the one that serves is quarantined.
+
+use std::sync::Arc;
+
+use tidegate_config::RuleFile;
+
+use crate::admission::try_out;
+use crate::load_error::LoadError;
+use crate::module::Wasi;
+use crate::registry::Registry;
+use crate::registry::known::Problem;
+use crate::registry::status::QUARANTINED;
+use crate::rule::Rule;
+use crate::stats::RuleStats;
+
+impl Registry {
+    /// The number of a rule's next generation: the one it had, if this is the first of it since the host started and it is the same.
+    pub(super) fn number(&mut self, rule: &str, sha256: &str, file: &RuleFile) -> u64 {
+        let first = self.rules.get(rule).is_none_or(|known| !known.met);
+        let same = self.generations.as_ref().filter(|_| first).and_then(|store| store.same(rule, sha256, file));
+        same.unwrap_or_else(|| {
+            self.generation += 1;
+            self.generation
+        })
+    }
+
+    /// `rule` serves, as `file` says: it is kept on disk. If it cannot be, it serves all the same.
+    pub(super) fn remember(&self, rule: &Rule, file: &RuleFile) {
+        let Some(store) = &self.generations else { return };
+        let (name, number, sha256) = (&*rule.name, rule.generation, &**rule.module.sha256());
+        let kept = if store.same(name, sha256, file) == Some(number) && store.has_module(sha256) {
+            store.serves(name, number)
+        } else {
+            let text = self.scanner.text(name, file);
+            self.scanner
+                .keep_again(store, sha256, &file.module)
+                .and_then(|()| store.keep(name, number, sha256, file, &text))
+        };
+        if let Err(error) = kept {
+            tracing::warn!(
+                rule = name,
+                generation = number,
+                "the generation cannot be kept on disk to go back to: {error}"
+            );
+        }
+    }
+
+    /// The rule's files cannot serve and nothing of it does: what served last, before the host was started, serves again.
+    pub(super) fn revive(&mut self, name: &str) {
+        let number = self.generations.as_ref().and_then(|store| store.serving(name));
+        let Some((number, known)) = number.zip(self.rules.get(name)) else { return };
+        if known.serving.is_some() || known.met {
+            return;
+        }
+        let stats = known.stats.clone();
+        match self.stored(name, number, number, stats) {
+            Ok(rule) => {
+                tracing::warn!(rule = name, generation = number, "the generation kept on disk serves");
+                if let Some(known) = self.rules.get_mut(name) {
+                    known.serves(rule);
+                }
+            }
+            Err(error) => {
+                tracing::error!(rule = name, generation = number, "the generation kept on disk cannot serve: {error}")
+            }
+        }
+    }
+
+    /// Of the quarantined `bad` there is none before it in memory: the last good one from disk serves, once.
+    pub(super) fn retreat_to_disk(&mut self, bad: &Arc<Rule>, why: &str) {
+        let (name, store) = (&*bad.name, self.generations.clone());
+        let Some(number) = store.as_ref().and_then(|store| store.good_before(name, bad.generation)) else { return };
+        self.generation += 1;
+        let again = self.stored(name, number, self.generation, bad.stats.clone());
+        let Some(known) = self.rules.get_mut(name) else { return };
+        known.returned = true;
+        let text = match again {
+            Ok(rule) => {
+                note_return(store.as_deref(), name, number, rule.generation);
+                known.serves(rule);
+                format!("generation {} was quarantined, generation {number} serves again: {why}", bad.generation)
+            }
+            Err(error) => format!("{why}; and generation {number} could not return: {error}"),
+        };
+        tracing::warn!(rule = name, "{text}");
+        known.problem = Some(Problem { code: QUARANTINED, text });
+    }
+
+    /// Generation `number` of a rule, from disk, looked over like any other, serving under `new`.
+    fn stored(&mut self, name: &str, number: u64, new: u64, stats: Arc<RuleStats>) -> Result<Arc<Rule>, LoadError> {
+        let store = self.generations.as_ref().ok_or_else(|| LoadError::File("no generations are kept".into()))?;
+        let kept = store.generation(name, number).map_err(LoadError::File)?;
+        let wasi = if kept.file.wasi { Wasi::Empty } else { Wasi::Refused };
+        let module = Arc::new(self.admission.admit(&kept.module, wasi)?);
+        let rule = Rule::of_file(name, &kept.file, module, stats, new)?;
+        try_out(&rule)?;
+        let rule = Arc::new(rule);
+        self.deploy.install(&rule)?;
+        Ok(rule)
+    }
+}
+
+/// Notes on disk that `old` has returned as `new`.
+pub(super) fn note_return(store: Option<&crate::generations::Generations>, rule: &str, old: u64, new: u64) {
+    if let Some(Err(error)) = store.map(|store| store.renumber(rule, old, new)) {
+        tracing::warn!(rule, generation = old, "that it serves again cannot be noted on disk: {error}");
+    }
+}

@@ -1,0 +1,122 @@
+//! Rules that come back after a restart: with their numbers, and from disk where their files are broken.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+
+use tidegate_engine::{Admission, Deploy, Engine, Generations, LoadError, Registry, RegistryHandle, Rule, RuleState};
+
+#[path = "../../../../tests/src/wat_guest.rs"]
+mod wat_guest;
+
+struct Lanes(std::sync::mpsc::Sender<Arc<Rule>>);
+
+impl Deploy for Lanes {
+    fn install(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
+        rule.stats.release(rule.generation);
+        // Not every test listens.
+        let _ = self.0.send(rule.clone());
+        Ok(())
+    }
+
+    fn remove(&mut self, _rule: &str, _reason: &str) {}
+}
+
+/// A registry as a host that is started has it.
+fn start(directory: &Path) -> (RegistryHandle, Receiver<Arc<Rule>>) {
+    let (send, installed) = channel();
+    let generations = Generations::open(&directory.join("generations")).unwrap();
+    let admission = Admission::in_process(Engine::new().unwrap());
+    let rules = directory.join("rules.d");
+    let registry = Registry::start(admission, &rules, Some(generations), Box::new(Lanes(send))).unwrap();
+    (registry, installed)
+}
+
+fn put(directory: &Path, name: &str, bytes: &[u8]) {
+    std::fs::write(directory.join("rules.d").join(name), bytes).unwrap();
+}
+
+fn rule_file(order: u32) -> Vec<u8> {
+    format!("module = \"watch.wasm\"\norder = {order}\ntopics = [\"dev/#\"]\n").into_bytes()
+}
+
+/// Guarantees: numbers go on over a restart, and what has not changed keeps its own; a file or a module that is broken when the host
+/// starts lets the generation that served last serve, and says what is wrong; mended, it serves again. A rule that was switched off stays off.
+#[test]
+fn what_served_last_serves_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    std::fs::create_dir(path.join("rules.d")).unwrap();
+    put(path, "watch.wasm", &wat_guest::wat_guest("watch", &[]));
+    put(path, "hot.toml", &rule_file(1));
+    let (registry, _) = start(path);
+    assert_eq!(registry.rule("hot").unwrap().generation, 1);
+    put(path, "hot.toml", &rule_file(2));
+    registry.rescan();
+    let second = registry.rule("hot").unwrap();
+    assert_eq!((second.generation, second.order), (2, 2));
+    registry.stop();
+
+    let (registry, _) = start(path);
+    assert_eq!(registry.rule("hot").unwrap().generation, 2, "nothing has changed");
+    registry.stop();
+
+    let mut last = 2;
+    for (name, bytes, code) in [("hot.toml", &b"module ="[..], "file"), ("watch.wasm", b"no module", "not_wasm")] {
+        let sound = std::fs::read(path.join("rules.d").join(name)).unwrap();
+        put(path, name, bytes);
+        let (registry, installed) = start(path);
+        let rule = registry.rule("hot").unwrap();
+        assert_eq!((rule.state, rule.generation, rule.order), (RuleState::Serving, last, 2), "{name}: {rule:?}");
+        assert_eq!(rule.problem_code, Some(code), "{rule:?}");
+        assert_eq!((installed.try_iter().count(), registry.rules().len()), (1, 1), "{name}");
+        put(path, name, &sound);
+        registry.rescan();
+        let mended = registry.rule("hot").unwrap();
+        assert_eq!((mended.problem, mended.state), (None, RuleState::Serving), "{name}");
+        last = mended.generation;
+        registry.stop();
+    }
+
+    let (registry, _) = start(path);
+    registry.set_enabled("hot", false).unwrap();
+    registry.stop();
+    put(path, "hot.toml", b"module =");
+    let (registry, installed) = start(path);
+    assert_eq!((registry.rule("hot").unwrap().state, installed.try_iter().count()), (RuleState::Failed, 0));
+    registry.stop();
+}
+
+/// Guarantees: where the one that serves is quarantined after a restart, the good one before it returns from disk, once, and not one
+/// after another; the bad one is marked.
+#[test]
+fn a_retreat_over_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    std::fs::create_dir(path.join("rules.d")).unwrap();
+    put(path, "watch.wasm", &wat_guest::wat_guest("watch", &[]));
+    put(path, "hot.toml", &rule_file(0));
+    let (registry, _) = start(path);
+    for order in 1..3 {
+        put(path, "hot.toml", &rule_file(order));
+        registry.rescan();
+    }
+    registry.stop();
+    let (registry, installed) = start(path);
+    let third = installed.recv().unwrap();
+    assert_eq!((third.generation, third.order), (3, 2));
+    third.stats.quarantine(3, "it failed again and again");
+    registry.rescan();
+    let fourth = installed.recv().unwrap();
+    assert_eq!((fourth.generation, fourth.order), (4, 1));
+    let rule = registry.rule("hot").unwrap();
+    assert_eq!((rule.generation, rule.problem_code), (4, Some("quarantined")), "{rule:?}");
+    let versions = registry.versions("hot");
+    let shown: Vec<_> = versions.iter().map(|it| (it.generation, it.serving, it.fault.is_some())).collect();
+    assert_eq!(shown, [(4, true, false), (3, false, true), (1, false, false)]);
+    fourth.stats.quarantine(4, "so does this one");
+    registry.rescan();
+    assert_eq!(installed.try_iter().count(), 0, "no further back");
+    registry.stop();
+}
