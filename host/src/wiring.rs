@@ -1,13 +1,15 @@
 //! The one place that knows every crate: from a configuration to a host that runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tidegate_admin::{Admin, Status, View};
-use tidegate_config::{Config, RuleFile, SinkSettings, SourceSettings};
-use tidegate_engine::{Admission, Cache, ChildProcess, DirectoryError, Engine, Generations, Registry, Wasi};
+use tidegate_config::{Config, RuleFile, Signatures, SinkSettings, SourceSettings};
+use tidegate_engine::{
+    Admission, Cache, ChildProcess, DirectoryError, Engine, Generations, Registry, SIGNATURE_SUFFIX, Trust, Wasi,
+};
 use tidegate_model::{Books, Limits, ParcelLimits, Sink, Source, Spool, SystemClock};
 use tidegate_pipeline::{Drained, Pipeline, PipelineSettings, SinkLimits, SinkSetup};
 use tidegate_sinks::{DeadLetters, Discard, Kafka, Mqtt, Ndjson, Sqlite, Timescale};
@@ -59,7 +61,8 @@ impl Host {
             PipelineSettings { lanes, batch_rows: config.batch_rows, parcel: ParcelLimits::default(), books, clock };
         let pipeline =
             Arc::new(Pipeline::start(settings, sinks, dead_letters, runtime).context("the lanes cannot start")?);
-        let admission = admission(open_cache(&config.data_dir))?;
+        let trust = Trust::open(&config.signatures, Some(&config.data_dir))?;
+        let admission = admission(open_cache(&config.data_dir))?.trusting(trust);
         let generations = open_generations(&config.data_dir);
         let registry = Registry::start(admission, &config.rules_dir, generations, Box::new(pipeline.deploy()))
             .with_context(|| format!("the rules directory {} cannot be used", config.rules_dir.display()))?;
@@ -179,6 +182,13 @@ fn admission(cache: Option<Cache>) -> anyhow::Result<Admission> {
     Ok(Admission::new(Engine::new()?, Box::new(compiler), cache))
 }
 
+/// Where the manifest of a module stands.
+pub fn manifest_path(module: &Path) -> PathBuf {
+    let mut path = module.as_os_str().to_owned();
+    path.push(SIGNATURE_SUFFIX);
+    path.into()
+}
+
 /// The cache of compiled modules; without one that can be trusted the host starts as well, only later.
 fn open_cache(data_dir: &Path) -> Option<Cache> {
     let told = |error: DirectoryError| tracing::error!("modules are compiled at every start: {error}");
@@ -192,11 +202,14 @@ fn open_generations(data_dir: &Path) -> Option<Generations> {
     Generations::open(&data_dir.join("generations")).map_err(told).ok()
 }
 
-/// Compiles a module and says in a line what it is, for `tidegate check`. `file` is its rule's, if it has one.
-pub fn inspect(module: &Path, file: Option<&RuleFile>) -> anyhow::Result<String> {
+/// Compiles a module and says in a line what it is, for `tidegate check`. `file` is its rule's, if it has one. Which versions have served
+/// on the host is not looked at.
+pub fn inspect(signatures: &Signatures, module: &Path, file: Option<&RuleFile>) -> anyhow::Result<String> {
     let bytes = std::fs::read(module).with_context(|| format!("{} cannot be read", module.display()))?;
+    let manifest = std::fs::read(manifest_path(module)).ok();
     let wasi = if file.is_some_and(|file| file.wasi) { Wasi::Empty } else { Wasi::Refused };
-    let module = admission(None)?.admit(&bytes, wasi)?;
+    let admission = admission(None)?.trusting(Trust::open(signatures, None)?);
+    let module = admission.admit(&bytes, manifest.as_deref(), wasi)?;
     let description = module.description();
     Ok(format!("{} {} {}: {}", module.kind().as_str(), description.name, description.version, description.summary))
 }

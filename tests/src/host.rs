@@ -135,6 +135,12 @@ impl Host {
         });
     }
 
+    /// Writes something else into its configuration, from its next start on.
+    pub fn replace_in_config(&mut self, from: &str, to: &str) {
+        assert!(self.sections.contains(from), "{from:?} is not in {}", self.sections);
+        self.sections = self.sections.replace(from, to);
+    }
+
     /// Its directory.
     pub fn path(&self) -> &Path {
         self.directory.path()

@@ -26,6 +26,7 @@ mod hostile;
 mod limits;
 mod outages;
 mod proxy;
+mod signatures;
 mod spool;
 mod swaps;
 mod tidy;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use tidegate_config::{
     Config, ConfigError, ConfigErrors, EXAMPLE, KafkaSource, MqttEndpoint, MqttSource, MqttVersion, Name, ProcessEnv,
-    Qos, Repeats, RuleFile, SinkSettings, SourceSettings,
+    Qos, Repeats, RuleFile, Signatures, SinkSettings, SourceSettings,
 };
 
 /// More files are not looked at; the host takes no more rules either.
@@ -42,7 +42,7 @@ pub struct Args {
 }
 
 /// Says in a line what a module is, or why it cannot serve the rule of that file, or a rule without one.
-pub type Inspect = dyn Fn(&Path, Option<&RuleFile>) -> anyhow::Result<String>;
+pub type Inspect = dyn Fn(&Signatures, &Path, Option<&RuleFile>) -> anyhow::Result<String>;
 
 /// Exit codes as in the help. `inspect` compiles a module: this file knows no engine.
 pub async fn run(args: Args, inspect: &Inspect) -> anyhow::Result<ExitCode> {
@@ -95,7 +95,7 @@ fn check(path: &Path, inspect: &Inspect) -> Report {
         }
     };
     let mut warnings = config.warnings.clone();
-    let rules = Rules::find(&config.rules_dir, inspect);
+    let rules = Rules::find(&config.rules_dir, &|module, file| inspect(&config.signatures, module, file));
     warnings.extend(rules.warnings);
     let errors = rules.errors;
     // Writing to a String cannot fail.
@@ -208,6 +208,9 @@ fn describe_sink(sink: &SinkSettings) -> String {
     }
 }
 
+/// [`Inspect`], with the keys of this configuration.
+type InspectHere<'a> = dyn Fn(&Path, Option<&RuleFile>) -> anyhow::Result<String> + 'a;
+
 /// What a rules directory holds.
 #[derive(Default)]
 struct Rules {
@@ -218,7 +221,7 @@ struct Rules {
 
 impl Rules {
     /// Reads the directory as the host does: each `<rule>.toml` is a rule, and each module that none of them names.
-    fn find(directory: &Path, inspect: &Inspect) -> Self {
+    fn find(directory: &Path, inspect: &InspectHere) -> Self {
         let mut rules = Self::default();
         let (tomls, modules) = match list(directory) {
             Ok(found) => found,
@@ -281,7 +284,7 @@ impl Rules {
         }
     }
 
-    fn describe(&mut self, directory: &Path, stem: &str, file: &RuleFile, inspect: &Inspect) -> Option<String> {
+    fn describe(&mut self, directory: &Path, stem: &str, file: &RuleFile, inspect: &InspectHere) -> Option<String> {
         let what = self.inspect(&directory.join(&file.module), Some(file), inspect)?;
         let topics = file.topics.iter().flatten().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let on = if topics.is_empty() { String::new() } else { format!("  on {topics}") };
@@ -289,7 +292,7 @@ impl Rules {
         Some(format!("{stem:<24} {what}{on}{off}"))
     }
 
-    fn inspect(&mut self, module: &Path, file: Option<&RuleFile>, inspect: &Inspect) -> Option<String> {
+    fn inspect(&mut self, module: &Path, file: Option<&RuleFile>, inspect: &InspectHere) -> Option<String> {
         inspect(module, file)
             .map_err(|e| self.errors.push(format!("{}: {e:#}; put a working module there", module.display())))
             .ok()

@@ -11,6 +11,7 @@ pub mod migrate;
 pub mod modules;
 pub mod papers;
 pub mod place;
+pub mod rule;
 pub mod rules;
 pub mod run;
 pub mod spool;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tidegate_config::{Name, RuleFile};
 
 use crate::cli::api::{Column, Nodes, Request, Table, field, joined};
+use crate::cli::modules::{manifest, upload};
 
 /// See and change the rules of running hosts.
 ///
@@ -158,13 +159,11 @@ fn put(
     let text = String::from_utf8(read(file)?).with_context(|| format!("{} is not UTF-8", file.display()))?;
     let parsed = RuleFile::parse(&text, &file.display().to_string())?;
     let Value::Object(definition) = serde_json::to_value(&parsed)? else { bail!("the rule's file is no object") };
-    let module = module.map(read).transpose()?;
-    let query = if parsed.wasi { "modules?wasi=true" } else { "modules" };
+    let module = module.map(|path| anyhow::Ok((read(path)?, manifest(path)?))).transpose()?;
     nodes.ask(&rules(), |client| {
         let mut definition = definition.clone();
-        if let Some(bytes) = &module {
-            let body = Some(("application/wasm", bytes.as_slice()));
-            let kept = client.send(&Request { method: "POST", path: query.to_owned(), body, if_match: None })?;
+        if let Some((bytes, manifest)) = &module {
+            let kept = upload(client, bytes, manifest.as_deref(), parsed.wasi)?;
             definition.insert("module".to_owned(), kept["file"].clone());
         }
         let bytes = Value::Object(definition).to_string().into_bytes();

@@ -64,13 +64,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// 256 bits from the system's source of randomness, in hex, with a word before them by which leaks are found.
 fn token() -> anyhow::Result<String> {
-    let mut bytes = [0; 32];
-    let source = rustls::crypto::ring::default_provider().secure_random;
-    source.fill(&mut bytes).ok().context("the system gives no random numbers")?;
-    bytes.iter().try_fold("tidegate-".to_owned(), |mut text, byte| {
+    random()?.iter().try_fold("tidegate-".to_owned(), |mut text, byte| {
         write!(text, "{byte:02x}")?;
         Ok(text)
     })
+}
+
+/// From the system's source of randomness.
+pub fn random() -> anyhow::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    let source = rustls::crypto::ring::default_provider().secure_random;
+    source.fill(&mut bytes).ok().context("the system gives no random numbers")?;
+    Ok(bytes)
 }
 
 fn expiry(now: SystemTime, days: u32) -> anyhow::Result<String> {

@@ -131,7 +131,7 @@ pub fn weigh(what: Weigh) -> Result<()> {
     let file = rules::file("threshold")?;
     // In a child process, as the host does it: what a compiler leaves behind is no rule's.
     let admission = Admission::new(engine, Box::new(ChildProcess::of_this_binary(&["compile"])), None);
-    let shared = std::sync::Arc::new(admission.admit(&file, Wasi::Refused)?);
+    let shared = std::sync::Arc::new(admission.admit(&file, None, Wasi::Refused)?);
     let mut deploy = line.deploy();
     let weighed = match what.modules {
         Modules::Shared => WEIGHED,
@@ -143,7 +143,7 @@ pub fn weigh(what: Weigh) -> Result<()> {
             Modules::Shared => shared.clone(),
             Modules::Own => {
                 let bytes = rules::variant(&file, number as u32);
-                std::sync::Arc::new(admission.admit(&bytes, Wasi::Refused)?)
+                std::sync::Arc::new(admission.admit(&bytes, None, Wasi::Refused)?)
             }
         };
         deploy.install(&rules::rule(&Setup { name: format!("rule-{number}"), ..Setup::threshold() }, &module)?)?;

@@ -11,6 +11,7 @@ use tidegate_config::RuleFile;
 use tidegate_engine::Module as Admitted;
 
 use crate::problem::Problem;
+use crate::rules::Signature;
 pub(crate) use generations::{RollbackInput, Versions};
 
 /// A JSON object whose members the host's own documentation describes.
@@ -126,9 +127,12 @@ pub(crate) struct Module {
     pub bytes: u64,
     /// Rules that use it.
     pub used_by: Vec<String>,
-    /// What it says of itself, where one module is asked for.
+    /// What it says of itself, where one module is asked for: if it serves a rule, or has been looked over since the host started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<Description>,
+    /// Who vouches for it, where one module is asked for and this host knows keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
     /// Why it could not serve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -151,19 +155,21 @@ pub(crate) struct Description {
 impl Module {
     pub fn new(sha256: &str, file: &str, bytes: u64) -> Self {
         let (sha256, file) = (sha256.to_owned(), file.to_owned());
-        Self { sha256, file, bytes, used_by: Vec::new(), description: None, problem: None }
+        Self { sha256, file, bytes, used_by: Vec::new(), description: None, signature: None, problem: None }
     }
+}
 
-    pub fn describe(&mut self, admitted: &Admitted) {
-        let said = admitted.description();
-        self.description = Some(Description {
+impl Description {
+    pub fn of(module: &Admitted) -> Self {
+        let said = module.description();
+        Self {
             name: said.name.clone(),
             version: said.version.clone(),
             summary: said.summary.clone(),
-            kind: admitted.kind().as_str().to_owned(),
+            kind: module.kind().as_str().to_owned(),
             default_topics: said.default_topics.clone(),
             config_schema: said.config_schema.clone(),
-        });
+        }
     }
 }
 

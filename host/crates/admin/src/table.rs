@@ -10,6 +10,7 @@ use crate::health;
 use crate::metrics;
 use crate::route::{Blank, Effect, Gives, Need, Route, Takes, of};
 use crate::routes::{documents, letters, modules, rules, state, trial};
+use crate::rules::{ManifestShape, Signature};
 use crate::shapes::{
     Alerts, AnyJson, AuditPage, AuditQuery, Counted, Definition, LetterPage, LetterQuery, Module, Modules,
     PurgeQuery, RollbackInput, RuleShape, Series, SeriesQuery, TrialInput, TrialOutput, UploadQuery, Versions,
@@ -140,6 +141,9 @@ pub(crate) fn routes() -> Vec<Route> {
             .about("A module, and what it says of itself.").json::<Module>(),
         Route::get("/api/v1/modules/{sha256}/content", "getModuleContent", Rules, |call| Box::pin(modules::content(call)))
             .about("Its bytes.").gives(200, Gives::Other("application/wasm")),
+        change(Method::PUT, "/api/v1/modules/{sha256}/signature", "putModuleSignature", |call| Box::pin(modules::vouch(call)))
+            .about("Says who vouches for a module: before it is uploaded, where signatures are required, or anew at any time.")
+            .takes(Takes::Json(of::<ManifestShape>)).json::<Signature>().gives(201, Gives::Json(of::<Signature>)),
         change(Method::DELETE, "/api/v1/modules/{sha256}", "deleteModule", |call| Box::pin(modules::delete(call)))
             .about("Deletes a module that no rule uses.").gives(204, Gives::Nothing),
 

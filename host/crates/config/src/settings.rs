@@ -30,6 +30,8 @@ pub struct Config {
     pub max_series: usize,
     /// How long a shutdown may take.
     pub shutdown_timeout: Duration,
+    /// Whose modules may serve.
+    pub signatures: Signatures,
     /// The HTTP interface.
     pub admin: Admin,
     /// By name, at least one unless run by a test.
@@ -44,6 +46,22 @@ pub struct Config {
     pub dead_letters: DeadLetters,
     /// What is allowed but better done otherwise, each as `file:line:column: what; what to do`.
     pub warnings: Vec<String>,
+}
+
+/// Whose modules may serve.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signatures {
+    /// Only those that a key of these has signed.
+    pub required: bool,
+    /// Public ed25519 keys by name: 32 bytes each, not looked at yet.
+    pub keys: Vec<(Name, [u8; 32])>,
+}
+
+/// The 32 bytes that 64 hexadecimal digits stand for.
+pub fn unhex(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair.iter().fold(0, |all, digit| all << 4 | digit)).collect();
+    if digits.len() == 64 { bytes.try_into().ok() } else { None }
 }
 
 /// A name that is safe in metrics, file names and URLs: `^[a-z0-9][a-z0-9-]{0,62}$`.

@@ -19,6 +19,7 @@ mod module;
 mod private_dir;
 mod registry;
 mod rule;
+mod signature;
 mod state;
 mod stats;
 mod wasi;
@@ -37,6 +38,10 @@ pub use module::{Description, Kind, MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Mod
 pub use private_dir::DirectoryError;
 pub use registry::{Deploy, Registry, RegistryHandle, RuleState, RuleStatus};
 pub use rule::{Limits, Rule};
+pub use signature::{
+    FloorsError, KeyError, MAX_MANIFEST_BYTES, Manifest, SUFFIX as SIGNATURE_SUFFIX, SignatureError, Signed,
+    SigningKey, Trust, TrustError,
+};
 pub use state::{Cells, SavedState, StateBook};
 pub use stats::{Level, RuleStats, RuleTotals, Share};
 pub use tidegate_config::OnQuarantine;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::fault::Fault;
 use crate::module::{MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES};
+use crate::signature::SignatureError;
 
 /// Why a module or a rule cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,9 @@ pub enum LoadError {
         /// What it may have.
         most: usize,
     },
+    /// Signatures are required, and it has no good one.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
     /// Half written, or no module at all.
     #[error("this is no WebAssembly module: {0}")]
     NotWasm(String),
@@ -92,6 +96,7 @@ impl LoadError {
     pub const fn code(&self) -> &'static str {
         match self {
             LoadError::TooLarge { .. } => "too_large",
+            LoadError::Signature(error) => error.code(),
             LoadError::NotWasm(_) => "not_wasm",
             LoadError::Contract(_) => "contract",
             LoadError::Import(_) => "import",

@@ -107,7 +107,7 @@ impl Module {
     /// # Errors
     /// It cannot serve.
     pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Module, LoadError> {
-        Admission::in_process(engine.clone()).admit(bytes, Wasi::Refused)
+        Admission::in_process(engine.clone()).admit(bytes, None, Wasi::Refused)
     }
 
     /// Of a compiled component: finds what it exports, and asks it what it is.

@@ -191,6 +191,11 @@ impl Refusal {
         Self(json!({ "code": "unreachable", "detail": detail }))
     }
 
+    /// The word for it.
+    pub fn code(&self) -> &str {
+        self.0["code"].as_str().unwrap_or_default()
+    }
+
     pub fn json(&self) -> Value {
         self.0.clone()
     }

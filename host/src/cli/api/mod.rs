@@ -9,8 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::Value;
 
-pub use client::Request;
-use client::{Client, Refusal};
+pub use client::{Client, Refusal, Request};
 pub use table::{Column, Table, field, joined};
 
 /// The most hosts that are asked at once.

@@ -2,12 +2,14 @@
 
 use std::fs;
 
+use tidegate_config::Signatures;
+
 use super::*;
 
 const CONFIG: &str = "node = \"n\"\n[sources.mqtt.plant]\nurl = \"mqtt://u:hunter2@broker\"\ntopics = [\"dev/#\"]\n";
 
 /// A module is right if its bytes begin with `good`.
-fn inspect(module: &Path, _: Option<&RuleFile>) -> anyhow::Result<String> {
+fn inspect(_: &Signatures, module: &Path, _: Option<&RuleFile>) -> anyhow::Result<String> {
     let text = fs::read_to_string(module)?;
     anyhow::ensure!(text.starts_with("good"), "not a module");
     Ok(text)

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use bytes::Bytes;
+use serde_json::Value;
 use tidegate_engine::{MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Wasi};
 
 use super::json;
@@ -53,6 +54,17 @@ pub(crate) async fn upload(call: Call) -> Answer {
     let status = if kept.new { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = (status, Json(kept.module)).into_response();
     response.extensions_mut().insert(kept.changed);
+    Ok(response)
+}
+
+/// Before its module, or after.
+pub(crate) async fn vouch(call: Call) -> Answer {
+    let (house, sha256) = (call.house.clone(), call.name());
+    let manifest: Value = call.body.json().await?;
+    let taken = house.blocking(move |house| house.desk.vouch(&sha256, &manifest)).await??;
+    let status = if taken.new { StatusCode::CREATED } else { StatusCode::OK };
+    let mut response = (status, Json(taken.signature)).into_response();
+    response.extensions_mut().insert(taken.changed);
     Ok(response)
 }
 

@@ -10,6 +10,7 @@ use tidegate_config::RuleFile;
 use tidegate_engine::MAX_WASI_MODULE_BYTES;
 
 use super::directory::Open;
+use super::signatures::{beside, move_module};
 use super::{Desk, Known, Outcome, hex, modules};
 use crate::problem::Problem;
 
@@ -24,16 +25,19 @@ pub(super) struct Change<'a> {
     pub text: Option<&'a str>,
     /// A module's file name and bytes, if one is to be written.
     pub module: Option<(String, Vec<u8>)>,
+    /// What vouches for the module and is to be written beside it.
+    pub manifest: Option<String>,
 }
 
 impl Desk {
     /// Makes a change, and gives the rule as it serves then.
     pub(super) fn apply(&self, name: &str, change: Change<'_>, before: Option<Known>) -> Result<Outcome, Problem> {
-        let Change { file, text, module } = change;
+        let Change { file, text, module, manifest } = change;
         let directory = self.directory.open()?;
         let left = before.as_ref().map(|it| it.status.module.as_str()).filter(|left| *left != file.module);
         let text = text.map(|text| (format!("{name}.toml"), text.as_bytes().to_vec()));
-        let writes: Vec<(String, Vec<u8>)> = module.into_iter().chain(text).collect();
+        let manifest = manifest.map(|manifest| (beside(&file.module), manifest.into_bytes()));
+        let writes: Vec<(String, Vec<u8>)> = manifest.into_iter().chain(module).chain(text).collect();
         // Everything that could stand in the way is known before anything is written.
         let old = writes.iter().map(|(name, bytes)| {
             let most = (MAX_FILE_BYTES as usize).max(bytes.len()).max(MAX_WASI_MODULE_BYTES) as u64;
@@ -100,7 +104,7 @@ impl Desk {
                         let digest = hex(&Sha256::digest(&bytes));
                         let waits = directory.read(&waits(&module), 64)?.unwrap_or_default();
                         if waits == digest.as_bytes() {
-                            directory.rename(&module, &format!("{digest}.wasm"))?;
+                            move_module(directory, &module, &modules::kept_name(&digest))?;
                         }
                     }
                     Ok(None) => {}

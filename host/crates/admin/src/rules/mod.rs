@@ -6,6 +6,7 @@ mod directory;
 mod modules;
 mod rollback;
 mod schema;
+mod signatures;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,10 +19,13 @@ use tidegate_engine::{MAX_WASI_MODULE_BYTES, Module, RegistryHandle, Rule, RuleS
 
 use directory::FileError;
 pub(crate) use directory::RulesDir;
+use signatures::manifest_of;
+pub(crate) use signatures::{ManifestShape, Signature};
 
 use crate::gate::Changed;
 use crate::problem::{Mistake, Problem};
 use crate::rules::change::Change;
+use crate::shapes::Description;
 
 /// Where rules and modules are changed.
 pub(crate) struct Desk {
@@ -30,6 +34,8 @@ pub(crate) struct Desk {
     one_at_a_time: Mutex<()>,
     /// Digests of module files that have not been touched since.
     digests: Mutex<HashMap<String, (modules::Touched, String)>>,
+    /// What modules say of themselves, by digest.
+    descriptions: Mutex<HashMap<String, Description>>,
 }
 
 /// A rule as it is, with what its file says.
@@ -103,7 +109,13 @@ impl Condition {
 
 impl Desk {
     pub fn new(directory: RulesDir, registry: RegistryHandle) -> Self {
-        Self { directory, registry, one_at_a_time: Mutex::default(), digests: Mutex::default() }
+        Self {
+            directory,
+            registry,
+            one_at_a_time: Mutex::default(),
+            digests: Mutex::default(),
+            descriptions: Mutex::default(),
+        }
     }
 
     /// A rule as it is. Does not block.
@@ -191,7 +203,8 @@ impl Desk {
 
     /// The module that a file names, compiled.
     fn admit(&self, file: &RuleFile) -> Result<Arc<Module>, Problem> {
-        let bytes = self.directory.open()?.read(&file.module, MAX_WASI_MODULE_BYTES as u64)?;
+        let directory = self.directory.open()?;
+        let bytes = directory.read(&file.module, MAX_WASI_MODULE_BYTES as u64)?;
         let bytes = bytes.ok_or_else(|| {
             let detail = format!(
                 "there is no module {:?} in the rules directory; upload it first: POST /api/v1/modules",
@@ -200,14 +213,17 @@ impl Desk {
             Problem::unusable("module", detail.clone(), vec![Mistake::new("/module", detail)])
         })?;
         let wasi = if file.wasi { Wasi::Empty } else { Wasi::Refused };
-        Ok(Arc::new(self.registry.admit(&bytes, wasi)?))
+        let manifest = manifest_of(&directory, &file.module)?;
+        let module = self.registry.admit(&bytes, manifest.as_deref(), wasi)?;
+        self.remember(&module);
+        Ok(Arc::new(module))
     }
 
     fn replace(&self, name: &str, file: &RuleFile, text: &str, before: Option<Known>) -> Result<Outcome, Problem> {
         if file.enabled {
             self.examine(name, file)?;
         }
-        self.apply(name, Change { file, text: Some(text), module: None }, before)
+        self.apply(name, Change { file, text: Some(text), module: None, manifest: None }, before)
     }
 
     fn outcome(&self, name: &str, before: Option<&Known>) -> Result<Outcome, Problem> {

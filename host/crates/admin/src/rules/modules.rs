@@ -1,21 +1,25 @@
 //! Modules in the rules directory. One that came by the API is named by its digest: such a file runs only where a rule names it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tidegate_engine::{MAX_WASI_MODULE_BYTES, Wasi};
+use tidegate_engine::{MAX_WASI_MODULE_BYTES, Module as Admitted, Wasi};
 
 use super::directory::Open;
+use super::signatures::{beside, manifest_of};
 use super::{Desk, hex};
 use crate::gate::Changed;
 use crate::problem::Problem;
 use crate::route::Blank;
-use crate::shapes::Module;
+use crate::shapes::{Description, Module};
+
+/// Of so many modules that serve no rule it is remembered what they say of themselves.
+const MOST_DESCRIPTIONS: usize = 256;
 
 /// By which a file is known not to have been touched.
 pub(super) type Touched = (u64, Option<SystemTime>);
@@ -36,6 +40,11 @@ pub(crate) struct Kept {
     pub module: Module,
     pub new: bool,
     pub changed: Changed,
+}
+
+/// The file of a module that came by the API.
+pub(super) fn kept_name(sha256: &str) -> String {
+    format!("{sha256}.wasm")
 }
 
 /// Whether a file's name is that of a module which waits for a rule to name it.
@@ -73,12 +82,13 @@ impl Desk {
     /// Looks a module over that has come in whole, and keeps it if it can serve. Blocks.
     pub fn keep(&self, mut upload: Upload, wasi: Wasi) -> Result<Kept, Problem> {
         let sha256 = hex(&std::mem::take(&mut upload.digest).finalize());
-        let file = format!("{sha256}.wasm");
+        let file = kept_name(&sha256);
         let bytes = upload.directory.read(&upload.draft, MAX_WASI_MODULE_BYTES as u64)?.unwrap_or_default();
         if hex(&Sha256::digest(&bytes)) != sha256 {
             return Err(Problem::internal("the module was changed on disk while it came in"));
         }
-        let admitted = self.registry.admit(&bytes, wasi)?;
+        let manifest = manifest_of(&upload.directory, &file)?;
+        let admitted = self.registry.admit(&bytes, manifest.as_deref(), wasi)?;
         let _alone = self.begin();
         let known = self.files()?.into_iter().find(|module| module.sha256 == sha256);
         let new = known.is_none();
@@ -87,7 +97,7 @@ impl Desk {
             upload.directory.place(&upload.draft, &upload.file, &file)?;
             upload.placed = true;
         }
-        module.describe(&admitted);
+        module.description = Some(self.remember(&admitted));
         Ok(Kept { module, new, changed: Changed { before: None, after: new.then_some(sha256) } })
     }
 
@@ -96,18 +106,35 @@ impl Desk {
         self.files()
     }
 
-    /// One module, with what it says of itself. Blocks.
+    /// One module, with what it says of itself. It is not compiled for that: who may only look must not make work. Blocks.
     pub fn module(&self, sha256: &str) -> Result<Module, Problem> {
         let mut module = self.found(sha256)?;
-        let bytes = self.directory.open()?.read(&module.file, MAX_WASI_MODULE_BYTES as u64)?.unwrap_or_default();
-        // What it was let in with is not known of a file alone: with nothing first.
-        let admitted =
-            self.registry.admit(&bytes, Wasi::Refused).or_else(|_| self.registry.admit(&bytes, Wasi::Empty));
-        match admitted {
-            Ok(admitted) => module.describe(&admitted),
-            Err(error) => module.problem = Some(error.to_string()),
+        module.description = self.description(sha256);
+        match self.voucher(&self.directory.open()?, &module.file, sha256) {
+            Ok(signature) => module.signature = signature,
+            Err(problem) => module.problem = Some(problem),
         }
         Ok(module)
+    }
+
+    /// What a module says of itself, as far as that is known without running it: from the rule it serves, or from when it came in.
+    fn description(&self, sha256: &str) -> Option<Description> {
+        let serving = self.registry.module(sha256).map(|module| Description::of(&module));
+        serving.or_else(|| self.descriptions().get(sha256).cloned())
+    }
+
+    /// Keeps what an admitted module says of itself.
+    pub(super) fn remember(&self, module: &Admitted) -> Description {
+        let (description, mut known) = (Description::of(module), self.descriptions());
+        if known.len() >= MOST_DESCRIPTIONS {
+            known.clear();
+        }
+        known.insert(module.sha256().to_string(), description.clone());
+        description
+    }
+
+    fn descriptions(&self) -> MutexGuard<'_, HashMap<String, Description>> {
+        self.descriptions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its bytes. Blocks.
@@ -125,7 +152,9 @@ impl Desk {
             let detail = format!("the module is used by {}; delete those rules first", module.used_by.join(", "));
             return Err(Problem::conflict("in_use", detail));
         }
-        self.directory.open()?.remove(&module.file)?;
+        let directory = self.directory.open()?;
+        directory.remove(&module.file)?;
+        directory.remove(&beside(&module.file))?;
         Ok(Changed { before: Some(sha256.to_owned()), after: None })
     }
 
@@ -133,7 +162,7 @@ impl Desk {
         self.files()?.into_iter().find(|module| module.sha256 == sha256).ok_or_else(|| no_module(sha256))
     }
 
-    fn files(&self) -> Result<Vec<Module>, Problem> {
+    pub(super) fn files(&self) -> Result<Vec<Module>, Problem> {
         let mut used: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for rule in self.registry.rules() {
             used.entry(rule.module).or_default().push(rule.name);

@@ -5,7 +5,7 @@ use tidegate_engine::{Generation, MAX_WASI_MODULE_BYTES, Version};
 
 use super::change::Change;
 use super::directory::{FileError, Open};
-use super::{Condition, Desk, Known, Outcome, digest, no_rule};
+use super::{Condition, Desk, Known, Outcome, digest, modules, no_rule};
 use crate::problem::Problem;
 
 /// Where the module of a generation stands.
@@ -32,13 +32,13 @@ impl Desk {
         let directory = self.directory.open()?;
         let number = to.map_or_else(|| self.one_before(&directory, &before), Ok)?;
         let generation = self.registry.generation(name, number).map_err(|why| Problem::conflict("not_kept", why))?;
-        let Generation { version, file, text, module } = generation;
+        let Generation { version, file, text, module, manifest } = generation;
         let as_it_is = before.file.as_ref() == Some(&file);
         let (file, text, module) = match self.place(&directory, name, &file, &version.sha256, as_it_is)? {
             Place::There => (file, text, None),
             Place::Back => (file.clone(), text, Some((file.module, module))),
             Place::Beside => {
-                let beside = format!("{}.wasm", version.sha256);
+                let beside = modules::kept_name(&version.sha256);
                 let text = RuleFile::with_module(&text, &beside)?;
                 let file = RuleFile { module: beside.clone(), ..file };
                 (file, text, Some((beside, module)))
@@ -53,7 +53,8 @@ impl Desk {
             self.registry.retry(name).map_err(|why| Problem::conflict("not_serving", why))?;
             return self.outcome(name, Some(&before));
         }
-        self.apply(name, Change { file: &file, text, module }, Some(before))
+        let manifest = manifest.filter(|_| module.is_some());
+        self.apply(name, Change { file: &file, text, module, manifest }, Some(before))
     }
 
     /// The one to go back to: what serves, where the files ask for something else that cannot; else the newest other one that is not known

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::Checker;
 use crate::document::Place;
 use crate::raw::{RawAdmin, RawToken};
-use crate::settings::{Admin, AdminTls, Changes, Scopes, Token};
+use crate::settings::{Admin, AdminTls, Changes, Scopes, Token, unhex};
 
 /// A token in plain text on an address that others can reach is no shorter; below it, it can be guessed.
 const LEAST_TOKEN: usize = 16;
@@ -175,12 +175,6 @@ impl Checker<'_> {
             client_scopes,
         })
     }
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
-    let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair.iter().fold(0, |all, digit| all << 4 | digit)).collect();
-    if digits.len() == 64 { bytes.try_into().ok() } else { None }
 }
 
 /// A day (its beginning) or a time with its offset.

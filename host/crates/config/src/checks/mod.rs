@@ -10,6 +10,7 @@ mod limit;
 mod mqtt;
 mod names;
 mod postgres;
+mod rules;
 mod sinks;
 mod spool;
 
@@ -66,6 +67,7 @@ impl<'a> Checker<'a> {
         let batch_rows = self.number(&root, "batch_rows", raw.batch_rows, 10_000, 1..=100_000);
         let max_series = self.number(&root, "max_series", raw.max_series, 100_000, 1..=10_000_000);
         let shutdown_timeout = self.seconds(&root, "shutdown_timeout_s", raw.shutdown_timeout_s, 10, 1..=3600);
+        let signatures = self.signatures(&root.key("rules"), raw.rules.unwrap_or_default());
         let admin = self.admin(&root.key("admin"), raw.admin.unwrap_or_default());
 
         let raw_sources = raw.sources.unwrap_or_default();
@@ -107,6 +109,7 @@ impl<'a> Checker<'a> {
             batch_rows,
             max_series,
             shutdown_timeout,
+            signatures,
             admin,
             sources,
             limits,

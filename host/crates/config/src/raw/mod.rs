@@ -9,6 +9,7 @@ mod dead_letters;
 mod kafka_sink;
 mod limit;
 mod rule;
+mod rules;
 mod sink;
 mod source;
 mod spool;
@@ -25,6 +26,7 @@ pub(crate) use dead_letters::*;
 pub(crate) use kafka_sink::*;
 pub(crate) use limit::*;
 pub(crate) use rule::*;
+pub(crate) use rules::*;
 pub(crate) use sink::*;
 pub(crate) use source::*;
 pub(crate) use spool::*;
@@ -55,6 +57,8 @@ pub(crate) struct RawConfig {
     /// How long a shutdown may take, in seconds. Default: 10.
     #[schemars(range(min = 1, max = 3600))]
     pub shutdown_timeout_s: Option<i64>,
+    /// What modules must have before they may serve.
+    pub rules: Option<RawRules>,
     /// The HTTP interface: health, metrics, API.
     pub admin: Option<RawAdmin>,
     /// Where telemetry comes from; at least one.

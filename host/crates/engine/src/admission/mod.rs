@@ -1,6 +1,6 @@
 //! From a file's bytes to a module that may serve, or to the reason why it may not.
 //!
-//! In this order, the cheap before the dear: its size, its outermost sections and imports ([`look`]); the cache ([`cache`]); the
+//! In this order, the cheap before the dear: its size and who has signed it ([`crate::signature`]); its outermost sections and imports ([`look`]); the cache ([`cache`]); the
 //! compiler, in a child process ([`child`]); its exports and what it says of itself ([`crate::module`]). When it has become a rule, that
 //! is tried on a scratch instance ([`trial`]). Nobody waits for any of this but the thread that reads the rules directory.
 
@@ -20,6 +20,7 @@ use crate::admission::cache::Key;
 use crate::engine::Engine;
 use crate::load_error::LoadError;
 use crate::module::{Module, Wasi, hex};
+use crate::signature::{SignatureError, Trust};
 
 pub use cache::{Cache, CacheTotals};
 pub use child::{ChildProcess, compile_and_exit};
@@ -31,16 +32,22 @@ pub(crate) use trial::try_out;
 pub struct Admission {
     engine: Engine,
     compiler: Box<dyn Compile>,
+    trust: Trust,
     cache: Option<Cache>,
     /// Everything but the module that decides what its machine code is.
     compiled_how: String,
 }
 
 impl Admission {
-    /// Compiles with `compiler` what is not in `cache`.
+    /// Compiles with `compiler` what is not in `cache`; takes everybody's modules.
     pub fn new(engine: Engine, compiler: Box<dyn Compile>, cache: Option<Cache>) -> Self {
         let compiled_how = compiled_how(&engine.wasmtime);
-        Self { engine, compiler, cache, compiled_how }
+        Self { engine, compiler, trust: Trust::everybody(), cache, compiled_how }
+    }
+
+    /// The same, but takes only the modules that `trust` takes.
+    pub fn trusting(self, trust: Trust) -> Self {
+        Self { trust, ..self }
     }
 
     /// Compiles in this process and keeps nothing: for tests.
@@ -48,16 +55,37 @@ impl Admission {
         Self::new(engine, Box::new(InProcess), None)
     }
 
-    /// The module that `bytes` are: a core module, or a component. Slow: tens of milliseconds, and far more for a hostile one. Never
-    /// on a lane.
+    /// The module that `bytes` are: a core module, or a component. `manifest` is what stands beside it, if anything does. Slow: tens of
+    /// milliseconds, and far more for a hostile one. Never on a lane.
     ///
     /// # Errors
     /// It cannot serve.
-    pub fn admit(&self, bytes: &[u8], wasi: Wasi) -> Result<Module, LoadError> {
-        look::look(bytes, wasi)?;
+    pub fn admit(&self, bytes: &[u8], manifest: Option<&[u8]>, wasi: Wasi) -> Result<Module, LoadError> {
+        self.admit_if(bytes, wasi, |sha256| self.trust.check(sha256, manifest).map(drop))
+    }
+
+    /// The same for one that has served here and was kept by this host itself: it may be older than what has served since.
+    pub(crate) fn admit_again(&self, bytes: &[u8], manifest: Option<&[u8]>, wasi: Wasi) -> Result<Module, LoadError> {
+        self.admit_if(bytes, wasi, |sha256| self.trust.check_again(sha256, manifest))
+    }
+
+    fn admit_if(
+        &self,
+        bytes: &[u8],
+        wasi: Wasi,
+        vouched_for: impl FnOnce(&str) -> Result<(), SignatureError>,
+    ) -> Result<Module, LoadError> {
+        look::size(bytes, wasi)?;
         let sha256 = hex(&Sha256::digest(bytes));
+        vouched_for(&sha256)?;
+        look::look(bytes, wasi)?;
         let component = self.component(bytes, &sha256, wasi)?;
         Module::new(&self.engine, &component, &sha256, wasi)
+    }
+
+    /// Whose modules are taken.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// What the cache has done, if there is one.

@@ -149,10 +149,10 @@ fn a_restart_compiles_nothing() {
     let compiled = || compiler.0.load(std::sync::atomic::Ordering::Relaxed);
     let start = || Admission::new(engine.clone(), Box::new(compiler.clone()), Some(Cache::open(&path).unwrap()));
     let module = wat_guest("good", &[]);
-    drop(start().admit(&module, Wasi::Refused).unwrap());
+    drop(start().admit(&module, None, Wasi::Refused).unwrap());
     assert_eq!(compiled(), 1);
     let again = start();
-    drop(again.admit(&module, Wasi::Refused).unwrap());
+    drop(again.admit(&module, None, Wasi::Refused).unwrap());
     assert_eq!((compiled(), again.cache().unwrap().hits), (1, 1));
 
     let file = fs::read_dir(&path).unwrap().next().unwrap().unwrap().path();
@@ -161,9 +161,9 @@ fn a_restart_compiles_nothing() {
     bytes[middle] ^= 0x10;
     fs::write(&file, bytes).unwrap();
     let damaged = start();
-    drop(damaged.admit(&module, Wasi::Refused).unwrap());
+    drop(damaged.admit(&module, None, Wasi::Refused).unwrap());
     assert_eq!((compiled(), damaged.cache().unwrap().damaged), (2, 1));
-    drop(start().admit(&module, Wasi::Refused).unwrap());
+    drop(start().admit(&module, None, Wasi::Refused).unwrap());
     assert_eq!(compiled(), 2);
 }
 
@@ -221,6 +221,6 @@ fn foreign_code_is_refused() {
     let key = Key::new(&sha256, &admission.compiled_how);
     let foreign = Precompiled::vouched_for(b"\x7fELF and so on".to_vec());
     Cache::open(Path::new(&path)).unwrap().store(&key, &foreign).unwrap();
-    drop(admission.admit(&module, Wasi::Refused).unwrap());
+    drop(admission.admit(&module, None, Wasi::Refused).unwrap());
     assert_eq!(admission.cache().unwrap().damaged, 1);
 }

@@ -57,6 +57,8 @@ pub struct Generation {
     pub text: String,
     /// Its module.
     pub module: Vec<u8>,
+    /// What vouched for it, where signatures are required.
+    pub manifest: Option<String>,
 }
 
 impl Generations {
@@ -114,7 +116,7 @@ impl Generations {
         let record = read(&self.directory, rule, number).map_err(|why| format!("generation {number}: {why}"))?;
         let file = RuleFile::parse(&record.text, &format!("{rule}.toml")).map_err(|error| error.to_string())?;
         let module = self.module(&record.sha256)?;
-        Ok(Generation { version, file, text: record.text, module })
+        Ok(Generation { version, file, text: record.text, module, manifest: record.manifest })
     }
 
     fn module(&self, sha256: &str) -> Result<Vec<u8>, String> {
@@ -176,9 +178,17 @@ impl Generations {
     }
 
     /// Keeps a generation that serves from now on. One that was the same in all is kept under its new number only.
-    pub(crate) fn keep(&self, rule: &str, number: u64, sha256: &str, file: &RuleFile, text: &str) -> io::Result<()> {
-        let record = Record::new(rule, number, sha256, file, text);
-        self.write(rule, record)?;
+    pub(crate) fn keep(
+        &self,
+        rule: &str,
+        number: u64,
+        sha256: &str,
+        file: &RuleFile,
+        text: &str,
+        manifest: Option<&[u8]>,
+    ) -> io::Result<()> {
+        let manifest = manifest.map(|manifest| String::from_utf8_lossy(manifest).into_owned());
+        self.write(rule, Record { manifest, ..Record::new(rule, number, sha256, file, text) })?;
         self.prune()
     }
 

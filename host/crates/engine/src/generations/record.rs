@@ -28,6 +28,9 @@ pub(super) struct Record {
     /// [`digest_of`] what the file says.
     pub file_digest: String,
     pub fault: Option<String>,
+    /// What vouched for the module, where signatures are required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<String>,
 }
 
 /// What is known of a generation without its files.
@@ -75,6 +78,7 @@ impl Record {
             text: text.to_owned(),
             file_digest: digest_of(file),
             fault: None,
+            manifest: None,
         }
     }
 

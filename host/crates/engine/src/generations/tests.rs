@@ -15,7 +15,7 @@ fn file(above: u32) -> (RuleFile, String) {
 fn keep(store: &Generations, number: u64, above: u32, module: &[u8]) {
     let ((file, text), sha256) = (file(above), hex(&Sha256::digest(module)));
     store.keep_module(&sha256, module).unwrap();
-    store.keep("hot", number, &sha256, &file, &text).unwrap();
+    store.keep("hot", number, &sha256, &file, &text, None).unwrap();
 }
 
 fn numbers(store: &Generations) -> Vec<u64> {

@@ -12,6 +12,7 @@ use crate::load_error::LoadError;
 use crate::module::{Module, Wasi};
 use crate::registry::status::{Entry, RuleStatus, Snapshot};
 use crate::rule::Rule;
+use crate::signature::Trust;
 
 /// Asks the registry, from any thread.
 #[derive(Clone)]
@@ -68,12 +69,23 @@ impl RegistryHandle {
         snapshot.iter().find(|entry| entry.status.name == name).and_then(|entry| entry.digest.clone())
     }
 
+    /// The module with this digest, if a rule serves with it.
+    pub fn module(&self, sha256: &str) -> Option<Arc<Module>> {
+        let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        snapshot.iter().filter_map(|entry| entry.module.as_ref()).find(|module| &**module.sha256() == sha256).cloned()
+    }
+
     /// Looks over a module as before it serves, without letting it. Blocks, for as long as it compiles: not for a runtime's thread.
     ///
     /// # Errors
     /// It cannot serve.
-    pub fn admit(&self, bytes: &[u8], wasi: Wasi) -> Result<Module, LoadError> {
-        self.admission.admit(bytes, wasi)
+    pub fn admit(&self, bytes: &[u8], manifest: Option<&[u8]>, wasi: Wasi) -> Result<Module, LoadError> {
+        self.admission.admit(bytes, manifest, wasi)
+    }
+
+    /// Whose modules are taken.
+    pub fn trust(&self) -> &Trust {
+        self.admission.trust()
     }
 
     /// The rule that `file` would make of a module, tried on scratch instances; it serves nowhere. Blocks like [`Self::admit`].

@@ -80,7 +80,8 @@ impl Known {
             stats: RuleTotals::default(),
         };
         let (file, digest) = (self.wanted.file.as_ref().ok().cloned(), self.wanted.digest.as_ref().ok().cloned());
-        Entry { status, file, digest, stats: self.stats.clone() }
+        let module = self.serving.as_ref().map(|rule| rule.module.clone());
+        Entry { status, file, digest, stats: self.stats.clone(), module }
     }
 
     /// Its newest files cannot serve.

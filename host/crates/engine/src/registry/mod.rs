@@ -6,6 +6,7 @@
 mod handle;
 mod known;
 mod scan;
+mod signed;
 mod status;
 mod stored;
 mod watch;
@@ -228,7 +229,8 @@ impl Registry {
         };
         let stats = known.stats.clone();
         let good = known.serving.clone().filter(|rule| !stats.is_quarantined(rule.generation));
-        let loaded = self.load(&name, &file, stats).and_then(|rule| {
+        let manifest = known.wanted.manifest.clone();
+        let loaded = self.load(&name, &file, manifest.as_deref(), stats).and_then(|rule| {
             self.deploy.install(&rule)?;
             Ok(rule)
         });
@@ -242,7 +244,8 @@ impl Registry {
             // Where the one it follows was no good, the one before that may still be waiting.
             known.before = good.or(known.before.take());
         }
-        self.remember(&rule, &file);
+        self.note_signature(&rule, manifest.as_deref());
+        self.remember(&rule, &file, manifest.as_deref());
     }
 
     /// A rule's newest files cannot serve.
@@ -294,8 +297,14 @@ impl Registry {
         }
     }
 
-    fn load(&mut self, name: &str, file: &RuleFile, stats: Arc<RuleStats>) -> Result<Arc<Rule>, LoadError> {
-        let module: Arc<Module> = self.scanner.module(file)?;
+    fn load(
+        &mut self,
+        name: &str,
+        file: &RuleFile,
+        manifest: Option<&[u8]>,
+        stats: Arc<RuleStats>,
+    ) -> Result<Arc<Rule>, LoadError> {
+        let module: Arc<Module> = self.scanner.module(file, manifest)?;
         let generation = self.number(name, module.sha256(), file);
         let rule = Rule::of_file(name, file, module, stats, generation)?;
         try_out(&rule)?;

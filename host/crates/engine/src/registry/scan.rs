@@ -18,6 +18,7 @@ use crate::generations::Generations;
 use crate::load_error::LoadError;
 use crate::module::{MAX_WASI_MODULE_BYTES, Module, Wasi, hex};
 use crate::registry::toml_path;
+use crate::signature::{MAX_MANIFEST_BYTES, SUFFIX, Trust};
 
 /// The largest rule file taken.
 const MAX_RULE_FILE_BYTES: u64 = 1 << 20;
@@ -35,11 +36,13 @@ pub(super) struct Wanted {
     pub module: String,
     /// The module's sha256, or why it cannot be read.
     pub digest: Result<String, String>,
+    /// What stands beside the module and says who vouches for it, where signatures are required.
+    pub manifest: Option<Vec<u8>>,
 }
 
 impl Default for Wanted {
     fn default() -> Self {
-        Self { file: Err(String::new()), module: String::new(), digest: Err(String::new()) }
+        Self { file: Err(String::new()), module: String::new(), digest: Err(String::new()), manifest: None }
     }
 }
 
@@ -101,7 +104,8 @@ impl Scanner {
             };
             named.insert(module.clone());
             let digest = self.digest(&module);
-            wanted.insert(rule, Wanted { file, module, digest });
+            let manifest = self.manifest(&module);
+            wanted.insert(rule, Wanted { file, module, digest, manifest });
         }
         let mut by_default = BTreeSet::new();
         for stem in wasms {
@@ -124,7 +128,8 @@ impl Scanner {
             if file.is_ok() {
                 by_default.insert(stem.clone());
             }
-            wanted.insert(stem, Wanted { file, module, digest });
+            let manifest = self.manifest(&module);
+            wanted.insert(stem, Wanted { file, module, digest, manifest });
         }
         self.by_default = by_default;
         leave_out(&mut wanted);
@@ -203,17 +208,30 @@ impl Scanner {
         Ok(digest)
     }
 
-    /// The module a rule file names: compiled, unless a rule that serves has it already.
-    pub fn module(&mut self, file: &RuleFile) -> Result<Arc<Module>, LoadError> {
+    /// What stands beside a module; none where nobody asks for it, or if it cannot be read.
+    fn manifest(&self, module: &str) -> Option<Vec<u8>> {
+        let path = || self.directory.join(format!("{module}{SUFFIX}"));
+        // One byte more than it may have, so that one that is too large is not taken for whole.
+        self.trust().is_required().then(|| read_bounded(&path(), MAX_MANIFEST_BYTES as u64 + 1).ok()).flatten()
+    }
+
+    /// Whose modules are taken.
+    pub fn trust(&self) -> &Trust {
+        self.admission.trust()
+    }
+
+    /// The module a rule file names: compiled, unless a rule that serves has it already. `manifest` is what stands beside it.
+    pub fn module(&mut self, file: &RuleFile, manifest: Option<&[u8]>) -> Result<Arc<Module>, LoadError> {
         let digest = self.digest(&file.module).map_err(LoadError::File)?;
         let wasi = if file.wasi { Wasi::Empty } else { Wasi::Refused };
-        if let Some(known) = self.modules.get(&(digest, wasi)).and_then(Weak::upgrade) {
+        if let Some(known) = self.modules.get(&(digest.clone(), wasi)).and_then(Weak::upgrade) {
+            self.trust().check(&digest, manifest)?;
             return Ok(known);
         }
         let path = self.directory.join(&file.module);
         let bytes = read_bounded(&path, MAX_WASI_MODULE_BYTES as u64 + 1)
             .map_err(|error| LoadError::File(format!("{}: {error}", file.module)))?;
-        let module = Arc::new(self.admission.admit(&bytes, wasi)?);
+        let module = Arc::new(self.admission.admit(&bytes, manifest, wasi)?);
         self.modules.retain(|_, module| module.strong_count() > 0);
         self.modules.insert((module.sha256().to_string(), wasi), Arc::downgrade(&module));
         // While its bytes are at hand: its file may be another a moment later.

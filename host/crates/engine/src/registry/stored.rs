@@ -26,7 +26,7 @@ impl Registry {
     }
 
     /// `rule` serves, as `file` says: it is kept on disk. If it cannot be, it serves all the same.
-    pub(super) fn remember(&self, rule: &Rule, file: &RuleFile) {
+    pub(super) fn remember(&self, rule: &Rule, file: &RuleFile, manifest: Option<&[u8]>) {
         let Some(store) = &self.generations else { return };
         let (name, number, sha256) = (&*rule.name, rule.generation, &**rule.module.sha256());
         let kept = if store.same(name, sha256, file) == Some(number) && store.has_module(sha256) {
@@ -35,7 +35,7 @@ impl Registry {
             let text = self.scanner.text(name, file);
             self.scanner
                 .keep_again(store, sha256, &file.module)
-                .and_then(|()| store.keep(name, number, sha256, file, &text))
+                .and_then(|()| store.keep(name, number, sha256, file, &text, manifest))
         };
         if let Err(error) = kept {
             tracing::warn!(
@@ -92,7 +92,8 @@ impl Registry {
         let store = self.generations.as_ref().ok_or_else(|| LoadError::File("no generations are kept".into()))?;
         let kept = store.generation(name, number).map_err(LoadError::File)?;
         let wasi = if kept.file.wasi { Wasi::Empty } else { Wasi::Refused };
-        let module = Arc::new(self.admission.admit(&kept.module, wasi)?);
+        let manifest = kept.manifest.as_deref().map(str::as_bytes);
+        let module = Arc::new(self.admission.admit_again(&kept.module, manifest, wasi)?);
         let rule = Rule::of_file(name, &kept.file, module, stats, new)?;
         try_out(&rule)?;
         let rule = Arc::new(rule);
