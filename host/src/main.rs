@@ -46,6 +46,7 @@ enum Command {
     Spool(cli::spool::Args),
     Migrate(cli::migrate::Args),
     Compile(cli::compile::Args),
+    Validate(cli::validate::Args),
     Status(cli::status::Args),
     Rule(cli::rule::Args),
     Rules(cli::rules::Args),
@@ -69,8 +70,10 @@ fn main() -> ExitCode {
     let _failpoints = fail::has_failpoints().then(fail::FailScenario::setup);
     let arguments = Tidegate::parse();
     // Before there is any thread, log or runtime: it is to have nothing that it does not need.
-    if let Command::Compile(arguments) = &arguments.command {
-        return cli::compile::run(arguments);
+    match &arguments.command {
+        Command::Compile(arguments) => return cli::compile::run(arguments),
+        Command::Validate(arguments) => return cli::validate::run(arguments),
+        _ => {}
     }
     let format = match arguments.log {
         Log::Text => LogFormat::Text,
@@ -101,6 +104,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(arguments) => cli::demo::run(&arguments, &runtime),
         Command::DeadLetters(arguments) => cli::dead_letters::run(&arguments),
         Command::Spool(arguments) => cli::spool::run(&arguments),
+        Command::Validate(arguments) => Ok(cli::validate::run(&arguments)),
         Command::Compile(arguments) => Ok(cli::compile::run(&arguments)),
         Command::Status(arguments) => cli::status::run(&arguments),
         Command::Rule(arguments) => cli::rule::run(&arguments),

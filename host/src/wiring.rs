@@ -8,7 +8,8 @@ use anyhow::Context;
 use tidegate_admin::{Admin, Status, View};
 use tidegate_config::{Config, RuleFile, Signatures, SinkSettings, SourceSettings};
 use tidegate_engine::{
-    Admission, Cache, ChildProcess, DirectoryError, Engine, Generations, Registry, SIGNATURE_SUFFIX, Trust, Wasi,
+    Admission, Cache, ChildProcess, Confined, DirectoryError, Engine, Generations, Registry, SIGNATURE_SUFFIX, Trust,
+    Wasi,
 };
 use tidegate_model::{Books, Limits, ParcelLimits, Sink, Source, Spool, SystemClock};
 use tidegate_pipeline::{Drained, Pipeline, PipelineSettings, SinkLimits, SinkSetup};
@@ -74,6 +75,7 @@ impl Host {
             letters: Arc::new(LetterFile(DeadLetters::path(&config.data_dir))),
             rules_dir: config.rules_dir.clone(),
             data_dir: config.data_dir.clone(),
+            schemas: Confined::of_this_binary(&["validate"]),
             started: Instant::now(),
         };
         let admin = Admin::start(&config.admin, view.clone())?;

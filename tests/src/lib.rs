@@ -52,4 +52,4 @@ pub use status::{Messages, ModuleCache, Points, RuleStatus, SinkStatus, SourceSt
 pub use store::{AlertRow, DeadLetter, sqlite_alerts, sqlite_count, sqlite_dead_letters, sqlite_rows};
 pub use timescale::Timescale;
 pub use wait::{DEADLINE, wait_for};
-pub use wat_guest::wat_guest;
+pub use wat_guest::{wat_guest, wat_guest_with_schema};

@@ -23,12 +23,19 @@ const PLACES: [&str; 11] = [
 /// A processor called `name` for `hostile/#` that keeps state and ticks every second, with these instructions at the beginning of the
 /// functions named: a module, as a compiler for wasm32-unknown-unknown would make it.
 pub fn wat_guest(name: &str, instructions: &[(&str, &str)]) -> Vec<u8> {
+    wat_guest_with_schema(name, "null", instructions)
+}
+
+/// The same with a JSON Schema of its configuration, which is JSON.
+pub fn wat_guest_with_schema(name: &str, schema: &str, instructions: &[(&str, &str)]) -> Vec<u8> {
     let description = format!(
-        r#"{{"name":"{name}","version":"1.0.0","summary":"","default-topics":["hostile/#"],"scope":"series","tick-ms":1000}}"#
+        r#"{{"name":"{name}","version":"1.0.0","summary":"","default-topics":["hostile/#"],"scope":"series","tick-ms":1000,"config-schema":{schema}}}"#
     );
     let length: String =
         (description.len() as u32).to_le_bytes().iter().map(|byte| format!("\\{byte:02x}")).collect();
-    let mut text = TEMPLATE.replace("{length}", &length).replace("{description}", &description.replace('"', "\\\""));
+    let mut text = TEMPLATE
+        .replace("{length}", &length)
+        .replace("{description}", &description.replace('\\', "\\\\").replace('"', "\\\""));
     for (place, _) in instructions {
         assert!(PLACES.contains(place), "the template has no place {place:?}");
     }

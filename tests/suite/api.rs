@@ -79,8 +79,13 @@ fn a_rules_life() {
     assert_eq!(std::fs::read_dir(host.rules_dir()).unwrap().count(), 0, "nothing is left behind");
 
     let audit = host.ask("GET", "/api/v1/audit").send().expect(200);
-    let done: Vec<&str> =
-        audit["lines"].as_array().unwrap().iter().map(|line| line["operation"].as_str().unwrap()).collect();
+    let lines = |phase: &str| -> Vec<Value> {
+        audit["lines"].as_array().unwrap().iter().filter(|line| line["phase"] == phase).cloned().collect()
+    };
+    let (begun, ended) = (lines("begun"), lines("ended"));
+    let done: Vec<&str> = ended.iter().map(|line| line["operation"].as_str().unwrap()).collect();
+    let numbers = |lines: &[Value]| -> Vec<Value> { lines.iter().map(|line| line["change"].clone()).collect() };
+    assert_eq!(numbers(&begun), numbers(&ended), "each is written down before and after: {audit}");
     let expected = [
         "uploadModule",
         "putRule",
@@ -93,7 +98,7 @@ fn a_rules_life() {
         "deleteModule",
     ];
     assert_eq!(done, expected, "{audit}");
-    let put = &audit["lines"][1];
+    let put = &ended[1];
     assert!(put["after"].is_string() && put["before"].is_null() && put["who"] == "this machine", "{put}");
 }
 

@@ -8,6 +8,7 @@ mod alerts;
 mod api;
 mod api_access;
 mod api_bodies;
+mod api_bombs;
 mod api_cli;
 mod api_document;
 mod api_generations;

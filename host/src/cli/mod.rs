@@ -17,3 +17,4 @@ pub mod run;
 pub mod spool;
 pub mod status;
 pub mod token;
+pub mod validate;

@@ -28,6 +28,6 @@ mod table;
 mod tls;
 
 pub use letters::{LetterChoice, LetterFilter, Letters};
-pub use rules::digest;
+pub use rules::{digest, validate_and_exit};
 pub use server::{Admin, AdminError};
 pub use status::{Status, View};

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 use crate::connection;
-use crate::gate::{Audit, Gate};
+use crate::gate::{Diary, Gate};
 use crate::house::House;
 use crate::route::Need;
 use crate::rules::{Desk, RulesDir};
@@ -59,10 +59,10 @@ impl Admin {
         let tls = settings.tls.as_ref().map(tls::acceptor).transpose()?;
         let (listener, address) = listen(settings.listen)?;
         let probes = settings.probes.map(listen).transpose()?;
-        let audit = Arc::new(Audit::new(&view.data_dir));
-        let desk = Desk::new(RulesDir::new(&view.rules_dir), view.registry.clone());
+        let diary = Diary::new(&view.data_dir);
+        let desk = Desk::new(RulesDir::new(&view.rules_dir), view.registry.clone(), view.schemas.clone());
         let house = House::new(view, desk);
-        let gate = |table, address| Arc::new(Gate::new(settings, house.clone(), table, address, audit.clone()));
+        let gate = |table, address| Arc::new(Gate::new(settings, house.clone(), table, address, diary.clone()));
         let apart = probes.is_some();
         let main = Table::of(|route| !apart || route.need != Need::Probe);
         let mut faces = vec![Face { listener, gate: gate(main, address), tls }];

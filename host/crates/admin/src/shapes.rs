@@ -316,6 +316,8 @@ pub(crate) struct AuditQuery {
     /// How many lines, the newest; up to 1000. Default: 100.
     #[schemars(range(min = 1, max = 1000))]
     pub limit: Option<usize>,
+    /// Who was refused, instead of what was changed. Default: false.
+    pub denials: Option<bool>,
 }
 
 /// The end of the audit log, the oldest line first.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
-use tidegate_engine::{CacheTotals, RegistryHandle, RuleStatus};
+use tidegate_engine::{CacheTotals, Confined, RegistryHandle, RuleStatus};
 use tidegate_model::{Books, DeadLetterAccount, DeadLetterTotals, MessageTotals};
 use tidegate_pipeline::{Pipeline, PipelineStatus, Standing};
 
@@ -28,6 +28,8 @@ pub struct View {
     pub rules_dir: PathBuf,
     /// Where the audit log is.
     pub data_dir: PathBuf,
+    /// A child of this binary under whose arguments [`crate::validate_and_exit`] is called.
+    pub schemas: Confined,
     /// When the host started.
     pub started: Instant,
 }

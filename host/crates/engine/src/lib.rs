@@ -8,6 +8,7 @@
 mod admission;
 mod bindings;
 mod calls;
+mod confined;
 mod context;
 mod engine;
 mod fault;
@@ -29,6 +30,7 @@ pub use admission::{
     Admission, Cache, CacheTotals, ChildProcess, Compile, CompileLimits, InProcess, Precompiled, compile_and_exit,
 };
 pub use calls::{Decoded, Emitted, Passage, Processed, RawAlert, RawCommand, Rejects};
+pub use confined::{Bounds, Confined, Ended, serve_and_exit};
 pub use engine::{Engine, EngineError};
 pub use fault::{Fault, FaultKind};
 pub use generations::{Generation, Generations, Version};

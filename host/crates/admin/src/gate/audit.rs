@@ -1,24 +1,30 @@
-//! The audit log: who asked for a change, and what came of it; and who was refused.
+//! The audit log: who asked for a change, and what came of it; and beside it, who was refused.
 //!
-//! One JSON object a line in `audit.ndjson` under `data_dir`, only ever appended to. At 64 MiB it is renamed, and eight of those
-//! are kept. No token, no body and no query stands in it. Where it cannot be written, nothing is changed.
+//! One JSON object a line, only ever appended to. In `audit.ndjson` under `data_dir` stands a line before each change (`begun`) and one after
+//! it (`ended`), of one number: a change that a crash ended has the first only. Refusals for want of a right stand in `denials.ndjson`, so
+//! many a second and no more, so that nobody without a right can turn the changes out of their file. Both are renamed when they are full, and
+//! the oldest goes. No token, no body and no query stands in either. Where the log cannot be written, nothing is changed.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 
-/// Past so many bytes a new file is begun.
-const MAX_BYTES: u64 = 64 << 20;
-/// How many old ones are kept.
-const KEPT: u32 = 8;
-const NAME: &str = "audit.ndjson";
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Book {
+    /// Changes, begun and ended.
+    Changes,
+    /// Who was refused.
+    Denials,
+}
 
-/// The audit log.
+/// One of the two.
 pub(crate) struct Audit {
+    book: Book,
     directory: PathBuf,
     file: Mutex<Option<File>>,
 }
@@ -28,6 +34,11 @@ pub(crate) struct Audit {
 pub(crate) struct Line<'a> {
     /// UTC, RFC 3339.
     pub time: String,
+    /// `begun`, `ended` or `denied`.
+    pub phase: &'static str,
+    /// The change's number, which is that of one `begun` and one `ended`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
     /// The token's name, or what else is known of the caller.
     pub who: &'a str,
     /// Its address.
@@ -38,7 +49,8 @@ pub(crate) struct Line<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     pub about: &'a str,
     /// The HTTP status of the answer.
-    pub status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
     /// The word of the refusal.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub refused: &'a str,
@@ -58,18 +70,34 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-impl Audit {
-    pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), file: Mutex::new(None) }
+impl Book {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Book::Changes => "audit.ndjson",
+            Book::Denials => "denials.ndjson",
+        }
     }
 
-    /// Whether a line could be written now. Blocks.
-    pub fn ready(&self) -> io::Result<()> {
-        let mut file = self.lock();
-        if file.is_none() {
-            *file = Some(self.open()?);
+    /// Past so many bytes a new file is begun.
+    const fn max_bytes(self) -> u64 {
+        match self {
+            Book::Changes => 64 << 20,
+            Book::Denials => 8 << 20,
         }
-        Ok(())
+    }
+
+    /// How many old ones are kept.
+    const fn kept(self) -> u32 {
+        match self {
+            Book::Changes => 8,
+            Book::Denials => 1,
+        }
+    }
+}
+
+impl Audit {
+    pub fn new(book: Book, directory: &Path) -> Self {
+        Self { book, directory: directory.to_owned(), file: Mutex::new(None) }
     }
 
     /// Appends a line, and has it on disk when it returns. Blocks.
@@ -78,14 +106,14 @@ impl Audit {
         text.push(b'\n');
         let mut file = self.lock();
         let mut open = match file.take() {
-            Some(open) if open.metadata()?.len() >= MAX_BYTES => {
+            Some(open) if open.metadata()?.len() >= self.book.max_bytes() => {
                 self.turn()?;
                 self.open()?
             }
             Some(open) => open,
             None => self.open()?,
         };
-        // In one piece: another process that appends cannot come between.
+        // In one piece: another process that appends cannot come between. Where it fails half-way, the next one opens anew, and heals.
         open.write_all(&text)?;
         open.sync_data()?;
         *file = Some(open);
@@ -94,21 +122,24 @@ impl Audit {
 
     fn open(&self) -> io::Result<File> {
         // A symlink that somebody has laid there is not followed.
-        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::open(self.directory.join(NAME), flags, Mode::RUSR | Mode::WUSR)?;
-        Ok(File::from(file))
+        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let path = self.directory.join(self.book.name());
+        let mut file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
+        heal(&mut file)?;
+        Ok(file)
     }
 
     /// `audit.ndjson` becomes `.1`, that `.2`, and the oldest goes.
     fn turn(&self) -> io::Result<()> {
-        let old = |n: u32| self.directory.join(format!("{NAME}.{n}"));
-        for n in (1..KEPT).rev() {
+        let name = self.book.name();
+        let old = |n: u32| self.directory.join(format!("{name}.{n}"));
+        for n in (1..self.book.kept()).rev() {
             match std::fs::rename(old(n), old(n + 1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
-        std::fs::rename(self.directory.join(NAME), old(1))
+        std::fs::rename(self.directory.join(name), old(1))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<File>> {
@@ -116,9 +147,21 @@ impl Audit {
     }
 }
 
-/// The log under `data_dir`, for reading; none if nothing was written yet.
-pub(crate) fn audit_file(data_dir: &Path) -> io::Result<Option<File>> {
-    match rustix::fs::open(data_dir.join(NAME), OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+/// Ends a line that a crash or a full disk has cut off, so that the next one stands by itself.
+fn heal(file: &mut File) -> io::Result<()> {
+    if file.metadata()?.len() == 0 {
+        return Ok(());
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    if last == *b"\n" { Ok(()) } else { file.write_all(b"\n") }
+}
+
+/// A log under `data_dir`, for reading; none if nothing was written yet.
+pub(crate) fn audit_file(book: Book, data_dir: &Path) -> io::Result<Option<File>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::open(data_dir.join(book.name()), flags, Mode::empty()) {
         Ok(file) => Ok(Some(File::from(file))),
         Err(rustix::io::Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),
@@ -132,19 +175,16 @@ mod tests {
 
     fn line(about: &str) -> Line<'_> {
         let (who, operation) = ("ops", "putRule");
-        let time = String::new();
-        Line {
-            time,
-            who,
-            from: String::new(),
-            operation,
-            about,
-            status: 200,
-            refused: "",
-            before: None,
-            after: None,
-            unwritten: 0,
-        }
+        let (time, from) = (String::new(), String::new());
+        let (change, status) = (Some("1".to_owned()), Some(200));
+        let (refused, before, after, unwritten) = ("", None, None, 0);
+        Line { time, phase: "ended", change, who, from, operation, about, status, refused, before, after, unwritten }
+    }
+
+    fn about(path: &Path) -> Vec<String> {
+        let text = std::fs::read_to_string(path).unwrap();
+        let read = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        read.map(|line| line["about"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Guarantees: lines are appended, one each, whatever is in them; nobody else can read them.
@@ -153,16 +193,30 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         for about in ["a", "b\nc"] {
-            Audit::new(directory.path()).write(&line(about)).unwrap();
+            Audit::new(Book::Changes, directory.path()).write(&line(about)).unwrap();
         }
-        let path = directory.path().join(NAME);
-        let text = std::fs::read_to_string(&path).unwrap();
-        let about: Vec<String> = text
-            .lines()
-            .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["about"].as_str().unwrap().to_owned())
-            .collect();
-        assert_eq!(about, ["a", "b\nc"]);
+        let path = directory.path().join("audit.ndjson");
+        assert_eq!(about(&path), ["a", "b\nc"]);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    /// Guarantees: a line that was cut off costs no other.
+    #[test]
+    fn a_torn_line_is_healed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.ndjson");
+        Audit::new(Book::Changes, directory.path()).write(&line("a")).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 1..whole.len() {
+            std::fs::write(&path, [&whole[..], &whole[..cut]].concat()).unwrap();
+            Audit::new(Book::Changes, directory.path()).write(&line("b")).unwrap();
+            let read = about(&path);
+            assert_eq!(
+                (read.first(), read.last()),
+                (Some(&"a".to_owned()), Some(&"b".to_owned())),
+                "{cut}: {read:?}"
+            );
+        }
     }
 
     /// Guarantees: a symlink in the place of the log is not written through.
@@ -170,9 +224,8 @@ mod tests {
     fn no_symlink() {
         let directory = tempfile::tempdir().unwrap();
         let elsewhere = directory.path().join("elsewhere");
-        std::os::unix::fs::symlink(&elsewhere, directory.path().join(NAME)).unwrap();
-        let audit = Audit::new(directory.path());
-        assert!(audit.ready().is_err() && audit.write(&line("a")).is_err());
+        std::os::unix::fs::symlink(&elsewhere, directory.path().join("denials.ndjson")).unwrap();
+        assert!(Audit::new(Book::Denials, directory.path()).write(&line("a")).is_err());
         assert!(!elsewhere.exists());
     }
 }

@@ -83,6 +83,11 @@ impl Credentials {
         self.tokens.len()
     }
 
+    /// Whether nobody needs any: this machine only, and none were set.
+    pub fn are_none(&self) -> bool {
+        self.open
+    }
+
     /// Who is asking, at the time `now`.
     pub fn caller(&self, headers: &HeaderMap, peer: &Peer, now: SystemTime) -> Result<Caller, Unknown> {
         let mut shown = headers.get_all(header::AUTHORIZATION).iter();
@@ -157,21 +162,29 @@ impl Caller {
     }
 }
 
-/// Browsers say from which page a changing request comes; and against DNS rebinding, by which a name of an attacker's resolves to
-/// 127.0.0.1, the Host header says which name was asked for.
-pub(crate) fn refuse_foreign_pages(headers: &HeaderMap, local: bool, reads: bool) -> Result<(), Problem> {
+/// Browsers say from which page a request comes; and against DNS rebinding, by which a name of an attacker's resolves to 127.0.0.1, the
+/// Host header says which name was asked for. `harmless` is a read that a foreign page may cause, since it shows no credentials by itself
+/// and so gets nothing; where none are needed, no request is.
+pub(crate) fn refuse_foreign_pages(headers: &HeaderMap, local: bool, harmless: bool) -> Result<(), Problem> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let host = text(header::HOST).unwrap_or_default();
     if local && headers.contains_key(header::HOST) && !names_this_machine(host) {
         let detail = "the Host header names another machine; use 127.0.0.1 or localhost";
         return Err(Problem::new(StatusCode::FORBIDDEN, "foreign_host", detail));
     }
-    let Some(origin) = text(header::ORIGIN) else { return Ok(()) };
-    let own = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) == Some(host);
-    if reads || own {
+    let own = match text(header::ORIGIN) {
+        Some(origin) => origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) == Some(host),
+        // An image or a script, which have no origin. Who follows a link sees the answer himself.
+        None => {
+            let site = text(HeaderName::from_static("sec-fetch-site")).unwrap_or("none");
+            let followed = text(HeaderName::from_static("sec-fetch-mode")) == Some("navigate");
+            matches!(site, "none" | "same-origin") || followed
+        }
+    };
+    if harmless || own {
         return Ok(());
     }
-    let detail = "a page of another origin may not change anything here";
+    let detail = "a page of another origin may not ask for anything here";
     Err(Problem::new(StatusCode::FORBIDDEN, "foreign_origin", detail))
 }
 
@@ -247,7 +260,7 @@ mod tests {
     #[test]
     fn pages_of_others() {
         let local =
-            |pairs: &[(&'static str, &str)], reads| refuse_foreign_pages(&headers(pairs), true, reads).is_ok();
+            |pairs: &[(&'static str, &str)], harmless| refuse_foreign_pages(&headers(pairs), true, harmless).is_ok();
         assert!(local(&[("host", "127.0.0.1:8081")], false));
         assert!(local(&[("host", "[::1]:8081")], true));
         assert!(!local(&[("host", "evil.example")], true));
@@ -255,6 +268,17 @@ mod tests {
         assert!(!local(&[("host", "127.0.0.1:8081"), ("origin", "http://evil.example")], false));
         assert!(!local(&[("host", "127.0.0.1:8081"), ("origin", "null")], false));
         assert!(local(&[("host", "127.0.0.1:8081"), ("origin", "http://127.0.0.1:8081")], false));
+        assert!(local(&[("host", "127.0.0.1:8081"), ("origin", "http://evil.example")], true));
+        for (site, mode, taken) in [
+            ("cross-site", "no-cors", false),
+            ("same-site", "no-cors", false),
+            ("cross-site", "navigate", true),
+            ("same-origin", "cors", true),
+            ("none", "navigate", true),
+        ] {
+            let from = [("host", "127.0.0.1:8081"), ("sec-fetch-site", site), ("sec-fetch-mode", mode)];
+            assert_eq!(local(&from, false), taken, "{site} {mode}");
+        }
         let reached = headers(&[("host", "edge-1.plant:8081"), ("origin", "https://edge-1.plant:8081")]);
         assert!(refuse_foreign_pages(&reached, false, false).is_ok());
     }

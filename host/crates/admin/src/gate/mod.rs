@@ -1,28 +1,29 @@
 //! The way of a request from its first byte to its answer: the same for every route, so that none can leave a step out.
 //!
 //! In this order: is it for this machine, and of no foreign page; is there such a route; who asks, and may they; are they within
-//! their rate; may rules be changed here at all; can it be written into the audit log; is the body what the route takes. Then the
-//! route runs. What it did, and every refusal for want of a right, stands in the audit log before the answer is sent.
+//! their rate; may rules be changed here at all; is the body what the route takes; is it in the audit log that it begins. Then the
+//! route runs. What it did stands in the audit log before the answer is sent; so do refusals for want of a right, in one of their own.
 
 mod audit;
 mod credentials;
+mod diary;
 mod pace;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Instant, SystemTime};
 
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
 use tidegate_config::{Admin as Settings, Changes};
 
-pub(crate) use audit::{Audit, audit_file};
+pub(crate) use audit::{Book, audit_file};
 pub(crate) use credentials::Peer;
+pub(crate) use diary::Diary;
 
 use crate::body::Body;
-use crate::gate::audit::Line;
 use crate::gate::credentials::{Caller, Credentials, refuse_foreign_pages};
+use crate::gate::diary::Deed;
 use crate::gate::pace::{Pace, Payer};
 use crate::house::House;
 use crate::problem::Problem;
@@ -45,26 +46,23 @@ pub(crate) struct Gate {
     table: Table,
     credentials: Credentials,
     pace: Pace,
-    audit: Arc<Audit>,
+    diary: Arc<Diary>,
     changes: Changes,
     /// It listens on this machine only.
     local: bool,
-    /// Refusals that were not written, since there were too many.
-    unwritten: AtomicU64,
 }
 
 impl Gate {
-    pub fn new(settings: &Settings, house: Arc<House>, table: Table, listen: SocketAddr, audit: Arc<Audit>) -> Self {
+    pub fn new(settings: &Settings, house: Arc<House>, table: Table, listen: SocketAddr, diary: Arc<Diary>) -> Self {
         let credentials = Credentials::of(settings);
         Self {
             pace: Pace::new(settings.requests_per_s, credentials.payers(), Instant::now()),
             house,
             table,
             credentials,
-            audit,
+            diary,
             changes: settings.changes,
             local: listen.ip().is_loopback(),
-            unwritten: AtomicU64::new(0),
         }
     }
 
@@ -85,7 +83,7 @@ impl Gate {
             return Err(Problem::new(StatusCode::URI_TOO_LONG, "uri_too_long", detail));
         }
         let reads = method == Method::GET || method == Method::HEAD;
-        refuse_foreign_pages(&headers, self.local, reads)?;
+        refuse_foreign_pages(&headers, self.local, reads && !self.credentials.are_none())?;
         let (route, blanks) = match self.table.find(&method, uri.path()) {
             Found::Route(route, blanks) => (route, blanks),
             Found::Methods(methods) => {
@@ -98,24 +96,29 @@ impl Gate {
             }
         };
         let about = blanks.first().cloned().unwrap_or_default();
+        let deed = |who: &str| Deed {
+            who: who.to_owned(),
+            from: peer.address.ip().to_string(),
+            operation: route.id,
+            about: about.clone(),
+        };
         let caller = match self.admit(&route, &headers, &peer) {
             Ok(caller) => caller,
-            Err(refused) => return Err(self.refused(&route, &about, &peer, refused).await),
+            Err((who, problem)) => {
+                self.diary.deny(deed(&who), &problem).await;
+                return Err(problem);
+            }
         };
         self.check_content_type(route.takes, &headers)?;
-        let who = caller.as_ref().map_or("anybody", |caller| &caller.who).to_owned();
+        let deed = deed(caller.as_ref().map_or("anybody", |caller| &caller.who));
         let call = Call { house: self.house.clone(), blanks, uri, body: Body::new(body, &headers), headers };
         if matches!(route.effect, Effect::Reads | Effect::Tries) {
             return (route.run)(call).await;
         }
-        let audit = self.audit.clone();
-        let ready = self.house.blocking(move |_| audit.ready()).await?;
-        if let Err(error) = ready {
-            tracing::error!("nothing can be changed by the API, since the audit log cannot be written: {error}");
-            return Err(Problem::busy("the audit log cannot be written, so nothing is changed; see the host's log"));
-        }
         // A task of its own: a caller who hangs up does not end a change half-way, nor keep it out of the log.
+        let diary = self.diary.clone();
         let change = tidegate_telemetry::spawn("api-change", async move {
+            let begun = diary.begin(deed).await?;
             let answer = (route.run)(call).await;
             let (status, code) = match &answer {
                 Ok(response) => (response.status(), ""),
@@ -123,7 +126,7 @@ impl Gate {
             };
             let changed =
                 answer.as_ref().ok().and_then(|r| r.extensions().get::<Changed>().cloned()).unwrap_or_default();
-            self.log(&route, &about, &peer, &who, status, code, changed).await;
+            diary.end(begun, status, code, changed).await;
             answer
         });
         change.await.unwrap_or_else(|_| Err(Problem::internal("the change failed; see the host's log")))
@@ -175,50 +178,6 @@ impl Gate {
         }
         let detail = format!("the body must be of type {}", accepted.join(" or "));
         Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail))
-    }
-
-    /// Writes a refusal down. Those over the rate are only counted: they must not fill the disk.
-    async fn refused(&self, route: &Route, about: &str, peer: &Peer, (who, problem): (String, Problem)) -> Problem {
-        if problem.status() == StatusCode::TOO_MANY_REQUESTS {
-            self.unwritten.fetch_add(1, Relaxed);
-        } else {
-            self.log(route, about, peer, &who, problem.status(), problem.code(), Changed::default()).await;
-        }
-        problem
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "they are the fields of a line")]
-    async fn log(
-        &self,
-        route: &Route,
-        about: &str,
-        peer: &Peer,
-        who: &str,
-        status: StatusCode,
-        refused: &str,
-        changed: Changed,
-    ) {
-        let (who, about, refused, operation) = (who.to_owned(), about.to_owned(), refused.to_owned(), route.id);
-        let (audit, from, unwritten) =
-            (self.audit.clone(), peer.address.ip().to_string(), self.unwritten.swap(0, Relaxed));
-        let status = status.as_u16();
-        let write = move || {
-            audit.write(&Line {
-                time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
-                who: &who,
-                from,
-                operation,
-                about: &about,
-                status,
-                refused: &refused,
-                before: changed.before.as_deref(),
-                after: changed.after.as_deref(),
-                unwritten,
-            })
-        };
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(write).await {
-            tracing::error!("a line of the audit log could not be written: {error}");
-        }
     }
 }
 

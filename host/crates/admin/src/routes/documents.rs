@@ -8,7 +8,7 @@ use axum::response::{Html, IntoResponse};
 use serde_json::{Map, Value};
 
 use super::json;
-use crate::gate::audit_file;
+use crate::gate::{Book, audit_file};
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
 use crate::shapes::{AuditPage, AuditQuery};
@@ -31,13 +31,17 @@ pub(crate) async fn page(_: Call) -> Answer {
 }
 
 pub(crate) async fn audit(call: Call) -> Answer {
-    let most = call.query::<AuditQuery>()?.limit.unwrap_or(100);
+    let query = call.query::<AuditQuery>()?;
+    let book = if query.denials.unwrap_or(false) { Book::Denials } else { Book::Changes };
+    let most = query.limit.unwrap_or(100);
     if !(1..=1000).contains(&most) {
         return Err(Problem::bad(format!("limit cannot be {most}: choose from 1 to 1000")));
     }
     let lines = call
         .house
-        .blocking(move |house| audit_file(&house.view.data_dir)?.map_or(Ok(Vec::new()), |file| tail(file, most)))
+        .blocking(move |house| {
+            audit_file(book, &house.view.data_dir)?.map_or(Ok(Vec::new()), |file| tail(file, most))
+        })
         .await?;
     let lines = lines.map_err(|error| Problem::internal(format!("the audit log cannot be read: {error}")))?;
     Ok(json(AuditPage { lines }))

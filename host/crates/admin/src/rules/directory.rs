@@ -8,8 +8,12 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use fail::fail_point;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, open, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
+
+/// How a draft's name ends.
+const DRAFT: &str = ".part";
 
 /// The rules directory.
 #[derive(Clone, Debug)]
@@ -42,6 +46,13 @@ pub(super) enum FileError {
 impl RulesDir {
     pub fn new(path: &Path) -> Self {
         Self { path: path.to_owned() }
+    }
+
+    /// Removes the drafts that a crash has left.
+    pub(super) fn discard_drafts(&self) {
+        let (Ok(open), Ok(entries)) = (self.open(), std::fs::read_dir(&self.path)) else { return };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter(|name| is_draft(name)).for_each(|name| open.discard(&name));
     }
 
     pub(super) fn open(&self) -> Result<Open, FileError> {
@@ -118,7 +129,7 @@ impl Open {
 
     /// A new hidden file, to be filled and then put in place by [`Self::place`].
     pub fn draft(&self) -> Result<(String, File), FileError> {
-        let name = format!(".{:016x}.part", fastrand::u64(..));
+        let name = format!(".{:016x}{DRAFT}", fastrand::u64(..));
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
         match openat(&self.fd, &name, flags, mode) {
@@ -132,7 +143,9 @@ impl Open {
         let failed = |error| FileError::Io(name.to_owned(), error);
         self.ours(name)?;
         file.sync_all().map_err(failed)?;
+        fail_point!("rules-place-before", |_| std::process::abort());
         renameat(&self.fd, draft, &self.fd, name).map_err(|error| failed(error.into()))?;
+        fail_point!("rules-place-after", |_| std::process::abort());
         self.sync(name)
     }
 
@@ -178,6 +191,12 @@ impl Open {
     }
 }
 
+/// Whether [`Open::draft`] has given this name.
+fn is_draft(name: &str) -> bool {
+    let digits = name.strip_prefix('.').and_then(|name| name.strip_suffix(DRAFT));
+    digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -218,6 +237,21 @@ mod tests {
         open.write("a.toml", b"x").unwrap();
         assert!(std::fs::read_dir(&elsewhere).unwrap().next().is_none());
         assert!(directory.path().join("moved/a.toml").exists());
+    }
+
+    /// Guarantees: what a crash has left of a change is removed, and nothing else.
+    #[test]
+    fn drafts_are_tidied() {
+        let directory = tempfile::tempdir().unwrap();
+        let rules = RulesDir::new(directory.path());
+        let (draft, _) = rules.open().unwrap().draft().unwrap();
+        for name in [".hot.toml.part", "0123456789abcdef.part", ".0123456789abcde.part", ".hidden", "a.wasm"] {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        assert!(directory.path().join(&draft).exists());
+        rules.discard_drafts();
+        assert!(!directory.path().join(&draft).exists());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 5);
     }
 
     /// Guarantees: what is no plain file is not waited for, and what is too large is not read to its end.

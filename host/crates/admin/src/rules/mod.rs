@@ -15,10 +15,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tidegate_config::RuleFile;
-use tidegate_engine::{MAX_WASI_MODULE_BYTES, Module, RegistryHandle, Rule, RuleState, RuleStatus, Wasi};
+use tidegate_engine::{Confined, MAX_WASI_MODULE_BYTES, Module, RegistryHandle, Rule, RuleState, RuleStatus, Wasi};
 
 use directory::FileError;
 pub(crate) use directory::RulesDir;
+use schema::Schemas;
+pub use schema::validate_and_exit;
 use signatures::manifest_of;
 pub(crate) use signatures::{ManifestShape, Signature};
 
@@ -31,6 +33,7 @@ use crate::shapes::Description;
 pub(crate) struct Desk {
     directory: RulesDir,
     registry: RegistryHandle,
+    schemas: Schemas,
     one_at_a_time: Mutex<()>,
     /// Digests of module files that have not been touched since.
     digests: Mutex<HashMap<String, (modules::Touched, String)>>,
@@ -108,10 +111,13 @@ impl Condition {
 }
 
 impl Desk {
-    pub fn new(directory: RulesDir, registry: RegistryHandle) -> Self {
+    /// `schemas` is a child under whose arguments [`validate_and_exit`] is called.
+    pub fn new(directory: RulesDir, registry: RegistryHandle, schemas: Confined) -> Self {
+        directory.discard_drafts();
         Self {
             directory,
             registry,
+            schemas: Schemas::new(schemas),
             one_at_a_time: Mutex::default(),
             digests: Mutex::default(),
             descriptions: Mutex::default(),
@@ -194,7 +200,7 @@ impl Desk {
     /// The rule that a definition would make, tried on scratch instances. Blocks.
     pub fn examine(&self, name: &str, file: &RuleFile) -> Result<Arc<Rule>, Problem> {
         let module = self.admit(file)?;
-        let mistakes = schema::mistakes(&module.description().config_schema, &file.config)?;
+        let mistakes = self.schemas.mistakes(&module.description().config_schema, &file.config)?;
         if !mistakes.is_empty() {
             return Err(Problem::unusable("config", "the configuration is not what the module takes", mistakes));
         }

@@ -1,0 +1,214 @@
+//! Work done in a child process of this very binary, with limits of memory and time: what hostile input does to it, it does not do to the
+//! host.
+//!
+//! The host writes to the child's standard input and reads its standard output: the child opens no file and needs none. It limits its own
+//! memory, time and priority before it reads a byte, and tells the kernel that it is the first to go when memory is short.
+//!
+//! | the child | means |
+//! |---|---|
+//! | ends with 0 | standard output is the answer |
+//! | ends with [`REFUSED`] | standard output says why there is none |
+//! | is killed, or says that memory is short | it takes too much memory |
+//! | is still there after its time | it is killed: it takes too long |
+
+use std::io::{self, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread::{Builder, scope};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+
+/// The exit code of a child that refuses (`EX_DATAERR` of sysexits).
+const REFUSED: u8 = 65;
+/// What is kept of what the child says beside.
+const MAX_WORDS_BYTES: u64 = 64 << 10;
+/// How much politer than the lanes, in steps of `nice`.
+const POLITENESS: i32 = 10;
+
+/// A child of this binary, to be started.
+#[derive(Clone, Debug)]
+pub struct Confined {
+    program: PathBuf,
+    arguments: Vec<String>,
+}
+
+/// What a child may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Memory: bytes.
+    pub memory_bytes: u64,
+    /// How long, by the wall.
+    pub time: Duration,
+    /// The most it may answer.
+    pub answer_bytes: u64,
+}
+
+/// How a child has ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// With an answer.
+    Answered(Vec<u8>),
+    /// It says why it has none.
+    Refused(Vec<u8>),
+    /// It wanted more memory than it may have, or to answer more.
+    ShortOfMemory,
+    /// It was killed when its time was over.
+    OutOfTime,
+    /// Otherwise: how, or why it could not be started.
+    Broken(String),
+}
+
+impl Confined {
+    /// A child of this binary, called with `arguments`, under which it must call [`serve_and_exit`].
+    pub fn of_this_binary(arguments: &[&str]) -> Self {
+        // Not its path: that may lead to another binary by now, or nowhere.
+        Self::of("/proc/self/exe".into(), arguments)
+    }
+
+    pub(crate) fn of(program: PathBuf, arguments: &[&str]) -> Self {
+        Self { program, arguments: arguments.iter().map(|&argument| argument.to_owned()).collect() }
+    }
+
+    /// Gives a child `input`, and waits until it ends or is ended. Blocks.
+    pub fn run(&self, input: &[u8], bounds: Bounds) -> Ended {
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
+            .args([bounds.memory_bytes.to_string(), bounds.time.as_secs().max(1).to_string()])
+            // Nothing in our environment is its business, passwords least of all.
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = match child {
+            Ok(child) => child,
+            Err(error) => return Ended::Broken(format!("it cannot be started: {error}")),
+        };
+        let ended = converse(&mut child, input, Instant::now() + bounds.time, bounds.answer_bytes);
+        // That it has ended already is as good; whatever it was about, it is gone when we return.
+        let _ = child.kill();
+        match (child.wait(), ended) {
+            (Err(error), _) => Ended::Broken(error.to_string()),
+            (Ok(status), Ok(Some((answer, words)))) => judge(status, answer, &words, bounds),
+            (Ok(_), Ok(None)) => Ended::OutOfTime,
+            (Ok(_), Err(error)) => Ended::Broken(format!("it cannot be talked to: {error}")),
+        }
+    }
+}
+
+/// Gives the child its input, and takes what it answers and what it says beside; none if it has not ended by `deadline`.
+fn converse(child: &mut Child, given: &[u8], deadline: Instant, most: u64) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+    let taken = || io::Error::other("its pipes are gone");
+    let mut input = child.stdin.take().ok_or_else(taken)?;
+    let output = child.stdout.take().ok_or_else(taken)?;
+    let words = child.stderr.take().ok_or_else(taken)?;
+    scope(|scope| {
+        let (done, answered) = mpsc::channel();
+        let (said, heard) = mpsc::channel();
+        Builder::new().name("child-in".into()).spawn_scoped(scope, move || {
+            // A child that ends before it has read all says why itself.
+            let _ = input.write_all(given);
+        })?;
+        // If nobody listens any more, its time was over.
+        Builder::new().name("child-out".into()).spawn_scoped(scope, move || done.send(read_to(output, most)))?;
+        Builder::new()
+            .name("child-say".into())
+            .spawn_scoped(scope, move || said.send(read_to(words, MAX_WORDS_BYTES)))?;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let answer = answered.recv_timeout(left()).ok();
+        let words = heard.recv_timeout(left()).ok();
+        let ended = ends(child, deadline)?;
+        match (answer, words) {
+            (Some(answer), Some(words)) if ended => Ok(Some((answer?, words.unwrap_or_default()))),
+            _ => {
+                // Its pipes close, and so the threads end.
+                child.kill()?;
+                Ok(None)
+            }
+        }
+    })
+}
+
+/// Waits until the child has ended, or for `deadline`; gives whether it has. It closes its pipes as it ends, so this is soon over.
+fn ends(child: &mut Child, deadline: Instant) -> io::Result<bool> {
+    while child.try_wait()?.is_none() {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(true)
+}
+
+fn read_to(from: impl Read, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(most + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What the end of a child means.
+fn judge(status: ExitStatus, answer: Vec<u8>, words: &[u8], bounds: Bounds) -> Ended {
+    let words = String::from_utf8_lossy(words);
+    let killed_by = |signal: Signal| status.signal() == Some(signal.as_raw());
+    match status.code() {
+        Some(0) if answer.len() as u64 <= bounds.answer_bytes => Ended::Answered(answer),
+        Some(0) => Ended::ShortOfMemory,
+        Some(code) if code == i32::from(REFUSED) => Ended::Refused(answer),
+        // The kernel ran short of memory, and took the first to go.
+        _ if killed_by(Signal::KILL) => Ended::ShortOfMemory,
+        _ if killed_by(Signal::XCPU) => Ended::OutOfTime,
+        // So Rust says it before it aborts.
+        _ if words.contains("memory allocation of") => Ended::ShortOfMemory,
+        _ => {
+            let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+            Ended::Broken(format!("{status}: {last}"))
+        }
+    }
+}
+
+/// The child's side: limits itself, gives `work` what stands on standard input, at most `most` bytes, and answers on standard output. `Err`
+/// of `work` says why there is no answer. `memory_bytes` and `seconds` are the last two arguments it was called with.
+pub fn serve_and_exit(
+    memory_bytes: u64,
+    seconds: u64,
+    most: u64,
+    work: impl FnOnce(&[u8]) -> io::Result<Result<Vec<u8>, Vec<u8>>>,
+) -> ExitCode {
+    let serve = || {
+        confine(memory_bytes, seconds)?;
+        let mut given = Vec::new();
+        io::stdin().take(most).read_to_end(&mut given)?;
+        let mut output = io::stdout().lock();
+        let (answer, code) = match work(&given)? {
+            Ok(answer) => (answer, ExitCode::SUCCESS),
+            Err(why) => (why, ExitCode::from(REFUSED)),
+        };
+        output.write_all(&answer)?;
+        output.flush()?;
+        io::Result::Ok(code)
+    };
+    serve().unwrap_or_else(|error| {
+        // If nobody reads it, nobody wants to know.
+        let _ = writeln!(io::stderr(), "{error}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Gives up what such work does not need.
+fn confine(memory_bytes: u64, seconds: u64) -> io::Result<()> {
+    let limit = |resource, most| setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) });
+    // Where there is no such file there is no such killer.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    // Of what is written to, not of address space: that would count what allocators and threads only reserve.
+    limit(Resource::Data, memory_bytes)?;
+    // The host kills it by the wall's clock; should the host be gone, this ends it. Threads of several cores count together.
+    limit(Resource::Cpu, seconds * 8)?;
+    limit(Resource::Fsize, 0)?;
+    limit(Resource::Core, 0)?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::process::nice(POLITENESS)?;
+    Ok(())
+}
