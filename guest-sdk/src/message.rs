@@ -79,6 +79,11 @@ impl Marks {
     pub fn replayed(self) -> bool {
         self.0 & 4 != 0
     }
+
+    /// It was sent at most once (MQTT QoS 0).
+    pub fn at_most_once(self) -> bool {
+        self.0 & 64 != 0
+    }
 }
 
 impl Messages {

@@ -134,6 +134,12 @@ impl Kafka {
         found.elements().iter().map(|element| offset(element.offset())).collect()
     }
 
+    /// Takes the mock cluster's broker away, or brings it back.
+    pub fn away(&self, away: bool) {
+        let Brokers::Mock(cluster) = &self.brokers else { panic!("only the mock cluster goes and comes on command") };
+        if away { cluster.broker_down(1).unwrap() } else { cluster.broker_up(1).unwrap() }
+    }
+
     /// As clients name it.
     pub fn brokers(&self) -> String {
         self.brokers.address()

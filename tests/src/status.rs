@@ -23,6 +23,7 @@ pub struct Status {
 pub struct Messages {
     pub received: u64,
     pub decoded: u64,
+    pub stored: u64,
     pub filtered: u64,
     pub dead_lettered: u64,
     pub dropped: u64,
@@ -60,6 +61,7 @@ pub struct SourceStatus {
 #[allow(missing_docs, reason = "as the API's documentation says")]
 pub struct SinkStatus {
     pub name: String,
+    pub messages: u64,
     pub points: u64,
     pub repeats: u64,
     pub down: Option<String>,
@@ -128,7 +130,7 @@ impl Status {
         let m = &self.messages;
         assert_eq!(
             m.received,
-            m.decoded + m.filtered + m.dead_lettered + m.dropped,
+            m.decoded + m.stored + m.filtered + m.dead_lettered + m.dropped,
             "{what}: messages do not balance: {m:?}"
         );
         assert_eq!(m.in_flight, 0, "{what}: messages on the way: {m:?}");

@@ -47,6 +47,7 @@ fn assert_all_decoded(host: &Host, what: &str) {
     let all = Messages {
         received: MESSAGES,
         decoded: MESSAGES,
+        stored: 0,
         filtered: 0,
         dead_lettered: 0,
         dropped: 0,

@@ -14,6 +14,7 @@ mod api_document;
 mod api_generations;
 mod architecture;
 mod bridge;
+mod bridge_raw;
 mod brokers;
 mod cli;
 mod dead_letters;

@@ -194,7 +194,13 @@ fn describe_sink(sink: &SinkSettings) -> String {
             line
         }
         SinkSettings::Kafka(sink) => {
-            let parts = [("points", &sink.points), ("alerts", &sink.alerts), ("dead letters", &sink.dead_letters)];
+            let messages = sink.messages.as_ref().map(|messages| messages.topic.clone());
+            let parts = [
+                ("messages", &messages),
+                ("points", &sink.points),
+                ("alerts", &sink.alerts),
+                ("dead letters", &sink.dead_letters),
+            ];
             let on = parts.iter().filter_map(|(what, topic)| Some(format!("{what} on {}", topic.as_ref()?)));
             format!("Kafka at {}  {}", sink.brokers, on.collect::<Vec<_>>().join(", "))
         }

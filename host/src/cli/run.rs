@@ -38,6 +38,7 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
         tracing::info!(
             received = m.received,
             decoded = m.decoded,
+            messages_stored = m.stored,
             filtered = m.filtered,
             dead_lettered = m.dead_lettered,
             dropped = m.dropped,

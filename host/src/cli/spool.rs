@@ -69,7 +69,7 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Write what stands in one as JSON, a line a point, alert, command or dead letter, oldest first.
+    /// Write what stands in one as JSON, a line a message, point, alert, command or dead letter, oldest first.
     ///
     /// Each line is an object of one key that says what it is, as in the NDJSON sink, and `record`, the number of the record it
     /// is in. What is exported stays in the spool, and goes to its sink all the same.

@@ -20,7 +20,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use tidegate_config::{KafkaSource as Settings, KafkaStart, LaneBy, TopicFrom};
+use tidegate_config::{KafkaSource as Settings, KafkaStart, LaneBy, TimeFrom, TopicFrom};
 use tidegate_engine::{Engine, Rule};
 use tidegate_model::{Books, Limits};
 use tidegate_pipeline::SinkSetup;
@@ -118,6 +118,7 @@ fn settings(brokers: &str, group: usize) -> Settings {
         group: format!("bench-{group}"),
         topics: vec![TOPIC.to_owned()],
         topic_from: TopicFrom::Key,
+        time_from: TimeFrom::Arrival,
         lane_by: LaneBy::Topic,
         start: KafkaStart::Earliest,
         max_in_flight: 50_000,

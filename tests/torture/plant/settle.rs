@@ -107,7 +107,7 @@ impl Plant {
 fn imbalance(status: &Status) -> Option<String> {
     let (m, p) = (&status.messages, &status.points);
     let idle = m.in_flight == 0 && p.in_flight == 0;
-    let messages = m.received == m.decoded + m.filtered + m.dead_lettered + m.dropped;
+    let messages = m.received == m.decoded + m.stored + m.filtered + m.dead_lettered + m.dropped;
     let points = p.produced + p.generated == p.stored + p.filtered + p.dead_lettered + p.held + p.returned;
     (!(idle && messages && points)).then(|| format!("the host's accounts do not balance: {m:?} {p:?}"))
 }
@@ -118,7 +118,7 @@ mod tests {
 
     fn status(received: u64, stored: u64, in_flight: u64) -> Status {
         let json = serde_json::json!({
-            "messages": { "received": received, "decoded": 9, "filtered": 0, "dead_lettered": 1, "in_flight": in_flight, "dropped": 0,
+            "messages": { "received": received, "decoded": 9, "stored": 0, "filtered": 0, "dead_lettered": 1, "in_flight": in_flight, "dropped": 0,
                           "returned": 0 },
             "points": { "produced": 9, "generated": 0, "stored": stored, "filtered": 0, "dead_lettered": 0, "held": 0,
                         "returned": 0, "in_flight": 0 },

@@ -84,6 +84,7 @@ impl Scrape {
             let m = &source.messages;
             let lines = [
                 ("decoded", m.decoded),
+                ("stored", m.stored),
                 ("filtered", m.filtered),
                 ("dead_lettered", m.dead_lettered),
                 ("dropped", m.dropped),
@@ -116,10 +117,16 @@ impl Scrape {
         let by_sink = |value: fn(&SinkTotals) -> f64| -> Rows<'_> {
             self.status.pipeline.sinks.iter().map(|sink| (vec![("sink", &*sink.name)], value(sink))).collect()
         };
+        counter(to, "sink_messages", "Messages made durable as they came", by_sink(|s| s.messages as f64))?;
         counter(to, "sink_points", "Points made durable", by_sink(|s| s.points as f64))?;
         counter(to, "sink_alerts", "Alerts made durable", by_sink(|s| s.alerts as f64))?;
         counter(to, "sink_dead_letters", "Dead letters made durable", by_sink(|s| s.dead_letters as f64))?;
-        counter(to, "sink_rejected", "Points the target would not take", by_sink(|s| s.rejected as f64))?;
+        counter(
+            to,
+            "sink_rejected",
+            "Points and messages the target would not take",
+            by_sink(|s| s.rejected as f64),
+        )?;
         counter(
             to,
             "sink_repeats",

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tidegate_model::{Limits, SpoolOrder, TopicFilter};
 
 pub use admin::{Admin, AdminTls, Changes, Scope, ScopeError, Scopes, Token};
-pub use kafka_sink::{Compression, KafkaSink, PointFormat};
+pub use kafka_sink::{Compression, KafkaMessages, KafkaSink, MessageKey, PointFormat};
 pub use timescale::{Aggregates, Columns, Repeats, TableNames, TimescaleSink, Upkeep};
 
 /// All of `tidegate.toml`.
@@ -297,6 +297,8 @@ pub struct KafkaSource {
     pub topics: Vec<String>,
     /// Where the logical topic (`dev/line1/temp`) stands in a record.
     pub topic_from: TopicFrom,
+    /// When a record counts as received.
+    pub time_from: TimeFrom,
     /// Which logical topics stay together on one lane.
     pub lane_by: LaneBy,
     /// Where to begin when the group has no offset.
@@ -305,6 +307,17 @@ pub struct KafkaSource {
     pub max_in_flight: usize,
     /// Settings of librdkafka as they are (SASL, TLS, buffers); those Tidegate relies on are refused by `check`.
     pub client: BTreeMap<String, Secret>,
+}
+
+/// When a Kafka record counts as received: the time of points whose payload has none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TimeFrom {
+    /// When it came to this host.
+    Arrival,
+    /// The timestamp of the record, in milliseconds.
+    Record,
+    /// A header of that name, in microseconds since 1970-01-01 UTC.
+    Header(String),
 }
 
 /// Where the logical topic of a Kafka record stands.

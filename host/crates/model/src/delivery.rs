@@ -1,9 +1,9 @@
-//! What a lane hands to the sinks: one batch's points, alerts, commands and dead letters.
+//! What a lane hands to the sinks: one batch's messages, points, alerts, commands and dead letters.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
-use crate::{Alert, Command, Messages, NO_ROW, Points};
+use crate::{Alert, Command, Marks, Messages, NO_ROW, Points, RawMessages};
 
 /// The outcome of one batch. Shared by all sinks; each takes the part it wants.
 #[derive(Debug, Default)]
@@ -12,8 +12,10 @@ pub struct Delivery {
     pub points: Points,
     /// The message each point came from, as a row of `origin`: ascending, [`NO_ROW`] for none.
     pub from_row: Vec<u32>,
-    /// The messages of the batch, for the dead letters of sinks.
+    /// The messages of the batch.
     pub origin: Arc<Messages>,
+    /// What they are there for.
+    pub origin_is: OriginIs,
     /// The source of each message of `origin`, as (first row, name), ascending from row 0.
     pub sources: Vec<(u32, Arc<str>)>,
     /// Alerts to publish and store.
@@ -22,9 +24,28 @@ pub struct Delivery {
     pub commands: Vec<Command>,
     /// Messages and points that could not be used.
     pub dead_letters: Vec<DeadLetter>,
-    /// Points that a sink would not take, and that are in the dead letters instead: counted by the sinks' tasks before they
-    /// confirm, so that the ledger's line of stored points is right when the last of them has.
-    pub refused: Arc<AtomicU64>,
+    /// What sinks would not take: noted by their tasks before they confirm, so that the ledger is right when the last of them has.
+    pub refused: Arc<Refused>,
+}
+
+/// What the messages of a delivery are there for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OriginIs {
+    /// To tell where points came from: for the dead letters of sinks.
+    #[default]
+    Context,
+    /// For the sinks that take messages, too.
+    Cargo,
+}
+
+/// What of a delivery is in the dead letters instead of in a sink.
+#[derive(Debug, Default)]
+pub struct Refused {
+    /// Points.
+    pub points: AtomicU64,
+    /// Messages that were to be stored as they came, as rows of `origin`. The lock is taken for a refusal, and once for a batch whose
+    /// messages sinks take.
+    pub messages: Mutex<Vec<u32>>,
 }
 
 impl Delivery {
@@ -35,7 +56,7 @@ impl Delivery {
 }
 
 /// Where on its way a dead letter died.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
     /// No decoder wanted it, or its topic could not be taken in.
     Route,
@@ -92,7 +113,12 @@ pub struct DeadLetter {
 impl Delivery {
     /// Whether no sink has anything to do.
     pub fn is_empty(&self) -> bool {
-        self.points.is_empty() && self.alerts.is_empty() && self.commands.is_empty() && self.dead_letters.is_empty()
+        let cargo = self.origin_is == OriginIs::Cargo && !self.origin.is_empty();
+        !cargo
+            && self.points.is_empty()
+            && self.alerts.is_empty()
+            && self.commands.is_empty()
+            && self.dead_letters.is_empty()
     }
 
     /// The message that point `row` came from, as a row of `origin`.
@@ -100,9 +126,56 @@ impl Delivery {
         self.from_row.get(row as usize).copied().filter(|&from| from != NO_ROW)
     }
 
+    /// The rows of `origin` that a sink takes which wants these messages, ascending. What was beyond a limit or is not whole is none of
+    /// them: it is in the dead letters, or dropped.
+    pub fn raw_rows<'a>(&'a self, wanted: &'a RawMessages) -> impl Iterator<Item = u32> + 'a {
+        let rows = match self.origin_is {
+            OriginIs::Cargo if wanted.any() => self.origin.len() as u32,
+            OriginIs::Cargo | OriginIs::Context => 0,
+        };
+        let end = move |at: usize| self.sources.get(at + 1).map_or(rows, |(first, _)| rows.min(*first));
+        let shares = self.sources.iter().enumerate().filter(|(_, (_, source))| wanted.are_of(source));
+        shares.flat_map(move |(at, (first, _))| *first..end(at)).filter(|&row| {
+            let marks = self.origin.marks.get(row as usize);
+            marks.is_some_and(|&marks| !Marks(marks).are_barred())
+        })
+    }
+
     /// The name of the source of row `row` of `origin`.
     pub fn source_of(&self, row: u32) -> Option<&Arc<str>> {
         let after = self.sources.partition_point(|(first, _)| *first <= row);
         self.sources.get(after.checked_sub(1)?).map(|(_, name)| name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TopicId;
+
+    /// Guarantees: a sink is given the messages of the sources it names, but for those that are dropped or in the dead letters already; and
+    /// none of a delivery that only tells where points came from.
+    #[test]
+    fn raw_rows_by_source() {
+        let mut origin = Messages::default();
+        for marks in
+            [Marks::default(), Marks::EXCESS, Marks::RETAINED, Marks::TRUNCATED, Marks::DROPPED, Marks::REPLAYED]
+        {
+            origin.push(TopicId(0), 0, marks, b"");
+        }
+        let sources: Vec<(u32, Arc<str>)> = vec![(0, "a".into()), (2, "b".into()), (3, "a".into())];
+        let mut delivery =
+            Delivery { origin: Arc::new(origin), origin_is: OriginIs::Cargo, sources, ..Delivery::default() };
+        let of = |name: &str| RawMessages::Of([Arc::from(name)].into());
+        let rows = |delivery: &Delivery, wanted: &RawMessages| delivery.raw_rows(wanted).collect::<Vec<_>>();
+        assert_eq!(rows(&delivery, &RawMessages::All), [0, 2, 5]);
+        assert_eq!(rows(&delivery, &of("a")), [0, 5]);
+        assert_eq!(rows(&delivery, &of("a").with(&of("b"))), [0, 2, 5]);
+        assert_eq!(rows(&delivery, &of("c")), []);
+        assert_eq!(rows(&delivery, &RawMessages::None), []);
+        assert!(!delivery.is_empty());
+        delivery.origin_is = OriginIs::Context;
+        assert_eq!(rows(&delivery, &RawMessages::All), []);
+        assert!(delivery.is_empty());
     }
 }

@@ -1,15 +1,16 @@
-//! The books of account: what was received is decoded, filtered, dead-lettered or in flight, to the last one.
+//! The books of account: what was received is decoded, stored as it came, filtered, dead-lettered or in flight, to the last one.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
 /// One source's account, in messages. Counted when a message is settled, so that the line balances at any time:
-/// `received = decoded + filtered + dead_lettered + dropped + returned + in flight`.
+/// `received = decoded + stored + filtered + dead_lettered + dropped + returned + in flight`.
 #[derive(Debug, Default)]
 pub struct MessageLedger {
     received: AtomicU64,
     decoded: AtomicU64,
+    stored: AtomicU64,
     filtered: AtomicU64,
     dead_lettered: AtomicU64,
     dropped: AtomicU64,
@@ -23,6 +24,8 @@ pub struct MessageLedger {
 pub struct Tally {
     /// At least one point came of them, or a decoder holds them.
     pub decoded: u64,
+    /// A sink takes them as they came, and nothing else came of them.
+    pub stored: u64,
     /// A decoder let them fall, by intention.
     pub filtered: u64,
     /// They are in the dead letters.
@@ -38,6 +41,8 @@ pub struct MessageTotals {
     pub received: u64,
     /// Became points, durably stored.
     pub decoded: u64,
+    /// Became no points, and are durable as they came: in every sink that takes messages, or in its spool.
+    pub stored: u64,
     /// Fell by intention.
     pub filtered: u64,
     /// Durably in the dead letters.
@@ -61,6 +66,7 @@ impl MessageLedger {
     pub fn settle(&self, messages: u64, tally: Tally) {
         self.in_flight.fetch_sub(messages, Relaxed);
         self.decoded.fetch_add(tally.decoded, Relaxed);
+        self.stored.fetch_add(tally.stored, Relaxed);
         self.filtered.fetch_add(tally.filtered, Relaxed);
         self.dead_lettered.fetch_add(tally.dead_lettered, Relaxed);
         self.dropped.fetch_add(tally.dropped, Relaxed);
@@ -76,17 +82,18 @@ impl MessageLedger {
     pub fn totals(&self) -> MessageTotals {
         let (decoded, filtered) = (self.decoded.load(Relaxed), self.filtered.load(Relaxed));
         let (dead_lettered, returned) = (self.dead_lettered.load(Relaxed), self.returned.load(Relaxed));
-        let dropped = self.dropped.load(Relaxed);
+        let (stored, dropped) = (self.stored.load(Relaxed), self.dropped.load(Relaxed));
         let in_flight = self.in_flight.load(Relaxed);
         let received = self.received.load(Relaxed).saturating_sub(returned);
-        MessageTotals { received, decoded, filtered, dead_lettered, dropped, in_flight, returned }
+        MessageTotals { received, decoded, stored, filtered, dead_lettered, dropped, in_flight, returned }
     }
 }
 
 impl MessageTotals {
-    /// Whether `received = decoded + filtered + dead_lettered + dropped + in_flight`. Of a reading taken while messages move it says nothing.
+    /// Whether `received = decoded + stored + filtered + dead_lettered + dropped + in_flight`. Of a reading taken while messages move it says nothing.
     pub fn balances(&self) -> bool {
-        self.received == self.decoded + self.filtered + self.dead_lettered + self.dropped + self.in_flight
+        let ended = self.decoded + self.stored + self.filtered + self.dead_lettered + self.dropped;
+        self.received == ended + self.in_flight
     }
 }
 
@@ -95,6 +102,7 @@ impl std::iter::Sum for MessageTotals {
         all.fold(Self::default(), |a, b| Self {
             received: a.received + b.received,
             decoded: a.decoded + b.decoded,
+            stored: a.stored + b.stored,
             filtered: a.filtered + b.filtered,
             dead_lettered: a.dead_lettered + b.dead_lettered,
             dropped: a.dropped + b.dropped,
@@ -167,7 +175,7 @@ mod tests {
         let ledger = MessageLedger::default();
         ledger.receive(10);
         assert_eq!((ledger.totals().in_flight, ledger.totals().balances()), (10, true));
-        ledger.settle(6, Tally { decoded: 2, filtered: 2, dead_lettered: 1, dropped: 1 });
+        ledger.settle(6, Tally { decoded: 1, stored: 1, filtered: 2, dead_lettered: 1, dropped: 1 });
         ledger.give_back(4);
         let totals = ledger.totals();
         assert_eq!((totals.received, totals.in_flight, totals.returned, totals.balances()), (6, 0, 4, true));

@@ -29,7 +29,7 @@ pub use alert::{Alert, Command, Severity, Transition};
 pub use book::{Book, Books, Description, Full, Series, Topic};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use dead_letters::{DeadLetterAccount, DeadLetterTotals, DroppedLetters, Replays};
-pub use delivery::{DeadLetter, Delivery, Stage};
+pub use delivery::{DeadLetter, Delivery, OriginIs, Refused, Stage};
 pub use filter::{FilterError, TopicFilter};
 pub use health::{Health, State};
 pub use inlet::{Inlet, InletClosed, Intake, Parcel, ParcelLimits, Parcels};
@@ -39,7 +39,7 @@ pub use limit::{Excess, Limit, Limits, PrefixLimit};
 pub use messages::{Marks, Messages, Properties};
 pub use points::{Points, Quality, Texts};
 pub use ragged::Ragged;
-pub use sink::{Rejected, Sink, SinkError, Wants, Written};
+pub use sink::{RawMessages, Rejected, Sink, SinkError, Wants, Written};
 pub use source::{Phase, PhaseWatch, Source, SourceError};
 pub use spool::{RecordId, Spool, SpoolError, SpoolOrder, SpoolTotals, Spooled};
 

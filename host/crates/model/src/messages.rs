@@ -1,6 +1,6 @@
 //! Messages as they arrived, in columns.
 
-use crate::{Ragged, TopicId};
+use crate::{Books, Ragged, TopicId};
 
 /// How a message came: the bits of the `marks` column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,22 @@ impl Marks {
     pub const DROPPED: Marks = Marks(16);
     /// Only the beginning of its payload is there, since it is larger than the source takes: it goes to the dead letters.
     pub const TRUNCATED: Marks = Marks(32);
+
+    /// It was sent at most once (MQTT QoS 0): no broker would have sent it again.
+    pub const AT_MOST_ONCE: Marks = Marks(64);
+
+    /// The marks that tell how a message came, and the word for each, as it stands in JSON and in Kafka's headers.
+    pub const WORDS: [(Marks, &'static str); 4] = [
+        (Marks::RETAINED, "retained"),
+        (Marks::REDELIVERED, "redelivered"),
+        (Marks::REPLAYED, "replayed"),
+        (Marks::AT_MOST_ONCE, "qos0"),
+    ];
+
+    /// Whether it goes to no rule and to no sink that takes messages, being beyond a limit or not whole.
+    pub const fn are_barred(self) -> bool {
+        self.0 & (Marks::EXCESS.0 | Marks::DROPPED.0 | Marks::TRUNCATED.0) != 0
+    }
 
     /// Both sets of bits.
     #[must_use]
@@ -46,7 +62,7 @@ pub struct Messages {
     /// MQTT 5 user properties, Kafka headers and key.
     pub properties: Properties,
     /// Rows whose topic could not be given an id, with its name: ascending by row. Their `topic` says
-    /// nothing. They can only be dead-lettered.
+    /// nothing. No rule can have them.
     pub unnamed: Vec<(u32, Box<str>)>,
 }
 
@@ -160,22 +176,33 @@ impl Messages {
                     out.properties.push(new, key, value);
                 }
             }
+            if let Some(name) = self.unnamed(row) {
+                out.unnamed.push((new, name.into()));
+            }
         }
         out
+    }
+
+    /// The name of the topic of `row`, if it could not be given an id.
+    pub fn unnamed(&self, row: u32) -> Option<&str> {
+        let at = self.unnamed.binary_search_by_key(&row, |(row, _)| *row).ok()?;
+        self.unnamed.get(at).map(|(_, name)| &**name)
+    }
+
+    /// The name of the topic of `row`, with an id or without.
+    pub fn topic_name<'a>(&'a self, books: &'a Books, row: u32) -> Option<&'a str> {
+        match self.unnamed(row) {
+            Some(name) => Some(name),
+            None => books.topic(*self.topic.get(row as usize)?).map(|topic| &*topic.name),
+        }
     }
 
     /// Takes the first `rows` rows out.
     #[must_use]
     pub fn split_to(&mut self, rows: usize) -> Messages {
         let (rows, all) = (rows as u32, self.len() as u32);
-        let mut first = self.gather(&(0..rows).collect::<Vec<_>>());
-        let mut rest = self.gather(&(rows..all).collect::<Vec<_>>());
-        for (row, name) in self.unnamed.drain(..) {
-            match row.checked_sub(rows) {
-                None => first.unnamed.push((row, name)),
-                Some(row) => rest.unnamed.push((row, name)),
-            }
-        }
+        let first = self.gather(&(0..rows).collect::<Vec<_>>());
+        let rest = self.gather(&(rows..all).collect::<Vec<_>>());
         *self = rest;
         first
     }

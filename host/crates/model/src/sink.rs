@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::Delivery;
 
-/// A target of points, alerts, commands or dead letters. It writes; when to write, to try again and to
+/// A target of messages, points, alerts, commands or dead letters. It writes; when to write, to try again and to
 /// acknowledge is the pipeline's business.
 #[async_trait]
 pub trait Sink: Send {
@@ -23,8 +23,10 @@ pub trait Sink: Send {
 }
 
 /// Which parts of a delivery a sink takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wants {
+    /// Messages as they came.
+    pub messages: RawMessages,
     /// Points.
     pub points: bool,
     /// Alerts.
@@ -35,11 +37,52 @@ pub struct Wants {
     pub dead_letters: bool,
 }
 
+/// The messages that a sink takes as they came, decoded or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RawMessages {
+    /// None.
+    #[default]
+    None,
+    /// Those of every source.
+    All,
+    /// Those of the sources of these names.
+    Of(Arc<[Arc<str>]>),
+}
+
+impl RawMessages {
+    /// Whether there can be any.
+    pub fn any(&self) -> bool {
+        *self != RawMessages::None
+    }
+
+    /// Whether those of `source` are among them.
+    pub fn are_of(&self, source: &str) -> bool {
+        match self {
+            RawMessages::None => false,
+            RawMessages::All => true,
+            RawMessages::Of(names) => names.iter().any(|name| **name == *source),
+        }
+    }
+
+    /// These and those of `other`.
+    #[must_use]
+    pub fn with(&self, other: &RawMessages) -> RawMessages {
+        match (self, other) {
+            (RawMessages::None, some) | (some, RawMessages::None) => some.clone(),
+            (RawMessages::All, _) | (_, RawMessages::All) => RawMessages::All,
+            (RawMessages::Of(one), RawMessages::Of(other)) => {
+                RawMessages::Of(one.iter().chain(other.iter()).cloned().collect())
+            }
+        }
+    }
+}
+
 impl Wants {
     /// How many rows of `delivery` such a sink writes.
     pub fn rows_of(&self, delivery: &Delivery) -> usize {
         let part = |wanted: bool, rows: usize| if wanted { rows } else { 0 };
-        part(self.points, delivery.points.len())
+        delivery.raw_rows(&self.messages).count()
+            + part(self.points, delivery.points.len())
             + part(self.alerts, delivery.alerts.len())
             + part(self.commands, delivery.commands.len())
             + part(self.dead_letters, delivery.dead_letters.len())
@@ -51,6 +94,7 @@ impl Wants {
             || (self.alerts && !delivery.alerts.is_empty())
             || (self.commands && !delivery.commands.is_empty())
             || (self.dead_letters && !delivery.dead_letters.is_empty())
+            || delivery.raw_rows(&self.messages).next().is_some()
     }
 }
 
@@ -67,14 +111,16 @@ pub struct Written {
     pub differing: u64,
     /// Points the target will never take.
     pub rejected: Vec<Rejected>,
+    /// Messages the target will never take; their rows are those of the delivery's `origin`.
+    pub rejected_messages: Vec<Rejected>,
 }
 
-/// A point the target will never take.
+/// A point, or a message, the target will never take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
     /// Which of the deliveries.
     pub delivery: usize,
-    /// Which of its points.
+    /// Which of its points, or messages.
     pub row: u32,
     /// Why, for people.
     pub reason: String,

@@ -83,7 +83,7 @@ pub enum SpoolError {
     Unavailable(String),
 }
 
-/// How full a spool is and what it has done. Rows are points, alerts, commands and dead letters together.
+/// How full a spool is and what it has done. Rows are messages, points, alerts, commands and dead letters together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SpoolTotals {
     /// Records that stand in it.

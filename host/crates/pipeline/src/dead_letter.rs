@@ -63,10 +63,9 @@ impl Cause {
         };
         let Some(row) = row.filter(|&row| (row as usize) < messages.len()) else { return letter };
         let i = row as usize;
-        let unnamed = messages.unnamed.binary_search_by_key(&row, |(row, _)| *row);
-        letter.topic = match unnamed {
-            Ok(at) => (*messages.unnamed[at].1).into(),
-            Err(_) => books.topic(messages.topic[i]).map(|topic| topic.name.clone()).unwrap_or_default(),
+        letter.topic = match messages.unnamed(row) {
+            Some(name) => name.into(),
+            None => books.topic(messages.topic[i]).map(|topic| topic.name.clone()).unwrap_or_default(),
         };
         letter.received_us = messages.received_us[i];
         letter.marks = messages.marks[i];

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tidegate_model::{Ack, Delivery, Outcome, PointLedger, Wants};
+use tidegate_model::{Ack, Delivery, Outcome, PointLedger, RawMessages, Wants};
 use tokio::sync::mpsc;
 
 /// A delivery on its way to one sink, and that sink's part of the ack.
@@ -13,17 +13,24 @@ pub(crate) type Consignment = (Arc<Delivery>, Ack);
 #[derive(Clone)]
 pub(crate) struct Outlets {
     sinks: Arc<[(Wants, mpsc::Sender<Consignment>)]>,
+    messages: RawMessages,
     points: Arc<PointLedger>,
 }
 
 impl Outlets {
     pub fn new(sinks: Vec<(Wants, mpsc::Sender<Consignment>)>, points: Arc<PointLedger>) -> Self {
-        Self { sinks: sinks.into(), points }
+        let messages = sinks.iter().fold(RawMessages::None, |all, (wants, _)| all.with(&wants.messages));
+        Self { sinks: sinks.into(), messages, points }
     }
 
     /// The points' account.
     pub fn points(&self) -> &Arc<PointLedger> {
         &self.points
+    }
+
+    /// The messages that any sink takes as they came.
+    pub fn messages(&self) -> &RawMessages {
+        &self.messages
     }
 
     /// Whether any sink takes points.
@@ -39,7 +46,7 @@ impl Outlets {
         let ack = Ack::new(move |outcome| {
             match outcome {
                 Outcome::Settled => {
-                    let refused = refused.load(Relaxed).min(points);
+                    let refused = refused.points.load(Relaxed).min(points);
                     ledger.stored.fetch_add(points - refused, Relaxed);
                     ledger.dead_lettered.fetch_add(refused, Relaxed);
                 }

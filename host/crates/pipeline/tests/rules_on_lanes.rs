@@ -30,7 +30,7 @@ impl Sink for Keeper {
         if self.letters {
             Wants { dead_letters: true, ..Wants::default() }
         } else {
-            Wants { points: true, alerts: true, commands: true, dead_letters: false }
+            Wants { points: true, alerts: true, commands: true, ..Wants::default() }
         }
     }
 

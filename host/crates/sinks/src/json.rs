@@ -1,4 +1,4 @@
-//! The JSON of alerts, points and dead letters as sinks write it. One form each, wherever it goes.
+//! The JSON of messages, alerts, points and dead letters as sinks write it. One form each, wherever it goes.
 //!
 //! Times stand twice: `time` for people (RFC 3339, UTC, six digits) and `time_us` for programs (microseconds since
 //! 1970-01-01 UTC). What there is not is absent, never `null`; JSON has no NaN and no infinity, so such values are absent too.
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use tidegate_model::{Alert, Command, DeadLetter, Marks, Severity, Transition};
+use tidegate_model::{Alert, Books, Command, DeadLetter, Delivery, Marks, Severity, Transition};
 
 use crate::time::Rfc3339;
 
@@ -98,9 +98,9 @@ impl<'a> From<&'a Command> for CommandJson<'a> {
     }
 }
 
-/// A dead letter.
+/// A message as it came.
 #[derive(Debug, Serialize)]
-pub struct DeadLetterJson<'a> {
+pub struct MessageJson<'a> {
     source: &'a str,
     topic: &'a str,
     received: Rfc3339,
@@ -113,6 +113,32 @@ pub struct DeadLetterJson<'a> {
     payload_base64: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     properties: Vec<PropertyJson<'a>>,
+}
+
+impl<'a> MessageJson<'a> {
+    /// The message in row `row` of a delivery's `origin`, if there is one.
+    pub fn of(delivery: &'a Delivery, books: &'a Books, row: u32) -> Option<Self> {
+        let (messages, i) = (&*delivery.origin, row as usize);
+        let (payload, payload_base64) = text_or_base64(messages.payload.get(i));
+        let received_us = *messages.received_us.get(i)?;
+        Some(Self {
+            source: delivery.source_of(row).map_or("", |name| name),
+            topic: messages.topic_name(books, row).unwrap_or_default(),
+            received: Rfc3339(received_us),
+            received_us,
+            marks: words(Marks(*messages.marks.get(i)?)),
+            payload,
+            payload_base64,
+            properties: messages.properties.of(row).map(property).collect(),
+        })
+    }
+}
+
+/// A dead letter: its message, and why it died.
+#[derive(Debug, Serialize)]
+pub struct DeadLetterJson<'a> {
+    #[serde(flatten)]
+    message: MessageJson<'a>,
     stage: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a str>,
@@ -123,7 +149,7 @@ pub struct DeadLetterJson<'a> {
     backtrace: Option<&'a str>,
 }
 
-/// A user property, header or key of a dead letter.
+/// A user property, header or key of a message.
 #[derive(Debug, Serialize)]
 struct PropertyJson<'a> {
     key: &'a str,
@@ -136,11 +162,7 @@ struct PropertyJson<'a> {
 impl<'a> From<&'a DeadLetter> for DeadLetterJson<'a> {
     fn from(dead: &'a DeadLetter) -> Self {
         let (payload, payload_base64) = text_or_base64(&dead.payload);
-        let property = |(key, value): &'a (String, Vec<u8>)| {
-            let (value, value_base64) = text_or_base64(value);
-            PropertyJson { key, value, value_base64 }
-        };
-        Self {
+        let message = MessageJson {
             source: &dead.source,
             topic: &dead.topic,
             received: Rfc3339(dead.received_us),
@@ -148,7 +170,14 @@ impl<'a> From<&'a DeadLetter> for DeadLetterJson<'a> {
             marks: words(Marks(dead.marks)),
             payload,
             payload_base64,
-            properties: dead.properties.iter().map(property).collect(),
+            properties: dead
+                .properties
+                .iter()
+                .map(|(key, value)| property((key.as_str(), value.as_slice())))
+                .collect(),
+        };
+        Self {
+            message,
             stage: dead.stage.as_str(),
             rule: dead.rule.as_deref(),
             module: dead.module.as_deref(),
@@ -158,11 +187,13 @@ impl<'a> From<&'a DeadLetter> for DeadLetterJson<'a> {
     }
 }
 
+fn property<'a>((key, value): (&'a str, &'a [u8])) -> PropertyJson<'a> {
+    let (value, value_base64) = text_or_base64(value);
+    PropertyJson { key, value, value_base64 }
+}
+
 fn words(marks: Marks) -> Vec<&'static str> {
-    [(Marks::RETAINED, "retained"), (Marks::REDELIVERED, "redelivered"), (Marks::REPLAYED, "replayed")]
-        .into_iter()
-        .filter_map(|(mark, word)| marks.has(mark).then_some(word))
-        .collect()
+    Marks::WORDS.iter().filter_map(|(mark, word)| marks.has(*mark).then_some(*word)).collect()
 }
 
 fn text_or_base64(bytes: &[u8]) -> (Option<&str>, Option<String>) {
@@ -188,7 +219,7 @@ pub(crate) fn labels(labels: &[(String, String)]) -> String {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use tidegate_model::Stage;
+    use tidegate_model::{Messages, Stage};
 
     /// Guarantees: the published form of an alert, byte for byte; other programs read it.
     #[test]
@@ -209,6 +240,20 @@ mod tests {
         (alert.key, alert.value) = ("k".into(), f64::NAN);
         let without = r#"{"rule":"overheat","topic":"dev/oven","key":"k","transition":"raised","severity":"critical","message":"hot","time":"2023-12-23T00:00:00.000000Z","time_us":1703289600000000}"#;
         assert_eq!(json(&alert), without);
+    }
+
+    /// Guarantees: the form of a message as it came; a dead letter begins with the same.
+    #[test]
+    fn message_form() {
+        let books = Books::new(1);
+        let topic = books.intern_topic("dev/x", "dev/x").unwrap();
+        let mut origin = Messages::default();
+        origin.push(topic, 1, Marks::AT_MOST_ONCE, b"{}");
+        let sources = vec![(0, "plant".into())];
+        let delivery = Delivery { origin: origin.into(), sources, ..Delivery::default() };
+        let form = r#"{"source":"plant","topic":"dev/x","received":"1970-01-01T00:00:00.000001Z","received_us":1,"marks":["qos0"],"payload":"{}"}"#;
+        assert_eq!(serde_json::to_string(&MessageJson::of(&delivery, &books, 0).unwrap()).unwrap(), form);
+        assert!(MessageJson::of(&delivery, &books, 1).is_none());
     }
 
     /// Guarantees: bytes that are no text are not lost in JSON, and what there is not is absent.

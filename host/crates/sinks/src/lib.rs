@@ -1,4 +1,4 @@
-//! Where points, alerts, commands and dead letters go.
+//! Where messages, points, alerts, commands and dead letters go.
 //!
 //! Each sink is one folder or file and implements [`tidegate_model::Sink`]: it writes, and says whether what failed may work
 //! later ([`SinkError::Retry`]), wants a person ([`SinkError::NeedsOperator`]) or is one row's own fault
@@ -10,7 +10,7 @@
 //! | [`Sqlite`] | points, alerts | its transaction is in the WAL and synced |
 //! | [`Timescale`] | points, alerts | its transaction is committed |
 //! | [`Mqtt`] | alerts, commands | the broker has sent PUBACK for each (QoS 1) |
-//! | [`Kafka`] | points, alerts, dead letters, as configured | all replicas in sync have acknowledged each record |
+//! | [`Kafka`] | messages, points, alerts, dead letters, as configured | all replicas in sync have acknowledged each record |
 //! | [`Ndjson`] | points, alerts, dead letters, as configured | the file is synced; standard output is flushed |
 //! | [`DeadLetters`] | dead letters | its transaction is in the WAL and synced |
 //! | [`Discard`] | points, alerts | never: for load tests |

@@ -70,7 +70,7 @@ impl Ndjson {
 impl Sink for Ndjson {
     fn wants(&self) -> Wants {
         let NdjsonSink { points, alerts, dead_letters, .. } = self.settings;
-        Wants { points, alerts, dead_letters, commands: false }
+        Wants { points, alerts, dead_letters, ..Wants::default() }
     }
 
     async fn write(&mut self, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {

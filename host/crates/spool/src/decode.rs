@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use tidegate_model::{
-    Alert, Books, Command, DeadLetter, Delivery, Description, Messages, NO_ROW, Points, Properties, Severity, Stage,
-    Texts, TopicId, Transition,
+    Alert, Books, Command, DeadLetter, Delivery, Description, Messages, NO_ROW, OriginIs, Points, Properties,
+    Severity, Stage, Texts, TopicId, Transition,
 };
 
 use crate::columns::{Malformed, Reader};
 use crate::naming::Naming;
+use crate::record::VERSION_MESSAGES;
 
 /// What a record holds.
 pub(crate) struct Decoded {
@@ -16,8 +17,8 @@ pub(crate) struct Decoded {
     pub unplaced: Vec<DeadLetter>,
 }
 
-/// Reads a body; `naming` gives the ids.
-pub(crate) fn decode(body: &[u8], books: &Books, naming: &mut Naming) -> Result<Decoded, Malformed> {
+/// Reads the body of a record of this version; `naming` gives the ids.
+pub(crate) fn decode(version: u16, body: &[u8], books: &Books, naming: &mut Naming) -> Result<Decoded, Malformed> {
     let mut from = Reader { rest: body };
     let table = from.list(series)?;
     let series: Vec<u32> = from.u32s()?;
@@ -52,6 +53,7 @@ pub(crate) fn decode(body: &[u8], books: &Books, naming: &mut Naming) -> Result<
         points,
         from_row,
         origin: Arc::new(origin),
+        origin_is: if version == VERSION_MESSAGES { OriginIs::Cargo } else { OriginIs::Context },
         sources,
         alerts,
         commands,
@@ -97,7 +99,7 @@ fn messages(from: &mut Reader<'_>, books: &Books) -> Result<Messages, Malformed>
         let (name, _) = table.get(place as usize).ok_or(Malformed)?;
         match ids.get(place as usize) {
             Some(Some(id)) => messages.topic.push(*id),
-            // The limit of topics is reached: a dead letter of this message shall have its topic all the same.
+            // The limit of topics is reached: this message shall have its topic all the same.
             _ => {
                 messages.unnamed.push((row as u32, Box::from(*name)));
                 messages.topic.push(TopicId::default());

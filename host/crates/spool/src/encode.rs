@@ -2,20 +2,28 @@
 //!
 //! Names stand once a record, in tables of series and topics; columns hold their places in these. Only what the sink takes is written.
 //! With the points go the messages they came from, byte for byte, so that a point that the sink refuses later can become a dead
-//! letter as whole as one refused at once. Messages without a point are left out.
+//! letter as whole as one refused at once. Messages without a point are left out, unless the sink takes them as they came.
 
 use std::sync::Arc;
 
 use tidegate_model::{Books, Delivery, Messages, NO_ROW, Points, Ragged, SeriesId, TopicId, Wants};
 
 use crate::columns::Writer;
-use crate::record::HEAD_BYTES;
+use crate::record::{HEAD_BYTES, VERSION_MESSAGES, VERSION_POINTS};
 
 /// Makes bodies. Keeps its tables from one to the next.
 #[derive(Default)]
 pub(crate) struct Encoder {
     series: Places,
     topics: Places,
+}
+
+/// A record to be.
+pub(crate) struct Encoded {
+    /// Its body, after room for its head.
+    pub bytes: Vec<u8>,
+    pub rows: u32,
+    pub version: u16,
 }
 
 /// Where in the table of the record at hand an id stands; by dense id, so that a row costs an index and no hash.
@@ -53,8 +61,8 @@ impl Places {
 }
 
 impl Encoder {
-    /// The body of a record, after room for its head, and how many rows are in it.
-    pub fn encode(&mut self, books: &Books, wants: Wants, delivery: &Delivery) -> (Vec<u8>, u32) {
+    /// The body of a record.
+    pub fn encode(&mut self, books: &Books, wants: &Wants, delivery: &Delivery) -> Encoded {
         let mut to = Writer { bytes: vec![0; HEAD_BYTES] };
         let mut rows = 0;
         let nothing = (Points::default(), Vec::new());
@@ -62,7 +70,9 @@ impl Encoder {
             if wants.points { (&delivery.points, &delivery.from_row) } else { (&nothing.0, &nothing.1) };
         rows += points.len();
         self.points(&mut to, books, points);
-        self.origin(&mut to, books, from_row, delivery);
+        let raw: Vec<u32> = delivery.raw_rows(&wants.messages).collect();
+        rows += raw.len();
+        self.origin(&mut to, books, from_row, &raw, delivery);
         let alerts = if wants.alerts { delivery.alerts.as_slice() } else { &[] };
         rows += alerts.len();
         to.length(alerts.len());
@@ -106,7 +116,8 @@ impl Encoder {
             to.text(&letter.reason);
             to.maybe_text(letter.backtrace.as_deref());
         }
-        (to.bytes, rows as u32)
+        let version = if raw.is_empty() { VERSION_POINTS } else { VERSION_MESSAGES };
+        Encoded { bytes: to.bytes, rows: rows as u32, version }
     }
 
     fn points(&mut self, to: &mut Writer, books: &Books, points: &Points) {
@@ -134,11 +145,11 @@ impl Encoder {
         to.ragged(&points.texts.text);
     }
 
-    /// `from_row`, and the messages it names.
-    fn origin(&mut self, to: &mut Writer, books: &Books, from_row: &[u32], delivery: &Delivery) {
+    /// `from_row`, and the messages it names, and those that are to be stored as they came.
+    fn origin(&mut self, to: &mut Writer, books: &Books, from_row: &[u32], raw: &[u32], delivery: &Delivery) {
         let origin = &delivery.origin;
         let mut place = vec![NO_ROW; origin.len()];
-        for &row in from_row {
+        for &row in from_row.iter().chain(raw) {
             if let Some(place) = place.get_mut(row as usize) {
                 *place = 0;
             }
@@ -174,12 +185,22 @@ impl Encoder {
 
     fn messages(&mut self, to: &mut Writer, books: &Books, messages: &Messages) {
         self.topics.begin();
-        let column: Vec<u32> = messages.topic.iter().map(|id| self.topics.of(id.0)).collect();
-        to.length(self.topics.listed.len());
+        let mut column: Vec<u32> = messages.topic.iter().map(|id| self.topics.of(id.0)).collect();
+        // Those without an id stand behind the others, each with its own name.
+        for (place, (row, _)) in (self.topics.listed.len() as u32..).zip(&messages.unnamed) {
+            if let Some(row) = column.get_mut(*row as usize) {
+                *row = place;
+            }
+        }
+        to.length(self.topics.listed.len() + messages.unnamed.len());
         for &id in &self.topics.listed {
             let topic = books.topic(TopicId(id));
             to.text(topic.map_or("", |topic| &topic.name));
             to.text(topic.and_then(|topic| books.partition(topic.partition)).map_or("", |name| name));
+        }
+        for (_, name) in &messages.unnamed {
+            to.text(name);
+            to.text(name);
         }
         to.u32s(&column);
         to.i64s(&messages.received_us);

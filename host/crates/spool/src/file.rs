@@ -18,7 +18,7 @@ use tidegate_model::{Books, Clock, Delivery, RecordId, SpoolError, Spooled, Want
 use crate::account::{Account, Amount};
 use crate::database::{Database, Progress, amount, beside};
 use crate::decode::decode;
-use crate::encode::Encoder;
+use crate::encode::{Encoded, Encoder};
 use crate::naming::Naming;
 use crate::record::{self, Damage, MAX_BODY_BYTES, Stamp, VERSION};
 use crate::salvage;
@@ -62,14 +62,15 @@ impl SpoolFile {
     pub fn append(&mut self, deliveries: &[Arc<Delivery>]) -> Result<RecordId, SpoolError> {
         let mut bodies = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
-            let (body, rows) = self.encoder.encode(&self.books, self.wants, delivery);
-            if body.len() > MAX_BODY_BYTES {
-                let text = format!("a batch of {} bytes is too large for the spool; lower batch_rows", body.len());
+            let encoded = self.encoder.encode(&self.books, &self.wants, delivery);
+            let bytes = encoded.bytes.len();
+            if bytes > MAX_BODY_BYTES {
+                let text = format!("a batch of {bytes} bytes is too large for the spool; lower batch_rows");
                 return Err(SpoolError::Unavailable(text));
             }
-            bodies.push((body, rows));
+            bodies.push(encoded);
         }
-        let appended: u64 = bodies.iter().map(|(_, rows)| u64::from(*rows)).sum();
+        let appended: u64 = bodies.iter().map(|body| u64::from(body.rows)).sum();
         let through = self.with(|file, database| file.insert(database, &mut bodies))?;
         self.account.appended.fetch_add(appended, Relaxed);
         Ok(RecordId(through))
@@ -153,12 +154,12 @@ impl SpoolFile {
         Ok(database)
     }
 
-    fn insert(&mut self, database: &mut Database, bodies: &mut [(Vec<u8>, u32)]) -> Result<u64, Trouble> {
+    fn insert(&mut self, database: &mut Database, bodies: &mut [Encoded]) -> Result<u64, Trouble> {
         let sql = |error| Trouble::of(&self.path, &error);
         let more = Amount {
             records: bodies.len() as u64,
-            rows: bodies.iter().map(|(_, rows)| u64::from(*rows)).sum(),
-            bytes: bodies.iter().map(|(body, _)| body.len() as u64).sum(),
+            rows: bodies.iter().map(|body| u64::from(body.rows)).sum(),
+            bytes: bodies.iter().map(|body| body.bytes.len() as u64).sum(),
         };
         let standing = self.account.standing();
         let over = (standing.bytes + more.bytes).saturating_sub(self.settings.max_bytes);
@@ -178,11 +179,12 @@ impl SpoolFile {
             let mut insert = transaction
                 .prepare_cached("INSERT INTO records (id, rows, bytes, record) VALUES (?1, ?2, ?3, ?4)")
                 .map_err(sql)?;
-            for (body, rows) in bodies.iter_mut() {
+            for Encoded { bytes, rows, version } in bodies.iter_mut() {
                 id += 1;
-                let stamp = Stamp { id, oldest: progress.removed_through + 1, appended_us, rows: *rows };
-                record::seal(body, stamp);
-                insert.execute((id as i64, *rows, body.len() as i64, &*body)).map_err(sql)?;
+                let stamp =
+                    Stamp { id, oldest: progress.removed_through + 1, appended_us, rows: *rows, version: *version };
+                record::seal(bytes, stamp);
+                insert.execute((id as i64, *rows, bytes.len() as i64, &*bytes)).map_err(sql)?;
             }
         }
         fail_point!("spool-write-within", |_| std::process::abort());
@@ -240,7 +242,7 @@ impl SpoolFile {
                 if head.version > VERSION {
                     return Ok((head, None));
                 }
-                Ok((head, Some(decode(body, &self.books, &mut self.naming)?)))
+                Ok((head, Some(decode(head.version, body, &self.books, &mut self.naming)?)))
             });
             bytes += record.len();
             match read {

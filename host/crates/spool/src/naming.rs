@@ -101,10 +101,7 @@ fn letter(books: &Books, delivery: &Delivery, origin: Option<u32>, series: &str)
     };
     let Some(row) = origin else { return letter };
     let i = row as usize;
-    letter.topic = match messages.unnamed.binary_search_by_key(&row, |(row, _)| *row) {
-        Ok(at) => messages.unnamed.get(at).map_or_else(|| series.into(), |(_, name)| Arc::from(&**name)),
-        Err(_) => messages.topic.get(i).map_or(series, |&topic| books.topic_name(topic)).into(),
-    };
+    letter.topic = messages.topic_name(books, row).unwrap_or(series).into();
     letter.received_us = messages.received_us.get(i).copied().unwrap_or_default();
     letter.marks = messages.marks.get(i).copied().unwrap_or_default();
     letter.payload = messages.payload.get(i).to_vec();

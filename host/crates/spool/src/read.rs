@@ -11,7 +11,7 @@ use crate::database::{Progress, amount};
 use crate::decode::decode;
 use crate::file;
 use crate::naming::Naming;
-use crate::record::{self, Damage, VERSION};
+use crate::record::{self, Damage, Head, VERSION};
 use crate::salvage;
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ pub struct Inspection {
     pub path: PathBuf,
     /// Records that stand in it.
     pub records: u64,
-    /// Points, alerts, commands and dead letters in them.
+    /// Messages, points, alerts, commands and dead letters in them.
     pub rows: u64,
     /// Bytes of the records.
     pub bytes: u64,
@@ -196,8 +196,9 @@ pub fn export(
     read(path, |connection| {
         let mut naming = Naming::default();
         each_record(connection, after, |id, record| {
-            let read = opened(id, record).and_then(|(appended_us, body)| {
-                decode(body, books, &mut naming).map(|read| (appended_us, read)).map_err(|error| error.to_string())
+            let read = opened(id, record).and_then(|(head, body)| {
+                let read = decode(head.version, body, books, &mut naming);
+                read.map(|read| (head.appended_us, read)).map_err(|error| error.to_string())
             });
             match read {
                 Ok((appended_us, read)) => take(Exported { id, appended_us, delivery: read.delivery }),
@@ -219,8 +220,9 @@ fn each(
 ) -> rusqlite::Result<()> {
     each_record(connection, after, |id, record| {
         let books = Books::new(usize::MAX);
-        let sound = opened(id, record)
-            .and_then(|(_, body)| decode(body, &books, &mut Naming::default()).map_err(|error| error.to_string()));
+        let sound = opened(id, record).and_then(|(head, body)| {
+            decode(head.version, body, &books, &mut Naming::default()).map_err(|error| error.to_string())
+        });
         take(id, sound.map(|_| ()))
     })
 }
@@ -241,8 +243,8 @@ fn each_record(
     Ok(())
 }
 
-/// When it was appended, and its body, if it is sound.
-fn opened(id: u64, record: &[u8]) -> Result<(i64, &[u8]), String> {
+/// Its head and body, if it is sound.
+fn opened(id: u64, record: &[u8]) -> Result<(Head, &[u8]), String> {
     let (head, body) = record::open(record).map_err(|damage| damage.to_string())?;
     if head.id != id {
         return Err(Damage::Misplaced.to_string());
@@ -250,7 +252,7 @@ fn opened(id: u64, record: &[u8]) -> Result<(i64, &[u8]), String> {
     if head.version > VERSION {
         return Err(format!("it has format {}, which a newer Tidegate wrote", head.version));
     }
-    Ok((head.appended_us, body))
+    Ok((head, body))
 }
 
 fn read<T>(path: &Path, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, ReadError> {

@@ -3,7 +3,7 @@
 //! | bytes | what (little-endian) |
 //! |---|---|
 //! | 0..8 | [`MAGIC`] |
-//! | 8..10 | version of the body's format: [`VERSION`] |
+//! | 8..10 | version of the body's format: [`VERSION_POINTS`] or [`VERSION_MESSAGES`] |
 //! | 10..12 | 0 |
 //! | 12..16 | length of the body in bytes |
 //! | 16..24 | the record's id |
@@ -17,8 +17,12 @@ use crate::columns::{Malformed, Reader, Writer};
 
 /// What every record begins with: no text, and broken by any transfer that takes it for one (as PNG's).
 pub(crate) const MAGIC: [u8; 8] = *b"\x89TGspl\r\n";
-/// The format written. One that is higher is left alone: a newer Tidegate wrote it.
-pub(crate) const VERSION: u16 = 1;
+/// A record that is there for its points, alerts, commands or dead letters; its messages only tell where points came from.
+pub(crate) const VERSION_POINTS: u16 = 1;
+/// One whose messages are there to be stored as they came, too. It is a version, so that a Tidegate that knows no such messages leaves it alone.
+pub(crate) const VERSION_MESSAGES: u16 = 2;
+/// The highest that is read. One that is higher is left alone: a newer Tidegate wrote it.
+pub(crate) const VERSION: u16 = VERSION_MESSAGES;
 pub(crate) const HEAD_BYTES: usize = 48;
 /// SQLite takes blobs of up to 10^9 bytes (`SQLITE_MAX_LENGTH`).
 pub(crate) const MAX_BODY_BYTES: usize = 900_000_000;
@@ -57,6 +61,7 @@ pub(crate) struct Stamp {
     pub oldest: u64,
     pub appended_us: i64,
     pub rows: u32,
+    pub version: u16,
 }
 
 /// Fills in the head of `record`, whose body stands after [`HEAD_BYTES`] bytes kept free for it.
@@ -64,7 +69,7 @@ pub(crate) fn seal(record: &mut [u8], stamp: Stamp) {
     let Some((free, body)) = record.split_first_chunk_mut::<HEAD_BYTES>() else { return };
     let mut head = Writer { bytes: Vec::with_capacity(HEAD_BYTES) };
     head.bytes.extend_from_slice(&MAGIC);
-    head.u16(VERSION);
+    head.u16(stamp.version);
     head.u16(0);
     head.u32(body.len() as u32);
     head.bytes.extend_from_slice(&stamp.id.to_le_bytes());
@@ -119,7 +124,7 @@ mod tests {
     fn sealed() -> Vec<u8> {
         let mut record = vec![0; HEAD_BYTES];
         record.extend_from_slice(b"the body of a record");
-        seal(&mut record, Stamp { id: 7, oldest: 3, appended_us: -1, rows: 2 });
+        seal(&mut record, Stamp { id: 7, oldest: 3, appended_us: -1, rows: 2, version: VERSION });
         record
     }
 

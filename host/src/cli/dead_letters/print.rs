@@ -130,6 +130,7 @@ impl<W: Write> Printer<'_, W> {
             (Marks::RETAINED, "retained: the broker had kept it"),
             (Marks::REDELIVERED, "redelivered: the broker had sent it before"),
             (Marks::REPLAYED, "replayed: it has died before"),
+            (Marks::AT_MOST_ONCE, "at most once: it came with QoS 0"),
         ] {
             if marks.has(mark) {
                 field("mark", word)?;

@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
-use tidegate_model::{Books, Quality};
+use tidegate_model::{Books, Quality, RawMessages};
 use tidegate_sinks::Rfc3339;
-use tidegate_sinks::json::{AlertJson, CommandJson, DeadLetterJson, PointJson};
+use tidegate_sinks::json::{AlertJson, CommandJson, DeadLetterJson, MessageJson, PointJson};
 use tidegate_spool::{Exported, Inspection, Verification};
 
 /// Writes what was found.
@@ -108,6 +108,7 @@ struct Line<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Row<'a> {
+    Message(MessageJson<'a>),
     Point(PointJson<'a>),
     Alert(AlertJson<'a>),
     Command(CommandJson<'a>),
@@ -122,6 +123,11 @@ pub(super) fn record(books: &Books, exported: &Exported, out: &mut impl Write) -
         serde_json::to_writer(&mut *out, &Line { record: exported.id, row })?;
         out.write_all(b"\n")
     };
+    for row in delivery.raw_rows(&RawMessages::All) {
+        if let Some(message) = MessageJson::of(delivery, books, row) {
+            line(Row::Message(message))?;
+        }
+    }
     let points = &delivery.points;
     for (row, &id) in points.series.iter().enumerate() {
         let description = books.series(id).map(|series| series.description.load_full());

@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 
 use super::Checker;
 use crate::document::Place;
+use crate::nearest::suggest;
 use crate::raw::{
-    ClientValue, OneOrMany, RawCompression, RawKafkaSink, RawKafkaSource, RawPointFormat, RawStart, RawTopicFrom,
+    ClientValue, OneOrMany, RawCompression, RawKafkaSink, RawKafkaSource, RawMessageKey, RawPointFormat, RawStart,
+    RawTimeFrom, RawTopicFrom,
 };
-use crate::settings::{Compression, KafkaSink, KafkaSource, KafkaStart, PointFormat, Secret, TopicFrom};
+use crate::settings::{
+    Compression, Config, KafkaMessages, KafkaSink, KafkaSource, KafkaStart, MessageKey, PointFormat, Secret,
+    SinkSettings, SourceSettings, TimeFrom, TopicFrom,
+};
 
 /// The same for a producer.
 const OURS_TO_PRODUCE: &[(&str, &str)] = &[
@@ -49,6 +54,7 @@ impl Checker<'_> {
             group: self.required(place, "group", raw.group, "\"tidegate\""),
             topics: self.kafka_topics(place, raw.topics),
             topic_from: self.topic_from(&place.key("topic_from"), raw.topic_from),
+            time_from: self.time_from(&place.key("time_from"), raw.time_from),
             lane_by: self.lane_by(place, raw.lane_by),
             start: match raw.start {
                 None | Some(RawStart::Earliest) => KafkaStart::Earliest,
@@ -59,8 +65,10 @@ impl Checker<'_> {
         }
     }
 
-    pub(super) fn kafka_sink(&mut self, place: &Place, raw: RawKafkaSink) -> KafkaSink {
+    pub(super) fn kafka_sink(&mut self, place: &Place, mut raw: RawKafkaSink) -> KafkaSink {
+        let messages = self.kafka_messages(place, &mut raw);
         let sink = KafkaSink {
+            messages,
             brokers: self.brokers(place, raw.brokers),
             points: self.kafka_topic(place, "points", raw.points),
             alerts: self.kafka_topic(place, "alerts", raw.alerts),
@@ -77,14 +85,86 @@ impl Checker<'_> {
             },
             client: self.client(&place.key("client"), raw.client.unwrap_or_default(), OURS_TO_PRODUCE),
         };
-        if sink.points.is_none() && sink.alerts.is_none() && sink.dead_letters.is_none() {
+        let KafkaSink { messages, points, alerts, dead_letters, .. } = &sink;
+        if messages.is_none() && points.is_none() && alerts.is_none() && dead_letters.is_none() {
             self.error(
                 place,
                 "this sink would produce nothing",
-                "name a topic for `points`, `alerts` or `dead_letters`",
+                "name a topic for `messages`, `points`, `alerts` or `dead_letters`",
             );
         }
         sink
+    }
+
+    fn kafka_messages(&mut self, place: &Place, raw: &mut RawKafkaSink) -> Option<KafkaMessages> {
+        let topic = self.kafka_topic(place, "messages", raw.messages.take());
+        let (from, key) = (raw.messages_from.take(), raw.messages_key.take());
+        let keys = [("messages_from", from.is_some()), ("messages_key", key.is_some())];
+        for (key, _) in keys.iter().filter(|(_, there)| *there && topic.is_none()) {
+            let what = format!("`{key}` says which messages to produce, but not where");
+            self.error(&place.key(key), what, "add messages = \"<Kafka topic>\"");
+        }
+        let from = from.map(|names| {
+            let at = place.key("messages_from");
+            if names.is_empty() {
+                self.error(&at, "`messages_from` is empty", "name a source, or remove it for all of them");
+            }
+            names.iter().enumerate().map(|(i, name)| self.name(&at.item(i), name)).collect()
+        });
+        let key = match key {
+            None | Some(RawMessageKey::Topic) => MessageKey::Topic,
+            Some(RawMessageKey::Lane) => MessageKey::Lane,
+            Some(RawMessageKey::None) => MessageKey::None,
+        };
+        topic.map(|topic| KafkaMessages { topic, from, key })
+    }
+
+    /// Messages that a sink produces must come from sources there are, and must not be what such a source reads.
+    pub(super) fn kafka_messages_flow_on(&mut self, config: &Config) {
+        for (sink_name, sink) in &config.sinks {
+            let SinkSettings::Kafka(KafkaSink { messages: Some(messages), brokers, .. }) = sink else { continue };
+            let place = Place::default().key("sinks").key("kafka").key(sink_name.as_str());
+            for (i, name) in messages.from.iter().flatten().enumerate() {
+                if !config.sources.contains_key(name) {
+                    let known: Vec<&str> = config.sources.keys().map(|name| name.as_str()).collect();
+                    let at = place.key("messages_from").item(i);
+                    self.error(&at, format!("there is no source `{name}`"), suggest(name.as_str(), &known));
+                }
+            }
+            for (name, source) in &config.sources {
+                let SourceSettings::Kafka(source) = source else { continue };
+                let taken = messages.from.as_ref().is_none_or(|from| from.contains(name));
+                let same = source.brokers.split(',').any(|broker| brokers.split(',').any(|other| other == broker));
+                if taken && same && source.topics.contains(&messages.topic) {
+                    let what = format!(
+                        "the source `{name}` reads the topic `{}`: each message would come back, again and again",
+                        messages.topic
+                    );
+                    self.error(
+                        &place.key("messages"),
+                        what,
+                        "choose another topic, or leave that source out of `messages_from`",
+                    );
+                }
+            }
+        }
+    }
+
+    fn time_from(&mut self, at: &Place, raw: Option<RawTimeFrom>) -> TimeFrom {
+        match raw {
+            None | Some(RawTimeFrom::Arrival) => TimeFrom::Arrival,
+            Some(RawTimeFrom::Record) => TimeFrom::Record,
+            Some(RawTimeFrom::Header(name)) => {
+                if name.is_empty() {
+                    self.error(
+                        at,
+                        "the header has no name",
+                        "write time_from = { header = \"tidegate.received_us\" }",
+                    );
+                }
+                TimeFrom::Header(name)
+            }
+        }
     }
 
     fn kafka_topic(&mut self, place: &Place, key: &str, raw: Option<String>) -> Option<String> {

@@ -119,6 +119,7 @@ impl<'a> Checker<'a> {
             warnings: Vec::new(),
         };
         self.no_dead_letter_circle(&config);
+        self.kafka_messages_flow_on(&config);
         config.warnings = std::mem::take(&mut self.warnings);
         config
     }

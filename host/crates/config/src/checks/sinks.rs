@@ -54,8 +54,9 @@ impl Checker<'_> {
         for (name, mut sink) in raw.kafka {
             let at = place.key("kafka").key(&name);
             let name = self.name(&at, &name);
-            // Alerts that come late must not come out of order.
-            let needs = if sink.alerts.is_some() { Needs::Order } else { Needs::NoOrder };
+            // Alerts and messages that come late must not come out of order.
+            let in_order = sink.alerts.is_some() || sink.messages.is_some();
+            let needs = if in_order { Needs::Order } else { Needs::NoOrder };
             let spool = self.spool(&at, sink.spool.take(), defaults, needs);
             spools.extend(spool.map(|spool| (name.clone(), spool)));
             let settings = self.kafka_sink(&at, sink);

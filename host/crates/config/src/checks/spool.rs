@@ -75,7 +75,7 @@ impl Checker<'_> {
         if order == SpoolOrder::LiveFirst && needs == Needs::Order {
             self.error(
                 &place.key("order"),
-                "alerts cannot be published out of order: an old `raised` after its `cleared` would stand for ever",
+                "alerts and messages cannot be published out of order: an old `raised` after its `cleared` would stand for ever",
                 "remove it, or write order = \"kept\"",
             );
         }

@@ -7,14 +7,20 @@ use serde::Deserialize;
 
 use super::{ClientValue, OneOrMany, RawSpool};
 
-/// Points, alerts and dead letters to topics of a Kafka cluster, each record with its series as the key.
+/// Messages as they came, points, alerts and dead letters to topics of a Kafka cluster.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawKafkaSink {
     /// Brokers to begin with, as `host:port`: a list, or one text parted by commas.
     #[schemars(required)]
     pub brokers: Option<OneOrMany>,
-    /// The topic of the points. Default: they are not produced.
+    /// The topic of the messages as they came, decoded or not, each with its MQTT topic as the key. Default: they are not produced.
+    pub messages: Option<String>,
+    /// The sources whose messages are produced. Default: all.
+    pub messages_from: Option<Vec<String>>,
+    /// The key of a message, which decides its partition. Default: `topic`.
+    pub messages_key: Option<RawMessageKey>,
+    /// The topic of the points, each with its series as the key. Default: they are not produced.
     pub points: Option<String>,
     /// The topic of the alerts. Default: they are not produced.
     pub alerts: Option<String>,
@@ -29,6 +35,18 @@ pub(crate) struct RawKafkaSink {
     pub client: Option<BTreeMap<String, ClientValue>>,
     /// The durable queue in front of it; what is not written here is as in `[spool]`.
     pub spool: Option<RawSpool>,
+}
+
+/// The key of a message in Kafka.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawMessageKey {
+    /// Its topic: each topic in order.
+    Topic,
+    /// What `lane_by` of its subscription keeps together; the topic stands in the header `tidegate.topic`.
+    Lane,
+    /// No key: any partition, in no order; the topic stands in the header `tidegate.topic`.
+    None,
 }
 
 /// What a point looks like in a record.

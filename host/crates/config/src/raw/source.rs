@@ -103,6 +103,9 @@ pub(crate) struct RawKafkaSource {
     pub topics: Option<Vec<String>>,
     /// Where the logical topic (such as `dev/line1/temp`) stands in a record. Default: it is the Kafka topic.
     pub topic_from: Option<RawTopicFrom>,
+    /// When a record counts as received, which is the time of readings that have none of their own. Where the record does not say,
+    /// it is when it came to this host. Default: `arrival`.
+    pub time_from: Option<RawTimeFrom>,
     /// Which levels of a logical topic (from 0) name what must stay in order on one lane. Default: each topic by itself.
     pub lane_by: Option<Vec<i64>>,
     /// Where to begin when the group has no offset. Default: `earliest`.
@@ -129,6 +132,18 @@ pub(crate) enum RawTopicFrom {
     Header(String),
     /// A field of the JSON payload, as a JSON pointer such as `/device/topic`.
     Field(String),
+}
+
+/// When a Kafka record counts as received.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawTimeFrom {
+    /// When it came to this host.
+    Arrival,
+    /// The timestamp of the record.
+    Record,
+    /// A header of this name, in microseconds since 1970-01-01 UTC: `tidegate.received_us` where another Tidegate produced it.
+    Header(String),
 }
 
 /// Where a consumer group without offsets begins.

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::Secret;
+use super::{Name, Secret};
 
 /// A cluster, and what is produced to which of its topics.
 #[derive(Clone, Debug)]
 pub struct KafkaSink {
     /// `host:port`, comma-separated.
     pub brokers: String,
+    /// Which messages go where as they came.
+    pub messages: Option<KafkaMessages>,
     /// Where points go, each with its series as the key; nowhere if none.
     pub points: Option<String>,
     /// Where alerts go, each with its series as the key.
@@ -21,6 +23,28 @@ pub struct KafkaSink {
     pub compression: Compression,
     /// Settings of librdkafka as they are (SASL, TLS, buffers); those Tidegate relies on are refused by `check`.
     pub client: BTreeMap<String, Secret>,
+}
+
+/// Messages that are produced as they came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaMessages {
+    /// The Kafka topic.
+    pub topic: String,
+    /// The sources; all if none.
+    pub from: Option<Vec<Name>>,
+    /// The key of each.
+    pub key: MessageKey,
+}
+
+/// The key of a message in Kafka.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageKey {
+    /// Its topic.
+    Topic,
+    /// The name of what `lane_by` keeps together.
+    Lane,
+    /// None.
+    None,
 }
 
 /// What a point looks like in a record.

@@ -319,7 +319,7 @@ fn spools() {
         &format!("{SOURCE}{mqtt}spool = {{ max_mib = 1, order = \"live_first\", when_full = \"drop\" }}\n"),
         "
 t.toml:6:21: `max_mib` cannot be 1; choose from 16 to 1048576; the default is 1024
-t.toml:6:32: alerts cannot be published out of order: an old `raised` after its `cleared` would stand for ever; remove it, or write order = \"kept\"
+t.toml:6:32: alerts and messages cannot be published out of order: an old `raised` after its `cleared` would stand for ever; remove it, or write order = \"kept\"
 t.toml:6:58: `when_full` cannot be `drop`; did you mean `drop_oldest`?",
     );
     assert!(parse_in(&format!("[spool]\norder = \"live_first\"\n{SOURCE}{mqtt}"), &FakeEnv::new()).is_ok());
@@ -347,7 +347,7 @@ t.toml:9:11: two columns are called `topic`; give each a name of its own",
 fn kafka_sinks() {
     check(
         &format!("{SOURCE}[sinks.kafka.out]\nbrokers = \"b\"\n"),
-        "t.toml:4:14: this sink would produce nothing; name a topic for `points`, `alerts` or `dead_letters`",
+        "t.toml:4:14: this sink would produce nothing; name a topic for `messages`, `points`, `alerts` or `dead_letters`",
     );
     check(
         &format!(
@@ -356,4 +356,20 @@ fn kafka_sinks() {
         "t.toml:6:10: `a b` is no Kafka topic; use 1 to 249 letters, digits, `.`, `_` and `-`
 t.toml:7:35: `enable.idempotence` is set by Tidegate itself; remove it: without it a record that is sent again is stored twice, or out of order",
     );
+    check(
+        &format!("{SOURCE}[sinks.kafka.out]\nbrokers = \"b\"\npoints = \"p\"\nmessages_from = [\"plant\"]\n"),
+        "t.toml:7:17: `messages_from` says which messages to produce, but not where; add messages = \"<Kafka topic>\"",
+    );
+    check(
+        &format!("{SOURCE}[sinks.kafka.out]\nbrokers = \"b\"\nmessages = \"raw\"\nmessages_from = [\"plan\"]\n"),
+        "t.toml:7:18: there is no source `plan`; did you mean `plant`?",
+    );
+    let circle = "[sources.kafka.k]\nbrokers = [\"a\", \"b\"]\ngroup = \"g\"\ntopics = [\"raw\"]\n\
+                  [sinks.kafka.out]\nbrokers = \"b\"\nmessages = \"raw\"\n";
+    check(
+        circle,
+        "t.toml:7:12: the source `k` reads the topic `raw`: each message would come back, again and again; \
+         choose another topic, or leave that source out of `messages_from`",
+    );
+    assert!(parse_in(&format!("{SOURCE}{circle}messages_from = [\"plant\"]\n"), &FakeEnv::new()).is_ok());
 }

@@ -97,7 +97,7 @@ impl Flush {
                 true => self.intake.allowance.saturating_add(leaving / 2).min(leaving),
                 false => UNLIMITED,
             };
-            leaving = weight(wants, &given.deliveries);
+            leaving = weight(&wants, &given.deliveries);
             let Some(written) = self.give(&**spool, &given.deliveries, works).await else {
                 return Drained::Over;
             };
@@ -112,8 +112,8 @@ impl Flush {
                     self.worked();
                     works = true;
                     let Given { deliveries, mut letters, through, .. } = given;
-                    self.status.count(wants, &deliveries, &written);
-                    letters.append(&mut self.refused(&deliveries, &written.rejected));
+                    self.status.count(&wants, &deliveries, &written);
+                    letters.append(&mut self.refused(&deliveries, &written));
                     if !self.forget(letters, through).await {
                         self.wait = Some(SPOOL_RETRY);
                     }

@@ -33,7 +33,7 @@ impl Batch {
 }
 
 /// Rows of these deliveries that such a sink takes; each has one at least.
-pub(super) fn weight(wants: Wants, deliveries: &[Arc<Delivery>]) -> i64 {
+pub(super) fn weight(wants: &Wants, deliveries: &[Arc<Delivery>]) -> i64 {
     deliveries.iter().map(|delivery| wants.rows_of(delivery).max(1) as i64).sum()
 }
 
@@ -145,7 +145,7 @@ impl Intake {
                 over = true;
                 continue;
             };
-            self.allowance = self.allowance.saturating_sub(weight(self.wants, &batch.deliveries));
+            self.allowance = self.allowance.saturating_sub(weight(&self.wants, &batch.deliveries));
             // Not to be cut off: what was appended must be acknowledged.
             let mut append = pin!(self.append(spool, batch));
             let mut done = None;

@@ -1,11 +1,11 @@
 //! What a sink refused goes to the dead letters, before it counts as settled.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 
 use fail::fail_point;
-use tidegate_model::{Ack, DeadLetter, Delivery, Outcome, Rejected, Stage};
+use tidegate_model::{Ack, DeadLetter, Delivery, Outcome, Rejected, Stage, Written};
 use tokio::sync::oneshot;
 
 use super::Flush;
@@ -13,18 +13,20 @@ use super::intake::Batch;
 use crate::dead_letter::Cause;
 
 impl Flush {
-    /// Acknowledges what was written; a delivery with refused points only once those are in the dead letters.
-    pub(super) async fn acknowledge(&mut self, batch: Batch, rejected: &[Rejected]) {
+    /// Acknowledges what was written; a delivery of which something was refused only once that is in the dead letters.
+    pub(super) async fn acknowledge(&mut self, batch: Batch, written: &Written) {
         fail_point!("ack-before", |_| std::process::abort());
         let Batch { deliveries, acks } = batch;
         for (i, (delivery, ack)) in deliveries.iter().zip(acks).enumerate() {
-            let refused: Vec<&Rejected> = rejected.iter().filter(|r| r.delivery == i).collect();
-            match (&self.dead_letters, refused.is_empty()) {
-                (Some(dead_letters), false) => {
-                    delivery.refused.fetch_add(refused.len() as u64, Relaxed);
-                    let mut seen = HashSet::new();
-                    let first = refused.iter().filter(|r| first_of_message(&mut seen, delivery, r));
-                    let letters = first.map(|r| self.dead_letter(delivery, r)).collect();
+            let of_this = |all: &[Rejected]| all.iter().filter(|r| r.delivery == i).cloned().collect::<Vec<_>>();
+            let (points, messages) = (of_this(&written.rejected), of_this(&written.rejected_messages));
+            match &self.dead_letters {
+                Some(dead_letters) if !(points.is_empty() && messages.is_empty()) => {
+                    delivery.refused.points.fetch_add(points.len() as u64, Relaxed);
+                    let rows = messages.iter().map(|r| r.row);
+                    delivery.refused.messages.lock().unwrap_or_else(PoisonError::into_inner).extend(rows);
+                    let refused = Written { rejected: points, rejected_messages: messages, ..Written::default() };
+                    let letters = self.refused(&deliveries, &refused);
                     // A closed queue drops the ack: the messages go back to their source.
                     let _ = dead_letters.send((Arc::new(of(letters)), ack)).await;
                 }
@@ -33,14 +35,18 @@ impl Flush {
         }
     }
 
-    /// The letters of refused points.
-    pub(super) fn refused(&self, deliveries: &[Arc<Delivery>], rejected: &[Rejected]) -> Vec<DeadLetter> {
+    /// The letters of what was refused, one for each message: it is in it whole.
+    pub(super) fn refused(&self, deliveries: &[Arc<Delivery>], written: &Written) -> Vec<DeadLetter> {
         let mut seen = HashSet::new();
-        let letter = |r: &Rejected| {
-            let delivery = deliveries.get(r.delivery)?;
-            first_of_message(&mut seen, delivery, r).then(|| self.dead_letter(delivery, r))
+        let from = |r: &Rejected| deliveries.get(r.delivery)?.origin_row(r.row);
+        let points = written.rejected.iter().map(|r| (r, from(r)));
+        let messages = written.rejected_messages.iter().map(|r| (r, Some(r.row)));
+        let letter = |(r, row): (&Rejected, Option<u32>)| {
+            let first = row.is_none_or(|row| seen.insert((r.delivery, row)));
+            let delivery = deliveries.get(r.delivery).filter(|_| first)?;
+            Some(self.dead_letter(delivery, row, &r.reason))
         };
-        rejected.iter().filter_map(letter).collect()
+        points.chain(messages).filter_map(letter).collect()
     }
 
     /// Hands letters whose messages were acknowledged long ago to the dead letters; gives whether they are durable there.
@@ -57,23 +63,17 @@ impl Flush {
         }
     }
 
-    fn dead_letter(&self, delivery: &Delivery, rejected: &Rejected) -> DeadLetter {
+    fn dead_letter(&self, delivery: &Delivery, row: Option<u32>, reason: &str) -> DeadLetter {
         let cause = Cause {
             stage: Stage::Sink,
             rule: Some(self.name.clone()),
             module: None,
-            reason: rejected.reason.clone(),
+            reason: reason.to_owned(),
             backtrace: None,
         };
-        let row = delivery.origin_row(rejected.row);
         let source = row.and_then(|row| delivery.source_of(row)).cloned().unwrap_or_default();
         cause.letter(&self.books, &delivery.origin, row, source)
     }
-}
-
-/// Whether this is the first refused point of its message: one letter, which has the message whole, speaks for all.
-fn first_of_message(seen: &mut HashSet<(usize, u32)>, delivery: &Delivery, rejected: &Rejected) -> bool {
-    delivery.origin_row(rejected.row).is_none_or(|row| seen.insert((rejected.delivery, row)))
 }
 
 fn of(letters: Vec<DeadLetter>) -> Delivery {

@@ -42,8 +42,8 @@ impl Flush {
                 Attempt::Done(Ok(written)) => {
                     self.worked();
                     self.status.hold_back(None);
-                    self.status.count(wants, &batch.deliveries, &written);
-                    self.acknowledge(batch, &written.rejected).await;
+                    self.status.count(&wants, &batch.deliveries, &written);
+                    self.acknowledge(batch, &written).await;
                     self.intake.in_hand(0);
                     return Went::Settled;
                 }
@@ -62,8 +62,8 @@ impl Flush {
                 }
                 Attempt::Spooled(through, Some(Ok(written))) => {
                     self.worked();
-                    self.status.count(wants, &batch.deliveries, &written);
-                    let letters = self.refused(&batch.deliveries, &written.rejected);
+                    self.status.count(&wants, &batch.deliveries, &written);
+                    let letters = self.refused(&batch.deliveries, &written);
                     // Else its records stay, and are written again.
                     let _forgotten = self.forget(letters, through).await;
                     return Went::Spooled;

@@ -13,6 +13,7 @@ pub struct SinkStatus {
     pub health: Health,
     spool: Option<Arc<dyn Spool>>,
     holds_back: Mutex<Option<String>>,
+    messages: AtomicU64,
     points: AtomicU64,
     alerts: AtomicU64,
     dead_letters: AtomicU64,
@@ -29,13 +30,15 @@ pub struct SinkStatus {
 pub struct SinkTotals {
     /// The sink's name.
     pub name: String,
+    /// Messages, as they came, that the target has confirmed; what stands in the spool is not among them.
+    pub messages: u64,
     /// Points the target has confirmed; what stands in the spool is not among them.
     pub points: u64,
     /// Alerts the target has confirmed.
     pub alerts: u64,
     /// Dead letters the target has confirmed.
     pub dead_letters: u64,
-    /// Points the target would not take: they are in the dead letters.
+    /// Points and messages the target would not take: they are in the dead letters.
     pub rejected: u64,
     /// Points that the target had already, by topic and time, and left out; among `points`.
     pub repeats: u64,
@@ -73,6 +76,7 @@ impl SinkStatus {
         };
         SinkTotals {
             name: name.to_owned(),
+            messages: self.messages.load(Relaxed),
             points: self.points.load(Relaxed),
             alerts: self.alerts.load(Relaxed),
             dead_letters: self.dead_letters.load(Relaxed),
@@ -96,17 +100,19 @@ impl SinkStatus {
         news
     }
 
-    /// The target has confirmed these, but for the points that it refused.
-    pub(super) fn count(&self, wants: Wants, deliveries: &[Arc<Delivery>], written: &Written) {
+    /// The target has confirmed these, but for what it refused.
+    pub(super) fn count(&self, wants: &Wants, deliveries: &[Arc<Delivery>], written: &Written) {
         let sum = |wanted: bool, of: fn(&Delivery) -> usize| {
             if wanted { deliveries.iter().map(|delivery| of(delivery) as u64).sum() } else { 0 }
         };
-        let rejected = written.rejected.len() as u64;
+        let (rejected, rejected_messages) = (written.rejected.len() as u64, written.rejected_messages.len() as u64);
+        let messages: u64 = deliveries.iter().map(|delivery| delivery.raw_rows(&wants.messages).count() as u64).sum();
+        self.messages.fetch_add(messages.saturating_sub(rejected_messages), Relaxed);
         let points: u64 = sum(wants.points, |d| d.points.len());
         self.points.fetch_add(points.saturating_sub(rejected), Relaxed);
         self.alerts.fetch_add(sum(wants.alerts, |d| d.alerts.len()), Relaxed);
         self.dead_letters.fetch_add(sum(wants.dead_letters, |d| d.dead_letters.len()), Relaxed);
-        self.rejected.fetch_add(rejected, Relaxed);
+        self.rejected.fetch_add(rejected + rejected_messages, Relaxed);
         self.repeats.fetch_add(written.repeats, Relaxed);
         self.differing.fetch_add(written.differing, Relaxed);
     }

@@ -1,8 +1,8 @@
 //! A batch: the parcels a lane has taken together, and how each of their messages ends.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use tidegate_model::{Ack, Latency, Marks, MessageLedger, Messages, Outcome, Parcel, Tally};
+use tidegate_model::{Ack, Latency, Marks, MessageLedger, Messages, Outcome, Parcel, RawMessages, Refused, Tally};
 
 /// Enough for large batches of telemetry, and little enough that a decoder's memory (16 MiB unless its file says otherwise) holds the
 /// payloads and what it makes of them. One parcel, and so one message, may exceed it alone.
@@ -28,6 +28,8 @@ struct Share {
 pub(crate) enum Fate {
     /// Nobody made anything of it.
     Filtered,
+    /// Sinks take it as it came, and nobody made anything else of it.
+    Stored,
     /// Points came of it, or a decoder holds it.
     Decoded,
     /// It goes to the dead letters.
@@ -59,6 +61,23 @@ impl Batch {
         }
     }
 
+    /// How the messages end if no rule does anything with them; `raw` are those that sinks take as they came.
+    pub fn fates(&self, raw: &RawMessages) -> Vec<Fate> {
+        let mut fates = vec![Fate::Filtered; self.messages.len()];
+        if !raw.any() {
+            return fates;
+        }
+        for share in self.parcels.iter().filter(|share| raw.are_of(&share.source)) {
+            let rows = share.first_row as usize..(share.first_row + share.rows) as usize;
+            for (fate, &marks) in fates[rows.clone()].iter_mut().zip(&self.messages.marks[rows]) {
+                if !Marks(marks).are_barred() {
+                    *fate = Fate::Stored;
+                }
+            }
+        }
+        fates
+    }
+
     /// The first row and the name of each parcel's source.
     pub fn sources(&self) -> Vec<(u32, Arc<str>)> {
         self.parcels.iter().map(|share| (share.first_row, share.source.clone())).collect()
@@ -71,10 +90,12 @@ impl Batch {
         share.map(|share| share.source.clone()).unwrap_or_default()
     }
 
-    /// The messages, and the ack for all of them: resolving it keeps the sources' accounts and tells them.
+    /// The messages, and the ack for all of them: resolving it keeps the sources' accounts and tells them. `refused` is where sinks say
+    /// which messages they would not take as they came, if any takes such.
     pub fn settle(
         self,
-        fates: &[Fate],
+        fates: Vec<Fate>,
+        refused: Option<Arc<Refused>>,
         latency: Arc<Latency>,
         now_us: impl Fn() -> i64 + Send + 'static,
     ) -> (Messages, Ack) {
@@ -85,6 +106,7 @@ impl Batch {
             for fate in &fates[first..first + rows] {
                 match fate {
                     Fate::Filtered => tally.filtered += 1,
+                    Fate::Stored => tally.stored += 1,
                     Fate::Decoded => tally.decoded += 1,
                     Fate::DeadLettered => tally.dead_lettered += 1,
                     Fate::Dropped => tally.dropped += 1,
@@ -93,23 +115,53 @@ impl Batch {
             // The first row waited longest: it speaks for its parcel. What is replayed has waited for an operator, not for us.
             let replayed = Marks(self.messages.marks[first]).has(Marks::REPLAYED);
             let oldest_us = (!replayed).then_some(self.messages.received_us[first]);
-            closing.push((share.ledger, share.ack, u64::from(share.rows), tally, oldest_us));
+            let Share { first_row, rows, ledger, ack, .. } = share;
+            closing.push(Closing { first_row, rows, ledger, ack, tally, oldest_us });
         }
+        let mut refused = refused.map(|refused| (refused, fates));
         let ack = Ack::new(move |outcome| {
+            if let (Outcome::Settled, Some((refused, fates))) = (outcome, &mut refused) {
+                let rows = refused.messages.lock().unwrap_or_else(PoisonError::into_inner);
+                correct(&mut closing, fates, &rows);
+            }
             let now_us = now_us();
-            for (ledger, ack, messages, tally, oldest_us) in closing {
+            for closing in closing {
+                let Closing { rows, ledger, ack, tally, oldest_us, .. } = closing;
                 match outcome {
                     Outcome::Settled => {
-                        ledger.settle(messages, tally);
+                        ledger.settle(u64::from(rows), tally);
                         if let Some(oldest_us) = oldest_us {
-                            latency.record(now_us - oldest_us, messages);
+                            latency.record(now_us - oldest_us, u64::from(rows));
                         }
                     }
-                    Outcome::Returned => ledger.give_back(messages),
+                    Outcome::Returned => ledger.give_back(u64::from(rows)),
                 }
                 ack.resolve(outcome);
             }
         });
         (self.messages, ack)
+    }
+}
+
+/// A parcel's share of a batch, waiting for the sinks' word.
+struct Closing {
+    first_row: u32,
+    rows: u32,
+    ledger: Arc<MessageLedger>,
+    ack: Ack,
+    tally: Tally,
+    oldest_us: Option<i64>,
+}
+
+/// Messages that sinks were to store as they came, and that are in the dead letters instead; each counts once, however many sinks refused it.
+fn correct(closing: &mut [Closing], fates: &mut [Fate], refused: &[u32]) {
+    for &row in refused {
+        let Some(fate) = fates.get_mut(row as usize).filter(|fate| **fate == Fate::Stored) else { continue };
+        *fate = Fate::DeadLettered;
+        let after = closing.partition_point(|share| share.first_row <= row);
+        if let Some(share) = after.checked_sub(1).and_then(|at| closing.get_mut(at)) {
+            share.tally.stored -= 1;
+            share.tally.dead_lettered += 1;
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use tidegate_engine::Decoded;
+use tidegate_engine::{Decoded, Kind};
 use tidegate_model::{Books, Marks, Messages, PartitionId, Stage, TopicId};
 
 use crate::dead_letter::{Cause, PARKED};
@@ -21,7 +21,10 @@ const TOO_LARGE: &str = "larger than the `max_packet_bytes` of its source, so th
 /// Decodes all messages of the work at hand.
 pub(crate) fn decode(work: &mut Work<'_>, slots: &mut [Slot], routes: &mut Routes) -> Flow {
     let messages = work.messages;
-    for (row, _) in messages.unnamed.iter().filter(|(row, _)| !is_barred(messages.marks[*row as usize])) {
+    for (row, name) in messages.unnamed.iter().filter(|(row, _)| !Marks(messages.marks[*row as usize]).are_barred()) {
+        if work.fates[*row as usize] == Fate::Stored && !is_decoded(name, slots) {
+            continue;
+        }
         let limit = work.books.all_topics().limit();
         let reason = format!("this host knows {limit} topics already, which is its limit (`max_series`)");
         work.dead_letter_message(*row, Cause::route(reason));
@@ -45,7 +48,7 @@ pub(crate) fn decode(work: &mut Work<'_>, slots: &mut [Slot], routes: &mut Route
 
 /// The one decoder that gets the whole batch, if it is so.
 fn sole_decoder(messages: &Messages, slots: &[Slot], routes: &mut Routes, books: &Books) -> Option<usize> {
-    if !messages.unnamed.is_empty() || messages.marks.iter().any(|&marks| is_barred(marks)) {
+    if !messages.unnamed.is_empty() || messages.marks.iter().any(|&marks| Marks(marks).are_barred()) {
         return None;
     }
     let mut topics = messages.topic.iter();
@@ -53,13 +56,13 @@ fn sole_decoder(messages: &Messages, slots: &[Slot], routes: &mut Routes, books:
     topics.all(|&topic| routes.decoder(topic, slots, books) == Some(first)).then_some(first)
 }
 
-/// Whether a message goes to no rule, since it was beyond a limit of its source.
-fn is_barred(marks: u8) -> bool {
-    marks & (Marks::EXCESS.0 | Marks::DROPPED.0 | Marks::TRUNCATED.0) != 0
+/// Whether there is a decoder for a topic that has no id.
+fn is_decoded(topic: &str, slots: &[Slot]) -> bool {
+    slots.iter().any(|slot| slot.rule().kind() == Kind::Decoder && slot.rule().closest(topic).is_some())
 }
 
-/// The rows of each decoder, ascending; those without one go to the dead letters, and so do those beyond a limit, but where they
-/// are to be dropped.
+/// The rows of each decoder, ascending; those without one go to the dead letters, unless a sink takes them as they came; and so do those
+/// beyond a limit, but where they are to be dropped.
 fn share_out(work: &mut Work<'_>, slots: &[Slot], routes: &mut Routes) -> Vec<Vec<u32>> {
     let mut by_decoder = vec![Vec::new(); slots.len()];
     let mut unnamed = work.messages.unnamed.iter().map(|(row, _)| *row).peekable();
@@ -71,7 +74,7 @@ fn share_out(work: &mut Work<'_>, slots: &[Slot], routes: &mut Routes) -> Vec<Ve
             work.fates[row as usize] = Fate::Dropped;
             continue;
         }
-        if is_barred(marks.0) {
+        if marks.are_barred() {
             let reason = if marks.has(Marks::TRUNCATED) { TOO_LARGE } else { TOO_MANY };
             work.dead_letter_message(row, Cause::route(reason));
             continue;
@@ -86,6 +89,8 @@ fn share_out(work: &mut Work<'_>, slots: &[Slot], routes: &mut Routes) -> Vec<Ve
                 work.dead_letter_message(row, Cause::reject(Stage::Decode, rule, PARKED));
             }
             Some(slot) => by_decoder[slot].push(row),
+            // A sink takes it as it came: that is what it is for.
+            None if work.fates[row as usize] == Fate::Stored => {}
             None => work.dead_letter_message(row, no_decoder(work.books, topic)),
         }
     }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tidegate_engine::{Instance, StateBook};
-use tidegate_model::{Ack, Books, Clock, Latency, Messages, NO_ROW, Parcel};
+use tidegate_model::{Ack, Books, Clock, Latency, Messages, NO_ROW, OriginIs, Parcel};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -237,14 +237,17 @@ impl Lane {
         let rows = batch.messages.len() as u64;
         let now_us = self.around.clock.now_us();
         let source_of = |row: u32| batch.source_of(row);
-        let mut work = Work::new(&batch.messages, &self.around.books, &self.around.alert_book, &source_of, now_us);
+        let (books, alert_book, outlets) = (&self.around.books, &self.around.alert_book, &self.around.outlets);
+        let fates = batch.fates(outlets.messages());
+        let mut work = Work::new(&batch.messages, books, alert_book, &source_of, now_us, fates);
         let mut flow = decode::decode(&mut work, &mut self.slots, &mut self.routes);
         process::process(&mut work, &mut self.slots, 0, &mut self.routes, &mut flow);
-        let outlets = &self.around.outlets;
         let (mut delivery, fates) = work.close(flow, outlets.points(), outlets.store_points());
         delivery.sources = batch.sources();
         let clock = self.around.clock.clone();
-        let (messages, ack) = batch.settle(&fates, self.around.latency.clone(), move || clock.now_us());
+        let refused = outlets.messages().any().then(|| delivery.refused.clone());
+        delivery.origin_is = if refused.is_some() { OriginIs::Cargo } else { OriginIs::Context };
+        let (messages, ack) = batch.settle(fates, refused, self.around.latency.clone(), move || clock.now_us());
         delivery.origin = Arc::new(messages);
         outlets.send(delivery, ack);
         self.status.batches.fetch_add(1, Relaxed);
@@ -284,7 +287,8 @@ impl Lane {
         let rule = slot.rule().clone();
         let nothing = Messages::default();
         let no_source = |_: u32| Arc::<str>::default();
-        let mut work = Work::new(&nothing, &self.around.books, &self.around.alert_book, &no_source, now_us);
+        let (books, alert_book) = (&self.around.books, &self.around.alert_book);
+        let mut work = Work::new(&nothing, books, alert_book, &no_source, now_us, Vec::new());
         work.account.generated = emitted.points.len() as u64;
         work.alerts(&rule, emitted.alerts);
         work.commands(&rule, emitted.commands);

@@ -49,6 +49,7 @@ impl<'a> Work<'a> {
         alert_book: &'a AlertBook,
         source_of: &'a dyn Fn(u32) -> Arc<str>,
         now_us: i64,
+        fates: Vec<Fate>,
     ) -> Self {
         Self {
             messages,
@@ -56,7 +57,7 @@ impl<'a> Work<'a> {
             alert_book,
             source_of,
             now_us,
-            fates: vec![Fate::Filtered; messages.len()],
+            fates,
             account: Account::default(),
             alerts: Vec::new(),
             commands: Vec::new(),

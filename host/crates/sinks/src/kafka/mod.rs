@@ -1,18 +1,20 @@
-//! Points, alerts and copies of dead letters in topics of a Kafka cluster, over librdkafka.
+//! Messages as they came, points, alerts and copies of dead letters in topics of a Kafka cluster, over librdkafka.
 //!
-//! Each record has its series (or a dead letter's topic) as the key, so the records of one series are in one partition, in order. The
+//! Each record has its series (or the topic of a message or dead letter) as the key, so what belongs together is in one partition, in order. The
 //! producer is idempotent: what it sends again by itself is neither doubled nor out of order. A write is confirmed when every record
 //! has been acknowledged by all replicas in sync; when one fails, all of the write is produced again by a new producer: at least once.
 //!
-//! Records bear no timestamp of their own: a broker drops by it what is old, and may refuse what is to come; when a point was measured
-//! stands in the record. Points have no headers either, which would weigh as much as they do; alerts say in theirs what is often
-//! filtered by.
+//! Points and alerts bear no timestamp of their own: a broker drops by it what is old, and may refuse what is to come; when a point was measured
+//! stands in the record. Messages bear the time when they were received, which is of our own clock. Points have no headers, which would
+//! weigh as much as they do; alerts say in theirs what is often filtered by, and messages what they came with.
 //!
 //! | file | what |
 //! |---|---|
+//! | `message` | key and headers of a message |
 //! | `record` | what stands in a record |
 //! | `producer` | librdkafka, and the count of what it has acknowledged |
 
+mod message;
 mod producer;
 mod record;
 
@@ -22,7 +24,7 @@ use async_trait::async_trait;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 use tidegate_config::{KafkaSink, PointFormat};
-use tidegate_model::{Books, Delivery, Rejected, Sink, SinkError, Wants, Written};
+use tidegate_model::{Books, Delivery, RawMessages, Rejected, Sink, SinkError, Wants, Written};
 
 use crate::json::{AlertJson, DeadLetterJson};
 use crate::rows::{TextCursor, UNKNOWN_SERIES, readable};
@@ -34,6 +36,7 @@ use record::Point;
 pub struct Kafka {
     settings: KafkaSink,
     books: Arc<Books>,
+    wants: Wants,
     producer: Option<Producer>,
     /// A record on its way to the producer, which copies it; kept for its memory.
     payload: Vec<u8>,
@@ -42,28 +45,36 @@ pub struct Kafka {
 impl Kafka {
     /// A sink for the cluster of `settings`; connects at the first write.
     pub fn new(settings: KafkaSink, books: Arc<Books>) -> Self {
-        Self { settings, books, producer: None, payload: Vec::new() }
+        let wants = wants(&settings);
+        Self { settings, books, wants, producer: None, payload: Vec::new() }
     }
 
     async fn produce(&mut self, producer: &mut Producer, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {
         producer.begin();
         let mut written = Written::default();
-        // What each record of a point is, by the number of the record: so that a refusal finds its row.
+        // What each record is of, by the number of the record: so that a refusal finds its row. Points first, then messages.
         let mut rows: Vec<(u32, u32)> = Vec::new();
         for (at, delivery) in deliveries.iter().enumerate() {
             if let Some(topic) = self.settings.points.clone() {
                 self.produce_points(producer, &topic, (at, delivery), &mut rows, &mut written).await?;
             }
         }
+        let points = rows.len();
+        for (at, delivery) in deliveries.iter().enumerate() {
+            self.produce_messages(producer, (at, delivery), &mut rows).await?;
+        }
         for delivery in deliveries {
             self.produce_others(producer, delivery, &mut written).await?;
         }
-        written.points = rows.len() as u64;
+        written.points = points as u64;
         for (number, reason) in producer.acknowledged().await? {
             match rows.get(number) {
-                Some(&(delivery, row)) => {
+                Some(&(delivery, row)) if number < points => {
                     written.points -= 1;
                     written.rejected.push(Rejected { delivery: delivery as usize, row, reason });
+                }
+                Some(&(delivery, row)) => {
+                    written.rejected_messages.push(Rejected { delivery: delivery as usize, row, reason });
                 }
                 // A dead letter is kept by the host, of which this is a copy; an alert is never so large but by a rule's fault.
                 None => tracing::warn!(
@@ -117,6 +128,30 @@ impl Kafka {
         Ok(())
     }
 
+    async fn produce_messages(
+        &self,
+        producer: &mut Producer,
+        (at, delivery): (usize, &Delivery),
+        rows: &mut Vec<(u32, u32)>,
+    ) -> Result<(), SinkError> {
+        let Some(to) = &self.settings.messages else { return Ok(()) };
+        let messages = &delivery.origin;
+        for row in delivery.raw_rows(&self.wants.messages) {
+            let i = row as usize;
+            let record = BaseRecord::with_opaque_to(&to.topic, rows.len())
+                .payload(messages.payload.get(i))
+                .timestamp(messages.received_us[i] / 1_000)
+                .headers(message::headers(to.key, &self.books, messages, row));
+            let record = match message::key(to.key, &self.books, messages, row) {
+                Some(key) => record.key(key),
+                None => record,
+            };
+            rows.push((at as u32, row));
+            producer.send(record).await?;
+        }
+        Ok(())
+    }
+
     async fn produce_others(
         &mut self,
         producer: &mut Producer,
@@ -153,13 +188,7 @@ impl Kafka {
 #[async_trait]
 impl Sink for Kafka {
     fn wants(&self) -> Wants {
-        let KafkaSink { points, alerts, dead_letters, .. } = &self.settings;
-        Wants {
-            points: points.is_some(),
-            alerts: alerts.is_some(),
-            dead_letters: dead_letters.is_some(),
-            ..Wants::default()
-        }
+        self.wants.clone()
     }
 
     async fn write(&mut self, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {
@@ -185,4 +214,20 @@ impl Sink for Kafka {
 
 fn no_json(error: serde_json::Error) -> SinkError {
     SinkError::NeedsOperator(format!("a record cannot be written as JSON: {error}"))
+}
+
+fn wants(settings: &KafkaSink) -> Wants {
+    let KafkaSink { messages, points, alerts, dead_letters, .. } = settings;
+    let messages = match messages.as_ref().map(|messages| &messages.from) {
+        None => RawMessages::None,
+        Some(None) => RawMessages::All,
+        Some(Some(names)) => RawMessages::Of(names.iter().map(|name| name.as_str().into()).collect()),
+    };
+    Wants {
+        messages,
+        points: points.is_some(),
+        alerts: alerts.is_some(),
+        commands: false,
+        dead_letters: dead_letters.is_some(),
+    }
 }

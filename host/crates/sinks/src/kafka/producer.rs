@@ -8,7 +8,7 @@ use std::time::Duration;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, ToBytes};
 use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tidegate_config::KafkaSink;
@@ -114,7 +114,10 @@ impl Producer {
     }
 
     /// Hands a record over, waiting for room in the queue.
-    pub(super) async fn send(&self, record: BaseRecord<'_, str, Vec<u8>, usize>) -> Result<(), SinkError> {
+    pub(super) async fn send<P: ToBytes + ?Sized>(
+        &self,
+        record: BaseRecord<'_, str, P, usize>,
+    ) -> Result<(), SinkError> {
         self.tally.left.fetch_add(1, Ordering::AcqRel);
         let number = record.delivery_opaque;
         let mut next = record;

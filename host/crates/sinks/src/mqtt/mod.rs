@@ -148,7 +148,7 @@ impl Outlet {
 impl Sink for Mqtt {
     fn wants(&self) -> Wants {
         let dead_letters = self.outlet.settings.dead_letters.is_some();
-        Wants { alerts: true, commands: true, dead_letters, points: false }
+        Wants { alerts: true, commands: true, dead_letters, ..Wants::default() }
     }
 
     async fn write(&mut self, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {

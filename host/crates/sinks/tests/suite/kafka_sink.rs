@@ -10,8 +10,8 @@ use rdkafka::message::{Headers, Message};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use tidegate_config::{Compression, KafkaSink, PointFormat, Secret};
-use tidegate_model::{Books, DeadLetter, Delivery, Sink, SinkError, Stage};
+use tidegate_config::{Compression, KafkaMessages, KafkaSink, MessageKey, PointFormat, Secret};
+use tidegate_model::{Books, DeadLetter, Delivery, Marks, Messages, OriginIs, Sink, SinkError, Stage};
 use tidegate_sinks::Kafka;
 
 use crate::{PATIENCE, alerts, points};
@@ -24,7 +24,7 @@ type Record = (String, String, BTreeMap<String, String>);
 impl Cluster {
     fn start() -> Self {
         let cluster = MockCluster::new(1).unwrap();
-        for topic in ["points", "alerts", "letters"] {
+        for topic in ["points", "alerts", "letters", "raw"] {
             cluster.create_topic(topic, 3, 1).unwrap();
         }
         Self(cluster)
@@ -33,6 +33,7 @@ impl Cluster {
     fn settings(&self) -> KafkaSink {
         KafkaSink {
             brokers: self.0.bootstrap_servers(),
+            messages: None,
             points: Some("points".to_owned()),
             alerts: Some("alerts".to_owned()),
             dead_letters: None,
@@ -138,6 +139,41 @@ async fn records_are_keyed_and_in_order() {
     assert_eq!(headers, [("rule", "overheat"), ("severity", "critical"), ("transition", "raised")]);
     let (key, _, headers) = cluster.records("letters").remove(0);
     assert_eq!((key.as_str(), headers["stage"].as_str()), ("dev/bad", "decode"));
+}
+
+/// Guarantees: messages are records byte for byte, an empty one too, with topic, time, properties and marks; only those of the sources that the
+/// sink names; and one that is too large is refused alone, by its row.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_as_they_came() {
+    let cluster = Cluster::start();
+    let books = Arc::new(Books::new(99));
+    let messages =
+        KafkaMessages { topic: "raw".to_owned(), from: Some(vec!["plant".parse().unwrap()]), key: MessageKey::Topic };
+    let settings = KafkaSink { messages: Some(messages), points: None, alerts: None, ..cluster.settings() };
+    let mut sink = Kafka::new(settings, Arc::clone(&books));
+    let (a, b) = (books.intern_topic("dev/a", "dev/a").unwrap(), books.intern_topic("dev/b", "dev/b").unwrap());
+    let mut origin = Messages::default();
+    let row = origin.push(a, 1_703_289_600_000_001, Marks::RETAINED.with(Marks::AT_MOST_ONCE), b"\xf0\x9f\x8c\x8a");
+    origin.properties.push(row, "site", b"north");
+    origin.push(b, 2_000, Marks::default(), b"");
+    origin.push(b, 3_000, Marks::default(), &[b'x'; 200_000]);
+    origin.push(b, 4_000, Marks::TRUNCATED, b"not whole");
+    origin.push(b, 5_000, Marks::default(), b"of another source");
+    let sources = vec![(0, "plant".into()), (4, "other".into())];
+    let delivery = Delivery { origin: Arc::new(origin), origin_is: OriginIs::Cargo, sources, ..Delivery::default() };
+    let written = sink.write(&[Arc::new(Delivery::default()), Arc::new(delivery)]).await.unwrap();
+    let refused: Vec<_> = written.rejected_messages.iter().map(|r| (r.delivery, r.row)).collect();
+    assert_eq!((refused, written.rejected.len(), written.points), (vec![(1, 2)], 0, 0));
+    let mut records = cluster.records("raw");
+    records.sort();
+    let headers = |of: &[(&str, &str)]| of.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let first =
+        [("tidegate.received_us", "1703289600000001"), ("tidegate.marks", "retained,qos0"), ("site", "north")];
+    let expected = [
+        ("dev/a".to_owned(), "🌊".to_owned(), headers(&first)),
+        ("dev/b".to_owned(), String::new(), headers(&[("tidegate.received_us", "2000")])),
+    ];
+    assert_eq!(records, expected);
 }
 
 /// Guarantees: a record that is larger than the brokers take is refused alone, by its delivery and row; all others are stored.

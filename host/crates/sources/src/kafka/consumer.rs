@@ -22,6 +22,7 @@ use tokio::runtime::Handle;
 use self::reach::Reach;
 use super::assignment::{Assignment, Position, Token};
 use super::client::{self, Client};
+use super::time_from::Received;
 use super::topic_from::LogicalTopic;
 use crate::phase;
 use crate::routes::Routes;
@@ -76,6 +77,7 @@ pub(super) struct Consumer {
     phase: PhaseWatch,
     runtime: Handle,
     logical: LogicalTopic,
+    received: Received,
     assignment: Assignment,
     parcels: Parcels<Token>,
     routes: Routes,
@@ -92,6 +94,7 @@ impl Consumer {
         let parcels = parcels(&inlet, &settlements);
         Self {
             logical: LogicalTopic::new(&settings.topic_from),
+            received: Received::new(&settings.time_from),
             settings,
             inlet,
             phase,
@@ -181,6 +184,7 @@ impl Consumer {
             return;
         };
         let marks = if received.again { Marks::REDELIVERED } else { Marks::default() };
+        let received_us = self.received.of(record, received_us);
         // A tombstone (no payload at all) is an empty message.
         let payload = record.payload().unwrap_or(&[]);
         // A record without a logical topic keeps the Kafka topic's name: its bytes reach a decoder or the dead letters.

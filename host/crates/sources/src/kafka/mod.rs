@@ -12,6 +12,7 @@ mod assignment;
 mod client;
 mod consumer;
 mod offsets;
+mod time_from;
 mod topic_from;
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use tidegate_config::{KafkaSource as Settings, KafkaStart, LaneBy, Secret, TopicFrom};
+use tidegate_config::{KafkaSource as Settings, KafkaStart, LaneBy, Secret, TimeFrom, TopicFrom};
 use tidegate_model::{Marks, Outcome, ParcelLimits, Phase, State};
 
 use super::KafkaSource;
@@ -30,6 +30,7 @@ impl Cluster {
             group: "hosts".into(),
             topics: vec!["fleet".into()],
             topic_from: TopicFrom::Topic,
+            time_from: TimeFrom::Arrival,
             lane_by: LaneBy::Topic,
             start: KafkaStart::Earliest,
             max_in_flight: 10_000,

@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use tidegate_config::{KafkaSource, KafkaStart, TopicFrom};
+use tidegate_config::{KafkaSource, KafkaStart, TimeFrom, TopicFrom};
 use tidegate_model::{Stage, State};
 
 use super::*;
@@ -68,6 +68,7 @@ fn sources() -> BTreeMap<String, SourceSettings> {
         group: "g".into(),
         topics: vec!["t".into()],
         topic_from: TopicFrom::Key,
+        time_from: TimeFrom::Arrival,
         lane_by: LaneBy::Levels(vec![1]),
         start: KafkaStart::Earliest,
         max_in_flight: 1,

@@ -146,13 +146,13 @@ fn a_newer_format() {
     assert_eq!(file.oldest(1).unwrap().len(), 1);
     let connection = &file.open.as_ref().unwrap().connection;
     let mut bytes: Vec<u8> = connection.query_row("SELECT record FROM records", [], |row| row.get(0)).unwrap();
-    bytes[8] = 2;
+    bytes[8] = record::VERSION as u8 + 1;
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&bytes[..44]);
     hasher.update(&bytes[48..]);
     bytes[44..48].copy_from_slice(&hasher.finalize().to_le_bytes());
     connection.execute("UPDATE records SET record = ?1", [&bytes]).unwrap();
     let error = file.oldest(1).unwrap_err().to_string();
-    assert!(error.contains("format 2") && error.contains("newer"), "{error}");
+    assert!(error.contains("format 3") && error.contains("newer"), "{error}");
     assert_eq!(file.account.totals(0).records, 1);
 }

@@ -114,6 +114,49 @@ fn only_what_is_wanted() {
     assert_eq!(file.account.totals(0).rows, 1);
 }
 
+/// Guarantees: messages that the sink takes as they came are kept, in order, with topics that never got an id, and come back as such; those of
+/// other sources, and those that are in the dead letters, do not. A record without any is one that an older Tidegate can read.
+#[test]
+fn messages_as_they_came() {
+    let (place, before) = (Place::new(), books());
+    let settings = SpoolSettings { max_bytes: 1 << 20, when_full: WhenFull::HoldBack, order: SpoolOrder::Kept };
+    let wants = Wants { messages: RawMessages::Of(["plant".into()].into()), points: true, ..Wants::default() };
+    let open = |books: &Arc<Books>| {
+        let clock = Arc::new(ManualClock::new(NOW_US));
+        SpoolFile::new(place.path(), settings, wants.clone(), books.clone(), clock)
+    };
+    let mut origin = Messages::default();
+    let known = before.intern_topic("dev/a", "dev").unwrap();
+    origin.push(known, 1, Marks::AT_MOST_ONCE, b"one");
+    origin.push(known, 2, Marks::EXCESS, b"beyond a limit");
+    let row = origin.push(tidegate_model::TopicId(0), 3, Marks::default(), b"two");
+    origin.unnamed.push((row, "dev/nameless".into()));
+    origin.properties.push(row, "trace", b"\x01");
+    origin.push(known, 4, Marks::default(), b"of another source");
+    let sources = vec![(0, "plant".into()), (3, "other".into())];
+    let delivery = Delivery { origin: Arc::new(origin), origin_is: OriginIs::Cargo, sources, ..Delivery::default() };
+    let mut file = open(&before);
+    file.append(&[Arc::new(delivery), Arc::new(rich(&before))]).unwrap();
+    assert_eq!(file.account.totals(0).rows, 4);
+    drop(file);
+    let after = Arc::new(Books::new(1));
+    after.intern_topic("takes-the-only-place", "").unwrap();
+    let records = open(&after).oldest(10).unwrap();
+    let found = &records[0].delivery;
+    let name = |row: u32| found.origin.topic_name(&after, row).unwrap();
+    let of = |row: u32| (name(row), found.origin.payload.get(row as usize), found.origin.received_us[row as usize]);
+    let raw: Vec<_> = found.raw_rows(&wants.messages).map(of).collect();
+    assert_eq!(raw, [("dev/a", &b"one"[..], 1), ("dev/nameless", &b"two"[..], 3)]);
+    assert_eq!(found.origin.marks, [Marks::AT_MOST_ONCE.0, 0]);
+    assert_eq!(found.origin.properties.of(1).collect::<Vec<_>>(), [("trace", &b"\x01"[..])]);
+    assert_eq!(records[1].delivery.origin_is, OriginIs::Context);
+    let connection = rusqlite::Connection::open(place.path()).unwrap();
+    let version = |id: i64| -> Vec<u8> {
+        connection.query_row("SELECT record FROM records WHERE id = ?1", [id], |row| row.get(0)).unwrap()
+    };
+    assert_eq!([version(1)[8], version(2)[8]], [2, 1]);
+}
+
 /// Guarantees: records come in the order they were appended, over restarts; what was removed does not come again, and its ids are not
 /// given again.
 #[test]

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tidegate_config::{SpoolSettings, WhenFull};
 use tidegate_model::{
-    Books, Delivery, Description, ManualClock, Marks, Messages, Points, RecordId, SpoolOrder, Spooled, Wants,
+    Books, Delivery, Description, ManualClock, Marks, Messages, OriginIs, Points, RawMessages, RecordId, SpoolOrder,
+    Spooled, Wants,
 };
 
 use crate::file::SpoolFile;
 
-const EVERYTHING: Wants = Wants { points: true, alerts: true, commands: true, dead_letters: true };
+const EVERYTHING: Wants =
+    Wants { messages: RawMessages::All, points: true, alerts: true, commands: true, dead_letters: true };
 const NOW_US: i64 = 1_700_000_000_000_000;
 
 /// A directory for spools that are opened again and again.

@@ -81,6 +81,9 @@ impl Connection {
         if publish.duplicate {
             marks = marks.with(Marks::REDELIVERED);
         }
+        if *id == PacketId::NONE {
+            marks = marks.with(Marks::AT_MOST_ONCE);
+        }
         let settings = &self.settings;
         let route = self.routes.find(topic, &self.inlet, |name| lane_by(settings, name).partition(name));
         let Some(route) = route else {

@@ -1,0 +1,96 @@
+//! Messages bridged to Kafka as they came, and made rows of at the other end: with the configurations of `examples/03-raw-bridge`, against the mock
+//! cluster, and against Apache Kafka where there is one.
+
+use tidegate_tests::{
+    Account, DEADLINE, Host, Kafka, Message, Mosquitto, Postgres, Publisher, Qos, Setup, garbage, readings, root,
+    wait_for,
+};
+
+/// A host with a configuration of the example, but for these addresses.
+fn example(file: &str, setup: Setup, addresses: &[(&str, &str)]) -> Host {
+    let text = std::fs::read_to_string(root().join("examples/03-raw-bridge").join(file)).unwrap();
+    // From the first source on: the harness gives each host a directory and a port of its own.
+    let mut sections = text[text.find("[sources").unwrap()..].to_owned();
+    for (written, here) in addresses {
+        assert!(sections.contains(written), "{written} in {sections}");
+        sections = sections.replace(written, here);
+    }
+    setup.toml(&sections).launch()
+}
+
+fn edge(kafka: &Kafka, broker: &Mosquitto) -> Host {
+    let (brokers, url) = (kafka.brokers(), broker.url());
+    let addresses = [("127.0.0.1:9092", &*brokers), ("mqtt://127.0.0.1:1883", &*url)];
+    let edge = example("edge.toml", Setup::new(), &addresses);
+    edge.wait_status("the source to be up", |status| status.sources[0].up.then_some(()));
+    edge
+}
+
+fn cloud(kafka: &Kafka, database: &Postgres) -> Host {
+    let (brokers, url) = (kafka.brokers(), database.url());
+    let addresses = [("127.0.0.1:9092", &*brokers), ("postgres://tidegate@127.0.0.1:5432/plant", &*url)];
+    example("cloud.toml", Setup::new().module("json-reading"), &addresses)
+}
+
+/// Readings of every kind, and what no rule can read.
+fn load(readings_of_each: u64) -> Vec<Message> {
+    let mut all = readings(0..readings_of_each, 300);
+    all.extend(garbage());
+    all
+}
+
+/// Guarantees: an edge without any rule stores every message in Kafka as it came, and has no dead letter; at the far end each is a row in
+/// PostgreSQL, or a dead letter byte for byte, once. Both ledgers balance.
+fn edge_to_database(kafka: &Kafka) {
+    let (Some(broker), Some(database)) = (Mosquitto::start(), Postgres::start()) else { return };
+    let (edge, cloud) = (edge(kafka, &broker), cloud(kafka, &database));
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    publisher.deliver(load(5_000));
+    let sent = publisher.sent().len() as u64;
+    let status = edge.wait_settled(sent);
+    status.assert_balanced("the edge");
+    assert_eq!((status.messages.stored, status.messages.dead_lettered), (sent, 0), "{status:?}");
+    assert_eq!(status.sinks.iter().find(|sink| sink.name == "raw").map(|sink| sink.messages), Some(sent));
+    assert!(edge.dead_letters().is_empty());
+    cloud.wait_settled(sent).assert_balanced("the cloud");
+    Account::of(publisher.sent(), database.rows(), &cloud.dead_letters()).assert_exact("bridged raw");
+}
+
+#[test]
+fn edge_to_database_by_the_mock_cluster() {
+    edge_to_database(&Kafka::start("raw", 4));
+}
+
+#[test]
+fn edge_to_database_by_apache_kafka() {
+    let Some(kafka) = Kafka::apache("raw", 4) else { return };
+    edge_to_database(&kafka);
+}
+
+/// Guarantees: while Kafka is away, messages are acknowledged from the spool; a host that is killed then and started again when Kafka is back has
+/// lost none of them.
+#[test]
+fn kafka_away_and_the_edge_killed() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let kafka = Kafka::start("raw", 4);
+    let mut edge = edge(&kafka, &broker);
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    publisher.deliver(readings(0..500, 50));
+    edge.wait_settled(500);
+    kafka.away(true);
+    publisher.deliver(readings(500..2_000, 50));
+    let status = edge.wait_settled(2_000);
+    status.assert_balanced("with Kafka away");
+    assert!(status.spool("raw").rows > 0, "{status:?}");
+    edge.kill();
+    kafka.away(false);
+    edge.launch_again();
+    let store = Setup::new().kafka(&kafka, "raw").module("json-reading").launch();
+    wait_for("all readings at the other end", DEADLINE, || {
+        let account = Account::of(publisher.sent(), store.rows(), &store.dead_letters());
+        if account.complete() { Ok(()) } else { Err(format!("{account}; {}", edge.tail())) }
+    });
+    let account = Account::of(publisher.sent(), store.rows(), &store.dead_letters());
+    account.assert_nothing_lost("Kafka away, and the edge killed");
+    edge.wait_status("the spool to be empty", |status| (status.spool("raw").records == 0).then_some(()));
+}
