@@ -8,14 +8,15 @@ use anyhow::Context;
 use tidegate_admin::{Admin, Status, View};
 use tidegate_config::{Config, RuleFile, Signatures, SinkSettings, SourceSettings};
 use tidegate_engine::{
-    Admission, Cache, ChildProcess, Confined, DirectoryError, Engine, Generations, Registry, SIGNATURE_SUFFIX, Trust,
-    Wasi,
+    Admission, Cache, ChildProcess, Confined, DirectoryError, Engine, Generations, Registry, RegistryHandle,
+    RuleState, RuleStatus, SIGNATURE_SUFFIX, Trust, Wasi,
 };
-use tidegate_model::{Books, Limits, ParcelLimits, Sink, Source, Spool, SystemClock};
+use tidegate_model::{Books, Limits, ParcelLimits, Sink, Source, Spool, StateStore, SystemClock};
 use tidegate_pipeline::{Drained, Pipeline, PipelineSettings, SinkLimits, SinkSetup};
 use tidegate_sinks::{DeadLetters, Discard, Kafka, Mqtt, Ndjson, Sqlite, Timescale};
 use tidegate_sources::{KafkaSource, MqttSource, ReplaySource};
 use tidegate_spool::SpoolQueue;
+use tidegate_state::StateFile;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -23,6 +24,9 @@ use crate::letters::LetterFile;
 
 /// The most points produced to Kafka in one write: a write ends with a round trip, so it should be worth one.
 const KAFKA_ROWS: usize = 20_000;
+
+/// How long after the start the state of rules that are not there, or are disabled, is kept.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
 
 /// A running host.
 pub struct Host {
@@ -58,8 +62,16 @@ impl Host {
         let (account, replays) = (dead_letters.account(), dead_letters.replays());
         let lanes = config.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
         let known = books.clone();
-        let settings =
-            PipelineSettings { lanes, batch_rows: config.batch_rows, parcel: ParcelLimits::default(), books, clock };
+        let state = StateFile::open(&config.data_dir, books.clone(), clock.clone());
+        let state: Arc<dyn StateStore> = Arc::new(state.context("the store of the rules' state cannot start")?);
+        let settings = PipelineSettings {
+            lanes,
+            batch_rows: config.batch_rows,
+            parcel: ParcelLimits::default(),
+            books,
+            clock,
+            state: Some(state),
+        };
         let pipeline =
             Arc::new(Pipeline::start(settings, sinks, dead_letters, runtime).context("the lanes cannot start")?);
         let trust = Trust::open(&config.signatures, Some(&config.data_dir))?;
@@ -67,6 +79,7 @@ impl Host {
         let generations = open_generations(&config.data_dir);
         let registry = Registry::start(admission, &config.rules_dir, generations, Box::new(pipeline.deploy()))
             .with_context(|| format!("the rules directory {} cannot be used", config.rules_dir.display()))?;
+        chores.push(tidegate_telemetry::spawn("forget-state", forget_state(pipeline.clone(), registry.clone())));
         let view = View {
             pipeline,
             registry,
@@ -124,6 +137,22 @@ impl Host {
         drop(self.admin);
         (drained, status)
     }
+}
+
+/// A rule that went while the host was away is forgotten, but not at once: its directory may be filled by somebody who starts as late as we do.
+async fn forget_state(pipeline: Arc<Pipeline>, registry: RegistryHandle) {
+    tokio::time::sleep(FORGET_AFTER).await;
+    let forgotten = tokio::task::spawn_blocking(move || {
+        let gone = |rule: &RuleStatus| rule.state == RuleState::Disabled;
+        let rules: Vec<String> =
+            registry.rules().into_iter().filter(|rule| !gone(rule)).map(|rule| rule.name).collect();
+        // An empty directory may be one that is not mounted.
+        if !rules.is_empty() {
+            pipeline.forget_all_but(&rules);
+        }
+    });
+    // A panic in it has been said by the thread it was in.
+    let _ = forgotten.await;
 }
 
 /// Rows that wait for a sink that is no more, or has no spool any more, wait for ever: that is said.

@@ -127,6 +127,12 @@ impl Host {
         up
     }
 
+    /// How many lanes it has from its next start on.
+    pub fn set_lanes(&mut self, lanes: u32) {
+        let others = self.top.lines().filter(|line| !line.starts_with("lanes"));
+        self.top = others.map(|line| format!("{line}\n")).collect::<String>() + &format!("lanes = {lanes}\n");
+    }
+
     /// Waits until `/readyz` says that messages flow from end to end.
     pub fn wait_ready(&mut self) {
         wait_for("the host to be ready", DEADLINE, || {

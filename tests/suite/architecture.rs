@@ -23,7 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidegate-sources", &["tidegate-config", "tidegate-model", "tidegate-telemetry"]),
     ("tidegate-spool", &["tidegate-config", "tidegate-model", "tidegate-telemetry"]),
     ("tidegate-sinks", &["tidegate-config", "tidegate-model", "tidegate-telemetry"]),
-    ("tidegate-spool", &["tidegate-config", "tidegate-model", "tidegate-telemetry"]),
+    ("tidegate-state", &["tidegate-model", "tidegate-telemetry"]),
     (
         "tidegate-admin",
         &["tidegate-pipeline", "tidegate-engine", "tidegate-config", "tidegate-model", "tidegate-telemetry"],

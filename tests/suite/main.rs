@@ -30,6 +30,7 @@ mod outages;
 mod proxy;
 mod signatures;
 mod spool;
+mod state;
 mod swaps;
 mod tidy;
 mod timescale;

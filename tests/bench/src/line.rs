@@ -79,6 +79,7 @@ impl Line {
             parcel,
             books: setup.books,
             clock: Arc::new(SystemClock),
+            state: None,
         };
         let pipeline = Pipeline::start(settings, setup.sinks, setup.letters, runtime.handle())?;
         let inlet = pipeline.inlet("bench");

@@ -91,6 +91,7 @@ fn lane_nanos(
             parcel: ParcelLimits { rows, ..ParcelLimits::default() },
             books: Arc::new(Books::new(100_000)),
             clock: Arc::new(SystemClock),
+            state: None,
         },
         vec![SinkSetup::new("discard", Box::new(discard))],
         Box::new(Discard::new()),

@@ -121,6 +121,7 @@ fn with_limits(setup: &Setup, module: &Arc<Module>, number: u64, limits: Limits)
         order: setup.order,
         commands: Vec::new(),
         on_quarantine: OnQuarantine::default(),
+        on_refused_state: Default::default(),
         limits,
         stats: Arc::new(RuleStats::default()),
     }))

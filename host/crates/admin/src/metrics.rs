@@ -69,6 +69,17 @@ impl Collector for Scrape {
         gauge(&mut to, "series", "Series known", single(status.pipeline.series as f64))?;
         gauge(&mut to, "series_limit", "Series that may be known", single(status.pipeline.max_series as f64))?;
         gauge(&mut to, "alerts_standing", "Alerts that stand", single(status.pipeline.alerts_standing as f64))?;
+        if let Some(state) = &status.pipeline.state {
+            let up = f64::from(u8::from(state.down.is_none()));
+            gauge(&mut to, "state_up", "Whether the state of rules can be kept on disk", single(up))?;
+            let (written, failures) = (single(state.written as f64), single(state.failures as f64));
+            counter(&mut to, "state_cells_written", "Cells of the rules' state written to disk", written)?;
+            counter(&mut to, "state_write_failures", "Writes of the rules' state that failed", failures)?;
+            let damaged = single(state.damaged as f64);
+            counter(&mut to, "state_damaged", "Cells and files of the rules' state that were damaged", damaged)?;
+            let unnamed = single(state.unnamed as f64);
+            counter(&mut to, "state_unnamed", "Cells of series beyond those that may be known", unnamed)?;
+        }
         gauge(&mut to, "uptime_seconds", "Seconds since the start", single(status.uptime_s))?;
         let version = vec![(vec![("version", status.version)], 1.0)];
         gauge(&mut to, "build", "Always 1; the label tells the version", version)?;
@@ -222,6 +233,13 @@ impl Scrape {
         counter(to, "rule_alerts_refused", "Alerts beyond those a rule may have standing", refused)?;
         let lost = by_rule(|r| r.stats.state_lost as f64);
         counter(to, "rule_state_lost", "Faults after which the state was only as last saved", lost)?;
+        let discarded = by_rule(|r| r.stats.state_discarded as f64);
+        counter(
+            to,
+            "rule_state_discarded",
+            "Times a rule began without state, having refused what was there",
+            discarded,
+        )?;
         let dropped = by_rule(|r| r.stats.log_lines_dropped as f64);
         counter(to, "rule_log_lines_dropped", "Log lines beyond the rule's limit", dropped)?;
         gauge(

@@ -36,6 +36,8 @@ pub struct RuleFile {
     pub wasi: bool,
     /// What becomes of rows of a partition on which the rule failed again and again.
     pub on_quarantine: OnQuarantine,
+    /// Whether it begins without state where it refuses that of the version before it.
+    pub discard_state: bool,
     /// What it may use up.
     pub limits: RuleLimits,
 }
@@ -184,6 +186,7 @@ impl Checker<'_> {
             commands: self.filters(&root.key("commands"), raw.commands.unwrap_or_default()),
             wasi: raw.wasi.unwrap_or(false),
             on_quarantine: raw.on_quarantine.unwrap_or_default(),
+            discard_state: raw.discard_state.unwrap_or(false),
             limits: self.rule_limits(&root.key("limits"), raw.limits.unwrap_or_default()),
         }
     }

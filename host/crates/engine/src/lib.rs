@@ -21,7 +21,6 @@ mod private_dir;
 mod registry;
 mod rule;
 mod signature;
-mod state;
 mod stats;
 mod wasi;
 mod words;
@@ -34,16 +33,15 @@ pub use confined::{Bounds, Confined, Ended, serve_and_exit};
 pub use engine::{Engine, EngineError};
 pub use fault::{Fault, FaultKind};
 pub use generations::{Generation, Generations, Version};
-pub use instance::{Instance, Voice};
+pub use instance::{Cells, Instance, Voice};
 pub use load_error::LoadError;
 pub use module::{Description, Kind, MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Module, Scope, Wasi};
 pub use private_dir::DirectoryError;
 pub use registry::{Deploy, Registry, RegistryHandle, RuleState, RuleStatus};
-pub use rule::{Limits, Rule};
+pub use rule::{Limits, OnRefusedState, Rule};
 pub use signature::{
     FloorsError, KeyError, MAX_MANIFEST_BYTES, Manifest, SUFFIX as SIGNATURE_SUFFIX, SignatureError, Signed,
     SigningKey, Trust, TrustError,
 };
-pub use state::{Cells, SavedState, StateBook};
 pub use stats::{Level, RuleStats, RuleTotals, Share};
 pub use tidegate_config::OnQuarantine;

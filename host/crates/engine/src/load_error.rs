@@ -77,7 +77,7 @@ pub enum LoadError {
     /// Its configuration was refused, by its schema or by itself.
     #[error("its configuration was refused: {0}")]
     Config(String),
-    /// It took the state of its predecessor for wrong.
+    /// It took the state of its predecessor for wrong, or failed on it.
     #[error("it refused the state of the generation before it: {0}")]
     State(String),
     /// It asks for something this version does not do.
@@ -113,6 +113,17 @@ impl LoadError {
             LoadError::Busy(_) => "busy",
             LoadError::File(_) => "file",
         }
+    }
+
+    /// The same of an instance that was given the state of the generation before it: what it fails on is that state.
+    #[must_use]
+    pub fn of_old_state(self) -> Self {
+        let why = match self {
+            LoadError::Fault(fault) => fault.to_string(),
+            LoadError::State(why) => why,
+            other => return other,
+        };
+        LoadError::State(format!("{why}; to let it begin without state, write `discard_state = true` in its file"))
     }
 
     /// The most bytes of a module.

@@ -30,10 +30,22 @@ pub struct Rule {
     pub commands: Vec<TopicFilter>,
     /// What becomes of rows of a partition on which it failed again and again.
     pub on_quarantine: OnQuarantine,
+    /// What happens when it refuses the state of the generation before it.
+    pub on_refused_state: OnRefusedState,
     /// What it may use up.
     pub limits: Limits,
     /// What it has done; shared by its generations.
     pub stats: Arc<RuleStats>,
+}
+
+/// What happens when a rule refuses the state that another version of it has left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRefusedState {
+    /// It does not serve; the generation before it goes on, if there is one.
+    #[default]
+    Refuse,
+    /// It begins with none: `discard_state = true` in its file.
+    Discard,
 }
 
 /// What a rule may use up. How much of the stack is the same for all: [`crate::engine::GUEST_STACK`].
@@ -127,6 +139,7 @@ impl Rule {
             order: file.order,
             commands: file.commands.clone(),
             on_quarantine: file.on_quarantine,
+            on_refused_state: if file.discard_state { OnRefusedState::Discard } else { OnRefusedState::Refuse },
             limits: Limits::from(&file.limits),
             stats,
         })
@@ -156,6 +169,7 @@ impl Rule {
             order: self.order,
             commands: self.commands.clone(),
             on_quarantine: self.on_quarantine,
+            on_refused_state: self.on_refused_state,
             limits: self.limits,
             stats: self.stats.clone(),
         }

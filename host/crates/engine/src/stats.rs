@@ -55,6 +55,8 @@ pub struct RuleStats {
     pub replayed: AtomicU64,
     /// Faults after which its state was only as new as its last save.
     pub state_lost: AtomicU64,
+    /// Times it began without state since it refused what was there (`discard_state`).
+    pub state_discarded: AtomicU64,
     /// Linear memory of its instances: bytes.
     pub memory: Level,
     /// State as last saved: bytes.
@@ -119,6 +121,7 @@ pub struct RuleTotals {
     pub parked: u64,
     pub replayed: u64,
     pub state_lost: u64,
+    pub state_discarded: u64,
     /// Linear memory of its instances: bytes.
     pub memory_bytes: u64,
     /// The most there was at once: bytes.
@@ -275,6 +278,7 @@ impl RuleStats {
             parked: self.parked.load(Relaxed),
             replayed: self.replayed.load(Relaxed),
             state_lost: self.state_lost.load(Relaxed),
+            state_discarded: self.state_discarded.load(Relaxed),
             memory_bytes: self.memory.now(),
             memory_peak_bytes: self.memory.peak(),
             state_bytes: self.state.now(),

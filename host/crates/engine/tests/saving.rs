@@ -24,6 +24,7 @@ fn saved(instructions: &str) -> Fault {
         order: 0,
         commands: vec![],
         on_quarantine: OnQuarantine::default(),
+        on_refused_state: Default::default(),
         limits,
         stats: Arc::default(),
     });

@@ -35,6 +35,7 @@ fn traps_leave_nothing_behind() {
         order: 0,
         commands: vec![],
         on_quarantine: OnQuarantine::default(),
+        on_refused_state: Default::default(),
         limits: Limits::default(),
         stats: Arc::default(),
     });

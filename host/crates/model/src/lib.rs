@@ -23,6 +23,8 @@ mod ragged;
 mod sink;
 mod source;
 mod spool;
+mod state;
+mod state_store;
 
 pub use ack::{Ack, Outcome};
 pub use alert::{Alert, Command, Severity, Transition};
@@ -42,6 +44,8 @@ pub use ragged::Ragged;
 pub use sink::{RawMessages, Rejected, Sink, SinkError, Wants, Written};
 pub use source::{Phase, PhaseWatch, Source, SourceError};
 pub use spool::{RecordId, Spool, SpoolError, SpoolOrder, SpoolTotals, Spooled};
+pub use state::{Cell, SavedState, StateBook};
+pub use state_store::{KeptState, StateChange, StateStore, StateTotals};
 
 /// Declares a newtype for a dense `u32` id.
 macro_rules! dense_id {

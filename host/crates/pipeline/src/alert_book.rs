@@ -34,7 +34,12 @@ struct Book {
     by_rule: HashMap<Arc<str>, usize>,
 }
 
-type Key = (Arc<str>, Arc<str>, Arc<str>);
+/// Rule, topic and key of an alert.
+pub(crate) type Key = (Arc<str>, Arc<str>, Arc<str>);
+
+pub(crate) fn key_of(alert: &Alert) -> Key {
+    (alert.rule.clone(), alert.topic.clone(), alert.key.clone())
+}
 
 /// An alert that stands.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -53,10 +58,53 @@ pub struct Standing {
     pub message: String,
 }
 
+impl Standing {
+    /// The alert that raised it, without its value.
+    pub(crate) fn raised(&self) -> Alert {
+        Alert {
+            rule: self.rule.as_str().into(),
+            topic: self.topic.as_str().into(),
+            key: self.key.as_str().into(),
+            time_us: self.since_us,
+            transition: Transition::Raised,
+            severity: self.severity,
+            value: f64::NAN,
+            message: self.message.clone(),
+        }
+    }
+}
+
 impl AlertBook {
+    /// A book in which these stand already.
+    pub fn of(raised: &[Alert]) -> Self {
+        let book = Self::default();
+        for alert in raised {
+            // What a rule may not have standing it loses here.
+            let _ = book.enter(alert);
+        }
+        book
+    }
+
+    /// How it is with an alert now: as it was raised, or cleared.
+    pub(crate) fn now(&self, key: &Key) -> Alert {
+        match self.lock().standing.get(key) {
+            Some(standing) => standing.raised(),
+            None => Alert {
+                rule: key.0.clone(),
+                topic: key.1.clone(),
+                key: key.2.clone(),
+                time_us: 0,
+                transition: Transition::Cleared,
+                severity: Severity::Info,
+                value: f64::NAN,
+                message: String::new(),
+            },
+        }
+    }
+
     /// Enters an alert; gives whether it is news.
     pub fn enter(&self, alert: &Alert) -> News {
-        let key = || (alert.rule.clone(), alert.topic.clone(), alert.key.clone());
+        let key = || key_of(alert);
         match alert.transition {
             Transition::Event => News::Publish,
             Transition::Raised => {
@@ -103,9 +151,25 @@ impl AlertBook {
 
     /// Clears all that `rule` has raised, and gives the alerts that say so.
     pub fn clear_rule(&self, rule: &str, now_us: i64, reason: &str) -> Vec<Alert> {
+        self.clear_where(rule, |_| true, now_us, reason)
+    }
+
+    /// The same for the series with certain topics.
+    pub(crate) fn clear_where(
+        &self,
+        rule: &str,
+        topic: impl Fn(&str) -> bool,
+        now_us: i64,
+        reason: &str,
+    ) -> Vec<Alert> {
         let mut book = self.lock();
-        let gone: Vec<_> = book.standing.extract_if(|(by, _, _), _| &**by == rule).collect();
-        book.by_rule.remove(rule);
+        let gone: Vec<_> = book.standing.extract_if(|(by, about, _), _| &**by == rule && topic(about)).collect();
+        if let Some(count) = book.by_rule.get_mut(rule) {
+            *count -= gone.len();
+            if *count == 0 {
+                book.by_rule.remove(rule);
+            }
+        }
         drop(book);
         let cleared = |((rule, topic, key), was): (Key, Standing)| Alert {
             rule,
@@ -204,5 +268,19 @@ mod tests {
         assert_eq!(book.clear_rule("hot", 9, "gone").len(), MAX_STANDING);
         assert_eq!(book.enter(&keyed(Transition::Raised, 0)), News::Publish);
         assert_eq!(book.len(), 2);
+    }
+
+    /// Guarantees: a book made of what stood says so, and knows of each alert how it is now.
+    #[test]
+    fn what_stood_stands() {
+        let raised = alert(Transition::Raised, Severity::Critical);
+        let book = AlertBook::of(std::slice::from_ref(&raised));
+        assert_eq!(book.enter(&raised), News::Known);
+        let now = book.now(&key_of(&raised));
+        assert_eq!((now.transition, now.severity, now.time_us), (Transition::Raised, Severity::Critical, 5));
+        assert_eq!(book.clear_where("hot", |topic| topic == "dev/b", 9, "reset").len(), 0);
+        assert_eq!(book.clear_where("hot", |topic| topic == "dev/a", 9, "reset").len(), 1);
+        assert_eq!(book.now(&key_of(&raised)).transition, Transition::Cleared);
+        assert_eq!(book.enter(&raised), News::Publish);
     }
 }

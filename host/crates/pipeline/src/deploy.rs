@@ -1,15 +1,16 @@
 //! Rules onto lanes: a new generation is made ready beside the one that serves, and takes over at a batch boundary.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use fail::fail_point;
-use tidegate_engine::{Deploy, LoadError, Rule};
-use tidegate_model::{Ack, Delivery};
+use tidegate_engine::{Cells, Deploy, Instance, LoadError, OnRefusedState, Rule};
+use tidegate_model::{Ack, Delivery, KeptState, PartitionId, SavedState, StateBook, StateChange};
 use tokio::sync::mpsc;
 
-use crate::lane::{Control, Surroundings};
+use crate::lane::{Begins, Control, Copied, Start, Surroundings};
 
 /// How long a lane may take to come to a batch boundary: it can be held back by a sink for as long as that sink is down.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,44 +23,198 @@ pub struct LaneDeploy {
     pub(crate) around: Surroundings,
 }
 
+/// What becomes of the state that a rule has already, on the lanes or on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    TakenOver,
+    Discarded,
+}
+
+/// An instance for one lane.
+struct Ready {
+    instance: Instance,
+    begins: Begins,
+    /// The generation that serves there.
+    before: Option<Arc<Rule>>,
+}
+
 impl Deploy for LaneDeploy {
     /// Makes an instance for each lane, gives it a copy of its predecessor's state, and lets it take over. An error leaves the
-    /// predecessor serving on all lanes.
+    /// predecessor serving on all lanes. A rule that refuses the state begins without, where its file says so. Where the rule does not
+    /// serve yet, the state is what the store has of the lane's partitions.
     fn install(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
-        let mut ready = Vec::with_capacity(self.lanes.len());
-        for lane in &self.lanes {
-            let mut instance = rule.instantiate(&self.around.books)?;
-            let (reply, answer) = sync_channel(1);
-            if !has_answered(lane) {
-                return Err(busy());
+        match self.let_serve(rule, Before::TakenOver) {
+            Err(LoadError::State(why)) if rule.on_refused_state == OnRefusedState::Discard => {
+                rule.stats.state_discarded.fetch_add(1, Relaxed);
+                tracing::warn!(
+                    rule = &*rule.name,
+                    "it begins without state, as its file allows (discard_state): {why}"
+                );
+                self.around.clear_alerts(&rule.name, |_| true, "the state of the rule was discarded");
+                self.let_serve(rule, Before::Discarded)
             }
-            let copied = tell(lane, Control::Copy { rule: rule.name.clone(), reply }, &answer).ok_or_else(busy)?;
-            if let Some((version, state)) = copied {
-                instance.restore(&version, &state)?;
-            }
-            ready.push(instance);
+            done => done,
         }
-        rule.stats.release(rule.generation);
-        for (lane, instance) in self.lanes.iter().zip(ready) {
-            let (reply, answer) = sync_channel(1);
-            // Once sent it will take over, if not within our patience then later.
-            let _ = tell(lane, Control::Install { instance: Box::new(instance), reply }, &answer);
-            fail_point!("swap-within", |_| std::process::abort());
-        }
-        Ok(())
     }
 
-    /// Takes the rule from all lanes and clears what it has raised.
+    /// Takes the rule from all lanes, clears what it has raised and forgets its state: one that comes back begins afresh, as it must, since
+    /// it would else believe that its alerts still stand.
     fn remove(&mut self, rule: &str, reason: &str) {
         for lane in &self.lanes {
             let (reply, answer) = sync_channel(1);
             let _ = tell(lane, Control::Remove { rule: rule.into(), reply }, &answer);
         }
-        let alerts = self.around.alert_book.clear_rule(rule, self.around.clock.now_us(), reason);
-        if !alerts.is_empty() {
-            self.around.outlets.send(Delivery { alerts, ..Delivery::default() }, Ack::none());
+        self.around.forget(rule, reason);
+    }
+}
+
+impl LaneDeploy {
+    fn let_serve(&mut self, rule: &Arc<Rule>, state: Before) -> Result<(), LoadError> {
+        let mut all = Vec::with_capacity(self.lanes.len());
+        let mut stored = None;
+        for at in 0..self.lanes.len() {
+            if !has_answered(&self.lanes[at]) {
+                return Err(busy());
+            }
+            all.push(self.made_ready(at, rule, state, &mut stored)?);
+        }
+        let before = all.iter().find_map(|ready| ready.before.clone());
+        rule.stats.release(rule.generation);
+        for (at, ready) in all.into_iter().enumerate() {
+            if let Err(error) = takes_over(&self.lanes[at], ready) {
+                self.go_back(at, before.as_ref());
+                return Err(error);
+            }
+            fail_point!("swap-within", |_| std::process::abort());
+        }
+        Ok(())
+    }
+
+    /// An instance of `rule` for a lane, with the state of the generation that serves there; if none does, with what is `stored`, which is
+    /// read once.
+    fn made_ready(
+        &self,
+        at: usize,
+        rule: &Arc<Rule>,
+        state: Before,
+        stored: &mut Option<Vec<KeptState>>,
+    ) -> Result<Ready, LoadError> {
+        let mut instance = rule.instantiate(&self.around.books)?;
+        let (reply, answer) = sync_channel(1);
+        let lane = &self.lanes[at];
+        let copied = tell(lane, Control::Copy { rule: rule.name.clone(), reply }, &answer).ok_or_else(busy)?;
+        let empty = || Begins::At(Box::default());
+        match copied {
+            Some(Copied { rule: old, .. }) if state == Before::Discarded => {
+                Ok(Ready { instance, begins: empty(), before: Some(old) })
+            }
+            Some(Copied { rule: old, state }) => {
+                let taken = instance.restore(&old.module.description().version, &state);
+                taken.map_err(LoadError::of_old_state)?;
+                Ok(Ready { instance, begins: Begins::WhereTheLastStands, before: Some(old) })
+            }
+            None if !instance.keeps_state() => Ok(Ready { instance, begins: empty(), before: None }),
+            None => {
+                let load = || self.around.state.as_ref().map(|store| store.load(&rule.name)).unwrap_or_default();
+                let own = self.dealt(at, stored.get_or_insert_with(load));
+                let begins = match state {
+                    Before::TakenOver => as_stored(&mut instance, own)?,
+                    Before::Discarded => {
+                        let differs = whole(own).succeeded_by(&StateBook::default());
+                        Begins::At(Box::new(Start { state: StateBook::default(), differs }))
+                    }
+                };
+                Ok(Ready { instance, begins, before: None })
+            }
         }
     }
+
+    /// Of what is stored, the cells of the partitions that belong to a lane: another number of lanes shares them out anew.
+    fn dealt(&self, lane: usize, stored: &[KeptState]) -> Vec<KeptState> {
+        let here = |partition: PartitionId| partition.index() % self.lanes.len() == lane;
+        let part = |kept: &KeptState| {
+            let series = kept
+                .cells
+                .series
+                .iter()
+                .filter(|(id, _)| self.around.books.series(*id).is_some_and(|series| here(series.partition)));
+            let partitions = kept.cells.partitions.iter().filter(|(id, _)| here(*id));
+            let (series, partitions) = (series.cloned().collect(), partitions.cloned().collect());
+            let cells = SavedState { series, partitions, ..SavedState::default() };
+            KeptState { version: kept.version.clone(), cells }
+        };
+        stored.iter().map(part).collect()
+    }
+
+    /// One lane cannot let a new generation take over, so those before it go back to the old one: no two serve side by side.
+    fn go_back(&self, lanes: usize, old: Option<&Arc<Rule>>) {
+        let Some(old) = old else { return };
+        for at in 0..lanes {
+            let ready = self.made_ready(at, old, Before::TakenOver, &mut None);
+            if let Err(error) = ready.and_then(|ready| takes_over(&self.lanes[at], ready)) {
+                let rule = &*old.name;
+                tracing::error!(
+                    rule,
+                    "a lane could not go back to the generation before, and goes on with the new one: {error}"
+                );
+            }
+        }
+    }
+}
+
+impl Surroundings {
+    /// Clears the alerts of a rule for certain topics, and says so.
+    pub fn clear_alerts(&self, rule: &str, topic: impl Fn(&str) -> bool, reason: &str) {
+        let alerts = self.alert_book.clear_where(rule, topic, self.clock.now_us(), reason);
+        if alerts.is_empty() {
+            return;
+        }
+        if let Some(store) = &self.state {
+            store.put(alerts.iter().cloned().map(StateChange::Alert).collect());
+        }
+        self.outlets.send(Delivery { alerts, ..Delivery::default() }, Ack::none());
+    }
+
+    /// Nothing is kept any more of a rule that serves nowhere.
+    pub fn forget(&self, rule: &str, reason: &str) {
+        self.clear_alerts(rule, |_| true, reason);
+        if let Some(store) = &self.state {
+            store.put(vec![StateChange::Forgotten { rule: rule.into() }]);
+        }
+    }
+}
+
+/// Gives an instance what was stored, whichever versions that came from; where it has another form of its own, the store is to be told.
+fn as_stored(instance: &mut Instance, stored: Vec<KeptState>) -> Result<Begins, LoadError> {
+    let version = instance.rule().module.description().version.clone();
+    let foreign = stored.iter().any(|part| part.version != version);
+    for part in &stored {
+        let mut book = StateBook::default();
+        book.take(part.cells.clone());
+        instance.restore(&part.version, &book).map_err(LoadError::of_old_state)?;
+    }
+    let stored = whole(stored);
+    if !foreign {
+        return Ok(Begins::At(Box::new(Start { state: stored, differs: SavedState::default() })));
+    }
+    let mut state = StateBook::default();
+    state.take(instance.save(Cells::All)?);
+    Ok(Begins::At(Box::new(Start { differs: stored.succeeded_by(&state), state })))
+}
+
+fn whole(stored: Vec<KeptState>) -> StateBook {
+    let mut whole = StateBook::default();
+    stored.into_iter().for_each(|part| whole.take(part.cells));
+    whole
+}
+
+fn takes_over(lane: &mpsc::Sender<Control>, ready: Ready) -> Result<(), LoadError> {
+    let Ready { instance, begins, .. } = ready;
+    let (reply, answer) = sync_channel(1);
+    // Once sent it will take over, if not within our patience then later.
+    tell(lane, Control::Install { instance: Box::new(instance), begins, reply }, &answer)
+        .unwrap_or(Ok(()))
+        .map_err(LoadError::of_old_state)
 }
 
 /// Waits until the lane has taken all it was told, within our patience: one that a sink holds back is not told more and more.
@@ -74,7 +229,7 @@ fn has_answered(lane: &mpsc::Sender<Control>) -> bool {
     true
 }
 
-fn tell<T>(lane: &mpsc::Sender<Control>, control: Control, answer: &Receiver<T>) -> Option<T> {
+pub(crate) fn tell<T>(lane: &mpsc::Sender<Control>, control: Control, answer: &Receiver<T>) -> Option<T> {
     lane.blocking_send(control).ok()?;
     answer.recv_timeout(PATIENCE).ok()
 }

@@ -21,6 +21,6 @@ mod sink_setup;
 pub use alert_book::{AlertBook, MAX_STANDING, News, Standing};
 pub use deploy::LaneDeploy;
 pub use flush::{SinkLimits, SinkStatus, SinkTotals};
-pub use lane::{LaneStatus, LaneTotals};
+pub use lane::{LaneStatus, LaneTotals, Reset};
 pub use pipeline::{Drained, Pipeline, PipelineSettings, PipelineStatus, SourceStatus};
 pub use sink_setup::SinkSetup;

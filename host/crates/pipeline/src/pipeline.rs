@@ -1,5 +1,7 @@
 //! The pipeline as a whole: it starts lanes, sinks and sources, tells how they are, and ends them in order.
 
+mod state;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -7,12 +9,12 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tidegate_model::{
     Books, Clock, Health, Inlet, Intake, Limits, MessageLedger, MessageTotals, ParcelLimits, Phase, PointLedger,
-    PointTotals, Sink, Source, State,
+    PointTotals, Sink, Source, State, StateStore, StateTotals,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
-use crate::alert_book::Standing;
+use crate::alert_book::{AlertBook, Standing};
 use crate::deploy::LaneDeploy;
 use crate::flush::{Flush, FlushParts, SinkStatus, SinkTotals};
 use crate::lane::{Control, Lane, LaneStatus, LaneTotals, Surroundings};
@@ -37,6 +39,8 @@ pub struct PipelineSettings {
     pub books: Arc<Books>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Where the state of rules and the alerts that stand outlive the process, if they do.
+    pub state: Option<Arc<dyn StateStore>>,
 }
 
 /// A running pipeline.
@@ -94,6 +98,8 @@ pub struct PipelineStatus {
     pub max_series: usize,
     /// Alerts that stand.
     pub alerts_standing: usize,
+    /// What keeps the state of rules over restarts, if something does.
+    pub state: Option<StateTotals>,
 }
 
 /// How a source is.
@@ -167,8 +173,11 @@ impl Pipeline {
         let around = Surroundings {
             books: settings.books,
             clock: settings.clock,
-            alert_book: Arc::default(),
+            alert_book: Arc::new(AlertBook::of(
+                &settings.state.as_ref().map(|store| store.alerts()).unwrap_or_default(),
+            )),
             outlets: Outlets::new(queues, points),
+            state: settings.state,
             latency: Arc::default(),
             runtime: runtime.clone(),
             batch_rows: settings.batch_rows,
@@ -259,6 +268,7 @@ impl Pipeline {
             series: self.around.books.all_series().len(),
             max_series: self.around.books.all_series().limit(),
             alerts_standing: self.around.alert_book.len(),
+            state: self.around.state.as_ref().map(|store| store.totals()),
         }
     }
 
@@ -326,6 +336,7 @@ impl Pipeline {
             drained = Drained::InPart;
             self.lanes_end(patience + Duration::from_millis(500)).await;
         }
+        self.state_kept(patience).await;
         for last in [false, true] {
             let ending: Vec<_> = self.sinks.iter().filter(|sink| sink.last == last).collect();
             for sink in &ending {

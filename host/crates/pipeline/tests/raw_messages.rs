@@ -100,6 +100,7 @@ fn stored_without_a_decoder() {
         parcel: ParcelLimits::default(),
         books,
         clock: Arc::new(SystemClock),
+        state: None,
     };
     let sinks = vec![SinkSetup::new("bridge", Box::new(bridge.clone()))];
     let pipeline = Pipeline::start(settings, sinks, Box::new(letters.clone()), runtime.handle()).unwrap();

@@ -102,6 +102,7 @@ impl Host {
                 parcel,
                 books,
                 clock,
+                state: None,
             },
             sinks,
             Box::new(CountedDeadLetters::new(tally.clone(), kept)),

@@ -30,6 +30,9 @@ pub(crate) struct RawRuleFile {
     pub wasi: Option<bool>,
     /// What becomes of the rows of a partition (by default: a topic) on which the rule failed five times in a minute. Default: "bypass".
     pub on_quarantine: Option<OnQuarantine>,
+    /// Whether a module that refuses the state which another version of it has left begins without any. Else it does not serve, and the
+    /// version before it goes on. Default: false.
+    pub discard_state: Option<bool>,
     /// What the rule may use up.
     pub limits: Option<RawRuleLimits>,
 }

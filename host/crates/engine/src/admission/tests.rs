@@ -27,6 +27,7 @@ fn rule(engine: &Engine, module: &[u8]) -> Result<Rule, LoadError> {
         order: 0,
         commands: vec![],
         on_quarantine: Default::default(),
+        on_refused_state: Default::default(),
         limits: Limits::default(),
         stats: Arc::default(),
     })

@@ -6,14 +6,13 @@
 
 use std::sync::Arc;
 
-use tidegate_model::{Books, Description, Marks, Messages, PartitionId, Points, TopicFilter};
+use tidegate_model::{Books, Description, Marks, Messages, PartitionId, Points, StateBook, TopicFilter};
 
 use crate::fault::Fault;
-use crate::instance::{Instance, Voice};
+use crate::instance::{Cells, Instance, Voice};
 use crate::load_error::LoadError;
 use crate::module::Kind;
 use crate::rule::Rule;
-use crate::state::{Cells, StateBook};
 
 /// Series that a rule may make on trial.
 const SERIES: usize = 1_000;

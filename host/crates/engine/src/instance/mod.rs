@@ -26,6 +26,8 @@ use crate::rule::Rule;
 use crate::stats::RuleStats;
 use crate::words::cut;
 
+pub use state::Cells;
+
 /// A configured rule, ready to be called by the one lane that owns it.
 pub struct Instance {
     rule: Arc<Rule>,

@@ -1,6 +1,6 @@
 //! State out of a guest and into it, in parts, in this process's ids.
 
-use tidegate_model::{PartitionId, SeriesId};
+use tidegate_model::{Cell, PartitionId, SavedState, SeriesId, StateBook};
 
 use crate::bindings::state;
 use crate::context::Rows;
@@ -9,13 +9,18 @@ use crate::instance::store::{Budget, guarded_within};
 use crate::instance::{Instance, said};
 use crate::load_error::LoadError;
 use crate::module::Scope;
-use crate::state::{Cells, SavedState, StateBook};
 
 /// The most bytes of state asked for, and given, in one call.
 const PART_BYTES: usize = 1 << 20;
 
-/// State of one series or partition: the instance's id, and the bytes.
-type Cell = (u32, Box<[u8]>);
+/// Which cells `save` is to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cells {
+    /// All there are.
+    All,
+    /// Those that changed since the last save.
+    Changed,
+}
 
 /// Cells on their way into a guest, as columns.
 #[derive(Default)]
@@ -159,7 +164,8 @@ fn gives_nothing(part: &state::SavedResult) -> bool {
         && part.removed_partitions.is_empty()
 }
 
-fn cells_of(cells: &state::CellsResult) -> Result<Vec<Cell>, Fault> {
+/// The instance's ids, and the bytes.
+fn cells_of(cells: &state::CellsResult) -> Result<Vec<(u32, Cell)>, Fault> {
     let sound = cells.ends.len() == cells.id.len()
         && cells.ends.is_sorted()
         && cells.ends.last().copied().unwrap_or(0) as usize == cells.bytes.len();

@@ -5,6 +5,8 @@ mod decode;
 mod episodes;
 mod flow;
 mod journal;
+mod keeping;
+mod kept;
 mod process;
 mod route;
 mod slot;
@@ -16,14 +18,19 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tidegate_engine::{Instance, StateBook};
-use tidegate_model::{Ack, Books, Clock, Latency, Messages, NO_ROW, OriginIs, Parcel};
+use tidegate_engine::{Instance, LoadError, Rule};
+use tidegate_model::{
+    Ack, Books, Clock, Latency, Messages, NO_ROW, OriginIs, Parcel, PartitionId, SavedState, SeriesId, StateBook,
+    StateStore,
+};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::alert_book::AlertBook;
 use crate::lane::batch::Batch;
 use crate::lane::flow::Flow;
+use crate::lane::keeping::Keeping;
+use crate::lane::kept::Kept;
 use crate::lane::route::Routes;
 use crate::lane::slot::Slot;
 use crate::lane::work::Work;
@@ -39,13 +46,48 @@ const GATHER: Duration = Duration::from_micros(50);
 /// What a lane is told between batches.
 pub(crate) enum Control {
     /// Give the version and a copy of the state of a rule, for a successor that is being made ready; nothing if it does not run here.
-    Copy { rule: Arc<str>, reply: SyncSender<Option<(String, StateBook)>> },
-    /// Let this instance serve from the next batch on, in the place of the one of that name.
-    Install { instance: Box<Instance>, reply: SyncSender<()> },
+    Copy { rule: Arc<str>, reply: SyncSender<Option<Copied>> },
+    /// Let this instance serve from the next batch on, in the place of the one of that name. An error leaves that one serving.
+    Install { instance: Box<Instance>, begins: Begins, reply: SyncSender<Result<(), LoadError>> },
+    /// Let this rule forget that part of its state; gives how many cells that were, or nothing if it does not run here.
+    Reset { rule: Arc<str>, of: Reset, reply: SyncSender<Option<Result<usize, LoadError>>> },
     /// Call this rule no more.
     Remove { rule: Arc<str>, reply: SyncSender<()> },
     /// Take nothing more in, finish what has come, and end.
     Finish,
+}
+
+/// The state of the rule that serves, for the one that is to follow it.
+pub(crate) struct Copied {
+    pub rule: Arc<Rule>,
+    pub state: Arc<StateBook>,
+}
+
+/// Where an instance that is to serve begins.
+pub(crate) enum Begins {
+    /// Where the one before it stands: it has been given [`Copied`], and is given what changed since.
+    WhereTheLastStands,
+    /// There, whatever the one before it has.
+    At(Box<Start>),
+}
+
+/// State that does not come from a lane.
+#[derive(Default)]
+pub(crate) struct Start {
+    pub state: StateBook,
+    /// How what is stored differs from it; of use where the rule does not run yet.
+    pub differs: SavedState,
+}
+
+/// What of a rule's state is to be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// All of it.
+    Everything,
+    /// That of one series.
+    Series(SeriesId),
+    /// That of one partition and of its series.
+    Partition(PartitionId),
 }
 
 /// What a lane shares with the rest of the house.
@@ -55,6 +97,8 @@ pub(crate) struct Surroundings {
     pub clock: Arc<dyn Clock>,
     pub alert_book: Arc<AlertBook>,
     pub outlets: Outlets,
+    /// Where state outlives the process, if it does.
+    pub state: Option<Arc<dyn StateStore>>,
     pub latency: Arc<Latency>,
     pub runtime: Handle,
     pub batch_rows: usize,
@@ -108,6 +152,8 @@ pub(crate) struct Lane {
     slots: Vec<Slot>,
     routes: Routes,
     save_at: Instant,
+    /// What the store has yet to be told, if there is one.
+    keeping: Option<Keeping>,
     /// A batch has been taken since the lane last waited.
     busy: bool,
 }
@@ -131,7 +177,9 @@ impl Lane {
         status: Arc<LaneStatus>,
     ) -> Self {
         let save_at = Instant::now() + SAVE_EVERY;
-        Self { parcels, control, around, status, slots: Vec::new(), routes: Routes::default(), save_at, busy: false }
+        let keeping = around.state.clone().map(Keeping::new);
+        let (slots, routes) = (Vec::new(), Routes::default());
+        Self { parcels, control, around, status, slots, routes, save_at, keeping, busy: false }
     }
 
     /// Runs until told to finish, or until all sources are gone.
@@ -145,7 +193,7 @@ impl Lane {
                     self.take(parcel);
                 }
                 Event::Due => {}
-                Event::Ended => return,
+                Event::Ended => return self.save_now(),
             }
             self.tick();
             self.save();
@@ -193,21 +241,36 @@ impl Lane {
         match told {
             Control::Copy { rule, reply } => {
                 let slot = self.slots.iter_mut().find(|slot| slot.rule().name == rule);
-                let copy = slot.map(|slot| (slot.rule().module.description().version.clone(), slot.copy()));
+                let copy = slot.map(|slot| Copied { state: slot.copy(), rule: slot.rule().clone() });
                 // Who asked may have stopped waiting.
                 let _ = reply.send(copy);
             }
-            Control::Install { instance, reply } => {
+            Control::Install { instance, begins, reply } => {
                 let name = &instance.rule().name;
-                match self.slots.iter_mut().find(|slot| slot.rule().name == *name) {
-                    Some(slot) => slot.succeed(*instance, now_us),
-                    None => self.slots.push(Slot::new(*instance, self.around.books.clone(), now_us)),
-                }
+                let done = match self.slots.iter_mut().find(|slot| slot.rule().name == *name) {
+                    Some(slot) => slot.succeed(*instance, begins, now_us),
+                    None => {
+                        let Start { state, differs } = match begins {
+                            Begins::At(start) => *start,
+                            Begins::WhereTheLastStands => Start::default(),
+                        };
+                        let kept = Kept::new(state, self.keeping.as_ref().map(|_| differs));
+                        self.slots.push(Slot::new(*instance, kept, self.around.books.clone(), now_us));
+                        Ok(())
+                    }
+                };
                 self.rules_changed();
-                let _ = reply.send(());
+                let _ = reply.send(done);
+            }
+            Control::Reset { rule, of, reply } => {
+                let slot = self.slots.iter_mut().find(|slot| slot.rule().name == rule);
+                let _ = reply.send(slot.map(|slot| slot.reset(of)));
             }
             Control::Remove { rule, reply } => {
                 self.slots.retain(|slot| slot.rule().name != rule);
+                if let Some(keeping) = &mut self.keeping {
+                    keeping.forget(&rule);
+                }
                 self.rules_changed();
                 let _ = reply.send(());
             }
@@ -249,6 +312,9 @@ impl Lane {
         delivery.origin_is = if refused.is_some() { OriginIs::Cargo } else { OriginIs::Context };
         let (messages, ack) = batch.settle(fates, refused, self.around.latency.clone(), move || clock.now_us());
         delivery.origin = Arc::new(messages);
+        if let Some(keeping) = &mut self.keeping {
+            keeping.note(&delivery.alerts);
+        }
         outlets.send(delivery, ack);
         self.status.batches.fetch_add(1, Relaxed);
         self.status.rows.fetch_add(rows, Relaxed);
@@ -296,15 +362,25 @@ impl Lane {
         process::process(&mut work, &mut self.slots, at + 1, &mut self.routes, &mut flow);
         let outlets = &self.around.outlets;
         let (delivery, _) = work.close(flow, outlets.points(), outlets.store_points());
+        if let Some(keeping) = &mut self.keeping {
+            keeping.note(&delivery.alerts);
+        }
         outlets.send(delivery, Ack::none());
     }
 
     fn save(&mut self) {
         let now = Instant::now();
-        if now >= self.save_at {
+        if now >= self.save_at || self.keeping.as_ref().is_some_and(Keeping::is_full) {
             self.save_at = now + SAVE_EVERY;
-            self.slots.iter_mut().for_each(Slot::save);
-            self.note_memory();
+            self.save_now();
+        }
+    }
+
+    fn save_now(&mut self) {
+        self.slots.iter_mut().for_each(Slot::save);
+        self.note_memory();
+        if let Some(keeping) = &mut self.keeping {
+            keeping.hand_over(&mut self.slots, &self.around.alert_book);
         }
     }
 }

@@ -3,18 +3,19 @@
 //! State is taken over from the instance every second. What it is given meanwhile is kept in a [`Journal`]: after a fault a new instance
 //! gets the state last saved and then that, so that it stands where the old one stood before the call that failed.
 
+mod succession;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use fail::fail_point;
-use tidegate_engine::{
-    Cells, Decoded, Emitted, Fault, Instance, LoadError, Processed, Rule, SavedState, Share, StateBook,
-};
+use tidegate_engine::{Cells, Decoded, Emitted, Fault, Instance, LoadError, Processed, Rule, Share};
 use tidegate_model::{Books, Messages, PartitionId, Points};
 
 use crate::lane::episodes::{Episodes, Verdict};
 use crate::lane::journal::{Given, Journal};
+use crate::lane::kept::Kept;
 
 /// How long a rule may go on failing in one batch before the rest of it is given up. A trap costs some 20 µs, so a thousand poison rows are
 /// set apart one by one; a rule that runs into its CPU limit each time is not waited for.
@@ -50,14 +51,6 @@ pub(crate) struct Slot {
     account: Account,
 }
 
-/// State as last saved; what a new instance begins with after a fault.
-#[derive(Default)]
-struct Kept {
-    now: StateBook,
-    /// What changed since [`Slot::copy`], while a successor is being made ready.
-    since_copy: Option<StateBook>,
-}
-
 /// This slot's share of what its rule takes up; gone with it.
 struct Account {
     rule: Arc<Rule>,
@@ -79,11 +72,8 @@ impl Drop for Account {
 }
 
 impl Slot {
-    pub fn new(instance: Instance, books: Arc<Books>, now_us: i64) -> Self {
-        Self::with_state(instance, Kept::default(), books, now_us)
-    }
-
-    fn with_state(instance: Instance, kept: Kept, books: Arc<Books>, now_us: i64) -> Self {
+    /// `instance` stands where `kept` does.
+    pub fn new(instance: Instance, kept: Kept, books: Arc<Books>, now_us: i64) -> Self {
         let rule = instance.rule().clone();
         let account = Account { rule: rule.clone(), memory: Share::default(), state: Share::default() };
         let mut slot = Self {
@@ -164,7 +154,7 @@ impl Slot {
     }
 
     fn note_size(&mut self) {
-        self.account.set(self.memory_bytes(), self.kept.now.bytes());
+        self.account.set(self.memory_bytes(), self.kept.bytes());
     }
 
     fn tick_us(&self) -> Option<i64> {
@@ -214,9 +204,9 @@ impl Slot {
         Ok(new)
     }
 
-    fn as_last_saved(&self) -> Result<Instance, LoadError> {
+    fn as_last_saved(&mut self) -> Result<Instance, LoadError> {
         let mut new = self.rule.instantiate(&self.books)?;
-        new.restore(&self.rule.module.description().version, &self.kept.now)?;
+        new.restore(&self.rule.module.description().version, self.kept.whole())?;
         Ok(new)
     }
 
@@ -309,47 +299,5 @@ impl Slot {
         self.kept.take(changed);
         self.journal.clear();
         Ok(())
-    }
-
-    /// A copy of its state for a successor; what changes from now on is gathered for [`Self::succeed`].
-    pub fn copy(&mut self) -> StateBook {
-        self.save();
-        self.kept.since_copy = Some(StateBook::of_changes());
-        self.kept.now.clone()
-    }
-
-    /// Puts `next`, which has been given the [`Self::copy`], in this slot's place, after moving what changed since.
-    pub fn succeed(&mut self, mut next: Instance, now_us: i64) {
-        self.touched = true;
-        self.save();
-        let version = &self.rule.module.description().version;
-        if let Some(changed) = self.kept.since_copy.take()
-            && let Err(error) = next.restore(version, &changed)
-        {
-            tracing::warn!(rule = &*self.rule.name, "the state of its last moments was not taken over: {error}");
-        }
-        let mut now = std::mem::take(&mut self.kept.now);
-        if next.rule().module.description().version != *version {
-            // From now on it is the new one's own, in its own form.
-            match next.save(Cells::All) {
-                Ok(all) => {
-                    now = StateBook::default();
-                    now.take(all);
-                }
-                Err(fault) => {
-                    tracing::warn!(rule = &*self.rule.name, "its state could not be saved in its new form: {fault}")
-                }
-            }
-        }
-        *self = Self::with_state(next, Kept { now, since_copy: None }, self.books.clone(), now_us);
-    }
-}
-
-impl Kept {
-    fn take(&mut self, changed: SavedState) {
-        if let Some(since) = &mut self.since_copy {
-            since.take(changed.clone());
-        }
-        self.now.take(changed);
     }
 }

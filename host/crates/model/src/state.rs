@@ -1,35 +1,34 @@
 //! The state of a rule outside of it: what an instance saved, by this process's ids.
+//!
+//! Cells are shared, never copied: a lane keeps one, whoever it is handed to has the same bytes.
+
+use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use tidegate_model::{PartitionId, SeriesId};
+
+use crate::{PartitionId, SeriesId};
+
+/// The state of one series or partition, as the rule saved it.
+pub type Cell = Arc<[u8]>;
 
 /// What an instance saved in one go: all its state, or what changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SavedState {
     /// Of series.
-    pub series: Vec<(SeriesId, Box<[u8]>)>,
+    pub series: Vec<(SeriesId, Cell)>,
     /// Of partitions.
-    pub partitions: Vec<(PartitionId, Box<[u8]>)>,
+    pub partitions: Vec<(PartitionId, Cell)>,
     /// Series whose state is gone.
     pub removed_series: Vec<SeriesId>,
     /// Partitions whose state is gone.
     pub removed_partitions: Vec<PartitionId>,
 }
 
-/// Which cells `save` is to give.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cells {
-    /// All there are.
-    All,
-    /// Those that changed since the last save.
-    Changed,
-}
-
 /// State of a rule on a lane, kept up by what its instance saves: all of it, or what changed since a moment.
 #[derive(Clone, Debug, Default)]
 pub struct StateBook {
-    series: HashMap<SeriesId, Box<[u8]>>,
-    partitions: HashMap<PartitionId, Box<[u8]>>,
+    series: HashMap<SeriesId, Cell>,
+    partitions: HashMap<PartitionId, Cell>,
     bytes: usize,
     gone: Option<Gone>,
 }
@@ -87,13 +86,42 @@ impl StateBook {
     }
 
     /// The cells of series, in no order.
-    pub fn series(&self) -> impl ExactSizeIterator<Item = (SeriesId, &[u8])> {
-        self.series.iter().map(|(&id, cell)| (id, &**cell))
+    pub fn series(&self) -> impl ExactSizeIterator<Item = (SeriesId, &Cell)> {
+        self.series.iter().map(|(&id, cell)| (id, cell))
     }
 
     /// The cells of partitions, in no order.
-    pub fn partitions(&self) -> impl ExactSizeIterator<Item = (PartitionId, &[u8])> {
-        self.partitions.iter().map(|(&id, cell)| (id, &**cell))
+    pub fn partitions(&self) -> impl ExactSizeIterator<Item = (PartitionId, &Cell)> {
+        self.partitions.iter().map(|(&id, cell)| (id, cell))
+    }
+
+    /// What it says, for another book.
+    pub fn into_saved(self) -> SavedState {
+        let gone = self.gone.unwrap_or_default();
+        SavedState {
+            series: self.series.into_iter().collect(),
+            partitions: self.partitions.into_iter().collect(),
+            removed_series: gone.series.into_iter().collect(),
+            removed_partitions: gone.partitions.into_iter().collect(),
+        }
+    }
+
+    /// What must change in this book so that it says what `next` says: all cells of `next`, and whose state is gone.
+    pub fn succeeded_by(&self, next: &StateBook) -> SavedState {
+        let lost = |id: &SeriesId| !next.series.contains_key(id);
+        let lost_partition = |id: &PartitionId| !next.partitions.contains_key(id);
+        SavedState {
+            series: next.series.iter().map(|(&id, cell)| (id, cell.clone())).collect(),
+            partitions: next.partitions.iter().map(|(&id, cell)| (id, cell.clone())).collect(),
+            removed_series: self.series.keys().copied().filter(lost).collect(),
+            removed_partitions: self.partitions.keys().copied().filter(lost_partition).collect(),
+        }
+    }
+
+    /// How many cells it has, and how many it says are gone.
+    pub fn len(&self) -> usize {
+        let gone = self.gone.as_ref().map_or(0, |gone| gone.series.len() + gone.partitions.len());
+        self.series.len() + self.partitions.len() + gone
     }
 
     /// Bytes of all cells.
@@ -103,8 +131,7 @@ impl StateBook {
 
     /// Whether it says nothing.
     pub fn is_empty(&self) -> bool {
-        let gone = |gone: &Gone| !gone.series.is_empty() || !gone.partitions.is_empty();
-        self.series.is_empty() && self.partitions.is_empty() && !self.gone.as_ref().is_some_and(gone)
+        self.len() == 0
     }
 }
 
@@ -115,7 +142,7 @@ mod tests {
     /// Guarantees: the book is what the last words on each id were, and knows its size.
     #[test]
     fn the_last_word_counts() {
-        let cell = |n: u8, len: usize| vec![n; len].into_boxed_slice();
+        let cell = |n: u8, len: usize| Cell::from(vec![n; len]);
         let mut book = StateBook::default();
         book.take(SavedState {
             series: vec![(SeriesId(1), cell(1, 4)), (SeriesId(2), cell(2, 4))],
@@ -129,7 +156,7 @@ mod tests {
             removed_partitions: vec![PartitionId(1)],
             ..SavedState::default()
         });
-        assert_eq!(book.series().collect::<Vec<_>>(), [(SeriesId(2), &[9][..])]);
+        assert_eq!(book.series().collect::<Vec<_>>(), [(SeriesId(2), &Cell::from([9]))]);
         assert_eq!((book.partitions().len(), book.bytes(), book.is_empty()), (0, 1, false));
     }
 
@@ -142,5 +169,25 @@ mod tests {
         assert_eq!(changes.gone_series().collect::<Vec<_>>(), [SeriesId(1)]);
         assert!(!changes.is_empty() && StateBook::of_changes().is_empty());
         assert_eq!(StateBook::default().gone_series().count(), 0);
+    }
+
+    /// Guarantees: a book brought to another's state says the same, and nothing beside it.
+    #[test]
+    fn brought_to_another() {
+        let saved = |ids: &[u32]| SavedState {
+            series: ids.iter().map(|&id| (SeriesId(id), Cell::from([id as u8]))).collect(),
+            ..SavedState::default()
+        };
+        let (mut old, mut new) = (StateBook::default(), StateBook::default());
+        old.take(saved(&[1, 2, 3]));
+        new.take(saved(&[3, 4]));
+        old.take(old.succeeded_by(&new));
+        let ids = |book: &StateBook| book.series().map(|(id, _)| id.0).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!((ids(&old), old.bytes()), (ids(&new), 2));
+        let mut changes = StateBook::of_changes();
+        changes.take(SavedState { removed_series: vec![SeriesId(9)], ..saved(&[5]) });
+        assert_eq!(changes.len(), 2);
+        old.take(changes.into_saved());
+        assert_eq!(old.len(), 3);
     }
 }

@@ -8,13 +8,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tidegate_engine::{Deploy, Engine, Limits, Module, OnQuarantine, Rule};
+use tidegate_engine::{Deploy, Engine, Limits, Module, OnQuarantine, OnRefusedState, Rule, RuleStats};
 use tidegate_model::{
-    Ack, Books, Delivery, Inlet, Marks, MessageTotals, Outcome, ParcelLimits, Sink, SinkError, SystemClock,
-    Transition, Wants, Written,
+    Ack, Books, Delivery, Inlet, Marks, MessageTotals, Outcome, ParcelLimits, Sink, SinkError, StateStore,
+    SystemClock, Transition, Wants, Written,
 };
 use tidegate_pipeline::{Drained, LaneDeploy, Pipeline, PipelineSettings, SinkSetup};
 use tokio::runtime::Runtime;
+
+#[path = "../../../../../tests/src/wat_guest.rs"]
+mod wat_guest;
+
+mod state;
 
 /// Keeps every delivery; refuses to write while told so.
 #[derive(Clone, Default)]
@@ -57,8 +62,11 @@ struct House {
 
 impl House {
     fn new(lanes: usize) -> Self {
+        Self::with(lanes, Arc::new(Books::new(10_000)), None)
+    }
+
+    fn with(lanes: usize, books: Arc<Books>, state: Option<Arc<dyn StateStore>>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let books = Arc::new(Books::new(10_000));
         let (points, letters) = (Keeper::default(), Keeper { letters: true, ..Keeper::default() });
         let settings = PipelineSettings {
             lanes,
@@ -66,6 +74,7 @@ impl House {
             parcel: ParcelLimits::default(),
             books: books.clone(),
             clock: Arc::new(SystemClock),
+            state,
         };
         let sinks = vec![SinkSetup::new("keeper", Box::new(points.clone()))];
         let pipeline = Pipeline::start(settings, sinks, Box::new(letters.clone()), runtime.handle()).unwrap();
@@ -106,6 +115,7 @@ impl House {
             order,
             commands: vec![],
             on_quarantine: OnQuarantine::default(),
+            on_refused_state: Default::default(),
             limits: Limits::default(),
             stats: Arc::default(),
         };
@@ -410,4 +420,49 @@ fn a_rule_that_fails_all_over_is_quarantined() {
     assert!(stored[before..].iter().all(|(_, value)| *value == 95.0), "as they came");
     let raised: std::collections::BTreeSet<_> = house.alerts().into_iter().map(|(topic, _)| topic).collect();
     assert_eq!(raised.len(), 40, "its neighbour watches on");
+}
+
+/// A generation of a rule that keeps state and cannot be given any.
+fn refuses(engine: &Engine, generation: u64, on_refused_state: OnRefusedState, stats: &Arc<RuleStats>) -> Arc<Rule> {
+    // An error with three bytes of text, which stand at 600.
+    let words = "(i32.store8 (i32.const 512) (i32.const 1)) (i32.store (i32.const 516) (i32.const 600))
+        (i32.store (i32.const 520) (i32.const 3)) (i32.store (i32.const 600) (i32.const 0x21216f6e)) (return (i32.const 512))";
+    let module = wat_guest::wat_guest("number", &[("restore", words)]);
+    Arc::new(Rule {
+        name: "number".into(),
+        generation,
+        module: Arc::new(Module::load(engine, &module).unwrap()),
+        config: "{}".into(),
+        filters: vec!["dev/#".parse().unwrap()],
+        order: 10,
+        commands: vec![],
+        on_quarantine: OnQuarantine::default(),
+        on_refused_state,
+        limits: Limits::default(),
+        stats: stats.clone(),
+    })
+}
+
+/// Guarantees: a generation that refuses the state of the one before it does not serve, and that one goes on as if nothing had been
+/// tried; only where its file says `discard_state = true` it serves, begins without state, and that is counted.
+#[test]
+fn refused_state() {
+    let mut house = House::new(2);
+    house.install("read", "json-reading", 0, "dev/#", "{}");
+    let rule = house.install_so("number", "brittle", 10, "dev/#", "{}", |_| {});
+    house.send(&[reading("dev/a", 7.0), reading("dev/b", 7.0)]);
+    let next = refuses(&house.engine, 50, OnRefusedState::Refuse, &rule.stats);
+    let error = house.deploy.install(&next).unwrap_err();
+    assert_eq!(error.code(), "state");
+    assert!(error.to_string().contains("no!") && error.to_string().contains("discard_state"), "{error}");
+    house.send(&[reading("dev/a", 7.0)]);
+    assert_eq!(numbers(&house)["dev/a"], [1.0, 2.0]);
+    let next = refuses(&house.engine, 51, OnRefusedState::Discard, &rule.stats);
+    house.deploy.install(&next).unwrap();
+    house.send(&[reading("dev/a", 7.0)]);
+    assert_eq!(numbers(&house)["dev/a"], [1.0, 2.0, 7.0], "it lets pass what it gets");
+    assert_eq!(rule.stats.totals().state_discarded, 1);
+    house.install("number", "brittle", 10, "dev/#", "{}");
+    house.send(&[reading("dev/a", 7.0)]);
+    assert_eq!(numbers(&house)["dev/a"], [1.0, 2.0, 7.0, 1.0], "there was nothing to take over");
 }

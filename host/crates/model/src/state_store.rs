@@ -1,0 +1,79 @@
+//! What keeps the state of rules, and the alerts that stand, while the host is away.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{Alert, SavedState};
+
+/// One thing that a lane has to keep.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StateChange {
+    /// What changed in the state of a rule on that lane, in the form of the version that saved it.
+    Saved {
+        /// The rule.
+        rule: Arc<str>,
+        /// Its module's version.
+        version: String,
+        /// All that changed.
+        cells: SavedState,
+    },
+    /// An alert was raised, or cleared.
+    Alert(Alert),
+    /// The rule is no more: neither its state nor its alerts are of use.
+    Forgotten {
+        /// The rule.
+        rule: Arc<str>,
+    },
+}
+
+/// State of a rule as it was kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptState {
+    /// The version that saved it.
+    pub version: String,
+    /// By the ids of this process.
+    pub cells: SavedState,
+}
+
+/// What a store has done, and how it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct StateTotals {
+    /// Cells written.
+    pub written: u64,
+    /// Transactions that failed; what was in them is tried again.
+    pub failures: u64,
+    /// Cells that were damaged, and files that had to be set aside.
+    pub damaged: u64,
+    /// Cells that no rule was given, since as many series are known as may be.
+    pub unnamed: u64,
+    /// Why it cannot write now, if it cannot.
+    pub down: Option<String>,
+}
+
+/// Keeps the state of rules by the names of series and partitions. It is written to by lanes, which never wait for its disk unless too much
+/// waits already.
+pub trait StateStore: Debug + Send + Sync {
+    /// Takes what changed on a lane since it last told: all of it is kept at once, or nothing.
+    fn put(&self, changes: Vec<StateChange>);
+
+    /// What is kept of a rule, one entry for each version that saved a part of it. Waits for what was put before.
+    fn load(&self, rule: &str) -> Vec<KeptState>;
+
+    /// The alerts that stood when it was last told: all of them `raised`.
+    fn alerts(&self) -> Vec<Alert>;
+
+    /// The rules of which something is kept.
+    fn rules(&self) -> Vec<String>;
+
+    /// Counts up whenever what was kept is lost with a damaged file: who sees another number than before tells all there is.
+    fn epoch(&self) -> u64;
+
+    /// Waits until all that was put is on disk; gives whether it is.
+    fn sync(&self, patience: Duration) -> bool;
+
+    /// How it is.
+    fn totals(&self) -> StateTotals;
+}

@@ -1,0 +1,202 @@
+//! A rule's state as it was last saved on a lane: what a new instance begins with after a fault, and a successor is given.
+//!
+//! A successor is made ready on another thread, from a copy. A copy is the book itself, shared: what is saved while somebody reads it is kept
+//! beside it, and goes into it once it is the lane's alone again. So a lane that keeps the state of a hundred thousand series never
+//! stands still to copy them.
+//!
+//! Where state outlives the process, it also gathers what the store has yet to be told.
+
+use std::sync::Arc;
+
+use tidegate_model::{SavedState, StateBook};
+
+/// State as last saved.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    base: Arc<StateBook>,
+    /// What was saved while somebody else had `base` too.
+    over: StateBook,
+    /// What was saved since [`Self::copy`].
+    since_copy: Option<StateBook>,
+    /// What the store has not been told; none without a store.
+    unstored: Option<StateBook>,
+}
+
+impl Kept {
+    /// Begins with `state`; `unstored` is how the store's differs from it, if there is a store.
+    pub fn new(state: StateBook, unstored: Option<SavedState>) -> Self {
+        let unstored = unstored.map(|differs| {
+            let mut book = StateBook::of_changes();
+            book.take(differs);
+            book
+        });
+        Self { base: Arc::new(state), over: StateBook::of_changes(), since_copy: None, unstored }
+    }
+
+    /// Takes over what has changed.
+    pub fn take(&mut self, changed: SavedState) {
+        for book in self.since_copy.iter_mut().chain(&mut self.unstored) {
+            book.take(changed.clone());
+        }
+        match Arc::get_mut(&mut self.base) {
+            Some(base) => {
+                if !self.over.is_empty() {
+                    base.take(std::mem::replace(&mut self.over, StateBook::of_changes()).into_saved());
+                }
+                base.take(changed);
+            }
+            None => self.over.take(changed),
+        }
+    }
+
+    /// All of it, for a successor that is made ready elsewhere; what changes from now on is [`Self::since_copy`].
+    pub fn copy(&mut self) -> Arc<StateBook> {
+        self.since_copy = Some(StateBook::of_changes());
+        self.fold();
+        self.base.clone()
+    }
+
+    /// What changed since the last copy was given.
+    pub fn since_copy(&self) -> Option<&StateBook> {
+        self.since_copy.as_ref()
+    }
+
+    /// All of it.
+    pub fn whole(&mut self) -> &StateBook {
+        self.fold();
+        &self.base
+    }
+
+    /// From now on it is `next`: that of a successor, in its own form.
+    pub fn becomes(&mut self, next: StateBook) {
+        self.fold();
+        let changed = self.base.succeeded_by(&next);
+        if let Some(unstored) = &mut self.unstored {
+            unstored.take(changed);
+        }
+        (self.base, self.since_copy) = (Arc::new(next), None);
+    }
+
+    /// The copy has served its purpose.
+    pub fn copied(&mut self) {
+        self.since_copy = None;
+    }
+
+    /// What the store has not been told, once.
+    pub fn unstored(&mut self) -> Option<SavedState> {
+        let unstored = self.unstored.as_mut().filter(|unstored| !unstored.is_empty())?;
+        Some(std::mem::replace(unstored, StateBook::of_changes()).into_saved())
+    }
+
+    /// The store has lost what it was told.
+    pub fn store_all(&mut self) {
+        self.fold();
+        let all = StateBook::default().succeeded_by(&self.base);
+        if let Some(unstored) = &mut self.unstored {
+            unstored.take(all);
+        }
+    }
+
+    /// Bytes of all cells, about: what was saved over another is counted twice while somebody reads the copy.
+    pub fn bytes(&self) -> usize {
+        self.base.bytes() + self.over.bytes()
+    }
+
+    /// Copies all cells only where somebody reads an earlier copy still: that is a second successor before the first is ready.
+    fn fold(&mut self) {
+        if !self.over.is_empty() {
+            let over = std::mem::replace(&mut self.over, StateBook::of_changes());
+            Arc::make_mut(&mut self.base).take(over.into_saved());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tidegate_model::{Cell, SeriesId};
+
+    use super::*;
+
+    fn saved(cells: impl IntoIterator<Item = (u32, u8)>) -> SavedState {
+        let series = cells.into_iter().map(|(id, byte)| (SeriesId(id), Cell::from([byte]))).collect();
+        SavedState { series, ..SavedState::default() }
+    }
+
+    fn cells(book: &StateBook) -> Vec<(u32, u8)> {
+        let mut cells: Vec<_> = book.series().map(|(id, cell)| (id.0, cell[0])).collect();
+        cells.sort_unstable();
+        cells
+    }
+
+    /// Guarantees: a copy stays as it was when it was given; with what changed since it is what is kept now, whether or not the copy is still read.
+    #[test]
+    fn a_copy_and_what_changed_since() {
+        let mut kept = Kept::new(StateBook::default(), Some(SavedState::default()));
+        kept.take(saved([(1, 1), (2, 2)]));
+        let copy = kept.copy();
+        kept.take(SavedState { removed_series: vec![SeriesId(1)], ..saved([(3, 3)]) });
+        assert_eq!(cells(&copy), [(1, 1), (2, 2)]);
+        let since = kept.since_copy().cloned().unwrap_or_default();
+        assert_eq!((cells(&since), since.gone_series().collect::<Vec<_>>()), (vec![(3, 3)], vec![SeriesId(1)]));
+        assert_eq!(cells(kept.whole()), [(2, 2), (3, 3)], "while the copy is read");
+        drop(copy);
+        kept.take(saved([(4, 4)]));
+        assert_eq!(cells(kept.whole()), [(2, 2), (3, 3), (4, 4)]);
+        assert_eq!(kept.bytes(), 3);
+        kept.copied();
+        assert!(kept.since_copy().is_none());
+    }
+
+    /// Guarantees: to copy the state of 100,000 series, and to save a few of them while the copy is read, takes no time that grows with them.
+    #[test]
+    fn a_copy_costs_nothing() {
+        let mut kept = Kept::new(StateBook::default(), Some(SavedState::default()));
+        kept.take(saved((0..100_000).map(|id| (id, 1))));
+        let began = Instant::now();
+        let mut copies = Vec::new();
+        for round in 0..1_000 {
+            copies.push(kept.copy());
+            kept.take(saved([(round, 2)]));
+            copies.clear();
+            kept.take(saved([(round, 3)]));
+        }
+        // Each would take some milliseconds if cells were copied.
+        let each = began.elapsed() / 1_000;
+        assert!(each.as_micros() < 1_000, "{each:?} each");
+        assert_eq!(cells(kept.whole())[..2], [(0, 3), (1, 3)]);
+    }
+
+    /// Guarantees: the store is told each change once, a successor's form as a whole, and everything when it has lost it.
+    #[test]
+    fn what_the_store_is_told() {
+        let mut kept = Kept::new(StateBook::default(), Some(saved([(9, 9)])));
+        let mut store = StateBook::default();
+        let mut tell = |kept: &mut Kept| {
+            let told = kept.unstored();
+            let any = told.is_some();
+            store.take(told.unwrap_or_default());
+            (any, cells(&store))
+        };
+        assert_eq!(tell(&mut kept), (true, vec![(9, 9)]), "how it differed from the first");
+        kept.take(saved([(1, 1), (2, 2)]));
+        kept.take(SavedState { removed_series: vec![SeriesId(9)], ..saved([(1, 3)]) });
+        assert_eq!(tell(&mut kept), (true, vec![(1, 3), (2, 2)]));
+        assert!(!tell(&mut kept).0);
+        let mut next = StateBook::default();
+        next.take(saved([(2, 7)]));
+        kept.becomes(next);
+        assert_eq!(tell(&mut kept), (true, vec![(2, 7)]));
+        kept.store_all();
+        assert_eq!(
+            cells(&{
+                let mut anew = StateBook::default();
+                anew.take(kept.unstored().unwrap_or_default());
+                anew
+            }),
+            [(2, 7)]
+        );
+        assert!(Kept::new(StateBook::default(), None).unstored().is_none());
+    }
+}

@@ -1,0 +1,133 @@
+//! What becomes of a rule's state on a lane beside its calls: it goes to a successor, to the store, or is forgotten.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tidegate_engine::{Cells, Instance, LoadError};
+use tidegate_model::{PartitionId, SavedState, SeriesId, StateBook, StateChange};
+
+use super::Slot;
+use crate::lane::kept::Kept;
+use crate::lane::{Begins, Reset};
+
+impl Slot {
+    /// Its state for a successor; what changes from now on is gathered for [`Self::succeed`].
+    pub fn copy(&mut self) -> Arc<StateBook> {
+        self.save();
+        self.kept.copy()
+    }
+
+    /// Puts `next` in this slot's place, at `begins`.
+    ///
+    /// # Errors
+    /// It does not take the state that there is. This one serves on, and has lost nothing.
+    pub fn succeed(&mut self, next: Instance, begins: Begins, now_us: i64) -> Result<(), LoadError> {
+        let (next, own) = match begins {
+            Begins::At(start) => (next, Some(start.state)),
+            Begins::WhereTheLastStands => {
+                self.settle();
+                self.brought_up(next)?
+            }
+        };
+        match own {
+            Some(own) => self.kept.becomes(own),
+            None => self.kept.copied(),
+        }
+        let kept = std::mem::replace(&mut self.kept, Kept::new(StateBook::default(), None));
+        *self = Self::new(next, kept, self.books.clone(), now_us);
+        Ok(())
+    }
+
+    /// Forgets the state of `of`, and goes on without it; gives how many cells that were.
+    ///
+    /// # Errors
+    /// It does not take the rest of its state. Nothing is changed then.
+    pub fn reset(&mut self, of: Reset) -> Result<usize, LoadError> {
+        self.settle();
+        let mut rest = self.kept.whole().clone();
+        let before = rest.len();
+        rest.take(self.cells_of(&rest, of));
+        let mut new = self.rule.instantiate(&self.books)?;
+        new.restore(&self.rule.module.description().version, &rest)?;
+        let cells = before - rest.len();
+        self.kept.becomes(rest);
+        self.journal.clear();
+        if self.instance.is_some() {
+            self.instance = Some(new);
+        }
+        self.note_size();
+        Ok(cells)
+    }
+
+    /// That the cells of `of` are gone.
+    fn cells_of(&self, state: &StateBook, of: Reset) -> SavedState {
+        let partition_of = |id: SeriesId| self.books.series(id).map(|series| series.partition);
+        let series = |id: &SeriesId| match of {
+            Reset::Everything => true,
+            Reset::Series(only) => *id == only,
+            Reset::Partition(only) => partition_of(*id) == Some(only),
+        };
+        let partition = |id: &PartitionId| match of {
+            Reset::Everything => true,
+            Reset::Series(_) => false,
+            Reset::Partition(only) => *id == only,
+        };
+        SavedState {
+            removed_series: state.series().map(|(id, _)| id).filter(series).collect(),
+            removed_partitions: state.partitions().map(|(id, _)| id).filter(partition).collect(),
+            ..SavedState::default()
+        }
+    }
+
+    /// What the store has not been told of its state.
+    pub fn unstored(&mut self) -> Option<StateChange> {
+        let cells = self.kept.unstored()?;
+        let version = self.rule.module.description().version.clone();
+        Some(StateChange::Saved { rule: self.rule.name.clone(), version, cells })
+    }
+
+    /// The store has lost what it was told of its state.
+    pub fn store_all(&mut self) {
+        self.kept.store_all();
+    }
+
+    /// Saves all there is, for who comes after it.
+    fn settle(&mut self) {
+        self.touched = true;
+        self.save();
+        if self.touched {
+            // It failed while it was saved, and the one in its place stands where it stood.
+            self.save();
+        }
+        if self.journal.len() > 0 {
+            self.rule.stats.state_lost.fetch_add(1, Relaxed);
+            tracing::warn!(
+                rule = &*self.rule.name,
+                "it could not be saved for its successor, which begins where it was last saved"
+            );
+        }
+    }
+
+    /// `next`, which has been given the [`Self::copy`], with what changed since; and its state in its own form, if that is another.
+    fn brought_up(&mut self, mut next: Instance) -> Result<(Instance, Option<StateBook>), LoadError> {
+        let version = &self.rule.module.description().version;
+        match self.kept.since_copy() {
+            Some(changed) => {
+                if let Err(error) = next.restore(version, changed) {
+                    // What it takes as a whole it may not take as a difference.
+                    tracing::debug!(rule = &*self.rule.name, "it is given the whole state again: {error}");
+                    next = next.rule().instantiate(&self.books)?;
+                    next.restore(version, self.kept.whole())?;
+                }
+            }
+            None => next.restore(version, self.kept.whole())?,
+        }
+        if next.rule().module.description().version == *version {
+            return Ok((next, None));
+        }
+        // From now on it is the new one's own, in its own form.
+        let mut own = StateBook::default();
+        own.take(next.save(Cells::All)?);
+        Ok((next, Some(own)))
+    }
+}

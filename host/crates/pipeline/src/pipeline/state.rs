@@ -1,0 +1,66 @@
+//! The state of rules, as the pipeline's owner sees it: forgotten, reset, kept at the end.
+
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use tidegate_model::SeriesId;
+
+use super::Pipeline;
+use crate::deploy::tell;
+use crate::lane::{Control, Reset};
+
+impl Pipeline {
+    /// Forgets the state and the alerts of all rules but these: a rule that went while the host was away is not coming back. Blocks: not for a
+    /// runtime's thread.
+    pub fn forget_all_but(&self, rules: &[String]) {
+        let kept = self.around.state.as_ref().map(|store| store.rules()).unwrap_or_default();
+        for rule in kept.iter().filter(|rule| !rules.contains(rule)) {
+            tracing::info!(rule, "there is no such rule any more: its state is forgotten");
+            self.around.forget(rule, "the rule was removed");
+        }
+    }
+
+    /// Lets a rule forget state, on every lane at the end of its batch, and clears the alerts that came of it; gives how many cells that were.
+    /// Blocks: not for a runtime's thread.
+    ///
+    /// # Errors
+    /// It does not serve, a lane is held back by a sink, or it does not take what is left of its state. What lanes before that one have
+    /// forgotten is gone.
+    pub fn reset_state(&self, rule: &str, of: Reset) -> Result<usize, String> {
+        let (mut cells, mut serves) = (0, false);
+        for lane in &self.controls {
+            let (reply, answer) = sync_channel(1);
+            let told = tell(lane, Control::Reset { rule: rule.into(), of, reply }, &answer);
+            match told.ok_or("a lane did not come to the end of its batch: a sink holds it back; try again")? {
+                Some(Ok(gone)) => cells += gone,
+                Some(Err(error)) => return Err(error.to_string()),
+                None => continue,
+            }
+            serves = true;
+        }
+        if !serves {
+            return Err(format!("the rule {rule:?} does not serve"));
+        }
+        let books = &self.around.books;
+        let series = |topic: &str| books.all_series().find(topic).map(SeriesId);
+        let about = |topic: &str| match of {
+            Reset::Everything => true,
+            Reset::Series(only) => series(topic) == Some(only),
+            Reset::Partition(only) => {
+                series(topic).and_then(|id| books.series(id)).is_some_and(|series| series.partition == only)
+            }
+        };
+        self.around.clear_alerts(rule, about, "the state of the rule was reset");
+        Ok(cells)
+    }
+
+    /// Waits until what the lanes saved at their end is on disk.
+    pub(super) async fn state_kept(&self, deadline: Instant) {
+        let Some(store) = self.around.state.clone() else { return };
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(500));
+        let kept = tokio::task::spawn_blocking(move || store.sync(left)).await;
+        if !kept.unwrap_or(false) {
+            tracing::error!("the state of rules could not be kept before the end: they begin where it was last kept");
+        }
+    }
+}

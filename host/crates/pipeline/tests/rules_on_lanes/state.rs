@@ -1,0 +1,209 @@
+//! State that outlives the pipeline: what comes back, for whom, and what does not.
+
+use std::collections::BTreeMap;
+
+use tidegate_engine::LoadError;
+use tidegate_model::{
+    Alert, Cell, KeptState, PartitionId, SavedState, SeriesId, StateChange, StateStore, StateTotals,
+};
+use tidegate_pipeline::Reset;
+
+use super::*;
+
+/// A store in memory, for pipelines that share their books.
+#[derive(Debug, Default)]
+struct Memory(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    series: BTreeMap<(String, u32), (String, Cell)>,
+    partitions: BTreeMap<(String, u32), (String, Cell)>,
+    alerts: BTreeMap<(String, String), Alert>,
+}
+
+impl StateStore for Memory {
+    fn put(&self, changes: Vec<StateChange>) {
+        let mut kept = self.0.lock().unwrap();
+        for change in changes {
+            match change {
+                StateChange::Saved { rule, version, cells } => {
+                    let key = |id: u32| (rule.to_string(), id);
+                    cells.removed_series.iter().for_each(|id| drop(kept.series.remove(&key(id.0))));
+                    cells.removed_partitions.iter().for_each(|id| drop(kept.partitions.remove(&key(id.0))));
+                    kept.series
+                        .extend(cells.series.into_iter().map(|(id, cell)| (key(id.0), (version.clone(), cell))));
+                    kept.partitions
+                        .extend(cells.partitions.into_iter().map(|(id, cell)| (key(id.0), (version.clone(), cell))));
+                }
+                StateChange::Alert(alert) => {
+                    let key = (alert.rule.to_string(), alert.topic.to_string());
+                    match alert.transition {
+                        Transition::Raised => drop(kept.alerts.insert(key, alert)),
+                        _ => drop(kept.alerts.remove(&key)),
+                    }
+                }
+                StateChange::Forgotten { rule } => {
+                    kept.series.retain(|(of, _), _| *of != *rule);
+                    kept.partitions.retain(|(of, _), _| *of != *rule);
+                    kept.alerts.retain(|(of, _), _| *of != *rule);
+                }
+            }
+        }
+    }
+
+    fn load(&self, rule: &str) -> Vec<KeptState> {
+        let kept = self.0.lock().unwrap();
+        let mut states = BTreeMap::<String, SavedState>::new();
+        for ((_, id), (version, cell)) in kept.series.iter().filter(|((of, _), _)| of == rule) {
+            states.entry(version.clone()).or_default().series.push((SeriesId(*id), cell.clone()));
+        }
+        for ((_, id), (version, cell)) in kept.partitions.iter().filter(|((of, _), _)| of == rule) {
+            states.entry(version.clone()).or_default().partitions.push((PartitionId(*id), cell.clone()));
+        }
+        states.into_iter().map(|(version, cells)| KeptState { version, cells }).collect()
+    }
+
+    fn alerts(&self) -> Vec<Alert> {
+        self.0.lock().unwrap().alerts.values().cloned().collect()
+    }
+
+    fn rules(&self) -> Vec<String> {
+        let kept = self.0.lock().unwrap();
+        let all = kept.series.keys().map(|(rule, _)| rule).chain(kept.alerts.keys().map(|(rule, _)| rule));
+        all.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn epoch(&self) -> u64 {
+        0
+    }
+
+    fn sync(&self, _: Duration) -> bool {
+        true
+    }
+
+    fn totals(&self) -> StateTotals {
+        StateTotals::default()
+    }
+}
+
+/// So many readings of each of ten topics.
+fn readings_of_ten(each: u32, value: f64) -> Vec<(String, Vec<u8>)> {
+    (0..each * 10).map(|i| reading(&format!("dev/t{}", i % 10), value)).collect()
+}
+
+fn house_with(lanes: usize, books: &Arc<Books>, store: &Arc<Memory>) -> House {
+    let mut house = House::with(lanes, books.clone(), Some(store.clone()));
+    house.install("read", "json-reading", 0, "dev/#", "{}");
+    house
+}
+
+fn end(house: &House) {
+    let drained = house.runtime.block_on(house.pipeline.shutdown(Duration::from_secs(10)));
+    assert_eq!(drained, Drained::Completely);
+}
+
+/// Guarantees: over a restart a rule that numbers its readings goes on counting, whatever the number of lanes is then, so that each series'
+/// state is with the lane that has it now; after a second one as well.
+#[test]
+fn over_a_restart_with_another_number_of_lanes() {
+    let (books, store) = (Arc::new(Books::new(1_000)), Arc::<Memory>::default());
+    let mut numbered = BTreeMap::<String, Vec<f64>>::new();
+    for lanes in [2, 3, 1] {
+        let mut house = house_with(lanes, &books, &store);
+        house.install("number", "brittle", 10, "dev/#", "{}");
+        house.send(&readings_of_ten(7, 1.0));
+        end(&house);
+        for (topic, mut numbers) in numbers(&house) {
+            numbered.entry(topic).or_default().append(&mut numbers);
+        }
+    }
+    assert_eq!(numbered.len(), 10);
+    for (topic, numbers) in numbered {
+        assert_eq!(numbers, (1..=21).map(f64::from).collect::<Vec<_>>(), "{topic}");
+    }
+}
+
+/// Guarantees: an alert that stood stands after a restart: it is not published again while it lasts, and is cleared once; a rule that is
+/// removed clears it and leaves no state, and so does one that went while the host was away.
+#[test]
+fn alerts_over_a_restart() {
+    let (books, store) = (Arc::new(Books::new(1_000)), Arc::<Memory>::default());
+    let mut house = house_with(2, &books, &store);
+    house.install("watch", "threshold", 20, "dev/#", r#"{"above":90.0}"#);
+    house.send(&[reading("dev/a", 95.0), reading("dev/b", 95.0), reading("dev/c", 95.0)]);
+    end(&house);
+    assert_eq!(house.alerts().len(), 3);
+
+    let mut house = house_with(1, &books, &store);
+    house.install("watch", "threshold", 20, "dev/#", r#"{"above":90.0}"#);
+    assert_eq!(house.pipeline.status().alerts_standing, 3);
+    house.send(&[reading("dev/a", 96.0), reading("dev/b", 20.0)]);
+    assert_eq!(house.alerts(), [("dev/b".into(), Transition::Cleared)]);
+    end(&house);
+
+    let mut house = house_with(2, &books, &store);
+    house.install("watch", "threshold", 20, "dev/#", r#"{"above":90.0}"#);
+    house.deploy.remove("watch", "the rule was removed");
+    assert!(store.rules().is_empty(), "{store:?}");
+    house.install("watch", "threshold", 20, "dev/#", r#"{"above":90.0}"#);
+    house.send(&[reading("dev/a", 96.0)]);
+    end(&house);
+    let raised = house.alerts().iter().filter(|alert| **alert == ("dev/a".into(), Transition::Raised)).count();
+    let cleared = house.alerts().iter().filter(|(_, transition)| *transition == Transition::Cleared).count();
+    assert_eq!((raised, cleared), (1, 2), "{:?}", house.alerts());
+
+    let house = house_with(2, &books, &store);
+    house.pipeline.forget_all_but(&["read".to_owned()]);
+    assert!(store.rules().is_empty(), "{store:?}");
+    assert_eq!(house.pipeline.status().alerts_standing, 0);
+    end(&house);
+    assert_eq!(house.alerts(), [("dev/a".into(), Transition::Cleared)]);
+}
+
+/// Guarantees: what is reset begins again, and nothing else; on disk too.
+#[test]
+fn reset() {
+    let (books, store) = (Arc::new(Books::new(1_000)), Arc::<Memory>::default());
+    let mut house = house_with(2, &books, &store);
+    house.install("number", "brittle", 10, "dev/#", "{}");
+    house.send(&readings_of_ten(3, 1.0));
+    let one = SeriesId(books.all_series().find("dev/t4").unwrap());
+    assert_eq!(house.pipeline.reset_state("number", Reset::Series(one)), Ok(1));
+    house.send(&readings_of_ten(1, 1.0));
+    let last =
+        |house: &House| -> Vec<f64> { numbers(house).values().map(|numbers| numbers[numbers.len() - 1]).collect() };
+    assert_eq!(last(&house), [4.0, 4.0, 4.0, 4.0, 1.0, 4.0, 4.0, 4.0, 4.0, 4.0]);
+    let partition = books.series(one).unwrap().partition;
+    assert_eq!(house.pipeline.reset_state("number", Reset::Partition(partition)), Ok(1));
+    assert!(house.pipeline.reset_state("nobody", Reset::Everything).is_err());
+    end(&house);
+    let mut house = house_with(2, &books, &store);
+    house.install("number", "brittle", 10, "dev/#", "{}");
+    house.send(&readings_of_ten(1, 1.0));
+    assert_eq!(last(&house), [5.0, 5.0, 5.0, 5.0, 1.0, 5.0, 5.0, 5.0, 5.0, 5.0]);
+    assert_eq!(house.pipeline.reset_state("number", Reset::Everything), Ok(10));
+    house.send(&readings_of_ten(1, 1.0));
+    assert_eq!(last(&house), [1.0; 10]);
+}
+
+/// Guarantees: state on disk that a rule refuses keeps it from serving, and is not touched; with `discard_state = true` it serves without,
+/// and the disk has none any more.
+#[test]
+fn stored_state_that_is_refused() {
+    let (books, store) = (Arc::new(Books::new(1_000)), Arc::<Memory>::default());
+    let mut house = house_with(2, &books, &store);
+    let stats = house.install_so("number", "brittle", 10, "dev/#", "{}", |_| {}).stats.clone();
+    house.send(&readings_of_ten(3, 1.0));
+    end(&house);
+    let mut house = house_with(2, &books, &store);
+    let refused = house.deploy.install(&refuses(&house.engine, 50, OnRefusedState::Refuse, &stats)).unwrap_err();
+    assert!(matches!(refused, LoadError::State(_)), "{refused}");
+    house.install("number", "brittle", 10, "dev/#", "{}");
+    house.send(&[reading("dev/t1", 1.0)]);
+    assert_eq!(numbers(&house)["dev/t1"], [4.0]);
+    end(&house);
+    let mut house = house_with(2, &books, &store);
+    house.deploy.install(&refuses(&house.engine, 51, OnRefusedState::Discard, &stats)).unwrap();
+    end(&house);
+    assert!(store.rules().is_empty() && stats.totals().state_discarded == 1, "{store:?}");
+}

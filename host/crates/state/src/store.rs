@@ -1,0 +1,319 @@
+//! The store as lanes see it, and the thread that writes.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tidegate_model::{Alert, Books, Clock, KeptState, StateChange, StateStore, StateTotals};
+
+use crate::database::{Database, is_damage};
+use crate::unwritten::Unwritten;
+
+/// Handovers that may wait for the thread. A lane makes one a second; only a disk that stands still lets them gather.
+const QUEUE: usize = 64;
+/// How long after a failure the disk is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// After a write the disk is left alone for as long as the write took, and no longer than this.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+/// How long a reader waits for the thread.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Damaged files that are kept beside the new one.
+const DAMAGED_KEPT: usize = 2;
+
+/// The store in a directory.
+#[derive(Debug)]
+pub struct StateFile {
+    /// None once it is dropped.
+    ask: Option<SyncSender<Ask>>,
+    account: Arc<Account>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    written: AtomicU64,
+    failures: AtomicU64,
+    damaged: AtomicU64,
+    unnamed: AtomicU64,
+    epoch: AtomicU64,
+    down: Mutex<Option<String>>,
+}
+
+enum Ask {
+    Put(Vec<StateChange>),
+    Load { rule: String, reply: SyncSender<Vec<KeptState>> },
+    Alerts { reply: SyncSender<Vec<Alert>> },
+    Rules { reply: SyncSender<Vec<String>> },
+    Sync { reply: SyncSender<bool> },
+}
+
+impl StateFile {
+    /// The store in `<data_dir>/state`. A file that cannot be read is set aside, one that cannot be written is tried again: the host
+    /// starts all the same.
+    ///
+    /// # Errors
+    /// The system gives no more threads.
+    pub fn open(data_dir: &Path, books: Arc<Books>, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        let (ask, asked) = sync_channel(QUEUE);
+        let account = Arc::<Account>::default();
+        let writer = Writer {
+            path: path(data_dir),
+            books,
+            clock,
+            account: account.clone(),
+            database: None,
+            unwritten: Unwritten::default(),
+            write_at: Instant::now(),
+        };
+        let thread = tidegate_telemetry::thread("state", move || writer.run(&asked))?;
+        Ok(Self { ask: Some(ask), account, thread: Mutex::new(Some(thread)) })
+    }
+
+    fn tell<T>(&self, patience: Duration, ask: impl FnOnce(SyncSender<T>) -> Ask) -> Option<T> {
+        let (reply, answer) = sync_channel(1);
+        self.ask.as_ref()?.send(ask(reply)).ok()?;
+        answer.recv_timeout(patience).ok()
+    }
+}
+
+impl StateStore for StateFile {
+    fn put(&self, changes: Vec<StateChange>) {
+        if let Some(ask) = self.ask.as_ref().filter(|_| !changes.is_empty()) {
+            // Without its thread, which ended by a bug of ours and said so, there is nobody to tell.
+            let _ = ask.send(Ask::Put(changes));
+        }
+    }
+
+    fn load(&self, rule: &str) -> Vec<KeptState> {
+        self.tell(PATIENCE, |reply| Ask::Load { rule: rule.to_owned(), reply }).unwrap_or_default()
+    }
+
+    fn alerts(&self) -> Vec<Alert> {
+        self.tell(PATIENCE, |reply| Ask::Alerts { reply }).unwrap_or_default()
+    }
+
+    fn rules(&self) -> Vec<String> {
+        self.tell(PATIENCE, |reply| Ask::Rules { reply }).unwrap_or_default()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.account.epoch.load(Acquire)
+    }
+
+    fn sync(&self, patience: Duration) -> bool {
+        self.tell(patience, |reply| Ask::Sync { reply }).unwrap_or(false)
+    }
+
+    fn totals(&self) -> StateTotals {
+        StateTotals {
+            written: self.account.written.load(Relaxed),
+            failures: self.account.failures.load(Relaxed),
+            damaged: self.account.damaged.load(Relaxed),
+            unnamed: self.account.unnamed.load(Relaxed),
+            down: self.account.down.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+}
+
+impl Drop for StateFile {
+    /// What was put is written, if the disk takes it.
+    fn drop(&mut self) {
+        self.ask = None;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // It says itself when it ends by a panic.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the thread has.
+struct Writer {
+    path: PathBuf,
+    books: Arc<Books>,
+    clock: Arc<dyn Clock>,
+    account: Arc<Account>,
+    database: Option<Database>,
+    unwritten: Unwritten,
+    write_at: Instant,
+}
+
+impl Writer {
+    fn run(mut self, asked: &Receiver<Ask>) {
+        loop {
+            let wait = if self.unwritten.is_empty() {
+                LONGEST_REST
+            } else {
+                self.write_at.saturating_duration_since(Instant::now())
+            };
+            match asked.recv_timeout(wait) {
+                Ok(ask) => {
+                    self.answer(ask);
+                    asked.try_iter().for_each(|ask| self.answer(ask));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.write();
+                    return;
+                }
+            }
+            if Instant::now() >= self.write_at {
+                self.write();
+            }
+        }
+    }
+
+    // Who asked may have stopped waiting.
+    fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Put(changes) => self.unwritten.take(changes),
+            Ask::Sync { reply } => drop(reply.send(self.write())),
+            Ask::Load { rule, reply } => {
+                self.write();
+                let loaded = self.read(|database, books| database.load(&rule, books)).unwrap_or_default();
+                self.account.damaged.fetch_add(loaded.damaged, Relaxed);
+                self.account.unnamed.fetch_add(loaded.unnamed, Relaxed);
+                if loaded.damaged + loaded.unnamed > 0 {
+                    let (damaged, unnamed) = (loaded.damaged, loaded.unnamed);
+                    tracing::error!(
+                        rule,
+                        damaged,
+                        unnamed,
+                        "not all of the rule's state comes back: damaged cells are lost; unnamed ones are of series beyond `max_series`, and wait"
+                    );
+                }
+                drop(reply.send(loaded.states));
+            }
+            Ask::Alerts { reply } => {
+                self.write();
+                drop(reply.send(self.read(|database, _| database.alerts()).unwrap_or_default()));
+            }
+            Ask::Rules { reply } => {
+                self.write();
+                drop(reply.send(self.read(|database, _| database.rules()).unwrap_or_default()));
+            }
+        }
+    }
+
+    /// Writes what waits; gives whether nothing waits any more.
+    fn write(&mut self) -> bool {
+        if self.unwritten.is_empty() {
+            return true;
+        }
+        let began = Instant::now();
+        let unwritten = std::mem::take(&mut self.unwritten);
+        let done = self.with(|database, books| database.write(&unwritten, books));
+        match done {
+            Some(cells) => {
+                self.account.written.fetch_add(cells, Relaxed);
+                self.write_at = Instant::now() + began.elapsed().min(LONGEST_REST);
+                true
+            }
+            None => {
+                self.unwritten = unwritten;
+                self.account.failures.fetch_add(1, Relaxed);
+                self.write_at = Instant::now() + TRY_AGAIN;
+                false
+            }
+        }
+    }
+
+    fn read<T>(&mut self, work: impl Fn(&Database, &Books) -> rusqlite::Result<T>) -> Option<T> {
+        self.with(|database, books| work(database, books))
+    }
+
+    /// Runs `work` on the open file; once more on a new one, where the old one is damaged.
+    fn with<T>(&mut self, mut work: impl FnMut(&mut Database, &Books) -> rusqlite::Result<T>) -> Option<T> {
+        let mut done = self.attempt(&mut work);
+        if let Err(error) = &done
+            && is_damage(error)
+        {
+            self.set_aside(&error.to_string());
+            done = self.attempt(&mut work);
+        }
+        let mut down = self.account.down.lock().unwrap_or_else(PoisonError::into_inner);
+        match done {
+            Ok(done) => {
+                if down.take().is_some() {
+                    tracing::info!("the state of rules is kept again");
+                }
+                Some(done)
+            }
+            Err(error) => {
+                let why = format!("{}: {error}", self.path.display());
+                if down.is_none() {
+                    tracing::error!(
+                        "the state of rules cannot be kept, and is lost if the host ends now; it is tried again every second: {why}"
+                    );
+                }
+                *down = Some(why);
+                None
+            }
+        }
+    }
+
+    fn attempt<T>(
+        &mut self,
+        work: &mut impl FnMut(&mut Database, &Books) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let mut database = match self.database.take() {
+            Some(database) => database,
+            None => {
+                if let Some(parent) = self.path.parent() {
+                    // What is wrong with it, opening the file says better.
+                    let _ = std::fs::create_dir_all(parent);
+                }
+                Database::open(&self.path, self.books.all_series().limit())?
+            }
+        };
+        let done = work(&mut database, &self.books)?;
+        self.database = Some(database);
+        Ok(done)
+    }
+
+    /// The file is no good: it is kept beside, and a new one begun, for which all is asked again.
+    fn set_aside(&mut self, why: &str) {
+        self.database = None;
+        let aside = self.path.with_file_name(format!("damaged-{:020}.db", self.clock.now_us()));
+        let moved = std::fs::rename(&self.path, &aside);
+        for suffix in ["-wal", "-shm"] {
+            let mut beside = self.path.clone().into_os_string();
+            beside.push(suffix);
+            // What is left of it would be taken for the new one's.
+            let _ = std::fs::remove_file(beside);
+        }
+        self.account.damaged.fetch_add(1, Relaxed);
+        self.account.epoch.fetch_add(1, Release);
+        let aside = aside.display();
+        match moved {
+            Ok(()) => {
+                tracing::error!(%aside, "the state of rules on disk is damaged and was set aside: rules begin without it, and what serves is kept anew: {why}")
+            }
+            Err(error) => {
+                tracing::error!("the state of rules on disk is damaged, and cannot be set aside ({error}): {why}")
+            }
+        }
+        self.forget_oldest_damaged();
+    }
+
+    fn forget_oldest_damaged(&self) {
+        let Some(entries) = self.path.parent().and_then(|parent| std::fs::read_dir(parent).ok()) else { return };
+        let is_damaged =
+            |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("damaged-"));
+        let mut old: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_damaged).collect();
+        old.sort();
+        for path in old.iter().rev().skip(DAMAGED_KEPT) {
+            // It is looked for again next time.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Where the store of a `data_dir` stands.
+pub(crate) fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("state").join("state.db")
+}

@@ -1,0 +1,63 @@
+//! What waits for the disk: the last word on each cell and each alert, however often it changed. So it is bounded by what the rules keep,
+//! even while the disk is full.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use tidegate_model::{Alert, Cell, PartitionId, SavedState, SeriesId, StateChange, Transition};
+
+/// A cell and the version that saved it; none if it is gone.
+pub(crate) type Word = Option<(Arc<str>, Cell)>;
+
+/// What waits, by rule.
+#[derive(Debug, Default)]
+pub(crate) struct Unwritten {
+    pub rules: HashMap<Arc<str>, RuleWords>,
+}
+
+/// What waits of one rule.
+#[derive(Debug, Default)]
+pub(crate) struct RuleWords {
+    /// First of all, everything that is kept of it goes.
+    pub forgotten: bool,
+    pub series: HashMap<SeriesId, Word>,
+    pub partitions: HashMap<PartitionId, Word>,
+    /// By topic and key; none if it is cleared.
+    pub alerts: HashMap<(Arc<str>, Arc<str>), Option<Alert>>,
+}
+
+impl Unwritten {
+    /// Takes what a lane has told.
+    pub fn take(&mut self, changes: Vec<StateChange>) {
+        for change in changes {
+            match change {
+                StateChange::Saved { rule, version, cells } => {
+                    self.rules.entry(rule).or_default().saved(&version.into(), cells);
+                }
+                StateChange::Alert(alert) => {
+                    let words = self.rules.entry(alert.rule.clone()).or_default();
+                    let key = (alert.topic.clone(), alert.key.clone());
+                    let stands = alert.transition == Transition::Raised;
+                    words.alerts.insert(key, stands.then_some(alert));
+                }
+                StateChange::Forgotten { rule } => {
+                    self.rules.insert(rule, RuleWords { forgotten: true, ..RuleWords::default() });
+                }
+            }
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+}
+
+impl RuleWords {
+    fn saved(&mut self, version: &Arc<str>, cells: SavedState) {
+        let SavedState { series, partitions, removed_series, removed_partitions } = cells;
+        self.series.extend(removed_series.into_iter().map(|id| (id, None)));
+        self.partitions.extend(removed_partitions.into_iter().map(|id| (id, None)));
+        self.series.extend(series.into_iter().map(|(id, cell)| (id, Some((version.clone(), cell)))));
+        self.partitions.extend(partitions.into_iter().map(|(id, cell)| (id, Some((version.clone(), cell)))));
+    }
+}
