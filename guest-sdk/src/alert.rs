@@ -140,6 +140,35 @@ pub struct EachReading<A: Alert> {
     wake_us: Option<i64>,
 }
 
+impl<A: Alert> EachReading<A> {
+    /// Looks at the readings of a batch without texts from a row on, up to the first whose series has no state yet; gives
+    /// that row. A loop without a call, in a function of its own: among all that is inlined into `process` its few
+    /// values would be kept in memory instead of registers.
+    #[inline(never)]
+    fn check_numbers(&mut self, batch: &Points, from: usize, out: &mut Alarms) -> usize {
+        if size_of::<A::State>() == 0 {
+            let mut nothing = Tracked::default();
+            for reading in batch.numbers(from) {
+                self.alert.check(&reading, &mut nothing, out);
+            }
+        } else {
+            let states = self.states.entries();
+            for reading in batch.numbers(from) {
+                let Some(state) = states.get_mut(reading.series as usize) else { return reading.row };
+                self.alert.check(&reading, state, out);
+            }
+        }
+        batch.len()
+    }
+
+    #[inline(never)]
+    fn check_texts(&mut self, batch: &Points, out: &mut Alarms) {
+        for reading in batch.readings() {
+            self.alert.check(&reading, self.states.of(reading.series), out);
+        }
+    }
+}
+
 impl<A: Alert> Rule for EachReading<A> {
     type Config = A::Config;
     const ABOUT: About = A::ABOUT;
@@ -158,16 +187,14 @@ impl<A: Alert> Rule for EachReading<A> {
 
     fn process(&mut self, call: &mut Call<'_>, batch: Points) -> Outcome {
         let mut out = Alarms::new(call.now_us, self.wake_us);
-        if size_of::<A::State>() == 0 {
-            let mut nothing = Tracked::default();
-            for reading in batch.readings() {
-                self.alert.check(&reading, &mut nothing, &mut out);
+        if batch.texts.row.is_empty() {
+            let mut row = self.check_numbers(&batch, 0, &mut out);
+            while let Some(&series) = batch.series.get(row) {
+                self.states.of(series);
+                row = self.check_numbers(&batch, row, &mut out);
             }
         } else {
-            for reading in batch.readings() {
-                let state = self.states.of(reading.series);
-                self.alert.check(&reading, state, &mut out);
-            }
+            self.check_texts(&batch, &mut out);
         }
         self.wake_us = out.wake_us;
         Outcome { alerts: out.alerts, commands: out.commands, wake_us: out.wake_us, ..Outcome::default() }

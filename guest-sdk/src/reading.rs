@@ -25,6 +25,24 @@ impl Reading<'_> {
 }
 
 impl Points {
+    /// The points from a row on, in order, of a batch that has no texts.
+    #[inline]
+    pub(crate) fn numbers(&self, from: usize) -> impl Iterator<Item = Reading<'_>> {
+        // Not `skip`, which asks again before every point.
+        let (series, time_us) = (&self.series[from..], &self.time_us[from..]);
+        let (value, quality) = (&self.value[from..], &self.quality[from..]);
+        series.iter().zip(time_us).zip(value).zip(quality).enumerate().map(
+            move |(row, (((series, time_us), value), quality))| Reading {
+                series: *series,
+                time_us: *time_us,
+                value: *value,
+                quality: Quality::from_bits(*quality),
+                text: None,
+                row: from + row,
+            },
+        )
+    }
+
     /// The points, in order.
     #[inline]
     pub fn readings(&self) -> impl Iterator<Item = Reading<'_>> {

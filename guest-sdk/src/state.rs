@@ -92,6 +92,12 @@ impl<T: Default> Table<T> {
         &mut self.entries[index]
     }
 
+    /// The entries by id, as far as there are any.
+    #[inline]
+    pub(crate) fn entries(&mut self) -> &mut [Tracked<T>] {
+        &mut self.entries
+    }
+
     #[cold]
     fn grow(&mut self, index: usize) {
         self.entries.resize_with(index + 1, Tracked::default);

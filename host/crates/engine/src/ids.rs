@@ -61,17 +61,32 @@ impl IdMap {
     }
 
     /// Translates a whole column into `out`; ids met for the first time get one, and are listed in `new`.
-    pub fn translate(&mut self, column: impl Iterator<Item = u32>, out: &mut Vec<u32>, new: &mut Vec<u32>) {
+    pub fn translate(
+        &mut self,
+        column: impl ExactSizeIterator<Item = u32> + Clone,
+        out: &mut Vec<u32>,
+        new: &mut Vec<u32>,
+    ) {
         out.clear();
-        for global in column {
-            let local = match self.local.get(global as usize) {
-                Some(&local) if local != NONE => local,
-                _ => {
+        let known = column.clone();
+        // Most batches name nothing new: one pass without a branch that writes.
+        let mut all_known = true;
+        out.extend(known.map(|global| {
+            let local = self.local.get(global as usize).copied().unwrap_or(NONE);
+            all_known &= local != NONE;
+            local
+        }));
+        if all_known {
+            return;
+        }
+        for (local, global) in out.iter_mut().zip(column) {
+            if *local == NONE {
+                // One that is there twice has its id from the second time on.
+                *local = self.local(global).unwrap_or_else(|| {
                     new.push(global);
                     self.add(global)
-                }
-            };
-            out.push(local);
+                });
+            }
         }
     }
 }

@@ -127,7 +127,8 @@ impl Alert for Threshold {
         state.unmarked().last_us = reading.time_us.min(out.now_us());
         let beyond = self.limits.beyond(reading.value);
         if beyond.is_some() || !matches!(state.phase, Phase::Calm) {
-            self.advance(reading, beyond, state, out);
+            // By value: what is lent has to lie in memory, for every reading.
+            self.advance(*reading, beyond, state, out);
         }
     }
 
@@ -151,13 +152,13 @@ impl Alert for Threshold {
 impl Threshold {
     /// One reading that is beyond a limit, or of a series that was.
     #[cold]
-    fn advance(&self, reading: &Reading<'_>, beyond: Option<Side>, state: &mut Tracked<Standing>, out: &mut Alarms) {
+    fn advance(&self, reading: Reading<'_>, beyond: Option<Side>, state: &mut Tracked<Standing>, out: &mut Alarms) {
         if let Phase::Raised(side) = state.phase {
             // Within the hysteresis it still stands.
             if !self.limits.back(side, reading.value) {
                 return;
             }
-            self.clear(reading, side, out);
+            self.clear(&reading, side, out);
             state.phase = Phase::Calm;
         }
         let Some(side) = beyond else {
