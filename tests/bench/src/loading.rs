@@ -129,8 +129,10 @@ pub fn weigh(what: Weigh) -> Result<()> {
     let engine = Engine::new()?;
     let line = line(1)?;
     let file = rules::file("threshold")?;
-    // In a child process, as the host does it: what a compiler leaves behind is no rule's.
-    let admission = Admission::new(engine, Box::new(ChildProcess::of_this_binary(&["compile"])), None);
+    // In a child process and with a cache, as the host does it: what a compiler leaves behind is no rule's.
+    let directory = tempfile::tempdir()?;
+    let cache = Cache::open(&directory.path().join("cache"))?;
+    let admission = Admission::new(engine, Box::new(ChildProcess::of_this_binary(&["compile"])), Some(cache));
     let shared = std::sync::Arc::new(admission.admit(&file, None, Wasi::Refused)?);
     let mut deploy = line.deploy();
     let weighed = match what.modules {

@@ -186,7 +186,8 @@ impl PrivateDir {
         Ok(names)
     }
 
-    fn file(&self, name: &str) -> io::Result<Option<File>> {
+    /// A file, open to be read; none if it is not there.
+    pub fn file(&self, name: &str) -> io::Result<Option<File>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match openat(&self.fd, name, flags, Mode::empty()) {
             Ok(fd) => Ok(Some(File::from(fd))),

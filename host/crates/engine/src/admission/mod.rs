@@ -104,10 +104,17 @@ impl Admission {
             }
         }
         let compiled = self.compiler.compile(&self.engine, bytes, CompileLimits::of(wasi))?;
-        if let Some(cache) = &self.cache
-            && let Err(error) = cache.store(&key, &compiled)
-        {
-            tracing::warn!("a compiled module cannot be kept, so it is compiled again at the next start: {error}");
+        if let Some(cache) = &self.cache {
+            match cache.store(&key, &compiled).map(|stored| stored.map(|it| it.component(&self.engine.wasmtime))) {
+                Ok(Some(Ok(component))) => return Ok(component),
+                // The code in memory says why, if it cannot be used either.
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(
+                        "a compiled module cannot be kept, so it is compiled again at the next start: {error}"
+                    );
+                }
+            }
         }
         let unusable = |error: wasmtime::Error| LoadError::Compiler(format!("its code cannot be used: {error:#}"));
         compiled.component(&self.engine.wasmtime).map_err(unusable)
