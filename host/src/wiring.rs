@@ -1,5 +1,6 @@
 //! The one place that knows every crate: from a configuration to a host that runs.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,9 +12,9 @@ use tidegate_engine::{
     Admission, Cache, ChildProcess, Confined, DirectoryError, Engine, Generations, Registry, RegistryHandle,
     RuleState, RuleStatus, SIGNATURE_SUFFIX, Trust, Wasi,
 };
-use tidegate_model::{Books, Limits, ParcelLimits, Sink, Source, Spool, StateStore, SystemClock};
+use tidegate_model::{Books, History, Limits, ParcelLimits, Sink, Source, Spool, StateStore, SystemClock};
 use tidegate_pipeline::{Drained, Pipeline, PipelineSettings, SinkLimits, SinkSetup};
-use tidegate_sinks::{DeadLetters, Discard, Kafka, Mqtt, Ndjson, Sqlite, Timescale};
+use tidegate_sinks::{DeadLetters, Discard, Kafka, Mqtt, Ndjson, Sqlite, SqliteHistory, Timescale, TimescaleHistory};
 use tidegate_sources::{KafkaSource, MqttSource, ReplaySource};
 use tidegate_spool::SpoolQueue;
 use tidegate_state::StateFile;
@@ -86,6 +87,7 @@ impl Host {
             dead_letters: account,
             books: known,
             letters: Arc::new(LetterFile(DeadLetters::path(&config.data_dir))),
+            histories: histories(config, runtime),
             rules_dir: config.rules_dir.clone(),
             data_dir: config.data_dir.clone(),
             schemas: Confined::of_this_binary(&["validate"]),
@@ -205,6 +207,21 @@ fn sink(
         SinkSettings::Discard => Box::new(Discard::new()),
     };
     (sink, limits)
+}
+
+/// The sinks whose rows can be read again.
+fn histories(config: &Config, runtime: &Handle) -> BTreeMap<String, Arc<dyn History>> {
+    let each = config.sinks.iter().filter_map(|(name, settings)| {
+        let history: Arc<dyn History> = match settings {
+            SinkSettings::Sqlite(settings) => Arc::new(SqliteHistory::new(settings)),
+            SinkSettings::Timescale(settings) => Arc::new(TimescaleHistory::new(settings.clone(), runtime.clone())),
+            SinkSettings::Mqtt(_) | SinkSettings::Kafka(_) | SinkSettings::Ndjson(_) | SinkSettings::Discard => {
+                return None;
+            }
+        };
+        Some((name.to_string(), history))
+    });
+    each.collect()
 }
 
 /// Modules are compiled in a child process: `tidegate compile`, which is this binary.

@@ -13,6 +13,7 @@ mod api_cli;
 mod api_document;
 mod api_generations;
 mod architecture;
+mod backtest;
 mod bridge;
 mod bridge_raw;
 mod brokers;

@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod api;
+pub mod backtest;
 pub mod check;
 pub mod compile;
 pub mod dead_letters;
@@ -16,5 +17,6 @@ pub mod rules;
 pub mod run;
 pub mod spool;
 pub mod status;
+pub mod time;
 pub mod token;
 pub mod validate;

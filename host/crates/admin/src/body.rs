@@ -16,6 +16,10 @@ pub(crate) const MAX_JSON_BYTES: usize = 1 << 20;
 const IDLE: Duration = Duration::from_secs(10);
 /// How long a JSON body may take in all.
 const JSON_WITHIN: Duration = Duration::from_secs(15);
+/// The most of rows to be tried.
+const MAX_ROWS_BYTES: usize = 1 << 30;
+/// How long rows may take in all: they are read as they come, and no connection lives longer.
+const ROWS_WITHIN: Duration = Duration::from_secs(600);
 /// How long a module may take in all.
 const MODULE_WITHIN: Duration = Duration::from_secs(300);
 
@@ -57,6 +61,14 @@ impl Body {
         F: Future<Output = Result<(), Problem>>,
     {
         self.pieces(most, MODULE_WITHIN, each).await
+    }
+
+    /// Piece by piece, for rows.
+    pub async fn rows<F>(self, each: impl FnMut(Bytes) -> F) -> Result<(), Problem>
+    where
+        F: Future<Output = Result<(), Problem>>,
+    {
+        self.pieces(MAX_ROWS_BYTES, ROWS_WITHIN, each).await
     }
 
     async fn pieces<F>(

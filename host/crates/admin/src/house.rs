@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use crate::backtest::Backtests;
 use crate::problem::Problem;
 use crate::rules::Desk;
 use crate::status::View;
@@ -17,6 +18,7 @@ const UPLOADS: usize = 2;
 pub(crate) struct House {
     pub view: View,
     pub desk: Desk,
+    pub backtests: Arc<Backtests>,
     blocking: Arc<Semaphore>,
     pub uploads: Arc<Semaphore>,
 }
@@ -24,7 +26,7 @@ pub(crate) struct House {
 impl House {
     pub fn new(view: View, desk: Desk) -> Arc<Self> {
         let (blocking, uploads) = (Arc::new(Semaphore::new(BLOCKING)), Arc::new(Semaphore::new(UPLOADS)));
-        Arc::new(Self { view, desk, blocking, uploads })
+        Arc::new(Self { view, desk, backtests: Arc::default(), blocking, uploads })
     }
 
     /// Does what may block, beside the runtime's thread. It goes on to its end, whoever waits for it.
@@ -40,5 +42,11 @@ impl House {
             work(&house)
         });
         done.await.map_err(|_| Problem::internal("it failed; see the host's log"))
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.backtests.stop();
     }
 }

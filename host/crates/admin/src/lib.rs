@@ -8,6 +8,7 @@
 //! [`Admin::start`].
 #![forbid(unsafe_code)]
 
+mod backtest;
 mod body;
 mod connection;
 mod gate;

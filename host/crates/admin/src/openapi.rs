@@ -63,6 +63,9 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         Takes::Patch => {
             operation["requestBody"] = body(json!({ "type": "object" }), &["application/merge-patch+json"])
         }
+        Takes::Rows => {
+            operation["requestBody"] = body(json!({ "type": "string" }), &["application/x-ndjson", "text/plain"])
+        }
         Takes::Wasm => {
             operation["requestBody"] = body(
                 json!({ "type": "string", "format": "binary" }),
@@ -134,7 +137,7 @@ pub(crate) fn tag(path: &str) -> &str {
         Some(rest) => match rest.trim_start_matches('/').split('/').next().unwrap_or_default() {
             "" | "openapi.json" | "audit" => "documents",
             "test" => "rules",
-            word @ ("rules" | "modules" | "dead-letters") => word,
+            word @ ("rules" | "modules" | "dead-letters" | "backtests") => word,
             _ => "state",
         },
     }

@@ -16,10 +16,11 @@ code{font:14px ui-monospace,monospace;white-space:nowrap}.m{font-weight:600}\
 @media(prefers-color-scheme:dark){body{background:#14171b;color:#e6e9ec}td,th{border-color:#32383f}a{color:#7db4ff}}";
 
 /// The sections, and what they are called.
-const SECTIONS: [(&str, &str); 6] = [
+const SECTIONS: [(&str, &str); 7] = [
     ("state", "How the host is"),
     ("rules", "Rules"),
     ("modules", "Modules"),
+    ("backtests", "Backtests"),
     ("dead-letters", "Dead letters"),
     ("documents", "Documents"),
     ("probes", "Probes"),
@@ -58,6 +59,7 @@ fn write_page(html: &mut String) -> std::fmt::Result {
                 Takes::Nothing => "",
                 Takes::Json(_) => " Takes JSON.",
                 Takes::Patch => " Takes a JSON merge patch.",
+                Takes::Rows => " Takes NDJSON.",
                 Takes::Wasm => " Takes the module's bytes.",
             };
             let writes = if route.effect == Effect::ChangesRules {

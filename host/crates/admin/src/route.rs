@@ -63,6 +63,8 @@ pub(crate) enum Takes {
     /// A JSON merge patch (RFC 7396).
     Patch,
     Wasm,
+    /// NDJSON.
+    Rows,
 }
 
 /// The body it answers with.
@@ -84,7 +86,7 @@ pub(crate) enum Blank {
     Rule,
     /// `{sha256}`: of a module.
     Sha256,
-    /// `{id}`: of a dead letter.
+    /// `{id}`: of a dead letter, or a backtest.
     Id,
 }
 

@@ -401,7 +401,7 @@ pub(crate) struct TrialOutput {
 }
 
 /// An alert it would send.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct TrialAlert {
     pub topic: String,
     pub key: String,

@@ -1,12 +1,13 @@
 //! The state of the host as one document: what `/api/v1/status` serves and `/metrics` is made from.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
 use tidegate_engine::{CacheTotals, Confined, RegistryHandle, RuleStatus};
-use tidegate_model::{Books, DeadLetterAccount, DeadLetterTotals, MessageTotals};
+use tidegate_model::{Books, DeadLetterAccount, DeadLetterTotals, History, MessageTotals};
 use tidegate_pipeline::{Pipeline, PipelineStatus, Standing};
 
 use crate::letters::Letters;
@@ -24,6 +25,8 @@ pub struct View {
     pub books: Arc<Books>,
     /// The dead letters themselves.
     pub letters: Arc<dyn Letters>,
+    /// What has been stored and can be read again, by sink.
+    pub histories: BTreeMap<String, Arc<dyn History>>,
     /// Where rules are dropped.
     pub rules_dir: PathBuf,
     /// Where the audit log is.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use axum::http::Method;
 use tidegate_config::Scope;
 
+use crate::backtest::{Backtest, BacktestInput};
 use crate::health;
 use crate::metrics;
 use crate::route::{Blank, Effect, Gives, Need, Route, Takes, of};
-use crate::routes::{documents, letters, modules, rules, state, trial};
+use crate::routes::{backtests, documents, letters, modules, rules, state, trial};
 use crate::rules::{ManifestShape, Signature};
 use crate::shapes::{
     Alerts, AnyJson, AuditPage, AuditQuery, Counted, Definition, LetterPage, LetterQuery, Module, Modules,
@@ -131,6 +132,19 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::change(Method::POST, "/api/v1/test", "testDefinition", Rules, Effect::Tries, |call| Box::pin(trial::defined(call)))
             .about("The same with a rule that is not there yet: `definition` says what it is.")
             .takes(Takes::Json(of::<TrialInput>)).json::<TrialOutput>(),
+
+        Route::change(Method::POST, "/api/v1/backtests", "startBacktest", Rules, Effect::Tries, |call| Box::pin(backtests::ask(call)))
+            .about("Has a rule, or a candidate, run over what was stored or is uploaded, beside the lanes. Nothing is done.")
+            .takes(Takes::Json(of::<BacktestInput>)).gives(201, Gives::Json(of::<Backtest>)),
+        Route::get("/api/v1/backtests", "listBacktests", Read, |call| Box::pin(backtests::list(call)))
+            .about("All backtests, the newest first, without their lists. Those that are over are kept for an hour.").json::<Vec<Backtest>>(),
+        Route::get("/api/v1/backtests/{id}", "getBacktest", Read, |call| Box::pin(backtests::get(call)))
+            .about("How far a backtest is, and what it has found.").json::<Backtest>(),
+        Route::change(Method::PUT, "/api/v1/backtests/{id}/rows", "uploadRows", Rules, Effect::Tries, |call| Box::pin(backtests::rows(call)))
+            .about("The rows of a backtest that waits for them, one JSON object a line; they are read as they come.")
+            .takes(Takes::Rows).json::<Backtest>(),
+        Route::change(Method::DELETE, "/api/v1/backtests/{id}", "cancelBacktest", Rules, Effect::Tries, |call| Box::pin(backtests::cancel(call)))
+            .about("Ends a backtest; forgets one that is over.").gives(204, Gives::Nothing),
 
         Route::get("/api/v1/modules", "listModules", Read, |call| Box::pin(modules::list(call)))
             .about("All modules in the rules directory.").json::<Modules>(),

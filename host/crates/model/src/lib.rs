@@ -13,6 +13,7 @@ mod dead_letters;
 mod delivery;
 mod filter;
 mod health;
+mod history;
 mod inlet;
 mod latency;
 mod ledger;
@@ -34,6 +35,7 @@ pub use dead_letters::{DeadLetterAccount, DeadLetterTotals, DroppedLetters, Repl
 pub use delivery::{DeadLetter, Delivery, OriginIs, Refused, Stage};
 pub use filter::{FilterError, TopicFilter};
 pub use health::{Health, State};
+pub use history::{History, HistoryError, Names, Page, Past, Span};
 pub use inlet::{Inlet, InletClosed, Intake, Parcel, ParcelLimits, Parcels};
 pub use latency::Latency;
 pub use ledger::{MessageLedger, MessageTotals, PointLedger, PointTotals, Tally};

@@ -41,6 +41,6 @@ pub use discard::{Discard, Discarded};
 pub use kafka::Kafka;
 pub use mqtt::Mqtt;
 pub use ndjson::Ndjson;
-pub use sqlite::Sqlite;
+pub use sqlite::{Sqlite, SqliteHistory};
 pub use time::Rfc3339;
-pub use timescale::{Migrated, Timescale, migrate, migration};
+pub use timescale::{Migrated, Timescale, TimescaleHistory, migrate, migration};

@@ -60,6 +60,14 @@ impl Nodes {
     where
         A: Fn(&Client) -> Result<Value, Refusal> + Sync,
     {
+        self.ask_for(std::slice::from_ref(show), ask)
+    }
+
+    /// The same, where several parts of what they say are shown, each as a table.
+    pub fn ask_for<A>(&self, show: &[Table], ask: A) -> anyhow::Result<ExitCode>
+    where
+        A: Fn(&Client) -> Result<Value, Refusal> + Sync,
+    {
         let clients = self.clients()?;
         let mut all: Vec<Said> = Vec::new();
         for some in clients.chunks(AT_ONCE) {
@@ -75,7 +83,7 @@ impl Nodes {
         if self.json {
             all.iter().for_each(|said| println!("{}", said.json(all.len() > 1)));
         } else {
-            print!("{}", show.text(&all));
+            show.iter().for_each(|table| print!("{}", table.text(&all)));
             for said in &all {
                 if let Err(refusal) = &said.answer {
                     eprintln!("tidegate: {}: {refusal}", said.node);
@@ -83,6 +91,11 @@ impl Nodes {
             }
         }
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Whether one host alone is asked.
+    pub fn is_one(&self) -> bool {
+        self.nodes.len() == 1
     }
 
     fn clients(&self) -> anyhow::Result<Vec<Client>> {

@@ -9,8 +9,10 @@ pub struct Table {
     /// Where in the answer the list stands: a JSON pointer.
     list: &'static str,
     columns: Vec<Column>,
-    /// What is said where there is nothing.
+    /// What is said where there is nothing; if that is empty, nothing is.
     nothing: &'static str,
+    /// The most rows of each host that are shown.
+    most: usize,
 }
 
 /// A column: its heading, and what stands in it.
@@ -18,7 +20,12 @@ pub struct Column(pub &'static str, pub fn(&Value) -> String);
 
 impl Table {
     pub fn new(list: &'static str, columns: Vec<Column>, nothing: &'static str) -> Self {
-        Self { list, columns, nothing }
+        Self { list, columns, nothing, most: usize::MAX }
+    }
+
+    /// With the first `most` rows of each host only.
+    pub fn first(self, most: usize) -> Self {
+        Self { most, ..self }
     }
 
     /// All that is said, for where there is too much of it for a table.
@@ -42,7 +49,7 @@ impl Table {
                 Some(one) => vec![one.clone()],
                 None => Vec::new(),
             };
-            for item in &items {
+            for item in items.iter().take(self.most) {
                 let node = several.then(|| said.node.clone());
                 rows.push(
                     node.into_iter().chain(self.columns.iter().map(|column| visible(&(column.1)(item)))).collect(),
@@ -54,7 +61,7 @@ impl Table {
         }
         if rows.is_empty() {
             let any = all.iter().any(|said| said.answer.is_ok());
-            return if any { format!("{}\n", self.nothing) } else { String::new() };
+            return if any && !self.nothing.is_empty() { format!("{}\n", self.nothing) } else { String::new() };
         }
         let headings = several.then_some("NODE").into_iter().chain(self.columns.iter().map(|column| column.0));
         rows.insert(0, headings.map(str::to_owned).collect());

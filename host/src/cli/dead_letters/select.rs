@@ -4,6 +4,8 @@ use anyhow::bail;
 use tidegate_model::{Stage, TopicFilter};
 use tidegate_sinks::dead_letters::{Filter, Selection};
 
+use crate::cli::time::time_us;
+
 /// What letters must agree with.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args)]
 pub(super) struct Filters {
@@ -80,17 +82,4 @@ impl Which {
 fn stage(word: &str) -> Result<Stage, String> {
     let known = Stage::ALL.into_iter().find(|stage| stage.as_str() == word);
     known.ok_or_else(|| format!("choose from {}", Stage::ALL.map(Stage::as_str).join(", ")))
-}
-
-/// An age or a time of day as microseconds since 1970-01-01 UTC.
-fn time_us(text: &str, now_us: i64) -> anyhow::Result<i64> {
-    if let Ok(age) = humantime::parse_duration(text) {
-        return Ok(now_us.saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX)));
-    }
-    // A day alone begins at midnight.
-    let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
-    match humantime::parse_rfc3339_weak(&whole).map(|time| time.duration_since(std::time::UNIX_EPOCH)) {
-        Ok(Ok(since)) => Ok(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)),
-        _ => bail!("{text:?} is no time; write an age as in 2h or 7d, or a time as in 2025-03-01T12:00:00Z"),
-    }
 }

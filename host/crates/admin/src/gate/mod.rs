@@ -169,6 +169,7 @@ impl Gate {
             Takes::Nothing => return Ok(()),
             Takes::Json(_) => &["application/json"],
             Takes::Patch => &["application/merge-patch+json", "application/json"],
+            Takes::Rows => &["application/x-ndjson", "text/plain"],
             Takes::Wasm => &["application/wasm", "application/octet-stream"],
         };
         let shown = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();

@@ -60,7 +60,7 @@ pub(crate) async fn defined(call: Call) -> Answer {
 }
 
 /// Mistakes are told with their place in the body of this request.
-fn defined_file(name: &str, definition: &Value) -> Result<RuleFile, Problem> {
+pub(super) fn defined_file(name: &str, definition: &Value) -> Result<RuleFile, Problem> {
     let read = RuleFile::from_json(definition, &format!("{name}.toml"));
     read.map(|(file, _)| file).map_err(|errors| Problem::from(errors).below("/definition"))
 }

@@ -3,6 +3,8 @@
 //! One transaction a write, in a WAL synced at every commit. Tables and columns are those of TimescaleDB (`schema.sql`),
 //! except that a time is an INTEGER of microseconds since 1970-01-01 UTC. Anyone may read the file meanwhile.
 
+mod history;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,6 +16,8 @@ use crate::json;
 use crate::rows::{TextCursor, UNKNOWN_SERIES, readable};
 use crate::series::SeriesCache;
 use crate::sqlite_thread::SqliteThread;
+
+pub use history::SqliteHistory;
 
 const SCHEMA: &str = include_str!("schema.sql");
 

@@ -21,8 +21,10 @@
 //! | `session` | one connection |
 //! | `schema` | the tables, made and looked at |
 //! | `fault` | errors by SQLSTATE |
+//! | `history` | what is stored, read again |
 
 mod fault;
+mod history;
 mod pool;
 mod schema;
 mod session;
@@ -45,6 +47,7 @@ use store::{Manner, Stored};
 use survey::Survey;
 use template::RowTemplate;
 
+pub use history::TimescaleHistory;
 pub use schema::{Migrated, migrate, migration};
 
 /// Points and alerts in TimescaleDB or PostgreSQL.

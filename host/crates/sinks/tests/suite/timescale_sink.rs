@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use tidegate_config::Secret;
-use tidegate_model::{Books, Sink, SinkError};
-use tidegate_sinks::Timescale;
+use tidegate_config::{Secret, TimescaleSink};
+use tidegate_model::{Books, History, Points, Sink, SinkError, Span};
+use tidegate_sinks::{Timescale, TimescaleHistory};
 use tokio_postgres::Client;
 
 use crate::postgres::Postgres;
@@ -200,4 +200,49 @@ async fn tls_is_checked() {
     assert_eq!(sink.write(&delivery).await.unwrap().points, 1);
     let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND application_name = 'tidegate'";
     assert_eq!(count(&server.client().await, encrypted).await, 1);
+}
+
+/// Guarantees: what was stored is read again in the order of its times, over pages, bit for bit, the span alone; and a database that is not
+/// there is an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_is_read_again() {
+    let Some(server) = Postgres::start() else { return };
+    let books = Arc::new(Books::new(99));
+    let mut sink = Timescale::new(server.settings("postgres"), Arc::clone(&books));
+    let row = |i: i64| {
+        let value = if i % 5 == 0 { f64::NAN } else { i as f64 / 3.0 };
+        (["dev/a/temp", "dev/b/temp"][(i % 2) as usize], Some("°C"), i, value, (i % 7 == 0).then_some(&b"off"[..]))
+    };
+    // Written from the newest to the oldest.
+    let rows: Vec<_> = (0..12_000).rev().map(row).collect();
+    sink.write(&[Arc::new(points(&books, &rows))]).await.unwrap();
+
+    let history = TimescaleHistory::new(server.settings("postgres"), tokio::runtime::Handle::current());
+    let part = Span { topics: vec!["dev/a/#".parse().unwrap()], from_us: Some(T0 + 10), until_us: Some(T0 + 20) };
+    let gone = TimescaleHistory::new(
+        TimescaleSink::new(Secret::new("postgres://x@127.0.0.1:1/x")),
+        tokio::runtime::Handle::current(),
+    );
+    let read = move |history: &TimescaleHistory, span: Span| -> Result<(Points, Option<f64>), String> {
+        let mut past = history.open(span, Arc::new(Books::new(99))).map_err(|error| error.to_string())?;
+        let (mut all, mut done) = (Points::default(), None);
+        while let Some(page) = past.next_page().map_err(|error| error.to_string())? {
+            all.append(&page.points);
+            done = page.done;
+        }
+        Ok((all, done))
+    };
+    let reading = tokio::task::spawn_blocking(move || {
+        (read(&history, Span::default()), read(&history, part), read(&gone, Span::default()))
+    });
+    let (all, part, gone) = reading.await.unwrap();
+    let (all, _) = all.unwrap();
+    assert_eq!(all.time_us, (T0..T0 + 12_000).collect::<Vec<_>>());
+    let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    let expected: Vec<f64> = (0..12_000).map(|i| row(i).3).collect();
+    assert_eq!(bits(&all.value), bits(&expected));
+    assert_eq!((all.texts.get(7), all.texts.get(8)), (Some(&b"off"[..]), None));
+    let (part, done) = part.unwrap();
+    assert_eq!((part.time_us, done.is_some()), ((T0 + 10..T0 + 20).step_by(2).collect(), true));
+    assert!(gone.unwrap_err().contains("127.0.0.1:1"));
 }

@@ -11,10 +11,9 @@ use tidegate_model::SinkError;
 
 use super::fault::Fault;
 use super::session::{self, Session};
-use names::{literal, quoted};
 use steps::{Part, Report};
 
-pub(super) use names::Tables;
+pub(super) use names::{Tables, literal, quoted};
 
 const TEXT: &[&str] = &["text", "character varying", "citext"];
 const TIME: &[&str] = &["timestamp with time zone"];

@@ -111,7 +111,7 @@ pub(in super::super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-pub(super) fn literal(text: &str) -> String {
+pub(in super::super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 

@@ -1,0 +1,157 @@
+//! History that comes in by a request: NDJSON, read as it comes. What is not read yet waits with its sender: nothing is kept on disk.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidegate_engine::Kind;
+use tidegate_model::{Books, HistoryError, Page, Past, Span};
+use tokio::sync::mpsc;
+
+use super::lines::Lines;
+use crate::problem::Problem;
+
+/// How many pieces may wait to be read.
+const PIECES: usize = 4;
+/// The longest line.
+const MAX_LINE_BYTES: usize = 1 << 20;
+/// A page has no more lines; nor fewer, while there are more.
+const PAGE_LINES: usize = 2_000;
+
+/// Where pieces go.
+pub(crate) struct Pieces(mpsc::Sender<Option<Bytes>>);
+
+/// Where they come out.
+pub(super) struct Upload {
+    pieces: mpsc::Receiver<Option<Bytes>>,
+    /// How many bytes will come, if that is known.
+    whole: Option<u64>,
+}
+
+pub(super) fn pair(whole: Option<u64>) -> (Pieces, Upload) {
+    let (sender, pieces) = mpsc::channel(PIECES);
+    (Pieces(sender), Upload { pieces, whole })
+}
+
+impl Pieces {
+    /// Hands a piece over; none at the end. Waits until there is room for it.
+    pub async fn push(&self, piece: Option<Bytes>) -> Result<(), Problem> {
+        let gone = "the backtest is over: it has failed, or was cancelled";
+        self.0.send(piece).await.map_err(|_| Problem::conflict("over", gone))
+    }
+}
+
+impl Upload {
+    pub fn open(self, span: Span, kind: Kind, books: Arc<Books>) -> Reading {
+        let Upload { pieces, whole } = self;
+        let lines = Lines::new(span, kind, books);
+        Reading { pieces, whole, rest: Vec::new(), at: 0, read: 0, ended: false, lines }
+    }
+}
+
+/// An upload as it is read.
+pub(super) struct Reading {
+    pieces: mpsc::Receiver<Option<Bytes>>,
+    /// What has come in; up to `at` it has been read.
+    rest: Vec<u8>,
+    at: usize,
+    /// Bytes read in all.
+    read: u64,
+    whole: Option<u64>,
+    ended: bool,
+    lines: Lines,
+}
+
+impl Past for Reading {
+    fn next_page(&mut self) -> Result<Option<Page>, HistoryError> {
+        let mut page = Page::default();
+        while page.looked_at < PAGE_LINES as u64 {
+            if !self.line(&mut page)? && !self.receive()? {
+                // What stands after the last line's end is a line as well.
+                let last = self.rest.split_off(self.at);
+                self.rest.clear();
+                self.at = 0;
+                self.lines.take(&last, &mut page);
+                return Ok((page.looked_at > 0).then_some(page));
+            }
+        }
+        page.done = self.whole.filter(|&whole| whole > 0).map(|whole| (self.read as f64 / whole as f64).min(1.0));
+        Ok(Some(page))
+    }
+}
+
+impl Reading {
+    /// Reads a whole line, if there is one.
+    fn line(&mut self, page: &mut Page) -> Result<bool, HistoryError> {
+        let waits = self.rest.get(self.at..).unwrap_or_default();
+        let Some(length) = waits.iter().position(|&byte| byte == b'\n') else {
+            if waits.len() > MAX_LINE_BYTES {
+                return Err(HistoryError(format!("a line has more than {MAX_LINE_BYTES} bytes")));
+            }
+            return Ok(false);
+        };
+        self.lines.take(waits.get(..length).unwrap_or_default(), page);
+        self.at += length + 1;
+        self.read += length as u64 + 1;
+        Ok(true)
+    }
+
+    /// Waits for a piece; gives whether there was one.
+    fn receive(&mut self) -> Result<bool, HistoryError> {
+        if self.ended {
+            return Ok(false);
+        }
+        self.rest.drain(..self.at);
+        self.at = 0;
+        match self.pieces.blocking_recv() {
+            Some(Some(piece)) => self.rest.extend_from_slice(&piece),
+            Some(None) => self.ended = true,
+            None => return Err(HistoryError("the upload was broken off".to_owned())),
+        }
+        Ok(!self.ended)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn read(pieces: &[&str], whole: bool) -> Result<Page, HistoryError> {
+        let (sender, receiver) = mpsc::channel(pieces.len() + 1);
+        for piece in pieces {
+            sender.try_send(Some(Bytes::copy_from_slice(piece.as_bytes()))).unwrap();
+        }
+        if whole {
+            sender.try_send(None).unwrap();
+        }
+        drop(sender);
+        let mut reading =
+            Upload { pieces: receiver, whole: None }.open(Span::default(), Kind::Processor, Arc::new(Books::new(9)));
+        let mut all = Page::default();
+        while let Some(page) = reading.next_page()? {
+            all.points.append(&page.points);
+            all.unreadable.extend(page.unreadable);
+        }
+        Ok(all)
+    }
+
+    /// Guarantees: lines come out whole however they were cut, also the last one without an end.
+    #[test]
+    fn lines_in_pieces() {
+        let line = r#"{"topic":"a","time_us":1,"value":2.5}"#;
+        let text = format!("{line}\n\n{line}\n{line}");
+        for cut in 1..text.len() {
+            let (one, two) = text.split_at(cut);
+            let all = read(&[one, two], true).unwrap();
+            assert_eq!((all.points.value, all.unreadable), (vec![2.5; 3], vec![]), "cut after {cut} bytes");
+        }
+    }
+
+    /// Guarantees: an upload that breaks off is an error, and so is a line without end.
+    #[test]
+    fn broken_off() {
+        assert!(read(&["{\"topic\""], false).unwrap_err().to_string().contains("broken off"));
+        let endless = "x".repeat(MAX_LINE_BYTES + 1);
+        assert!(read(&[&endless], true).unwrap_err().to_string().contains("more than"));
+    }
+}

@@ -1,0 +1,102 @@
+//! Backtests: asked for, fed, looked at, followed, ended.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use tidegate_model::{History, Span};
+
+use super::json;
+use super::trial::defined_file;
+use crate::backtest::{Backtest, BacktestInput, ReadFrom, Source};
+use crate::house::House;
+use crate::problem::{Mistake, Problem};
+use crate::route::{Answer, Call};
+
+/// The farthest time from 1970 that is asked for: 285 years, in microseconds. To so far every number is exact everywhere.
+const FARTHEST_US: i64 = 1 << 53;
+
+pub(crate) async fn ask(call: Call) -> Answer {
+    let house = call.house.clone();
+    let input: BacktestInput = call.body.json().await?;
+    let asked = house.blocking(move |house| asked(house, &input)).await??;
+    Ok((StatusCode::CREATED, Json(asked)).into_response())
+}
+
+fn asked(house: &House, input: &BacktestInput) -> Result<Backtest, Problem> {
+    let wrong =
+        |field: &str, detail: String| Problem::unusable("body", detail.clone(), vec![Mistake::new(field, detail)]);
+    let name = input.rule.as_deref().unwrap_or("backtest");
+    name.parse::<tidegate_config::Name>().map_err(|error| wrong("/rule", error.to_string()))?;
+    let file = match (&input.definition, &input.rule) {
+        (Some(definition), _) => defined_file(name, definition)?,
+        (None, Some(_)) => house.desk.rule(name)?.file.ok_or_else(|| {
+            Problem::conflict("unreadable", format!("{name}.toml cannot be read; give a `definition`"))
+        })?,
+        (None, None) => return Err(wrong("/rule", "say which rule, or give a `definition`".to_owned())),
+    };
+    for (field, time) in [("/from_us", input.from_us), ("/until_us", input.until_us)] {
+        if time.is_some_and(|time| !(-FARTHEST_US..=FARTHEST_US).contains(&time)) {
+            return Err(wrong(field, "times are microseconds since 1970, within 285 years of it".to_owned()));
+        }
+    }
+    let topic = input.topic.as_ref().map(|text| text.parse()).transpose();
+    let topic = topic.map_err(|error| wrong("/topic", format!("{error}")))?;
+    let rule = house
+        .desk
+        .examine(name, &file)
+        .map_err(|problem| if input.definition.is_some() { problem.below("/definition") } else { problem })?;
+    let topics = topic.map_or_else(|| rule.filters.clone(), |topic| vec![topic]);
+    let span = Span { topics, from_us: input.from_us, until_us: input.until_us };
+    let source = match input.read {
+        ReadFrom::Upload => Source::Upload(span),
+        ReadFrom::Stored if rule.kind() == tidegate_engine::Kind::Decoder => {
+            let detail =
+                "the rule is a decoder, and what is stored are points: upload messages, with `\"read\": \"upload\"`";
+            return Err(wrong("/read", detail.to_owned()));
+        }
+        ReadFrom::Stored => Source::Stored(history(house, input.sink.as_deref())?, span),
+    };
+    Ok(house.backtests.ask(rule, source)?.in_short())
+}
+
+fn history(house: &House, sink: Option<&str>) -> Result<Arc<dyn History>, Problem> {
+    let histories = &house.view.histories;
+    let found = match sink {
+        Some(name) => histories.get(name),
+        None => histories.values().next(),
+    };
+    let there: Vec<&str> = histories.keys().map(String::as_str).collect();
+    found.cloned().ok_or_else(|| {
+        let detail = match there.is_empty() {
+            true => "no sink of this host can be read again: upload rows, with `\"read\": \"upload\"`".to_owned(),
+            false => format!("there is no such sink that can be read again; these can: {}", there.join(", ")),
+        };
+        Problem::unusable("no_history", detail.clone(), vec![Mistake::new("/sink", detail)])
+    })
+}
+
+pub(crate) async fn list(call: Call) -> Answer {
+    let all: Vec<Backtest> = call.house.backtests.all().iter().map(|job| job.in_short()).collect();
+    Ok(json(all))
+}
+
+pub(crate) async fn get(call: Call) -> Answer {
+    Ok(json(call.house.backtests.find(&call.name())?.shown()))
+}
+
+/// Answers when all has been handed over; the job goes on reading what waits.
+pub(crate) async fn rows(call: Call) -> Answer {
+    let (backtests, id) = (call.house.backtests.clone(), call.name());
+    let length = call.headers.get(header::CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse().ok());
+    let pieces = backtests.upload(&id, length)?;
+    call.body.rows(|piece| pieces.push(Some(piece))).await?;
+    pieces.push(None).await?;
+    Ok(json(backtests.find(&id)?.in_short()))
+}
+
+pub(crate) async fn cancel(call: Call) -> Answer {
+    call.house.backtests.cancel(&call.name())?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}

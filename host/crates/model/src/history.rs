@@ -1,0 +1,131 @@
+//! What was stored or sent once, read again page by page: for backtests.
+//!
+//! A [`History`] is a place that can be read; a [`Past`] is one reading of a part of it. Both block, and are for a thread that may
+//! be blocked; a page is bounded, so that who reads can stop between two of them.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::{Books, Description, Messages, Points, SeriesId, TopicFilter};
+
+/// Which part of a history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Topics that match one of these; all topics if there is none.
+    pub topics: Vec<TopicFilter>,
+    /// From this time on: microseconds since 1970-01-01 UTC.
+    pub from_us: Option<i64>,
+    /// Before this time.
+    pub until_us: Option<i64>,
+}
+
+/// Rows read together, in the order of the history.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Points, by the ids of the books that the reading was opened with.
+    pub points: Points,
+    /// Messages, where the history is one of messages.
+    pub messages: Messages,
+    /// Rows looked at, also those that are not of the span.
+    pub looked_at: u64,
+    /// Rows left out since the books have no place for another name.
+    pub nameless: u64,
+    /// What of it could not be read, each for people.
+    pub unreadable: Vec<String>,
+    /// How much of the whole has been read by now, from 0 to 1, where that is known.
+    pub done: Option<f64>,
+}
+
+/// A place that can be read again.
+pub trait History: Send + Sync {
+    /// Begins to read a part of it; names are entered into `books`. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be reached or read.
+    fn open(&self, span: Span, books: Arc<Books>) -> Result<Box<dyn Past>, HistoryError>;
+}
+
+/// A reading under way.
+pub trait Past: Send {
+    /// The next page, which may have no row; none at the end. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be read any further.
+    fn next_page(&mut self) -> Result<Option<Page>, HistoryError>;
+}
+
+/// Why a history cannot be read: for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct HistoryError(pub String);
+
+impl Span {
+    /// Whether rows of this topic are of it.
+    pub fn has_topic(&self, topic: &str) -> bool {
+        self.topics.is_empty() || self.topics.iter().any(|filter| filter.matches(topic))
+    }
+}
+
+/// Names of a history to the ids of books; a name costs a lock once.
+#[derive(Debug)]
+pub struct Names {
+    books: Arc<Books>,
+    known: HashMap<String, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    id: SeriesId,
+    unit: Option<Arc<str>>,
+}
+
+impl Names {
+    /// For these books.
+    pub fn new(books: Arc<Books>) -> Self {
+        Self { books, known: HashMap::new() }
+    }
+
+    /// The id of a series, described with `unit`; none if the books are full. Each topic is a partition of its own.
+    pub fn series(&mut self, topic: &str, unit: Option<&str>) -> Option<SeriesId> {
+        if let Some(known) = self.known.get(topic)
+            && known.unit.as_deref() == unit
+        {
+            return Some(known.id);
+        }
+        let unit: Option<Arc<str>> = unit.map(Into::into);
+        let partition = self.books.intern_partition(topic).ok()?;
+        let description = Description { unit: unit.clone(), labels: Vec::new() };
+        let id = self.books.intern_series(topic, partition, description).ok()?;
+        self.known.insert(topic.to_owned(), Known { id, unit });
+        Some(id)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// Guarantees: a series keeps its id when its unit changes, the change is told, and a full book refuses new names only.
+    #[test]
+    fn names_are_given_ids() {
+        let books = Arc::new(Books::new(1));
+        let mut names = Names::new(books.clone());
+        let id = names.series("a", Some("C")).unwrap();
+        assert_eq!(names.series("a", Some("K")), Some(id));
+        assert_eq!(books.series(id).unwrap().description.load().unit.as_deref(), Some("K"));
+        assert_eq!((names.series("b", None), names.series("a", None)), (None, Some(id)));
+    }
+
+    /// Guarantees: no filter is every topic; several are any of them.
+    #[test]
+    fn spans_by_topic() {
+        let span = |filters: &[&str]| Span {
+            topics: filters.iter().map(|filter| filter.parse().unwrap()).collect(),
+            ..Span::default()
+        };
+        assert!(span(&[]).has_topic("a/b"));
+        assert!(span(&["x", "a/#"]).has_topic("a/b") && !span(&["x", "a/+"]).has_topic("a/b/c"));
+    }
+}

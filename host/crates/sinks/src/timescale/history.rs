@@ -1,0 +1,171 @@
+//! The points of the database, read again in the order of their times: by a cursor in a transaction that only reads, so that neither
+//! side holds more than a page. Works through PgBouncer in transaction mode.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_config::TimescaleSink;
+use tidegate_model::{Books, History, HistoryError, Names, Page, Past, Span, TopicFilter};
+use tokio::runtime::Handle;
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::fault::Fault;
+use super::schema::{Tables, literal, quoted};
+use super::session::{self, Session};
+
+/// How many rows a page has.
+const PAGE: usize = 5_000;
+/// How long the first page may take, for which the server may have to sort a chunk.
+const PAGE_WITHIN: Duration = Duration::from_secs(120);
+/// With more filters than this the server is not told of topics at all; they are looked at here in any case.
+const MAX_CONDITIONS: usize = 16;
+
+/// The points in a database that [`super::Timescale`] writes.
+#[derive(Clone, Debug)]
+pub struct TimescaleHistory {
+    settings: TimescaleSink,
+    /// What the connection lives on.
+    runtime: Handle,
+}
+
+impl TimescaleHistory {
+    /// Of the database that `settings` name; connections are made on `runtime`.
+    pub fn new(settings: TimescaleSink, runtime: Handle) -> Self {
+        Self { settings: TimescaleSink { statement_timeout: PAGE_WITHIN, ..settings }, runtime }
+    }
+}
+
+impl History for TimescaleHistory {
+    fn open(&self, span: Span, books: Arc<Books>) -> Result<Box<dyn Past>, HistoryError> {
+        let (settings, span_of) = (&self.settings, &span);
+        let address = session::address(settings);
+        let opening = async {
+            let session = Session::open(settings).await?;
+            let begin = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
+            let timeout = PAGE_WITHIN.as_millis();
+            let select = select(settings, span_of);
+            let declare = format!("DECLARE tidegate_history NO SCROLL CURSOR FOR {select}");
+            session.run(&format!("{begin}; SET LOCAL statement_timeout = {timeout}; {declare}")).await?;
+            Ok(session)
+        };
+        let session = self.runtime.block_on(opening).map_err(|fault| unreadable(&address, fault))?;
+        let (runtime, names) = (self.runtime.clone(), Names::new(books));
+        Ok(Box::new(Reading { session, runtime, address, span, names, first_us: None }))
+    }
+}
+
+struct Reading {
+    session: Session,
+    runtime: Handle,
+    address: String,
+    span: Span,
+    names: Names,
+    /// The time of the first row.
+    first_us: Option<i64>,
+}
+
+impl Past for Reading {
+    fn next_page(&mut self) -> Result<Option<Page>, HistoryError> {
+        let fetch = format!("FETCH {PAGE} FROM tidegate_history");
+        let none: &[(&(dyn ToSql + Sync), Type)] = &[];
+        let asked = self.session.answer(self.session.client.query_typed(&fetch, none));
+        let rows = self.runtime.block_on(asked).map_err(|fault| unreadable(&self.address, fault))?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let mut page = Page { looked_at: rows.len() as u64, ..Page::default() };
+        for row in &rows {
+            let put = put(&mut page, &self.span, &mut self.names, row);
+            put.map_err(|error| unreadable(&self.address, error.into()))?;
+        }
+        let time = |row: Option<&Row>| row.and_then(|row| row.try_get::<_, i64>(0).ok());
+        let first = *self.first_us.get_or_insert(time(rows.first()).unwrap_or_default());
+        page.done = self.span.until_us.zip(time(rows.last())).map(|(until, last)| {
+            let whole = (until - self.span.from_us.unwrap_or(first)).max(1);
+            ((last - self.span.from_us.unwrap_or(first)) as f64 / whole as f64).clamp(0.0, 1.0)
+        });
+        Ok(Some(page))
+    }
+}
+
+/// All that is of the span, and perhaps more topics; types are said, since a table of one's own may have others.
+fn select(settings: &TimescaleSink, span: &Span) -> String {
+    let [time, topic, value, value_str, quality, unit] = settings.names.columns.all().map(quoted);
+    let mut conditions = vec![format!("isfinite({time})")];
+    let at = |us: i64| format!("timestamptz '1970-01-01 00:00:00+00' + bigint '{us}' * interval '1 microsecond'");
+    conditions.extend(span.from_us.map(|us| format!("{time} >= {}", at(us))));
+    conditions.extend(span.until_us.map(|us| format!("{time} < {}", at(us))));
+    let topics: Option<Vec<String>> = span.topics.iter().map(|filter| condition(&topic, filter)).collect();
+    conditions.extend(
+        topics
+            .filter(|topics| (1..=MAX_CONDITIONS).contains(&topics.len()))
+            .map(|topics| format!("({})", topics.join(" OR "))),
+    );
+    format!(
+        "SELECT (extract(epoch FROM {time}) * 1000000)::bigint, {topic}::text, {value}::double precision, \
+         {value_str}::text, {quality}::integer, {unit}::text FROM {} WHERE {} ORDER BY {time}",
+        Tables::new(settings).metrics,
+        conditions.join(" AND ")
+    )
+}
+
+/// What holds of all topics that the filter matches; none if that is nothing.
+fn condition(column: &str, filter: &TopicFilter) -> Option<String> {
+    let text = filter.as_str();
+    let Some(wildcard) = text.find(['+', '#']) else { return Some(format!("{column} = {}", literal(text))) };
+    // `a/#` matches `a` as well.
+    let start =
+        if text[wildcard..].starts_with('#') { text[..wildcard].trim_end_matches('/') } else { &text[..wildcard] };
+    (!start.is_empty()).then(|| format!("starts_with({column}, {})", literal(start)))
+}
+
+fn put(page: &mut Page, span: &Span, names: &mut Names, row: &Row) -> Result<(), tokio_postgres::Error> {
+    let topic: &str = row.try_get(1)?;
+    if !span.has_topic(topic) {
+        return Ok(());
+    }
+    let Some(series) = names.series(topic, row.try_get(5)?) else {
+        page.nameless += 1;
+        return Ok(());
+    };
+    let value: Option<f64> = row.try_get(2)?;
+    let quality = row.try_get::<_, Option<i32>>(4)?.and_then(|quality| u8::try_from(quality).ok());
+    page.points.push(series, row.try_get(0)?, value.unwrap_or(f64::NAN), quality.unwrap_or(192).into());
+    if let Some(text) = row.try_get::<_, Option<&str>>(3)? {
+        page.points.texts.push(page.points.len() as u32 - 1, text.as_bytes());
+    }
+    Ok(())
+}
+
+fn unreadable(address: &str, fault: Fault) -> HistoryError {
+    HistoryError(format!("the points cannot be read: {}", fault.into_sink_error(address)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use tidegate_config::Secret;
+
+    use super::*;
+
+    /// Guarantees: what the server is told of topics holds of all that match, and nothing of a request becomes SQL.
+    #[test]
+    fn conditions() {
+        for (filter, expected) in [
+            ("a/b", Some("t = 'a/b'")),
+            ("a/#", Some("starts_with(t, 'a')")),
+            ("a/+/c", Some("starts_with(t, 'a/')")),
+            ("/#", None),
+            ("#", None),
+            ("+/x", None),
+            ("it's/#", Some("starts_with(t, 'it''s')")),
+        ] {
+            assert_eq!(condition("t", &filter.parse().unwrap()).as_deref(), expected, "{filter}");
+        }
+        let settings = TimescaleSink::new(Secret::new(""));
+        let sql =
+            select(&settings, &Span { topics: vec!["a".parse().unwrap(), "#".parse().unwrap()], ..Span::default() });
+        assert!(!sql.contains("\"topic\" ="), "one of them is any topic: {sql}");
+    }
+}

@@ -1,0 +1,16 @@
+//! Times as people write them to commands.
+
+use anyhow::bail;
+
+/// An age or a time of day as microseconds since 1970-01-01 UTC.
+pub fn time_us(text: &str, now_us: i64) -> anyhow::Result<i64> {
+    if let Ok(age) = humantime::parse_duration(text) {
+        return Ok(now_us.saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX)));
+    }
+    // A day alone begins at midnight.
+    let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
+    match humantime::parse_rfc3339_weak(&whole).map(|time| time.duration_since(std::time::UNIX_EPOCH)) {
+        Ok(Ok(since)) => Ok(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)),
+        _ => bail!("{text:?} is no time; write an age as in 2h or 7d, or a time as in 2025-03-01T12:00:00Z"),
+    }
+}
