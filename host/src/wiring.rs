@@ -91,6 +91,7 @@ impl Host {
             rules_dir: config.rules_dir.clone(),
             data_dir: config.data_dir.clone(),
             schemas: Confined::of_this_binary(&["validate"]),
+            configuration: config.shown.as_str().into(),
             started: Instant::now(),
         };
         let admin = Admin::start(&config.admin, view.clone())?;

@@ -10,6 +10,7 @@ mod api_access;
 mod api_bodies;
 mod api_bombs;
 mod api_cli;
+mod api_desired;
 mod api_document;
 mod api_generations;
 mod architecture;

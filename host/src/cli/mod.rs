@@ -7,6 +7,7 @@ pub mod check;
 pub mod compile;
 pub mod dead_letters;
 pub mod demo;
+pub mod desired;
 pub mod load;
 pub mod migrate;
 pub mod modules;

@@ -12,6 +12,8 @@ use crate::problem::{Mistake, Problem};
 
 /// The most of a JSON body.
 pub(crate) const MAX_JSON_BYTES: usize = 1 << 20;
+/// The most of a document with modules in it: 64 MiB of them, in base64, and their rules.
+const MAX_DOCUMENT_BYTES: usize = 96 << 20;
 /// How long the next piece may be waited for.
 const IDLE: Duration = Duration::from_secs(10);
 /// How long a JSON body may take in all.
@@ -38,8 +40,17 @@ impl Body {
 
     /// The whole of it, as JSON.
     pub async fn json<T: DeserializeOwned>(self) -> Result<T, Problem> {
+        self.json_of(MAX_JSON_BYTES, JSON_WITHIN).await
+    }
+
+    /// The same for a document with modules in it.
+    pub async fn document<T: DeserializeOwned>(self) -> Result<T, Problem> {
+        self.json_of(MAX_DOCUMENT_BYTES, MODULE_WITHIN).await
+    }
+
+    async fn json_of<T: DeserializeOwned>(self, most: usize, within: Duration) -> Result<T, Problem> {
         let mut whole = Vec::new();
-        self.pieces(MAX_JSON_BYTES, JSON_WITHIN, |piece| {
+        self.pieces(most, within, |piece| {
             whole.extend_from_slice(&piece);
             std::future::ready(Ok(()))
         })

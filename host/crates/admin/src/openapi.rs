@@ -106,11 +106,10 @@ fn parameters(route: &Route, generator: &mut SchemaGenerator) -> Vec<Value> {
         }
     }
     parameters.extend(route.query.map(|schema| query(schema, generator)).unwrap_or_default());
-    if route.path.starts_with("/api/v1/rules/{rule}")
-        && matches!(route.need, Need::Scope(tidegate_config::Scope::Rules))
-    {
+    let conditional = route.path.starts_with("/api/v1/rules/{rule}") || matches!(route.id, "import" | "putDesired");
+    if conditional && matches!(route.need, Need::Scope(tidegate_config::Scope::Rules)) {
         let header = |name: &str, about: &str| json!({ "name": name, "in": "header", "description": about, "schema": { "type": "string" } });
-        parameters.push(header("If-Match", "Only if the rule has this ETag still."));
+        parameters.push(header("If-Match", "Only if the rule, or all of them, have this ETag still."));
     }
     parameters
 }
@@ -136,7 +135,7 @@ pub(crate) fn tag(path: &str) -> &str {
         None => "probes",
         Some(rest) => match rest.trim_start_matches('/').split('/').next().unwrap_or_default() {
             "" | "openapi.json" | "audit" => "documents",
-            "test" => "rules",
+            "test" | "export" | "import" | "desired" => "rules",
             word @ ("rules" | "modules" | "dead-letters" | "backtests") => word,
             _ => "state",
         },

@@ -106,6 +106,13 @@ impl Problem {
         self
     }
 
+    /// What is wrong with what stands at `place` in a larger body.
+    pub fn mistakes_at(self, place: &str) -> Vec<Mistake> {
+        let detail = self.0.detail.clone();
+        let mistakes = self.below(place).0.errors;
+        if mistakes.is_empty() { vec![Mistake::new(place, detail)] } else { mistakes }
+    }
+
     /// The body of the answer.
     pub fn json(&self) -> Vec<u8> {
         serde_json::to_vec(&self.0).unwrap_or_default()

@@ -1,5 +1,6 @@
 //! What the API takes and gives, where that is not some other crate's: with the schemas that the OpenAPI document shows.
 
+mod desired;
 mod generations;
 
 use std::borrow::Cow;
@@ -12,6 +13,9 @@ use tidegate_engine::Module as Admitted;
 
 use crate::problem::Problem;
 use crate::rules::Signature;
+pub(crate) use desired::{
+    Action, ConvergeQuery, Converged, Difference, Document, ExportQuery, Likeness, ModulePart, RuleChange,
+};
 pub(crate) use generations::{RollbackInput, Versions};
 
 /// A JSON object whose members the host's own documentation describes.

@@ -33,6 +33,8 @@ pub struct View {
     pub data_dir: PathBuf,
     /// A child of this binary under whose arguments [`crate::validate_and_exit`] is called.
     pub schemas: Confined,
+    /// The host's configuration as text, without its secrets.
+    pub configuration: Arc<str>,
     /// When the host started.
     pub started: Instant,
 }

@@ -10,11 +10,12 @@ use crate::backtest::{Backtest, BacktestInput};
 use crate::health;
 use crate::metrics;
 use crate::route::{Blank, Effect, Gives, Need, Route, Takes, of};
-use crate::routes::{backtests, documents, letters, modules, rules, state, trial};
+use crate::routes::{backtests, desired, documents, letters, modules, rules, state, trial};
 use crate::rules::{ManifestShape, Signature};
 use crate::shapes::{
-    Alerts, AnyJson, AuditPage, AuditQuery, Counted, Definition, LetterPage, LetterQuery, Module, Modules,
-    PurgeQuery, RollbackInput, RuleShape, Series, SeriesQuery, TrialInput, TrialOutput, UploadQuery, Versions,
+    Alerts, AnyJson, AuditPage, AuditQuery, ConvergeQuery, Converged, Counted, Definition, Document, ExportQuery,
+    LetterPage, LetterQuery, Module, Modules, PurgeQuery, RollbackInput, RuleShape, Series, SeriesQuery, TrialInput,
+    TrialOutput, UploadQuery, Versions,
 };
 
 /// What a router finds.
@@ -145,6 +146,16 @@ pub(crate) fn routes() -> Vec<Route> {
             .takes(Takes::Rows).json::<Backtest>(),
         Route::change(Method::DELETE, "/api/v1/backtests/{id}", "cancelBacktest", Rules, Effect::Tries, |call| Box::pin(backtests::cancel(call)))
             .about("Ends a backtest; forgets one that is over.").gives(204, Gives::Nothing),
+
+        Route::get("/api/v1/export", "export", Rules, |call| Box::pin(desired::export(call)))
+            .about("All rules and the modules they use as one document, and the configuration without its secrets. The ETag is that of all rules.")
+            .query::<ExportQuery>().json::<Document>(),
+        change(Method::POST, "/api/v1/import", "import", |call| Box::pin(desired::import(call)))
+            .about("Takes the rules and modules of a document in, all or none; other rules stay.")
+            .query::<ConvergeQuery>().takes(Takes::Json(of::<Document>)).json::<Converged>(),
+        change(Method::PUT, "/api/v1/desired", "putDesired", |call| Box::pin(desired::desired(call)))
+            .about("Brings all rules in line with a document, all or none: others go. Answers in what the host differed.")
+            .query::<ConvergeQuery>().takes(Takes::Json(of::<Document>)).json::<Converged>(),
 
         Route::get("/api/v1/modules", "listModules", Read, |call| Box::pin(modules::list(call)))
             .about("All modules in the rules directory.").json::<Modules>(),

@@ -18,6 +18,7 @@ mod raw;
 mod rule_file;
 mod rule_json;
 mod settings;
+mod shown;
 
 pub use env::{Env, ProcessEnv};
 pub use error::{ConfigError, ConfigErrors, Position};

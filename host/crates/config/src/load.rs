@@ -8,6 +8,7 @@ use crate::env::Env;
 use crate::error::ConfigErrors;
 use crate::raw::RawConfig;
 use crate::settings::Config;
+use crate::shown::shown;
 
 /// A configuration with every kind of source and sink, commented; `tidegate check --print-example` prints it.
 pub const EXAMPLE: &str = include_str!("../../../../deploy/tidegate.example.toml");
@@ -37,7 +38,7 @@ impl Config {
         let (document, raw, errors) = Document::read::<RawConfig>(text, file_name)?;
         let mut checker = Checker::new(&document, file_name, env, errors);
         let config = checker.config(raw);
-        checker.finish(config)
+        checker.finish(Config { shown: shown(text), ..config })
     }
 
     /// The JSON Schema (2020-12) of the file, for editors: every key with its description, bounds and default.

@@ -44,6 +44,8 @@ pub struct Config {
     pub spools: BTreeMap<Name, SpoolSettings>,
     /// How long dead letters are kept.
     pub dead_letters: DeadLetters,
+    /// The file as text, without its secrets and comments.
+    pub shown: String,
     /// What is allowed but better done otherwise, each as `file:line:column: what; what to do`.
     pub warnings: Vec<String>,
 }

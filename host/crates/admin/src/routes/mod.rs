@@ -1,6 +1,7 @@
 //! What the routes do. Which there are, and for whom, stands in `table.rs`.
 
 pub(crate) mod backtests;
+pub(crate) mod desired;
 pub(crate) mod documents;
 pub(crate) mod letters;
 pub(crate) mod modules;

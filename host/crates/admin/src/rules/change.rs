@@ -119,6 +119,6 @@ impl Desk {
 }
 
 /// The file that says that a module waits.
-fn waits(module: &str) -> String {
+pub(super) fn waits(module: &str) -> String {
     format!(".{module}.waits")
 }

@@ -2,7 +2,10 @@
 //! cannot serve after all. What it writes is files in the rules directory, so that they and the API never disagree.
 
 mod change;
+mod compare;
+mod desired;
 mod directory;
+mod document;
 mod modules;
 mod rollback;
 mod schema;
@@ -17,6 +20,7 @@ use sha2::{Digest, Sha256};
 use tidegate_config::RuleFile;
 use tidegate_engine::{Confined, MAX_WASI_MODULE_BYTES, Module, RegistryHandle, Rule, RuleState, RuleStatus, Wasi};
 
+pub(crate) use desired::{Mode, Others};
 use directory::FileError;
 pub(crate) use directory::RulesDir;
 use schema::Schemas;
@@ -91,6 +95,16 @@ impl Condition {
             Some(_) => return Err(Problem::bad("If-None-Match can only be `*` here: make it, do not replace it")),
         };
         Ok(Self { matches: text(header::IF_MATCH), absent })
+    }
+
+    /// The same for all rules together, of which `etag` is the ETag.
+    fn check_whole(&self, etag: &str) -> Result<(), Problem> {
+        let matches = |tags: &String| tags.split(',').any(|tag| matches!(tag.trim(), "*") || tag.trim() == etag);
+        if self.matches.as_ref().is_none_or(matches) {
+            return Ok(());
+        }
+        let detail = format!("the rules have been changed since; their ETag is {etag} now");
+        Err(Problem::new(StatusCode::PRECONDITION_FAILED, "changed_since", detail))
     }
 
     fn check(&self, known: Option<&Known>) -> Result<(), Problem> {
@@ -199,12 +213,16 @@ impl Desk {
 
     /// The rule that a definition would make, tried on scratch instances. Blocks.
     pub fn examine(&self, name: &str, file: &RuleFile) -> Result<Arc<Rule>, Problem> {
-        let module = self.admit(file)?;
+        self.examine_with(name, file, &self.admit(file)?)
+    }
+
+    /// The same with a module that may not be in the rules directory yet.
+    fn examine_with(&self, name: &str, file: &RuleFile, module: &Arc<Module>) -> Result<Arc<Rule>, Problem> {
         let mistakes = self.schemas.mistakes(&module.description().config_schema, &file.config)?;
         if !mistakes.is_empty() {
             return Err(Problem::unusable("config", "the configuration is not what the module takes", mistakes));
         }
-        Ok(self.registry.examine(name, file, &module)?)
+        Ok(self.registry.examine(name, file, module)?)
     }
 
     /// The module that a file names, compiled.

@@ -116,6 +116,7 @@ impl<'a> Checker<'a> {
             sinks,
             spools,
             dead_letters,
+            shown: String::new(),
             warnings: Vec::new(),
         };
         self.no_dead_letter_circle(&config);

@@ -1,0 +1,55 @@
+//! The whole of a host's rules: given, taken, and held against what should be.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::problem::Problem;
+use crate::route::{Answer, Call};
+use crate::rules::{Condition, Mode, Others};
+use crate::shapes::{ConvergeQuery, Document, ExportQuery};
+
+pub(crate) async fn export(call: Call) -> Answer {
+    let modules = call.query::<ExportQuery>()?.modules.unwrap_or(true);
+    let _place = call.house.uploads.try_acquire().map_err(|_| busy())?;
+    let exported = call.house.blocking(move |house| house.desk.export(modules, &house.view.configuration)).await?;
+    let (document, etag) = exported?;
+    Ok(tagged(Json(document).into_response(), &etag))
+}
+
+/// What the document does not name stays.
+pub(crate) async fn import(call: Call) -> Answer {
+    converge(call, Others::Stay).await
+}
+
+/// What the document does not name goes.
+pub(crate) async fn desired(call: Call) -> Answer {
+    converge(call, Others::Go).await
+}
+
+async fn converge(call: Call, others: Others) -> Answer {
+    let mode = if call.query::<ConvergeQuery>()?.plan.unwrap_or(false) { Mode::Plan } else { Mode::Apply };
+    let (house, condition) = (call.house.clone(), Condition::of(&call.headers)?);
+    let _place = house.uploads.try_acquire().map_err(|_| busy())?;
+    let document: Document = call.body.document().await?;
+    let done = house.blocking(move |house| {
+        let (converged, changed) =
+            house.desk.converge(&document, others, mode, &condition, &house.view.configuration)?;
+        Ok::<_, Problem>((converged, changed, house.desk.whole_etag()))
+    });
+    let (converged, changed, etag) = done.await??;
+    let mut response = tagged((StatusCode::OK, Json(converged)).into_response(), &etag);
+    response.extensions_mut().insert(changed);
+    Ok(response)
+}
+
+fn busy() -> Problem {
+    Problem::busy("other modules are on their way; try again in a moment")
+}
+
+fn tagged(mut response: Response, etag: &str) -> Response {
+    if let Ok(etag) = HeaderValue::from_str(etag) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    response
+}

@@ -1,0 +1,340 @@
+//! A host's rules as one document, and bringing a host in line with one.
+//!
+//! Everything in a document is looked over before anything is written: names, definitions, modules and who vouches for them, configurations
+//! against schemas, each changed rule on a scratch instance. Then modules are written, which nothing runs yet; then the rules' files, one
+//! after the other; then the directory is read once. If a rule cannot serve after all, every file is put back. A crash between two files leaves
+//! the first of them changed: the same document, given again, does the rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tidegate_config::RuleFile;
+use tidegate_engine::{LoadError, MAX_WASI_MODULE_BYTES, Manifest, Module, Wasi};
+
+use super::change::waits;
+use super::compare::differences;
+use super::directory::Open;
+use super::document::{Incoming, Wanted, files, incoming, none_of, wanted};
+use super::signatures::{beside, manifest_of};
+use super::{Condition, Desk, Known, digest, hex, modules};
+use crate::gate::Changed;
+use crate::problem::Problem;
+use crate::shapes::{Action, Converged, Difference, Document, Likeness, ModulePart, RuleChange};
+
+/// The most bytes of modules that are exported in one document.
+const MOST_EXPORTED: u64 = 64 << 20;
+/// The largest rule file.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// What becomes of the rules that a document does not name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Others {
+    Stay,
+    Go,
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Nothing: it is said what would be.
+    Plan,
+    Apply,
+}
+
+impl Desk {
+    /// Everything, as it is; with the ETag of it. Blocks.
+    pub fn export(&self, with_modules: bool, configuration: &str) -> Result<(Document, String), Problem> {
+        let _alone = self.begin();
+        let directory = self.directory.open()?;
+        let mut document = Document { configuration: Some(configuration.to_owned()), ..Document::default() };
+        let (mut exported, mut bytes) = (BTreeSet::new(), 0);
+        for rule in self.registry.rules() {
+            let unreadable = |what: &str| {
+                let detail = format!("rule {:?} cannot be exported: {what}; mend it, or take it away", rule.name);
+                Problem::conflict("unreadable", detail)
+            };
+            let file = self.registry.file(&rule.name).ok_or_else(|| unreadable("its file cannot be read"))?;
+            let module = directory.read(&file.module, MAX_WASI_MODULE_BYTES as u64)?;
+            let module = module.ok_or_else(|| unreadable(&format!("there is no {}", file.module)))?;
+            let sha256 = digest(&module);
+            let mut definition = serde_json::to_value(&file).map_err(|error| Problem::internal(error.to_string()))?;
+            definition["module"] = modules::kept_name(&sha256).into();
+            document.rules.insert(rule.name.clone(), definition);
+            if !exported.insert(sha256.clone()) {
+                continue;
+            }
+            bytes += module.len() as u64;
+            if with_modules && bytes > MOST_EXPORTED {
+                let detail =
+                    "the modules are too large for one document; ask with `modules=false`, and fetch them one by one";
+                return Err(Problem::conflict("too_large", detail));
+            }
+            let manifest = manifest_of(&directory, &file.module)?.and_then(|text| serde_json::from_slice(&text).ok());
+            let content = with_modules.then(|| STANDARD.encode(&module));
+            document.modules.push(ModulePart { sha256, content, manifest });
+        }
+        Ok((document, self.whole_etag()))
+    }
+
+    /// The ETag of all rules together.
+    pub fn whole_etag(&self) -> String {
+        format!("\"{}\"", self.whole())
+    }
+
+    fn whole(&self) -> String {
+        let mut all = Sha256::new();
+        for rule in self.registry.rules() {
+            let known = self.known(&rule.name).map(|known| known.digest()).unwrap_or_default();
+            all.update(format!("{} {known}\n", rule.name));
+        }
+        hex(&all.finalize()[..16])
+    }
+
+    /// Brings the rules in line with `document`, or says what that would change. Blocks.
+    pub fn converge(
+        &self,
+        document: &Document,
+        others: Others,
+        mode: Mode,
+        condition: &Condition,
+        configuration: &str,
+    ) -> Result<(Converged, Changed), Problem> {
+        let incoming = incoming(&document.modules)?;
+        let files = files(&document.rules)?;
+        let _alone = self.begin();
+        condition.check_whole(&self.whole_etag())?;
+        let directory = self.directory.open()?;
+        let there: BTreeMap<String, String> = self.files()?.into_iter().map(|it| (it.file, it.sha256)).collect();
+        let wanted = wanted(files, &incoming, &there)?;
+        let rules = self.compare(&wanted, others);
+        let there: BTreeSet<&String> = there.values().collect();
+        let new = incoming.iter().filter(|(sha256, module)| module.bytes.is_some() && !there.contains(sha256));
+        let modules: Vec<String> = new.map(|(sha256, _)| sha256.clone()).collect();
+        self.look_over(&directory, &wanted, &rules, &incoming)?;
+        let differs = !rules.iter().all(|rule| matches!(rule.action, Action::Unchanged | Action::Left));
+        let same = |text: &String| if text == configuration { Likeness::Same } else { Likeness::Differs };
+        let converged = Converged {
+            plan: mode == Mode::Plan,
+            differs,
+            rules,
+            modules,
+            configuration: document.configuration.as_ref().map(same),
+        };
+        let before = self.whole();
+        if mode == Mode::Apply {
+            self.write_all(&directory, &wanted, &converged, &incoming)?;
+        }
+        Ok((converged, Changed { before: Some(before), after: Some(self.whole()) }))
+    }
+
+    /// What becomes of each rule. A module of another name with the same bytes is the same.
+    fn compare(&self, wanted: &BTreeMap<String, Wanted>, others: Others) -> Vec<RuleChange> {
+        let mut changes = BTreeMap::new();
+        for rule in self.registry.rules() {
+            let (action, differences) = match (wanted.get(&rule.name), others) {
+                (None, Others::Go) => (Action::Deleted, Vec::new()),
+                (None, Others::Stay) => (Action::Left, Vec::new()),
+                (Some(wanted), _) => {
+                    let differences = self.differences(&rule.name, wanted);
+                    (if differences.is_empty() { Action::Unchanged } else { Action::Replaced }, differences)
+                }
+            };
+            changes.insert(rule.name.clone(), RuleChange { rule: rule.name, action, differences });
+        }
+        for name in wanted.keys() {
+            changes.entry(name.clone()).or_insert_with(|| RuleChange {
+                rule: name.clone(),
+                action: Action::Created,
+                differences: Vec::new(),
+            });
+        }
+        changes.into_values().collect()
+    }
+
+    fn differences(&self, name: &str, wanted: &Wanted) -> Vec<Difference> {
+        let as_value = |file: &RuleFile, sha256: &str| {
+            let mut value = serde_json::to_value(file).unwrap_or_default();
+            value["module"] = Value::Null;
+            value["sha256"] = sha256.into();
+            value
+        };
+        let sha256 = self.registry.module_digest(name).unwrap_or_default();
+        let before = self.registry.file(name).map_or(Value::Null, |file| as_value(&file, &sha256));
+        differences(&before, &as_value(&wanted.file, &wanted.sha256))
+    }
+
+    /// All that is to change, as it would be looked over one by one; all mistakes at once.
+    fn look_over(
+        &self,
+        directory: &Open,
+        wanted: &BTreeMap<String, Wanted>,
+        rules: &[RuleChange],
+        incoming: &BTreeMap<String, Incoming>,
+    ) -> Result<(), Problem> {
+        let (mut mistakes, mut admitted) = (Vec::new(), BTreeMap::new());
+        let mut note = |place: String, problem: Problem| {
+            if problem.status().is_server_error() {
+                return Err(problem);
+            }
+            mistakes.extend(problem.mistakes_at(&place));
+            Ok(())
+        };
+        for (sha256, module) in incoming {
+            let looked_at = self.look_at_module(sha256, module);
+            looked_at.or_else(|problem| note(format!("/modules/{}", module.at), problem))?;
+        }
+        let changed = rules.iter().filter(|rule| matches!(rule.action, Action::Created | Action::Replaced));
+        for (name, wanted) in changed.filter_map(|rule| wanted.get_key_value(&rule.rule)) {
+            directory.ours(&format!("{name}.toml"))?;
+            if wanted.file.enabled {
+                let looked_at = self.look_at(directory, name, wanted, incoming.get(&wanted.sha256), &mut admitted);
+                looked_at.or_else(|problem| note(format!("/rules/{name}"), problem))?;
+            }
+        }
+        none_of(mistakes)
+    }
+
+    /// Who vouches for it; and whether it could serve, with or without WASI.
+    fn look_at_module(&self, sha256: &str, module: &Incoming) -> Result<(), Problem> {
+        let trust = self.registry.trust();
+        if let Some(manifest) = module.manifest.as_ref().filter(|_| trust.has_keys()) {
+            let read = Manifest::read(manifest.as_bytes());
+            read.and_then(|read| trust.verify(&read, sha256, SystemTime::now())).map_err(LoadError::from)?;
+        }
+        let Some(bytes) = &module.bytes else { return Ok(()) };
+        let manifest = module.manifest.as_ref().map(String::as_bytes);
+        let admit = |wasi| self.registry.admit(bytes, manifest, wasi);
+        Ok(admit(Wasi::Refused)
+            .or_else(|error| match error {
+                LoadError::Wasi(_) | LoadError::TooLarge { .. } => admit(Wasi::Empty),
+                other => Err(other),
+            })
+            .map(drop)?)
+    }
+
+    /// `admitted` has the modules that other rules of the same document use.
+    fn look_at(
+        &self,
+        directory: &Open,
+        name: &str,
+        wanted: &Wanted,
+        incoming: Option<&Incoming>,
+        admitted: &mut BTreeMap<(String, bool), Arc<Module>>,
+    ) -> Result<(), Problem> {
+        let file = &wanted.file;
+        let key = (wanted.sha256.clone(), file.wasi);
+        if let Some(module) = admitted.get(&key) {
+            return self.examine_with(name, file, module).map(drop);
+        }
+        let there = || directory.read(&file.module, MAX_WASI_MODULE_BYTES as u64);
+        let bytes = match incoming.and_then(|module| module.bytes.clone()) {
+            Some(bytes) => bytes,
+            None => there()?.unwrap_or_default(),
+        };
+        let manifest = match incoming.and_then(|module| module.manifest.clone()) {
+            Some(manifest) => Some(manifest.into_bytes()),
+            None => manifest_of(directory, &file.module)?,
+        };
+        let wasi = if file.wasi { Wasi::Empty } else { Wasi::Refused };
+        let module: Arc<Module> = Arc::new(self.registry.admit(&bytes, manifest.as_deref(), wasi)?);
+        self.remember(&module);
+        admitted.insert(key, module.clone());
+        self.examine_with(name, file, &module).map(drop)
+    }
+
+    /// Modules, then rules, then what is to go; or nothing.
+    fn write_all(
+        &self,
+        directory: &Open,
+        wanted: &BTreeMap<String, Wanted>,
+        converged: &Converged,
+        incoming: &BTreeMap<String, Incoming>,
+    ) -> Result<(), Problem> {
+        let by = |actions: &[Action]| -> Vec<&str> {
+            let some = converged.rules.iter().filter(|rule| actions.contains(&rule.action));
+            some.map(|rule| rule.rule.as_str()).collect()
+        };
+        let (changed, gone) = (by(&[Action::Created, Action::Replaced]), by(&[Action::Deleted]));
+        let mut writes: Vec<(String, Option<Vec<u8>>)> = Vec::new();
+        let there = self.files()?;
+        for (sha256, module) in incoming {
+            let file = modules::kept_name(sha256);
+            // Where no key is known, nobody could say what it is worth.
+            if let Some(manifest) = module.manifest.as_ref().filter(|_| self.registry.trust().has_keys()) {
+                let mut files: BTreeSet<&String> =
+                    there.iter().filter(|it| it.sha256 == *sha256).map(|it| &it.file).collect();
+                files.insert(&file);
+                writes.extend(files.iter().map(|file| (beside(file), Some(manifest.clone().into_bytes()))));
+            }
+            if converged.modules.contains(sha256) {
+                writes.push((file, module.bytes.clone()));
+            }
+        }
+        let text = |name: &&str| {
+            let text = wanted.get(*name).map(|wanted| wanted.text.clone().into_bytes());
+            (format!("{name}.toml"), text)
+        };
+        writes.extend(changed.iter().map(text));
+        writes.extend(gone.iter().map(|name| (format!("{name}.toml"), None)));
+        // Everything that could stand in the way is known before anything is written.
+        let old = writes.iter().map(|(name, _)| {
+            let most = if name.ends_with(".wasm") { MAX_WASI_MODULE_BYTES as u64 } else { MAX_FILE_BYTES };
+            directory.read(name, most)
+        });
+        let old = old.collect::<Result<Vec<_>, _>>()?;
+        for (module, digest) in self.left_alone(wanted, &gone) {
+            directory.write(&waits(&module), digest.as_bytes())?;
+        }
+        let mut written = Ok(());
+        for (name, bytes) in &writes {
+            written = written.and_then(|()| match bytes {
+                Some(bytes) => directory.write(name, bytes),
+                None => directory.remove(name).map(drop),
+            });
+        }
+        self.registry.rescan();
+        let failed = match written {
+            Err(error) => Some(Problem::from(error)),
+            Ok(()) => self.not_serving(&changed, wanted),
+        };
+        if let Some(problem) = failed {
+            for ((name, _), old) in writes.iter().zip(old).rev() {
+                match old {
+                    Some(old) => directory.write(name, &old)?,
+                    None => drop(directory.remove(name)?),
+                }
+            }
+            self.registry.rescan();
+            self.tidy(directory)?;
+            return Err(problem);
+        }
+        self.tidy(directory)
+    }
+
+    /// The modules, with their digests, that a rule names now and none will: they must not run by their own defaults.
+    fn left_alone(&self, wanted: &BTreeMap<String, Wanted>, gone: &[&str]) -> Vec<(String, String)> {
+        let rules = self.registry.rules();
+        let after: BTreeSet<&str> = rules
+            .iter()
+            .filter(|rule| !gone.contains(&rule.name.as_str()))
+            .map(|rule| wanted.get(&rule.name).map_or(rule.module.as_str(), |wanted| wanted.file.module.as_str()))
+            .chain(wanted.values().map(|wanted| wanted.file.module.as_str()))
+            .collect();
+        let left =
+            rules.iter().filter(|rule| !after.contains(rule.module.as_str()) && !modules::is_kept(&rule.module));
+        left.filter_map(|rule| Some((rule.module.clone(), self.registry.module_digest(&rule.name)?))).collect()
+    }
+
+    fn not_serving(&self, changed: &[&str], wanted: &BTreeMap<String, Wanted>) -> Option<Problem> {
+        changed.iter().find_map(|name| {
+            let enabled = wanted.get(*name).is_some_and(|wanted| wanted.file.enabled);
+            let why = self.known(name).filter(|_| enabled).and_then(|Known { status, .. }| status.problem)?;
+            Some(Problem::conflict("not_serving", format!("rule {name:?}: {why}; all rules are as they were")))
+        })
+    }
+}
