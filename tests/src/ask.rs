@@ -80,7 +80,13 @@ impl Answer {
         loop {
             match socket.read(&mut piece) {
                 Ok(0) => break,
-                Ok(n) => bytes.extend_from_slice(&piece[..n]),
+                Ok(n) => {
+                    bytes.extend_from_slice(&piece[..n]);
+                    // Such an answer goes on while there is news: that it began is all there is to be read here.
+                    if is_stream(&bytes) {
+                        break;
+                    }
+                }
                 // Reset, since not all that was sent has been read: what came before counts.
                 Err(_) if !bytes.is_empty() => break,
                 Err(error) => return Err(error),
@@ -131,4 +137,11 @@ impl Answer {
         assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{problem}");
         problem
     }
+}
+
+/// Whether the head of an answer has come, and says that events follow.
+fn is_stream(answer: &[u8]) -> bool {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    let head = end.map(|end| String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase());
+    head.is_some_and(|head| head.contains("\r\ncontent-type: text/event-stream"))
 }

@@ -12,6 +12,7 @@
 
 mod account;
 mod ask;
+mod events;
 mod host;
 mod http;
 mod kafka;
@@ -34,6 +35,7 @@ mod wat_guest;
 
 pub use account::Account;
 pub use ask::{Answer, Ask};
+pub use events::Events;
 pub use host::Host;
 pub use http::Response;
 pub use kafka::Kafka;

@@ -13,6 +13,8 @@ mod api_cli;
 mod api_desired;
 mod api_document;
 mod api_generations;
+mod api_letters;
+mod api_live;
 mod architecture;
 mod backtest;
 mod bridge;

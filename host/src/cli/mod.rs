@@ -18,6 +18,8 @@ pub mod rules;
 pub mod run;
 pub mod spool;
 pub mod status;
+pub mod tail;
 pub mod time;
 pub mod token;
+pub mod trace;
 pub mod validate;

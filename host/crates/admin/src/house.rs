@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 use crate::backtest::Backtests;
 use crate::problem::Problem;
 use crate::rules::Desk;
+use crate::sse::Streams;
 use crate::status::View;
 
 /// How much that takes long may be under way at once.
@@ -21,12 +22,14 @@ pub(crate) struct House {
     pub backtests: Arc<Backtests>,
     blocking: Arc<Semaphore>,
     pub uploads: Arc<Semaphore>,
+    pub streams: Streams,
 }
 
 impl House {
     pub fn new(view: View, desk: Desk) -> Arc<Self> {
         let (blocking, uploads) = (Arc::new(Semaphore::new(BLOCKING)), Arc::new(Semaphore::new(UPLOADS)));
-        Arc::new(Self { view, desk, backtests: Arc::default(), blocking, uploads })
+        let (backtests, streams) = (Arc::default(), Streams::default());
+        Arc::new(Self { view, desk, backtests, blocking, uploads, streams })
     }
 
     /// Does what may block, beside the runtime's thread. It goes on to its end, whoever waits for it.

@@ -24,6 +24,7 @@ mod routes;
 mod rules;
 mod server;
 mod shapes;
+mod sse;
 mod status;
 mod table;
 mod tls;

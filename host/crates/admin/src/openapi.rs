@@ -5,7 +5,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::problem::{Details, PROBLEM_JSON};
-use crate::route::{Blank, Gives, Need, Route, SchemaOf, Takes, of};
+use crate::route::{Answers, Blank, Gives, Need, Route, SchemaOf, Takes, of};
 use crate::table::routes;
 
 /// The document. The same for every host of this version.
@@ -41,7 +41,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     let mut operation = json!({
         "operationId": route.id,
         "summary": route.about,
-        "tags": [tag(route.path)],
+        "tags": tags(route),
         "responses": responses(route, generator),
     });
     if let Need::Scope(scope) = route.need {
@@ -127,6 +127,12 @@ fn query(schema: SchemaOf, generator: &mut SchemaGenerator) -> Vec<Value> {
         json!({ "name": name, "in": "query", "description": about, "schema": schema })
     });
     each.collect()
+}
+
+/// What a route is about, and `waits` where its answer comes or goes on when there is news.
+fn tags(route: &Route) -> Vec<&str> {
+    let waits = (route.answers == Answers::WhenThereIsNews).then_some("waits");
+    [tag(route.path)].into_iter().chain(waits).collect()
 }
 
 /// What a path is about: `rules`, `modules` …

@@ -28,6 +28,7 @@ pub(crate) struct Route {
     pub takes: Takes,
     /// The answers that are no refusal.
     pub gives: Vec<(u16, Gives)>,
+    pub answers: Answers,
     pub run: fn(Call) -> Running,
 }
 
@@ -53,6 +54,15 @@ pub(crate) enum Effect {
     ChangesRules,
     /// It changes something else.
     Changes,
+}
+
+/// When it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answers {
+    /// As soon as it can.
+    AtOnce,
+    /// When something has come, or again and again for as long as something comes.
+    WhenThereIsNews,
 }
 
 /// The body it takes.
@@ -110,7 +120,7 @@ impl Route {
         run: fn(Call) -> Running,
     ) -> Self {
         let (takes, gives) = (Takes::Nothing, Vec::new());
-        Self { method, path, id, need, effect, about: "", query: None, takes, gives, run }
+        Self { method, path, id, need, effect, about: "", query: None, takes, gives, answers: Answers::AtOnce, run }
     }
 
     /// It can be asked by anybody.
@@ -140,6 +150,11 @@ impl Route {
 
     pub fn query<T: JsonSchema>(self) -> Self {
         Self { query: Some(|g| T::json_schema(g)), ..self }
+    }
+
+    /// It answers when there is news.
+    pub fn waits(self) -> Self {
+        Self { answers: Answers::WhenThereIsNews, ..self }
     }
 
     pub fn takes(self, takes: Takes) -> Self {

@@ -1,7 +1,13 @@
 //! What the API takes and gives, where that is not some other crate's: with the schemas that the OpenAPI document shows.
 
+mod alerts;
 mod desired;
 mod generations;
+mod letters;
+mod live;
+mod series;
+mod trace;
+mod trial;
 
 use std::borrow::Cow;
 
@@ -13,10 +19,16 @@ use tidegate_engine::Module as Admitted;
 
 use crate::problem::Problem;
 use crate::rules::Signature;
+pub(crate) use alerts::Alerts;
 pub(crate) use desired::{
     Action, ConvergeQuery, Converged, Difference, Document, ExportQuery, Likeness, ModulePart, RuleChange,
 };
 pub(crate) use generations::{RollbackInput, Versions};
+pub(crate) use letters::{Counted, LetterPage, LetterQuery, PurgeQuery};
+pub(crate) use live::{SeenAlert, SeenMessage, SeenPoint, TailQuery};
+pub(crate) use series::{OneSeries, Series, SeriesQuery};
+pub(crate) use trace::{TraceNext, TraceOutput, TraceStep};
+pub(crate) use trial::{TrialCommand, TrialInput, TrialMessage, TrialOutput, TrialReject};
 
 /// A JSON object whose members the host's own documentation describes.
 pub(crate) struct AnyJson;
@@ -187,132 +199,6 @@ pub(crate) struct UploadQuery {
     pub wasi: Option<bool>,
 }
 
-/// Which series.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SeriesQuery {
-    /// An MQTT topic filter: `+` for one level, `#` for all that follow. Default: all.
-    pub topic: Option<String>,
-    /// Go on from here: the `next` of the page before.
-    pub after: Option<u32>,
-    /// How many at most, up to 1000. Default: 100.
-    #[schemars(range(min = 1, max = 1000))]
-    pub limit: Option<u32>,
-}
-
-/// A page of series.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Series {
-    pub series: Vec<OneSeries>,
-    /// What to ask for with `after`, if there may be more.
-    pub next: Option<u32>,
-    /// How many are known in all.
-    pub known: u32,
-}
-
-/// One series.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct OneSeries {
-    /// Its identity.
-    pub topic: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unit: Option<String>,
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub labels: std::collections::BTreeMap<String, String>,
-}
-
-/// Alerts that stand.
-pub(crate) struct Alerts;
-
-impl JsonSchema for Alerts {
-    fn schema_name() -> Cow<'static, str> {
-        "Alerts".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["rule", "topic", "key", "severity", "since_us", "message"],
-                "properties": {
-                    "rule": { "type": "string" },
-                    "topic": { "type": "string", "description": "The series it is about." },
-                    "key": { "type": "string", "description": "Tells apart several of one rule on one series." },
-                    "severity": { "enum": ["info", "warning", "critical"] },
-                    "since_us": { "type": "integer", "description": "Microseconds since 1970-01-01 UTC." },
-                    "message": { "type": "string" }
-                }
-            }
-        })
-    }
-}
-
-/// Which dead letters, and how many.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct LetterQuery {
-    /// The rule or sink that refused them.
-    pub rule: Option<String>,
-    /// The source they came from.
-    pub source: Option<String>,
-    /// Where they died: `route`, `decode`, `process` or `sink`.
-    pub stage: Option<String>,
-    /// An MQTT topic filter.
-    pub topic: Option<String>,
-    /// Died then or later: microseconds since 1970-01-01 UTC.
-    pub since_us: Option<i64>,
-    /// Died before then.
-    pub until_us: Option<i64>,
-    /// A part of the reason.
-    pub reason: Option<String>,
-    /// Go on after this id. Default: from the oldest.
-    #[schemars(range(min = 0))]
-    pub after: Option<i64>,
-    /// How many at most, up to 1000. Default: 50.
-    #[schemars(range(min = 1, max = 1000))]
-    pub limit: Option<u32>,
-}
-
-/// Which dead letters are replayed or purged: all that agree with all that is given. To mean really all, say `all=true`.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PurgeQuery {
-    /// This one.
-    #[schemars(range(min = 0))]
-    pub id: Option<i64>,
-    /// The rule or sink that refused them.
-    pub rule: Option<String>,
-    /// The source they came from.
-    pub source: Option<String>,
-    /// Where they died: `route`, `decode`, `process` or `sink`.
-    pub stage: Option<String>,
-    /// An MQTT topic filter.
-    pub topic: Option<String>,
-    /// Died then or later: microseconds since 1970-01-01 UTC.
-    pub since_us: Option<i64>,
-    /// Died before then.
-    pub until_us: Option<i64>,
-    /// A part of the reason.
-    pub reason: Option<String>,
-    /// All there are.
-    pub all: Option<bool>,
-}
-
-/// A page of dead letters.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct LetterPage {
-    pub letters: Vec<serde_json::Map<String, Value>>,
-    /// How many match in all.
-    pub matching: u64,
-}
-
-/// How many it was done to.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Counted {
-    pub letters: u64,
-}
-
 /// How much of the audit log.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -328,111 +214,6 @@ pub(crate) struct AuditQuery {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct AuditPage {
     pub lines: Vec<serde_json::Map<String, Value>>,
-}
-
-/// What a rule is tried on: messages for a decoder, points for a processor.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TrialInput {
-    /// The rule's file, where it is not there yet or is to be tried otherwise.
-    #[schemars(with = "Option<Definition>")]
-    pub definition: Option<Value>,
-    /// For a decoder.
-    #[serde(default)]
-    #[schemars(length(max = 10_000))]
-    pub messages: Vec<TrialMessage>,
-    /// For a processor.
-    #[serde(default)]
-    #[schemars(length(max = 10_000))]
-    pub points: Vec<TrialPoint>,
-    /// Whether it is ticked afterwards, at this time: microseconds since 1970-01-01 UTC.
-    pub tick_us: Option<i64>,
-}
-
-/// A message.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TrialMessage {
-    #[schemars(length(min = 1, max = 65_535))]
-    pub topic: String,
-    /// Its payload, where that is text.
-    pub payload: Option<String>,
-    /// Its payload in base64.
-    pub payload_base64: Option<String>,
-    /// When it was received: microseconds since 1970-01-01 UTC. Default: now.
-    pub time_us: Option<i64>,
-}
-
-/// A point, taken and given.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TrialPoint {
-    /// Its series.
-    #[schemars(length(min = 1, max = 65_535))]
-    pub topic: String,
-    /// Default: now.
-    pub time_us: Option<i64>,
-    /// Null where there is no number.
-    pub value: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
-    /// OPC quality. Default: 192, good.
-    pub quality: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unit: Option<String>,
-    /// Given only: the row it came from; none if a tick made it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub from: Option<u32>,
-}
-
-/// All that a rule would do.
-#[derive(Debug, Default, Serialize, JsonSchema)]
-pub(crate) struct TrialOutput {
-    /// What goes on to later rules and to sinks.
-    pub points: Vec<TrialPoint>,
-    pub alerts: Vec<TrialAlert>,
-    /// Rows it refuses.
-    pub rejected: Vec<TrialReject>,
-    /// Rows it keeps for later.
-    pub held: Vec<u32>,
-    /// Messages it would publish, where its `commands` permit their topics.
-    pub commands: Vec<TrialCommand>,
-    /// How it failed, if it did: as it would in a lane, and then nothing of the batch is above.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fault: Option<String>,
-    /// How long the calls took, in nanoseconds.
-    pub nanos: u64,
-}
-
-/// An alert it would send.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub(crate) struct TrialAlert {
-    pub topic: String,
-    pub key: String,
-    /// `raised`, `cleared` or `event`.
-    pub transition: String,
-    pub severity: String,
-    pub time_us: i64,
-    pub value: Option<f64>,
-    pub message: String,
-}
-
-/// A row it would refuse.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct TrialReject {
-    pub row: u32,
-    pub reason: String,
-}
-
-/// A message it would publish.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct TrialCommand {
-    pub topic: String,
-    pub payload_base64: String,
-    pub qos: u8,
-    pub retain: bool,
-    /// Whether its `commands` permit the topic.
-    pub permitted: bool,
 }
 
 /// The value of an optional limit, or why it cannot be that.

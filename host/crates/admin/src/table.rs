@@ -10,13 +10,14 @@ use crate::backtest::{Backtest, BacktestInput};
 use crate::health;
 use crate::metrics;
 use crate::route::{Blank, Effect, Gives, Need, Route, Takes, of};
-use crate::routes::{backtests, desired, documents, letters, modules, rules, state, trial};
+use crate::routes::{backtests, desired, documents, letters, modules, rules, state, tail, trace, trial};
 use crate::rules::{ManifestShape, Signature};
 use crate::shapes::{
     Alerts, AnyJson, AuditPage, AuditQuery, ConvergeQuery, Converged, Counted, Definition, Document, ExportQuery,
-    LetterPage, LetterQuery, Module, Modules, PurgeQuery, RollbackInput, RuleShape, Series, SeriesQuery, TrialInput,
-    TrialOutput, UploadQuery, Versions,
+    LetterPage, LetterQuery, Module, Modules, PurgeQuery, RollbackInput, RuleShape, Series, SeriesQuery, TailQuery,
+    TraceNext, TraceOutput, TrialInput, TrialMessage, TrialOutput, UploadQuery, Versions,
 };
+use crate::sse;
 
 /// What a router finds.
 pub(crate) enum Found {
@@ -103,6 +104,16 @@ pub(crate) fn routes() -> Vec<Route> {
             .about("The alerts that stand, the oldest first.").json::<Alerts>(),
         Route::get("/api/v1/series", "series", Read, |call| Box::pin(state::series(call)))
             .about("The series known, by topic filter.").query::<SeriesQuery>().json::<Series>(),
+
+        Route::get("/api/v1/tail", "tail", Data, |call| Box::pin(tail::tail(call)))
+            .about("Messages, points and alerts as they pass, as server-sent events: a sample where there are too many.")
+            .query::<TailQuery>().gives(200, Gives::Other(sse::TYPE)).waits(),
+        Route::change(Method::POST, "/api/v1/trace", "trace", Data, Effect::Tries, |call| Box::pin(trace::given(call)))
+            .about("A message through every rule that serves: what went into each and came out of it. Nothing is done.")
+            .takes(Takes::Json(of::<TrialMessage>)).json::<TraceOutput>(),
+        Route::change(Method::POST, "/api/v1/trace/next", "traceNext", Data, Effect::Tries, |call| Box::pin(trace::next(call)))
+            .about("The same with the next message that passes, once there is one.").waits()
+            .takes(Takes::Json(of::<TraceNext>)).json::<TraceOutput>(),
 
         Route::get("/api/v1/rules", "listRules", Read, |call| Box::pin(rules::list(call)))
             .about("All rules, by name.").json::<Vec<RuleShape>>(),

@@ -38,7 +38,7 @@ pub use load_error::LoadError;
 pub use module::{Description, Kind, MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Module, Scope, Wasi};
 pub use private_dir::DirectoryError;
 pub use registry::{Deploy, Registry, RegistryHandle, RuleState, RuleStatus};
-pub use rule::{Limits, OnRefusedState, Rule};
+pub use rule::{Limits, OnRefusedState, Rule, decoder_of};
 pub use signature::{
     FloorsError, KeyError, MAX_MANIFEST_BYTES, Manifest, SUFFIX as SIGNATURE_SUFFIX, SignatureError, Signed,
     SigningKey, Trust, TrustError,

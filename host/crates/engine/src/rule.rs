@@ -190,3 +190,16 @@ impl Rule {
         self.module.kind()
     }
 }
+
+/// Which of `rules` decodes messages on `topic`: the decoder with the closest filter, of those the one with the lowest order, and then
+/// its name decides.
+pub fn decoder_of<'a>(topic: &str, rules: impl Iterator<Item = &'a Rule>) -> Option<usize> {
+    let decoders = rules.enumerate().filter(|(_, rule)| rule.kind() == Kind::Decoder);
+    let matching = decoders.filter_map(|(i, rule)| Some((i, rule, rule.closest(topic)?)));
+    let best = matching.max_by(|(_, a, filter_a), (_, b, filter_b)| {
+        // `max_by` keeps the last of equals, so the name decides for good.
+        let by_filter = filter_a.closeness(filter_b);
+        by_filter.then(b.order.cmp(&a.order)).then(b.name.cmp(&a.name))
+    });
+    best.map(|(i, _, _)| i)
+}

@@ -172,7 +172,9 @@ impl Surroundings {
         if let Some(store) = &self.state {
             store.put(alerts.iter().cloned().map(StateChange::Alert).collect());
         }
-        self.outlets.send(Delivery { alerts, ..Delivery::default() }, Ack::none());
+        let delivery = Delivery { alerts, ..Delivery::default() };
+        self.outlets.show(&delivery, &[], &self.books);
+        self.outlets.send(delivery, Ack::none());
     }
 
     /// Nothing is kept any more of a rule that serves nowhere.

@@ -17,10 +17,12 @@ mod lane;
 mod outlets;
 mod pipeline;
 mod sink_setup;
+mod tap;
 
 pub use alert_book::{AlertBook, MAX_STANDING, News, Standing};
 pub use deploy::LaneDeploy;
 pub use flush::{SinkLimits, SinkStatus, SinkTotals};
-pub use lane::{LaneStatus, LaneTotals, Reset};
+pub use lane::{Fate, LaneStatus, LaneTotals, Reset};
 pub use pipeline::{Drained, Pipeline, PipelineSettings, PipelineStatus, SourceStatus};
 pub use sink_setup::SinkSetup;
+pub use tap::{Glimpse, MOST_TAILS, Tail, TooManyTails, Wanted};

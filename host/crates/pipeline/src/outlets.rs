@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tidegate_model::{Ack, Delivery, Outcome, PointLedger, RawMessages, Wants};
+use tidegate_model::{Ack, Books, Delivery, Outcome, PointLedger, RawMessages, Wants};
 use tokio::sync::mpsc;
+
+use crate::lane::Fate;
+use crate::tap::Taps;
 
 /// A delivery on its way to one sink, and that sink's part of the ack.
 pub(crate) type Consignment = (Arc<Delivery>, Ack);
@@ -15,12 +18,13 @@ pub(crate) struct Outlets {
     sinks: Arc<[(Wants, mpsc::Sender<Consignment>)]>,
     messages: RawMessages,
     points: Arc<PointLedger>,
+    taps: Arc<Taps>,
 }
 
 impl Outlets {
     pub fn new(sinks: Vec<(Wants, mpsc::Sender<Consignment>)>, points: Arc<PointLedger>) -> Self {
         let messages = sinks.iter().fold(RawMessages::None, |all, (wants, _)| all.with(&wants.messages));
-        Self { sinks: sinks.into(), messages, points }
+        Self { sinks: sinks.into(), messages, points, taps: Arc::default() }
     }
 
     /// The points' account.
@@ -36,6 +40,21 @@ impl Outlets {
     /// Whether any sink takes points.
     pub fn store_points(&self) -> bool {
         self.sinks.iter().any(|(wants, _)| wants.points)
+    }
+
+    /// Those who look on.
+    pub fn taps(&self) -> &Arc<Taps> {
+        &self.taps
+    }
+
+    /// Whether anybody looks on.
+    pub fn is_watched(&self) -> bool {
+        self.taps.is_watched()
+    }
+
+    /// Shows a delivery to those who look on, if there are any. `fates` are those of its messages.
+    pub fn show(&self, delivery: &Delivery, fates: &[Fate], books: &Books) {
+        self.taps.show(delivery, fates, books);
     }
 
     /// Hands a delivery to every sink that wants a part of it, waiting while their queues are full; `ack` resolves when all

@@ -20,6 +20,7 @@ use crate::flush::{Flush, FlushParts, SinkStatus, SinkTotals};
 use crate::lane::{Control, Lane, LaneStatus, LaneTotals, Surroundings};
 use crate::outlets::Outlets;
 use crate::sink_setup::SinkSetup;
+use crate::tap::{Tail, TooManyTails, Wanted};
 
 /// Parcels waiting for a lane. With parcels of at most 1 MiB, what the queues can hold is bounded too.
 const LANE_QUEUE: usize = 32;
@@ -309,6 +310,14 @@ impl Pipeline {
     /// The alerts that stand, the oldest first.
     pub fn standing_alerts(&self) -> Vec<Standing> {
         self.around.alert_book.standing()
+    }
+
+    /// Begins to look on at what passes.
+    ///
+    /// # Errors
+    /// As many do already as may.
+    pub fn tail(&self, wanted: Wanted) -> Result<Tail, TooManyTails> {
+        self.around.outlets.taps().open(wanted, &self.around.books)
     }
 
     /// Upper bound in microseconds and count of each bucket of the time from receipt to settlement, and the sum of all, in microseconds.

@@ -31,6 +31,10 @@ pub struct Client {
     tls: Option<Arc<ClientConfig>>,
 }
 
+/// A connection, plain or with TLS.
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
 /// What is asked.
 #[derive(Debug)]
 pub struct Request<'a> {
@@ -98,27 +102,41 @@ impl Client {
     }
 
     fn exchange(&self, request: &Request<'_>) -> anyhow::Result<(u16, Vec<u8>)> {
+        exchange(&mut self.connect()?, &self.head(request, "1.1"), request.body.map(|(_, bytes)| bytes))
+    }
+
+    /// Asks for what goes on while there is news; gives what reads the answer, head and all. In HTTP/1.0, in which it comes as it is and
+    /// not in chunks.
+    pub fn open(&self, path: &str) -> anyhow::Result<impl Read + use<>> {
+        let mut stream = self.connect()?;
+        let request = Request { method: "GET", path: path.to_owned(), body: None, if_match: None };
+        stream.write_all(self.head(&request, "1.0").as_bytes())?;
+        stream.flush()?;
+        Ok(stream)
+    }
+
+    fn connect(&self) -> anyhow::Result<Box<dyn Stream>> {
         let (host, port) = (self.url.host_str().unwrap_or_default(), self.url.port_or_known_default().unwrap_or(80));
         // Brackets belong to the address in a URL, and not to the address.
         let name = host.trim_matches(['[', ']']);
         let mut addresses = (name, port).to_socket_addrs().context("its name cannot be resolved")?;
         let address = addresses.next().context("its name has no address")?;
-        let mut stream = TcpStream::connect_timeout(&address, CONNECT_WITHIN).context("it cannot be reached")?;
+        let stream = TcpStream::connect_timeout(&address, CONNECT_WITHIN).context("it cannot be reached")?;
         stream.set_read_timeout(Some(ANSWER_WITHIN))?;
         stream.set_write_timeout(Some(ANSWER_WITHIN))?;
-        let head = self.head(request, host, port);
         if self.url.scheme() == "http" {
-            return exchange(&mut stream, &head, request.body.map(|(_, bytes)| bytes));
+            return Ok(Box::new(stream));
         }
         let config = self.tls.clone().context("there are no certificates to trust; name some with --ca-file")?;
         let connection = ClientConnection::new(config, ServerName::try_from(name.to_owned())?)?;
-        exchange(&mut StreamOwned::new(connection, stream), &head, request.body.map(|(_, bytes)| bytes))
+        Ok(Box::new(StreamOwned::new(connection, stream)))
     }
 
-    fn head(&self, request: &Request<'_>, host: &str, port: u16) -> String {
+    fn head(&self, request: &Request<'_>, version: &str) -> String {
+        let (host, port) = (self.url.host_str().unwrap_or_default(), self.url.port_or_known_default().unwrap_or(80));
         let base = self.url.path().trim_end_matches('/');
         let mut head = format!(
-            "{} {base}/api/v1/{} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n",
+            "{} {base}/api/v1/{} HTTP/{version}\r\nHost: {host}:{port}\r\nConnection: close\r\n",
             request.method, request.path
         );
         if let Some(token) = &self.token {
@@ -187,6 +205,11 @@ pub fn tls(authorities: Option<&Path>, own: Option<(&Path, &Path)>) -> anyhow::R
 }
 
 impl Refusal {
+    /// What a host has said.
+    pub fn of(problem: Value) -> Self {
+        Self(problem)
+    }
+
     pub fn unreachable(detail: &str) -> Self {
         Self(json!({ "code": "unreachable", "detail": detail }))
     }

@@ -1,16 +1,19 @@
 //! The commands that ask hosts by their API: which hosts, as whom, and how what they say is shown.
 
 mod client;
+mod events;
 mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc::Receiver;
 
 use anyhow::Context;
 use serde_json::Value;
 
 pub use client::{Client, Refusal, Request};
-pub use table::{Column, Table, field, joined};
+pub use events::Event;
+pub use table::{Column, Table, field, joined, visible};
 
 /// The most hosts that are asked at once.
 const AT_ONCE: usize = 32;
@@ -98,6 +101,21 @@ impl Nodes {
         self.nodes.len() == 1
     }
 
+    /// Reads what all hosts have to say at `path` for as long as they go on.
+    pub fn events(&self, path: &str) -> anyhow::Result<Receiver<Event>> {
+        events::events(self.clients()?, path)
+    }
+
+    /// Whether several hosts are asked.
+    pub fn several(&self) -> bool {
+        self.nodes.len() > 1
+    }
+
+    /// Whether a script reads what is shown.
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
     fn clients(&self) -> anyhow::Result<Vec<Client>> {
         let token = match &self.token_file {
             Some(file) => {
@@ -114,10 +132,10 @@ impl Nodes {
 
 impl Said {
     /// The answer over several lines, below the host's name if there are several; none if there is none.
-    fn whole(&self, with_node: bool) -> Option<String> {
-        let answer = self.answer.as_ref().ok().and_then(|answer| serde_json::to_string_pretty(answer).ok())?;
+    fn told(&self, with_node: bool, tell: impl Fn(&Value) -> String) -> Option<String> {
+        let answer = self.answer.as_ref().ok().map(tell)?;
         let head = if with_node { format!("{}\n", self.node) } else { String::new() };
-        Some(format!("{head}{answer}\n"))
+        Some(head + &answer)
     }
 
     fn json(&self, with_node: bool) -> Value {

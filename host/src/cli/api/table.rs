@@ -13,6 +13,8 @@ pub struct Table {
     nothing: &'static str,
     /// The most rows of each host that are shown.
     most: usize,
+    /// What tells an answer in its own words, where it is no table.
+    tell: Option<fn(&Value) -> String>,
 }
 
 /// A column: its heading, and what stands in it.
@@ -20,12 +22,17 @@ pub struct Column(pub &'static str, pub fn(&Value) -> String);
 
 impl Table {
     pub fn new(list: &'static str, columns: Vec<Column>, nothing: &'static str) -> Self {
-        Self { list, columns, nothing, most: usize::MAX }
+        Self { list, columns, nothing, most: usize::MAX, tell: None }
     }
 
     /// With the first `most` rows of each host only.
     pub fn first(self, most: usize) -> Self {
         Self { most, ..self }
+    }
+
+    /// For what has its own words.
+    pub fn told(tell: fn(&Value) -> String) -> Self {
+        Self { tell: Some(tell), ..Self::whole() }
     }
 
     /// All that is said, for where there is too much of it for a table.
@@ -56,8 +63,12 @@ impl Table {
                 );
             }
         }
+        if let Some(tell) = self.tell {
+            return all.iter().filter_map(|said| said.told(several, tell)).collect();
+        }
         if self.columns.is_empty() && self.list.is_empty() {
-            return all.iter().filter_map(|said| said.whole(several)).collect();
+            let pretty = |answer: &Value| serde_json::to_string_pretty(answer).unwrap_or_default() + "\n";
+            return all.iter().filter_map(|said| said.told(several, pretty)).collect();
         }
         if rows.is_empty() {
             let any = all.iter().any(|said| said.answer.is_ok());
@@ -94,7 +105,7 @@ pub fn joined(value: &Value, pointer: &str) -> String {
 }
 
 /// On one line, without what would steer a terminal.
-fn visible(text: &str) -> String {
+pub fn visible(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

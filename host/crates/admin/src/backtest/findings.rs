@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_model::Alert;
 
-use crate::shapes::TrialAlert;
+use crate::shapes::SeenAlert;
 
 /// The most alerts that are shown; all are counted.
 pub(super) const MAX_ALERTS: usize = 1_000;
@@ -58,7 +58,7 @@ pub(crate) struct Findings {
     pub alerts: Alerts,
     /// The alerts themselves, as they would have been published; the first 1,000.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub alert_list: Vec<TrialAlert>,
+    pub alert_list: Vec<SeenAlert>,
     /// Messages it would have published.
     pub commands: u64,
     /// Rows on which it failed. Each alone is left out, and the rule goes on as if it had not been given it.
@@ -129,9 +129,10 @@ pub(crate) struct FaultShape {
     pub fault: String,
 }
 
-impl From<&Alert> for TrialAlert {
+impl From<&Alert> for SeenAlert {
     fn from(alert: &Alert) -> Self {
         Self {
+            rule: None,
             topic: alert.topic.to_string(),
             key: alert.key.to_string(),
             transition: alert.transition.as_str().to_owned(),

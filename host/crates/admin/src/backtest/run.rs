@@ -13,7 +13,7 @@ use tidegate_model::{Alert, Books, Messages, NO_ROW, Page, Points, StateBook, Tr
 use tidegate_pipeline::{AlertBook, News};
 
 use super::findings::{FaultShape, Findings, MAX_ALERTS, MAX_TOLD};
-use crate::shapes::TrialAlert;
+use crate::shapes::SeenAlert;
 
 /// The most rows of a call.
 const BATCH: usize = 1_000;
@@ -364,7 +364,7 @@ impl Run {
             }
             counts.standing = self.alerts.len() as u64;
             if self.findings.alert_list.len() < MAX_ALERTS {
-                self.findings.alert_list.push(TrialAlert::from(&alert));
+                self.findings.alert_list.push(SeenAlert::from(&alert));
             }
         }
     }

@@ -5,9 +5,15 @@ pub(crate) mod desired;
 pub(crate) mod documents;
 pub(crate) mod letters;
 pub(crate) mod modules;
+mod outcome;
 pub(crate) mod rules;
+mod show;
 pub(crate) mod state;
+pub(crate) mod tail;
+pub(crate) mod trace;
 pub(crate) mod trial;
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -17,4 +23,9 @@ use serde::Serialize;
 /// An answer of 200 with JSON.
 fn json(value: impl Serialize) -> Response {
     (StatusCode::OK, Json(value)).into_response()
+}
+
+/// Microseconds since 1970-01-01 UTC.
+fn now_us() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
 }

@@ -1,22 +1,22 @@
 //! A rule tried on what one gives it: everything it would do is shown, nothing is done. It runs on a scratch instance with books of
 //! its own, under the limits of its file, beside the lanes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tidegate_config::RuleFile;
-use tidegate_engine::{Instance, Kind, Passage, RawAlert, RawCommand, Rejects, Rule};
-use tidegate_model::{Books, Description, Marks, Messages, Points, SeriesId};
+use tidegate_engine::{Instance, Kind, Rule};
+use tidegate_model::{Books, Description, Marks, Messages, Points};
 
-use super::json;
+use super::outcome::Outcome;
+use super::{json, now_us};
 use crate::problem::{Mistake, Problem};
 use crate::route::{Answer, Call};
 use crate::rules::Desk;
-use crate::shapes::{TrialAlert, TrialCommand, TrialInput, TrialMessage, TrialOutput, TrialPoint, TrialReject};
+use crate::shapes::{SeenPoint, TrialInput, TrialMessage, TrialOutput};
 
 /// The most rows of a trial.
 const MAX_ROWS: usize = 10_000;
@@ -92,64 +92,49 @@ struct Trial {
     instance: Instance,
     books: Arc<Books>,
     now_us: i64,
-    shown: TrialOutput,
 }
 
 impl Trial {
     fn new(rule: Arc<Rule>) -> Result<Self, Problem> {
         let books = Arc::new(Books::new(MAX_SERIES));
         let instance = rule.rehearse(&books)?;
-        let now_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
-        Ok(Self { rule, instance, books, now_us, shown: TrialOutput::default() })
+        Ok(Self { rule, instance, books, now_us: now_us() })
     }
 
     fn run(mut self, input: &TrialInput) -> Result<TrialOutput, Problem> {
+        let (rule, books) = (self.rule.clone(), self.books.clone());
+        let mut outcome = Outcome::new(&rule, &books, MAX_SHOWN);
         let began = match self.rule.kind() {
-            Kind::Decoder => self.decode(&input.messages)?,
-            Kind::Processor => self.process(&input.points)?,
+            Kind::Decoder => self.decode(&input.messages, &mut outcome)?,
+            Kind::Processor => self.process(&input.points, &mut outcome)?,
         };
-        if let Some(at) = input.tick_us.filter(|_| self.shown.fault.is_none() && self.instance.can_tick()) {
+        if let Some(at) = input.tick_us.filter(|_| outcome.shown.fault.is_none() && self.instance.can_tick()) {
             match self.instance.tick(at) {
-                Ok(emitted) => {
-                    self.show_points(&emitted.points, None);
-                    self.show_alerts(emitted.alerts);
-                    self.show_commands(emitted.commands);
-                }
-                Err(fault) => self.shown.fault = Some(fault.to_string()),
+                Ok(emitted) => outcome.emitted(emitted),
+                Err(fault) => outcome.shown.fault = Some(fault.to_string()),
             }
         }
-        self.shown.nanos = began.elapsed().as_nanos() as u64;
-        Ok(self.shown)
+        outcome.shown.nanos = began.elapsed().as_nanos() as u64;
+        Ok(outcome.shown)
     }
 
     /// Gives when the call began.
-    fn decode(&mut self, given: &[TrialMessage]) -> Result<Instant, Problem> {
+    fn decode(&mut self, given: &[TrialMessage], outcome: &mut Outcome<'_>) -> Result<Instant, Problem> {
         let batch = self.messages(given)?;
         let began = Instant::now();
         match self.instance.decode(self.now_us, &batch) {
-            Ok(decoded) => {
-                self.show_points(&decoded.points, Some(&decoded.from_row));
-                self.show_rejects(&decoded.rejects);
-                self.show_commands(decoded.commands);
-                self.shown.held = decoded.held;
-            }
-            Err(fault) => self.shown.fault = Some(fault.to_string()),
+            Ok(decoded) => drop(outcome.decoded(decoded)),
+            Err(fault) => outcome.shown.fault = Some(fault.to_string()),
         }
         Ok(began)
     }
 
-    fn process(&mut self, given: &[TrialPoint]) -> Result<Instant, Problem> {
+    fn process(&mut self, given: &[SeenPoint], outcome: &mut Outcome<'_>) -> Result<Instant, Problem> {
         let batch = self.points(given)?;
         let began = Instant::now();
         match self.instance.process(self.now_us, &batch) {
-            Ok(processed) => {
-                self.show_rejects(&processed.rejects);
-                self.show_alerts(processed.alerts);
-                self.show_commands(processed.commands);
-                self.shown.held = processed.held;
-                self.show_passage(&batch, processed.passage, &processed.rejects);
-            }
-            Err(fault) => self.shown.fault = Some(fault.to_string()),
+            Ok(processed) => drop(outcome.processed(&batch, processed)),
+            Err(fault) => outcome.shown.fault = Some(fault.to_string()),
         }
         Ok(began)
     }
@@ -158,17 +143,7 @@ impl Trial {
         let mut batch = Messages::default();
         for (i, message) in given.iter().enumerate() {
             let place = |field: &str| format!("/messages/{i}/{field}");
-            let payload = match (&message.payload, &message.payload_base64) {
-                (Some(text), None) => text.as_bytes().to_vec(),
-                (None, None) => Vec::new(),
-                (None, Some(coded)) => {
-                    STANDARD.decode(coded).map_err(|error| refused(place("payload_base64"), error.to_string()))?
-                }
-                (Some(_), Some(_)) => {
-                    return Err(refused(place("payload"), "there is `payload_base64` as well: keep one of them"));
-                }
-            };
-            check_topic(&message.topic, place("topic"))?;
+            let payload = payload(message, place)?;
             let topic = self.books.intern_topic(&message.topic, &message.topic);
             let topic = topic.map_err(|error| refused(place("topic"), error.to_string()))?;
             batch.push(topic, message.time_us.unwrap_or(self.now_us), Marks::default(), &payload);
@@ -176,7 +151,7 @@ impl Trial {
         Ok(batch)
     }
 
-    fn points(&self, given: &[TrialPoint]) -> Result<Points, Problem> {
+    fn points(&self, given: &[SeenPoint]) -> Result<Points, Problem> {
         let mut batch = Points::default();
         for (i, point) in given.iter().enumerate() {
             let place = || format!("/points/{i}/topic");
@@ -193,89 +168,18 @@ impl Trial {
         }
         Ok(batch)
     }
+}
 
-    /// What goes on of a processor's batch.
-    fn show_passage(&mut self, batch: &Points, passage: Passage, rejects: &Rejects) {
-        let gone: Vec<u32> = rejects.row.iter().chain(&self.shown.held).copied().collect();
-        let stay = |batch: &Points| -> Vec<u32> {
-            (0..batch.time_us.len() as u32).filter(|row| !gone.contains(row)).collect()
-        };
-        match passage {
-            Passage::Unchanged => {
-                let rows = stay(batch);
-                self.show_points(&batch.gather(&rows), Some(&rows));
-            }
-            Passage::Keep(rows) => self.show_points(&batch.gather(&rows), Some(&rows)),
-            Passage::Values(values) => {
-                let changed = Points { value: values, ..batch.clone() };
-                let rows = stay(batch);
-                self.show_points(&changed.gather(&rows), Some(&rows));
-            }
-            Passage::Replaced(points, from) => self.show_points(&points, Some(&from)),
-            Passage::Added(points, from) => {
-                let rows = stay(batch);
-                self.show_points(&batch.gather(&rows), Some(&rows));
-                self.show_points(&points, Some(&from));
-            }
+/// The bytes of a message that can be one; `place` says where a field of it stands in the body.
+pub(super) fn payload(message: &TrialMessage, place: impl Fn(&str) -> String) -> Result<Vec<u8>, Problem> {
+    check_topic(&message.topic, place("topic"))?;
+    match (&message.payload, &message.payload_base64) {
+        (Some(text), None) => Ok(text.as_bytes().to_vec()),
+        (None, None) => Ok(Vec::new()),
+        (None, Some(coded)) => {
+            STANDARD.decode(coded).map_err(|error| refused(place("payload_base64"), error.to_string()))
         }
-    }
-
-    fn show_points(&mut self, points: &Points, from: Option<&[u32]>) {
-        let room = MAX_SHOWN.saturating_sub(self.shown.points.len());
-        for (i, &series) in points.series.iter().enumerate().take(room) {
-            let known = self.books.series(series);
-            let text = points.texts.get(i as u32).map(|text| String::from_utf8_lossy(text).into_owned());
-            self.shown.points.push(TrialPoint {
-                topic: self.topic(series),
-                time_us: points.time_us.get(i).copied(),
-                value: points.value.get(i).copied().filter(|value| value.is_finite()),
-                text,
-                quality: points.quality.get(i).copied(),
-                unit: known.and_then(|series| series.description.load().unit.as_ref().map(ToString::to_string)),
-                from: from.and_then(|from| from.get(i).copied()),
-            });
-        }
-    }
-
-    fn show_alerts(&mut self, alerts: Vec<RawAlert>) {
-        let room = MAX_SHOWN.saturating_sub(self.shown.alerts.len());
-        for alert in alerts.into_iter().take(room) {
-            self.shown.alerts.push(TrialAlert {
-                topic: self.topic(alert.series),
-                key: alert.key.to_string(),
-                transition: alert.transition.as_str().to_owned(),
-                severity: alert.severity.as_str().to_owned(),
-                time_us: alert.time_us,
-                value: Some(alert.value).filter(|value| value.is_finite()),
-                message: alert.message,
-            });
-        }
-    }
-
-    fn show_rejects(&mut self, rejects: &Rejects) {
-        let each = |(row, reason): (u32, &str)| TrialReject { row, reason: reason.to_owned() };
-        self.shown.rejected = rejects.iter().map(each).collect();
-    }
-
-    fn show_commands(&mut self, commands: Vec<RawCommand>) {
-        let mut permits: BTreeMap<String, bool> = BTreeMap::new();
-        let room = MAX_SHOWN.saturating_sub(self.shown.commands.len());
-        for command in commands.into_iter().take(room) {
-            let permitted = *permits
-                .entry(command.topic.clone())
-                .or_insert_with(|| self.rule.commands.iter().any(|filter| filter.matches(&command.topic)));
-            self.shown.commands.push(TrialCommand {
-                topic: command.topic,
-                payload_base64: STANDARD.encode(&command.payload),
-                qos: command.qos,
-                retain: command.retain,
-                permitted,
-            });
-        }
-    }
-
-    fn topic(&self, series: SeriesId) -> String {
-        self.books.series_topic(series).to_owned()
+        (Some(_), Some(_)) => Err(refused(place("payload"), "there is `payload_base64` as well: keep one of them")),
     }
 }
 

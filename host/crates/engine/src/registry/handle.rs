@@ -57,6 +57,13 @@ impl RegistryHandle {
         snapshot.iter().find(|entry| entry.status.name == name).map(Entry::status)
     }
 
+    /// The generations that serve, by name, without those that are called no more.
+    pub fn serving(&self) -> Vec<Arc<Rule>> {
+        let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        let serving = snapshot.iter().filter_map(|entry| entry.serving.clone());
+        serving.filter(|rule| !rule.stats.is_quarantined(rule.generation)).collect()
+    }
+
     /// What the file of a rule said when the directory was last read; none without such a rule, or if it cannot be read.
     pub fn file(&self, name: &str) -> Option<RuleFile> {
         let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,7 +79,8 @@ impl RegistryHandle {
     /// The module with this digest, if a rule serves with it.
     pub fn module(&self, sha256: &str) -> Option<Arc<Module>> {
         let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
-        snapshot.iter().filter_map(|entry| entry.module.as_ref()).find(|module| &**module.sha256() == sha256).cloned()
+        let serving = snapshot.iter().filter_map(|entry| entry.serving.as_ref());
+        serving.map(|rule| &rule.module).find(|module| &**module.sha256() == sha256).cloned()
     }
 
     /// Looks over a module as before it serves, without letting it. Blocks, for as long as it compiles: not for a runtime's thread.

@@ -80,8 +80,7 @@ impl Known {
             stats: RuleTotals::default(),
         };
         let (file, digest) = (self.wanted.file.as_ref().ok().cloned(), self.wanted.digest.as_ref().ok().cloned());
-        let module = self.serving.as_ref().map(|rule| rule.module.clone());
-        Entry { status, file, digest, stats: self.stats.clone(), module }
+        Entry { status, file, digest, stats: self.stats.clone(), serving: self.serving.clone() }
     }
 
     /// Its newest files cannot serve.

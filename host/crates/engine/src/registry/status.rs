@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use serde::Serialize;
 use tidegate_config::RuleFile;
 
-use crate::module::Module;
+use crate::rule::Rule;
 use crate::stats::{RuleStats, RuleTotals};
 
 /// The code of the problem of a rule that is called no more, or whose newest generation is.
@@ -73,8 +73,8 @@ pub(super) struct Entry {
     /// The digest of the module that it names, if that can be read.
     pub digest: Option<String>,
     pub stats: Arc<RuleStats>,
-    /// What it serves with.
-    pub module: Option<Arc<Module>>,
+    /// The generation that serves.
+    pub serving: Option<Arc<Rule>>,
 }
 
 impl Entry {

@@ -25,7 +25,7 @@ struct Share {
 
 /// How a message ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub enum Fate {
     /// Nobody made anything of it.
     Filtered,
     /// Sinks take it as it came, and nobody made anything else of it.
@@ -36,6 +36,19 @@ pub(crate) enum Fate {
     DeadLettered,
     /// It was beyond a limit whose excess is dropped.
     Dropped,
+}
+
+impl Fate {
+    /// The word used in JSON, which is that of the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Fate::Filtered => "filtered",
+            Fate::Stored => "stored",
+            Fate::Decoded => "decoded",
+            Fate::DeadLettered => "dead_lettered",
+            Fate::Dropped => "dropped",
+        }
+    }
 }
 
 impl Batch {

@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 
 use crate::alert_book::AlertBook;
 use crate::lane::batch::Batch;
+pub use crate::lane::batch::Fate;
 use crate::lane::flow::Flow;
 use crate::lane::keeping::Keeping;
 use crate::lane::kept::Kept;
@@ -310,10 +311,15 @@ impl Lane {
         let clock = self.around.clock.clone();
         let refused = outlets.messages().any().then(|| delivery.refused.clone());
         delivery.origin_is = if refused.is_some() { OriginIs::Cargo } else { OriginIs::Context };
+        // Whoever begins to look on now sees the next batch.
+        let seen = outlets.is_watched().then(|| fates.clone());
         let (messages, ack) = batch.settle(fates, refused, self.around.latency.clone(), move || clock.now_us());
         delivery.origin = Arc::new(messages);
         if let Some(keeping) = &mut self.keeping {
             keeping.note(&delivery.alerts);
+        }
+        if let Some(fates) = seen {
+            outlets.show(&delivery, &fates, &self.around.books);
         }
         outlets.send(delivery, ack);
         self.status.batches.fetch_add(1, Relaxed);
@@ -365,6 +371,7 @@ impl Lane {
         if let Some(keeping) = &mut self.keeping {
             keeping.note(&delivery.alerts);
         }
+        outlets.show(&delivery, &[], &self.around.books);
         outlets.send(delivery, Ack::none());
     }
 

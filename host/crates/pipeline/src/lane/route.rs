@@ -4,7 +4,7 @@
 //! or some rows is decided by those, not row by row and rule by rule.
 
 use hashbrown::HashMap;
-use tidegate_engine::{Kind, Rule};
+use tidegate_engine::{Kind, Rule, decoder_of};
 use tidegate_model::{Books, Points, SeriesId, TopicId};
 
 use crate::lane::slot::Slot;
@@ -56,14 +56,8 @@ impl Routes {
     #[cold]
     fn find_decoder(&mut self, topic: TopicId, slots: &[Slot], books: &Books) -> u32 {
         let name = books.topic_name(topic);
-        let decoders = slots.iter().enumerate().filter(|(_, slot)| slot.rule().kind() == Kind::Decoder);
-        let matching = decoders.filter_map(|(i, slot)| Some((i, slot.rule(), slot.rule().closest(name)?)));
-        let best = matching.max_by(|(_, a, filter_a), (_, b, filter_b)| {
-            // The closest filter, then the lowest order; `max_by` keeps the last of equals, so the name decides for good.
-            let by_filter = filter_a.closeness(filter_b);
-            by_filter.then(b.order.cmp(&a.order)).then(b.name.cmp(&a.name))
-        });
-        let found = best.map_or(NO_DECODER, |(i, _, _)| i as u32);
+        let best = decoder_of(name, slots.iter().map(|slot| &**slot.rule()));
+        let found = best.map_or(NO_DECODER, |i| i as u32);
         grow(&mut self.decoder_of, topic.index(), UNKNOWN);
         self.decoder_of[topic.index()] = found;
         found

@@ -1,0 +1,124 @@
+//! What a call of a rule came to, as JSON: for trials and traces.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tidegate_engine::{Decoded, Emitted, Passage, Processed, RawAlert, RawCommand, Rejects, Rule};
+use tidegate_model::{Books, Points};
+
+use super::show;
+use crate::shapes::{SeenAlert, TrialCommand, TrialOutput, TrialReject};
+
+/// Takes down what the calls of one rule came to.
+pub(super) struct Outcome<'a> {
+    rule: &'a Rule,
+    books: &'a Books,
+    /// The most points, alerts and commands that are shown, of each.
+    most: usize,
+    pub shown: TrialOutput,
+}
+
+impl<'a> Outcome<'a> {
+    pub fn new(rule: &'a Rule, books: &'a Books, most: usize) -> Self {
+        Self { rule, books, most, shown: TrialOutput::default() }
+    }
+
+    /// Gives the points that go on.
+    pub fn decoded(&mut self, decoded: Decoded) -> Points {
+        self.points(&decoded.points, Some(&decoded.from_row));
+        self.rejects(&decoded.rejects);
+        self.commands(decoded.commands);
+        self.shown.held = decoded.held;
+        decoded.points
+    }
+
+    /// Gives what goes on of `batch`, each row with the one it came from.
+    pub fn processed(&mut self, batch: &Points, processed: Processed) -> (Points, Vec<u32>) {
+        let Processed { passage, alerts, rejects, held, commands, .. } = processed;
+        let gone: Vec<u32> = rejects.row.iter().chain(&held).copied().collect();
+        let (points, from) = onward(batch, passage, &gone);
+        self.rejects(&rejects);
+        self.alerts(alerts);
+        self.commands(commands);
+        self.shown.held = held;
+        self.points(&points, Some(&from));
+        (points, from)
+    }
+
+    pub fn emitted(&mut self, emitted: Emitted) {
+        self.points(&emitted.points, None);
+        self.alerts(emitted.alerts);
+        self.commands(emitted.commands);
+    }
+
+    fn points(&mut self, points: &Points, from: Option<&[u32]>) {
+        let room = self.most.saturating_sub(self.shown.points.len());
+        for row in 0..points.len().min(room) {
+            let from = from.and_then(|from| from.get(row).copied());
+            self.shown.points.push(show::point(points, row, from, self.books));
+        }
+    }
+
+    fn alerts(&mut self, alerts: Vec<RawAlert>) {
+        let room = self.most.saturating_sub(self.shown.alerts.len());
+        for alert in alerts.into_iter().take(room) {
+            self.shown.alerts.push(SeenAlert {
+                rule: None,
+                topic: self.books.series_topic(alert.series).to_owned(),
+                key: alert.key.to_string(),
+                transition: alert.transition.as_str().to_owned(),
+                severity: alert.severity.as_str().to_owned(),
+                time_us: alert.time_us,
+                value: Some(alert.value).filter(|value| value.is_finite()),
+                message: alert.message,
+            });
+        }
+    }
+
+    fn rejects(&mut self, rejects: &Rejects) {
+        let each = |(row, reason): (u32, &str)| TrialReject { row, reason: reason.to_owned() };
+        self.shown.rejected = rejects.iter().take(self.most).map(each).collect();
+    }
+
+    fn commands(&mut self, commands: Vec<RawCommand>) {
+        let mut permits: BTreeMap<String, bool> = BTreeMap::new();
+        let room = self.most.saturating_sub(self.shown.commands.len());
+        for command in commands.into_iter().take(room) {
+            let permitted = *permits
+                .entry(command.topic.clone())
+                .or_insert_with(|| self.rule.commands.iter().any(|filter| filter.matches(&command.topic)));
+            self.shown.commands.push(TrialCommand {
+                topic: command.topic,
+                payload_base64: STANDARD.encode(&command.payload),
+                qos: command.qos,
+                retain: command.retain,
+                permitted,
+            });
+        }
+    }
+}
+
+/// What goes on of a processor's batch, each row with the one it came from. `gone` are the rows it refuses or holds.
+fn onward(batch: &Points, passage: Passage, gone: &[u32]) -> (Points, Vec<u32>) {
+    let stay = || -> Vec<u32> { (0..batch.len() as u32).filter(|row| !gone.contains(row)).collect() };
+    match passage {
+        Passage::Unchanged => {
+            let rows = stay();
+            (batch.gather(&rows), rows)
+        }
+        Passage::Keep(rows) => (batch.gather(&rows), rows),
+        Passage::Values(values) => {
+            let (changed, rows) = (Points { value: values, ..batch.clone() }, stay());
+            (changed.gather(&rows), rows)
+        }
+        Passage::Replaced(points, from) => (points, from),
+        Passage::Added(points, from) => {
+            let mut rows = stay();
+            let mut all = batch.gather(&rows);
+            all.append(&points);
+            rows.extend(from);
+            (all, rows)
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Rows of columns as JSON for people: what tails, traces and trials show.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tidegate_model::{Alert, Books, Marks, Messages, Points};
+
+use crate::shapes::{SeenAlert, SeenMessage, SeenPoint};
+
+/// Row `row` of `messages`.
+pub(super) fn message(messages: &Messages, row: usize, books: &Books) -> SeenMessage {
+    let payload = messages.payload.get(row);
+    // As it is where that can be read; else nothing is lost by base64.
+    let (payload, payload_base64) = match std::str::from_utf8(payload) {
+        Ok(text) => (Some(text.to_owned()), None),
+        Err(_) => (None, Some(STANDARD.encode(payload))),
+    };
+    let unnamed = messages.unnamed.binary_search_by_key(&(row as u32), |(row, _)| *row);
+    let topic = match (unnamed, messages.topic.get(row)) {
+        (Ok(i), _) => messages.unnamed.get(i).map_or("", |(_, name)| name),
+        (Err(_), Some(topic)) => books.topic_name(*topic),
+        (Err(_), None) => "",
+    };
+    let marks = Marks(messages.marks.get(row).copied().unwrap_or_default());
+    SeenMessage {
+        topic: topic.to_owned(),
+        time_us: messages.received_us.get(row).copied().unwrap_or_default(),
+        payload,
+        payload_base64,
+        cut: marks.has(Marks::TRUNCATED).then_some(true),
+        retained: marks.has(Marks::RETAINED).then_some(true),
+        replayed: marks.has(Marks::REPLAYED).then_some(true),
+        source: None,
+        ended: None,
+    }
+}
+
+/// Row `row` of `points`; `from` is the row it came from, where that is of interest.
+pub(super) fn point(points: &Points, row: usize, from: Option<u32>, books: &Books) -> SeenPoint {
+    let series = points.series.get(row).copied().unwrap_or_default();
+    let unit = |series: &tidegate_model::Series| series.description.load().unit.as_ref().map(ToString::to_string);
+    SeenPoint {
+        topic: books.series_topic(series).to_owned(),
+        time_us: points.time_us.get(row).copied(),
+        value: points.value.get(row).copied().filter(|value| value.is_finite()),
+        text: points.texts.get(row as u32).map(|text| String::from_utf8_lossy(text).into_owned()),
+        quality: points.quality.get(row).copied(),
+        unit: books.series(series).and_then(unit),
+        from,
+    }
+}
+
+/// An alert on its way to the sinks.
+pub(super) fn alert(alert: &Alert) -> SeenAlert {
+    SeenAlert {
+        rule: Some(alert.rule.to_string()),
+        topic: alert.topic.to_string(),
+        key: alert.key.to_string(),
+        transition: alert.transition.as_str().to_owned(),
+        severity: alert.severity.as_str().to_owned(),
+        time_us: alert.time_us,
+        value: Some(alert.value).filter(|value| value.is_finite()),
+        message: alert.message.clone(),
+    }
+}

@@ -1,0 +1,91 @@
+//! Dead letters by the API, from end to end: seen page by page, put back, deleted; and nothing by a slip.
+
+use serde_json::{Value, json};
+use tidegate_tests::{DEADLINE, Host, Mosquitto, Protocol, Publisher, Qos, Setup, built_module, plain, wait_for};
+
+const A: u64 = 30;
+const B: u64 = 12;
+
+fn list(host: &Host, query: &str) -> Value {
+    host.ask("GET", &format!("/api/v1/dead-letters{query}")).send().expect(200)
+}
+
+fn ids(page: &Value) -> Vec<i64> {
+    page["letters"].as_array().unwrap().iter().map(|letter| letter["id"].as_i64().unwrap()).collect()
+}
+
+/// Guarantees: letters are listed page by page, each once, by all that can be asked; one is shown whole; those that are replayed come
+/// to be stored byte for byte and go, the others stay; those that are purged go, and no others; and who says neither which nor `all`
+/// changes nothing.
+#[test]
+fn seen_replayed_and_purged() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let host = Setup::new().mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "").start();
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    publisher.deliver((1..=A).map(|n| plain("dev/a/temp", n, n as f64)));
+    publisher.deliver((1..=B).map(|n| plain("dev/b/temp", n, n as f64)));
+    host.wait_settled(A + B);
+    wait_for("the letters", DEADLINE, || match list(&host, "?limit=1")["matching"].as_u64() {
+        Some(all) if all == A + B => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+
+    let (mut seen, mut after) = (Vec::new(), 0);
+    loop {
+        let page = ids(&list(&host, &format!("?limit=10&after={after}")));
+        let Some(&last) = page.last() else { break };
+        (after, seen) = (last, [seen, page].concat());
+    }
+    assert_eq!(seen.len() as u64, A + B);
+    assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
+    let matching = |query: &str| list(&host, query)["matching"].as_u64().unwrap();
+    assert_eq!((matching("?topic=dev/b/%23"), matching("?stage=route"), matching("?stage=sink")), (B, A + B, 0));
+    assert_eq!((matching("?source=plant"), matching("?source=other"), matching("?rule=hot")), (A + B, 0, 0));
+    assert_eq!((matching("?reason=decoder"), matching("?since_us=0"), matching("?until_us=0")), (A + B, A + B, 0));
+
+    let first = ids(&list(&host, "?topic=dev/a/temp&limit=1"))[0];
+    let one = host.ask("GET", &format!("/api/v1/dead-letters/{first}")).send().expect(200);
+    assert_eq!((one["topic"].as_str(), one["stage"].as_str()), (Some("dev/a/temp"), Some("route")), "{one}");
+    assert!(one.to_string().contains("ts"), "its payload is there: {one}");
+    host.ask("GET", "/api/v1/dead-letters/999999").send().expect_problem(404, "not_found");
+
+    let post = |what: &str, query: &str| host.ask("POST", &format!("/api/v1/dead-letters/{what}{query}")).send();
+    for what in ["replay", "purge"] {
+        for slip in
+            ["", "?all=false", "?all=true&topic=dev/a/temp", "?id=1&all=true", "?stage=nowhere", "?topic=a/%23/b"]
+        {
+            post(what, slip).expect_problem(400, "bad_request");
+        }
+    }
+    assert_eq!(matching(""), A + B, "nothing was done by a slip");
+
+    assert_eq!(post("purge", &format!("?id={first}")).expect(200), json!({"letters": 1}));
+    assert_eq!(post("purge", &format!("?id={first}")).expect(200), json!({"letters": 0}), "it is gone already");
+    host.drop_by_rename("json-reading.wasm", &built_module("json-reading"));
+    host.wait_status("the decoder to serve", |status| {
+        status.rules.iter().any(|rule| rule.state == "serving").then_some(())
+    });
+    assert_eq!(post("replay", "?topic=dev/a/%23").expect(200), json!({"letters": A - 1}));
+    wait_for("the replayed to go", DEADLINE, || match matching("") {
+        B => Ok(()),
+        left => Err(format!("{left} letters are left; {}", host.tail())),
+    });
+    host.wait_rows(A - 1);
+    assert!(
+        host.rows().iter().all(|row| row.topic == "dev/a/temp" && row.number() != Some(1.0)),
+        "the one that was purged"
+    );
+    assert_eq!(post("purge", "?all=true").expect(200), json!({"letters": B}));
+    assert_eq!((matching(""), host.rows().len() as u64), (0, A - 1));
+
+    let audit = host.ask("GET", "/api/v1/audit").send().expect(200);
+    let done: Vec<&str> = audit["lines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|line| line["status"] == 200)
+        .map(|line| line["operation"].as_str().unwrap())
+        .collect();
+    let expected = ["purgeDeadLetters", "purgeDeadLetters", "replayDeadLetters", "purgeDeadLetters"];
+    assert_eq!(done, expected, "{audit}");
+}
