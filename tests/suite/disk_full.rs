@@ -46,7 +46,7 @@ fn store_without_room() {
     with_own_mounts("disk_full::store_without_room", || {
         let Some(broker) = Mosquitto::start() else { return };
         let setup = Setup::new().mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "").module("json-reading");
-        let disk = SmallDisk::mount(&setup.path().join("data"), 16 << 10);
+        let disk = SmallDisk::mount(&setup.path().join("data"), 20 << 10);
         let host = setup.start();
         let mut publisher = Publisher::connect(&broker, Qos::One);
         publisher.deliver(readings(0..1_000, 100));
