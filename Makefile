@@ -8,7 +8,7 @@ CARGO ?= cargo
 export TIDEGATE_VECTORS ?= $(abspath ../shared/vectors)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo rules test check bench torture clean-data
+.PHONY: help demo rules test check bench torture fuzz clean-data
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,10 @@ torture: ## kills host, broker and database under load, then accounts for every 
 	@$(CARGO) build --workspace --bins
 	@KILLS="$(KILLS)" SECONDS="$(SECONDS)" SEED="$(SEED)" RATE="$(RATE)" MESSAGES="$(MESSAGES)" BROKER="$(BROKER)" \
 		target/debug/torture
+
+fuzz: ## what comes from outside, changed at random: filters, modules, guests' results, saved state (SECONDS=60 each)
+	@deploy/dev/build-rules.sh
+	@TIDEGATE_FUZZ_SECONDS="$(or $(SECONDS),60)" $(CARGO) test --workspace --test short -- --nocapture
 
 clean-data: ## removes what runs have stored here (data/), nothing that was built
 	rm -rf data

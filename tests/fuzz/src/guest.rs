@@ -1,0 +1,40 @@
+//! Guests to try things on.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use tidegate_engine::{Engine, Limits, Module, OnQuarantine, Rule};
+
+#[path = "../../src/wat_guest.rs"]
+mod wat_guest;
+
+pub(crate) use wat_guest::wat_guest;
+
+/// The one engine.
+pub(crate) fn engine() -> Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| Engine::new().unwrap()).clone()
+}
+
+/// A rule of these bytes.
+pub(crate) fn rule(bytes: &[u8], config: &str) -> Arc<Rule> {
+    Arc::new(Rule {
+        name: "fuzzed".into(),
+        generation: 1,
+        module: Arc::new(Module::load(&engine(), bytes).unwrap()),
+        config: config.into(),
+        filters: vec!["#".parse().unwrap()],
+        order: 0,
+        commands: Vec::new(),
+        on_quarantine: OnQuarantine::default(),
+        on_refused_state: Default::default(),
+        limits: Limits::default(),
+        stats: Arc::default(),
+    })
+}
+
+/// A module of the library, as `make rules` builds it.
+pub(crate) fn built(name: &str) -> Vec<u8> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../target/rules/{name}.wasm"));
+    std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}; `make rules` builds it", file.display()))
+}
