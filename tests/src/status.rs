@@ -64,6 +64,7 @@ pub struct SinkStatus {
     pub messages: u64,
     pub points: u64,
     pub repeats: u64,
+    pub late: u64,
     pub down: Option<String>,
     pub holds_back: Option<String>,
     pub spool: Option<SpoolStatus>,

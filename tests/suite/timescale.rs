@@ -4,8 +4,8 @@ use std::process::{Command, Output};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidegate_tests::{
-    DEADLINE, Expect, Host, Message, Mosquitto, Postgres, Protocol, Publisher, Qos, Setup, Timescale, binary,
-    wait_for,
+    DEADLINE, Expect, Fault, Host, Message, Mosquitto, Postgres, Protocol, Proxy, Publisher, Qos, Setup, Timescale,
+    binary, wait_for,
 };
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
@@ -102,6 +102,62 @@ fn upkeep_is_done() {
     wait_rows(&database, &host, 1_900);
     host.wait_settled(2_500).assert_balanced("upkeep");
     assert!(host.dead_letters().is_empty(), "{:?}", host.dead_letters());
+}
+
+/// Guarantees: a write whose rows are spread over forty days goes in transactions of eight chunks at most, those of chunks that may be compressed
+/// after the others, and is counted; late rows are stored in compressed chunks, and their repeats found there.
+#[test]
+fn many_chunks_and_late_rows() {
+    let (Some(broker), Some(database)) = (Mosquitto::start(), Timescale::start()) else { return };
+    let port = database.url().rsplit(':').next().and_then(|rest| rest.split('/').next()?.parse().ok());
+    let line = Proxy::start(port.expect("a port in the URL"));
+    let url = database.url().replacen(&format!(":{}", port.unwrap()), &format!(":{}", line.port()), 1);
+    let host = Setup::new()
+        .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
+        .toml(&format!(
+            "[sinks.timescale.db]\nurl = \"{url}\"\nconnections = 1\ndedupe = true\nspool = {{ enabled = false }}"
+        ))
+        .module("json-reading")
+        .start();
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    let today = now_ms() / DAY_MS * DAY_MS;
+    let noon = |days_ago: u64| today - days_ago * DAY_MS + DAY_MS / 2;
+    publisher.deliver(seconds(noon(20), 600));
+    wait_rows(&database, &host, 600);
+    database.run_job("policy_compression", "metrics");
+    // What comes while the line is stalled is one write.
+    line.set(Fault::Stalled);
+    publisher.deliver(seconds(noon(1), 1));
+    let spread: Vec<Message> = (0..40).rev().flat_map(|day| seconds(noon(day), 10)).collect();
+    publisher.deliver(spread);
+    host.wait_status("all of it to be on the way", |status| (status.messages.in_flight == 401).then_some(()));
+    line.set(Fault::None);
+    // The first second of yesterday and ten of twenty days ago are there already.
+    wait_rows(&database, &host, 600 + 1 + 400 - 11);
+    let status = host.wait_settled(1_001);
+    assert_eq!((status.sinks[0].repeats, status.sinks[0].points), (11, 1_001), "{status:?}");
+    let late = status.sinks[0].late;
+    assert!((600 + 310..=600 + 330).contains(&late), "{late} late ones of 32 days or so, and those of the beginning");
+
+    // Which transaction a row is of can be asked of a chunk that is not compressed, and of no other.
+    let chunks = "SELECT format('%I.%I', chunk_schema, chunk_name) FROM timescaledb_information.chunks \
+                  WHERE hypertable_name = 'metrics' AND NOT is_compressed";
+    let chunks = database.query(chunks).unwrap();
+    let of_chunk = |chunk: &Vec<String>| format!("SELECT xmin::text::bigint AS x, time FROM {}", chunk[0]);
+    let rows = chunks.iter().map(of_chunk).collect::<Vec<_>>().join(" UNION ALL ");
+    let writes = format!(
+        "SELECT x, min(time) AS first, max(time) AS last, count(DISTINCT time::date) AS days FROM ({rows}) AS r GROUP BY x"
+    );
+    let days = database.query(&format!("SELECT max(days), count(*) FROM ({writes}) AS w")).unwrap();
+    assert_eq!(days[0][0], "8", "days of one transaction: {days:?}");
+    let (late, fresh) = ("now() - INTERVAL '9 days'", "now() - INTERVAL '6 days'");
+    let mixed = format!("SELECT count(*) FROM ({writes}) AS w WHERE first < {late} AND last > {fresh}");
+    assert_eq!(number(&database, &mixed), 0, "fresh and late rows in one transaction");
+    let order = format!(
+        "SELECT count(*) FROM ({writes}) AS w, ({writes}) AS v WHERE w.first < {late} AND v.last > {fresh} AND w.x < v.x"
+    );
+    assert_eq!(number(&database, &order), 0, "late rows before fresh ones");
+    host.wait_settled(1_001).assert_balanced("many chunks");
 }
 
 fn migrate(setup: &Setup, config: &str, more: &[&str]) -> Output {

@@ -150,6 +150,12 @@ impl Scrape {
             "Repeats with another value than the one stored",
             by_sink(|s| s.differing as f64),
         )?;
+        counter(
+            to,
+            "sink_late",
+            "Points for chunks that may be compressed, written behind all others",
+            by_sink(|s| s.late as f64),
+        )?;
         counter(to, "sink_writes", "Writes that succeeded", by_sink(|s| s.writes as f64))?;
         counter(to, "sink_retries", "Writes that failed and were tried again", by_sink(|s| s.retries as f64))?;
         gauge(to, "sink_in_flight", "Deliveries not confirmed yet", by_sink(|s| s.in_flight as f64))?;

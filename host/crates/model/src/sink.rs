@@ -109,6 +109,8 @@ pub struct Written {
     pub repeats: u64,
     /// Of the repeats, those whose value is not the one that is stored.
     pub differing: u64,
+    /// Of the points, those for a part of the table that may be compressed: they were written behind all others.
+    pub late: u64,
     /// Points the target will never take.
     pub rejected: Vec<Rejected>,
     /// Messages the target will never take; their rows are those of the delivery's `origin`.

@@ -20,6 +20,7 @@ pub struct SinkStatus {
     rejected: AtomicU64,
     repeats: AtomicU64,
     differing: AtomicU64,
+    late: AtomicU64,
     pub(super) writes: AtomicU64,
     pub(super) retries: AtomicU64,
     pub(super) waiting: AtomicU64,
@@ -44,6 +45,8 @@ pub struct SinkTotals {
     pub repeats: u64,
     /// Of the repeats, those with another value than the one stored.
     pub differing: u64,
+    /// Points for a part of the table that may be compressed, which is slow: among `points`.
+    pub late: u64,
     /// Writes that succeeded.
     pub writes: u64,
     /// Writes that failed and were tried again.
@@ -83,6 +86,7 @@ impl SinkStatus {
             rejected: self.rejected.load(Relaxed),
             repeats: self.repeats.load(Relaxed),
             differing: self.differing.load(Relaxed),
+            late: self.late.load(Relaxed),
             writes: self.writes.load(Relaxed),
             retries: self.retries.load(Relaxed),
             in_flight: self.waiting.load(Relaxed),
@@ -115,5 +119,6 @@ impl SinkStatus {
         self.rejected.fetch_add(rejected + rejected_messages, Relaxed);
         self.repeats.fetch_add(written.repeats, Relaxed);
         self.differing.fetch_add(written.differing, Relaxed);
+        self.late.fetch_add(written.late, Relaxed);
     }
 }

@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `template` | the binary format of a row |
 //! | `survey` | the points of a write, shared out, and those that cannot be stored |
+//! | `chunks` | which rows go into one transaction, by their times |
 //! | `pool` | the connections, and a write spread over them |
 //! | `store` | the transaction of a share |
 //! | `stage` | repeats told apart |
@@ -23,6 +24,7 @@
 //! | `fault` | errors by SQLSTATE |
 //! | `history` | what is stored, read again |
 
+mod chunks;
 mod fault;
 mod history;
 mod pool;
@@ -37,14 +39,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidegate_config::TimescaleSink;
-use tidegate_model::{Books, Delivery, Sink, SinkError, Wants, Written};
+use tidegate_model::{Books, Clock as _, Delivery, Sink, SinkError, SystemClock, Wants, Written};
 
 use crate::series::SeriesCache;
+use chunks::Age;
 use fault::Fault;
 use pool::Pool;
 use schema::{ExtensionTried, Found, Tables};
 use store::{Manner, Stored};
-use survey::Survey;
+use survey::{Division, Survey};
 use template::RowTemplate;
 
 pub use history::TimescaleHistory;
@@ -75,6 +78,8 @@ struct Known {
 #[derive(Debug)]
 struct Unfinished {
     deliveries: Vec<Arc<Delivery>>,
+    /// How they were shared out: the same again, though time has passed.
+    division: Division,
     /// By share, those that are committed.
     done: Vec<Option<Stored>>,
 }
@@ -103,12 +108,18 @@ impl Timescale {
 
     async fn write_over(&mut self, pool: &mut Pool, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {
         let mut known = self.known(pool).await.map_err(|fault| fault.into_sink_error(&self.address))?;
-        let survey = Survey::new(deliveries, &self.books, &mut known.series, self.settings.connections);
+        let unfinished = self.unfinished.take().filter(|unfinished| unfinished.is_of(deliveries));
+        let division = match &unfinished {
+            Some(unfinished) => unfinished.division,
+            None => {
+                Division { most: self.settings.connections, chunks: known.found.chunks, now_us: SystemClock.now_us() }
+            }
+        };
+        let survey = Survey::new(deliveries, &self.books, &mut known.series, division);
         let shares = survey.shares().len();
         self.tell_series(pool, &mut known).await.map_err(|fault| fault.into_sink_error(&self.address))?;
-        pool.grow(&self.settings, shares).await;
+        pool.grow(&self.settings, survey.connections()).await;
 
-        let unfinished = self.unfinished.take().filter(|unfinished| unfinished.is_of(deliveries));
         let mut done = unfinished.map_or_else(|| vec![None; shares], |unfinished| unfinished.done);
         let manner = Manner {
             tables: &self.tables,
@@ -120,13 +131,17 @@ impl Timescale {
         let faults = pool.store(&survey, &mut done, manner).await;
         if !faults.is_empty() {
             if done.iter().any(Option::is_some) {
-                self.unfinished = Some(Unfinished { deliveries: deliveries.to_vec(), done });
+                self.unfinished = Some(Unfinished { deliveries: deliveries.to_vec(), division, done });
             }
             return Err(self.gravest(faults));
         }
         self.known = Some(known);
-        let points = survey.shares().iter().map(Vec::len).sum::<usize>() as u64;
-        let mut written = Written { points, alerts: survey.alerts().count() as u64, ..Written::default() };
+        let points = |age: Option<Age>| {
+            let of_age = survey.shares().iter().filter(|share| age.is_none_or(|age| share.age == age));
+            of_age.map(|share| share.numbers.len()).sum::<usize>() as u64
+        };
+        let (all, late) = (points(None), points(Some(Age::Late)));
+        let mut written = Written { points: all, alerts: survey.alerts().count() as u64, late, ..Written::default() };
         let mut refused = Vec::new();
         for stored in done.into_iter().flatten() {
             written.repeats += stored.repeats;
@@ -134,7 +149,7 @@ impl Timescale {
             refused.extend(stored.refused);
         }
         written.points -= refused.len() as u64;
-        written.rejected = survey.into_rejected(refused);
+        written.rejected = survey.rejected(refused);
         Ok(written)
     }
 

@@ -1,6 +1,6 @@
 //! The connections of a sink, and a write spread over them.
 //!
-//! Each share of a write goes over one connection, in a transaction of its own, while the others go over theirs; the bytes of one are
+//! Each share of a write goes over one connection, in a transaction of its own, while those of other connections go over theirs; the bytes of one are
 //! made while the database works on another's. All shares of a write are over before the next write begins, so the rows of a
 //! series stay in order whichever connection takes them.
 
@@ -12,7 +12,7 @@ use tidegate_config::TimescaleSink;
 
 use super::fault::Fault;
 use super::session::Session;
-use super::store::{Alerts, Manner, Share, Store, Stored};
+use super::store::{Alerts, Manner, Store, Stored, Task};
 use super::survey::Survey;
 
 /// How long fewer connections than wanted do, after one could not be made: the server may have no more to give.
@@ -53,9 +53,9 @@ impl Pool {
         }
     }
 
-    /// Makes connections until there is one a share, all at a time. Fewer will do.
-    pub(super) async fn grow(&mut self, settings: &TimescaleSink, shares: usize) {
-        let wanted = shares.saturating_sub(self.members.len());
+    /// Makes connections until there are so many, all at a time. Fewer will do.
+    pub(super) async fn grow(&mut self, settings: &TimescaleSink, connections: usize) {
+        let wanted = connections.saturating_sub(self.members.len());
         if wanted == 0 || self.grow_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
@@ -88,13 +88,15 @@ impl Pool {
         let work = self.members.iter_mut().enumerate().map(|(at, Member { session, buffer })| async move {
             let store = Store { session, manner };
             let mut stored = Vec::new();
-            for (share, numbers) in survey.shares().iter().enumerate().skip(at).step_by(members) {
+            let ours = survey.shares().iter().enumerate().filter(|(_, share)| share.connection % members == at);
+            for (share, of_survey) in ours {
                 let alerts = if share == 0 { Alerts::WithThis } else { Alerts::Elsewhere };
-                let nothing = numbers.is_empty() && (alerts == Alerts::Elsewhere || survey.alerts().next().is_none());
-                if nothing || before[share].is_some() {
+                let no_alerts = alerts == Alerts::Elsewhere || survey.alerts().next().is_none();
+                if (of_survey.numbers.is_empty() && no_alerts) || before[share].is_some() {
                     continue;
                 }
-                match store.share(Share { survey, numbers, alerts }, buffer).await {
+                let task = Task { survey, numbers: &of_survey.numbers, age: of_survey.age, alerts };
+                match store.share(task, buffer).await {
                     Ok(what) => stored.push((share, what)),
                     Err(fault) => return (stored, Some(fault)),
                 }

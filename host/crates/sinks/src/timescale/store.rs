@@ -12,6 +12,7 @@ use tidegate_model::Books;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Statement};
 
+use super::chunks::Age;
 use super::fault::Fault;
 use super::schema::Tables;
 use super::session::Session;
@@ -27,6 +28,12 @@ use crate::series::SeriesCache;
 const PART_BYTES: usize = 64 * 1024;
 /// After how many rows the size is looked at.
 const PART_ROWS: usize = 256;
+
+/// To look for repeats in a compressed chunk, some versions of TimescaleDB unpack what is there of the same series, and give up beyond a number of
+/// rows; a late row would come again and again then. Few chunks and the statement's timeout are bound enough. Only versions that have the limit
+/// know its name.
+const UNPACK: &str = "SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings \
+    WHERE name = 'timescaledb.max_tuples_decompressed_per_dml_transaction';";
 
 /// How the shares of a write are stored.
 #[derive(Clone, Copy)]
@@ -45,12 +52,13 @@ pub(super) struct Store<'a> {
     pub(super) manner: Manner<'a>,
 }
 
-/// One connection's part of a write.
+/// What is stored in one transaction.
 #[derive(Clone, Copy)]
-pub(super) struct Share<'a> {
+pub(super) struct Task<'a> {
     pub(super) survey: &'a Survey<'a>,
     /// The numbers of its points.
     pub(super) numbers: &'a [u32],
+    pub(super) age: Age,
     pub(super) alerts: Alerts,
 }
 
@@ -81,37 +89,37 @@ enum Then {
 
 impl Store<'_> {
     /// Stores a share in one transaction, but the points that the database refuses.
-    pub(super) async fn share(&self, share: Share<'_>, buffer: &mut BytesMut) -> Result<Stored, Fault> {
-        let fault = match self.at_once(share, buffer).await {
+    pub(super) async fn share(&self, task: Task<'_>, buffer: &mut BytesMut) -> Result<Stored, Fault> {
+        let fault = match self.at_once(task, buffer).await {
             Ok(stored) => return Ok(stored),
             Err(fault) => fault,
         };
-        if share.numbers.is_empty() || fault.of_data().is_none() {
+        if task.numbers.is_empty() || fault.of_data().is_none() {
             return Err(fault);
         }
         self.session.run("ROLLBACK").await?;
-        self.by_halves(share, buffer).await
+        self.by_halves(task, buffer).await
     }
 
     /// The usual way: everything, or nothing.
-    async fn at_once(&self, share: Share<'_>, buffer: &mut BytesMut) -> Result<Stored, Fault> {
-        let copy = self.begin("").await?;
-        self.store_alerts(share, buffer).await?;
-        let parts = parts(share.numbers.len(), self.manner.max_rows);
+    async fn at_once(&self, task: Task<'_>, buffer: &mut BytesMut) -> Result<Stored, Fault> {
+        let copy = self.begin(task.age, "").await?;
+        self.store_alerts(task, buffer).await?;
+        let parts = parts(task.numbers.len(), self.manner.max_rows);
         let Some((last, before)) = parts.split_last() else {
             self.session.run("COMMIT").await?;
             return Ok(Stored::default());
         };
         for range in before {
-            self.copy_points(copy.clone(), range.clone(), share, buffer, Then::Nothing).await?;
+            self.copy_points(copy.clone(), range.clone(), task, buffer, Then::Nothing).await?;
         }
         let last = last.clone();
         if self.manner.repeats == Repeats::Stored {
-            self.copy_points(copy, last, share, buffer, Then::Commit).await?;
+            self.copy_points(copy, last, task, buffer, Then::Commit).await?;
             return Ok(Stored::default());
         }
-        self.copy_points(copy, last, share, buffer, Then::Nothing).await?;
-        let (repeats, differing) = stage::move_over(self.session, self.manner.tables, share.numbers.len()).await?;
+        self.copy_points(copy, last, task, buffer, Then::Nothing).await?;
+        let (repeats, differing) = stage::move_over(self.session, self.manner.tables, task.numbers.len()).await?;
         fail_point!("commit-before", |_| std::process::abort());
         self.session.run("COMMIT").await?;
         fail_point!("commit-after", |_| std::process::abort());
@@ -119,16 +127,16 @@ impl Store<'_> {
     }
 
     /// The way when some rows are refused: what fails is halved, under savepoints, until the rows at fault stand alone.
-    async fn by_halves(&self, share: Share<'_>, buffer: &mut BytesMut) -> Result<Stored, Fault> {
+    async fn by_halves(&self, task: Task<'_>, buffer: &mut BytesMut) -> Result<Stored, Fault> {
         let mut stored = Stored::default();
         // Constraints that would speak at COMMIT, when no row can be told any more, speak at once.
-        let copy = self.begin("SET CONSTRAINTS ALL IMMEDIATE").await?;
-        self.store_alerts(share, buffer).await?;
-        let mut left = parts(share.numbers.len(), self.manner.max_rows);
+        let copy = self.begin(task.age, "SET CONSTRAINTS ALL IMMEDIATE").await?;
+        self.store_alerts(task, buffer).await?;
+        let mut left = parts(task.numbers.len(), self.manner.max_rows);
         left.reverse();
         while let Some(range) = left.pop() {
             self.session.run("SAVEPOINT part").await?;
-            let fault = match self.part(copy.clone(), range.clone(), share, buffer).await {
+            let fault = match self.part(copy.clone(), range.clone(), task, buffer).await {
                 Ok((repeats, differing)) => {
                     stored.repeats += repeats;
                     stored.differing += differing;
@@ -140,7 +148,7 @@ impl Store<'_> {
             let Some((reason, line)) = fault.of_data() else { return Err(fault) };
             self.session.run("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part").await?;
             if range.len() == 1 {
-                stored.refused.extend(share.numbers.get(range.start).map(|&number| (number, reason)));
+                stored.refused.extend(task.numbers.get(range.start).map(|&number| (number, reason)));
                 continue;
             }
             // The row that the database names is tried alone: a hint, which saves most of the halving.
@@ -166,11 +174,11 @@ impl Store<'_> {
         &self,
         copy: Statement,
         range: Range<usize>,
-        share: Share<'_>,
+        task: Task<'_>,
         buffer: &mut BytesMut,
     ) -> Result<(u64, u64), Fault> {
         let rows = range.len();
-        self.copy_points(copy, range, share, buffer, Then::Nothing).await?;
+        self.copy_points(copy, range, task, buffer, Then::Nothing).await?;
         if self.manner.repeats == Repeats::Stored {
             return Ok((0, 0));
         }
@@ -180,13 +188,14 @@ impl Store<'_> {
     }
 
     /// Begins the transaction and has the COPY of points parsed, in one round trip. The statement lives no longer than the transaction.
-    async fn begin(&self, and: &str) -> Result<Statement, Fault> {
+    async fn begin(&self, age: Age, and: &str) -> Result<Statement, Fault> {
         let client = &self.session.client;
         let (stage, copy) = match self.manner.repeats {
             Repeats::Stored => ("", &self.manner.tables.copy_points),
             Repeats::Dropped => (stage::MAKE, &self.manner.tables.copy_to_stage),
         };
-        let begin = format!("BEGIN; SET LOCAL statement_timeout = {}; {stage} {and}", self.manner.timeout_ms);
+        let late = if age == Age::Late { UNPACK } else { "" };
+        let begin = format!("BEGIN; SET LOCAL statement_timeout = {}; {late} {stage} {and}", self.manner.timeout_ms);
         let both = async {
             let (began, parsed) = join(client.batch_execute(&begin), client.prepare(copy)).await;
             began.and(parsed)
@@ -198,7 +207,7 @@ impl Store<'_> {
         &self,
         copy: Statement,
         range: Range<usize>,
-        share: Share<'_>,
+        task: Task<'_>,
         buffer: &mut BytesMut,
         then: Then,
     ) -> Result<(), Fault> {
@@ -211,8 +220,8 @@ impl Store<'_> {
             drop(copy);
             buffer.clear();
             buffer.extend_from_slice(&COPY_HEADER);
-            for some in share.numbers[range].chunks(PART_ROWS) {
-                share.survey.encode(some, self.manner.series, buffer);
+            for some in task.numbers[range].chunks(PART_ROWS) {
+                task.survey.encode(some, self.manner.series, buffer);
                 if buffer.len() >= PART_BYTES {
                     wire.feed(buffer.split().freeze()).await?;
                     // Takes the memory back that has been sent meanwhile.
@@ -233,9 +242,9 @@ impl Store<'_> {
         self.session.answer(copying).await.map(drop)
     }
 
-    async fn store_alerts(&self, share: Share<'_>, buffer: &mut BytesMut) -> Result<(), Fault> {
-        let mut alerts = share.survey.alerts().peekable();
-        if share.alerts == Alerts::Elsewhere || alerts.peek().is_none() {
+    async fn store_alerts(&self, task: Task<'_>, buffer: &mut BytesMut) -> Result<(), Fault> {
+        let mut alerts = task.survey.alerts().peekable();
+        if task.alerts == Alerts::Elsewhere || alerts.peek().is_none() {
             return Ok(());
         }
         buffer.clear();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tidegate_model::{Alert, Books, Delivery, Rejected};
 
+use super::chunks::{Age, Chunks};
 use super::template::{RowTemplate, timestamp};
 use crate::rows::{TextCursor, UNKNOWN_SERIES, readable};
 use crate::series::SeriesCache;
@@ -12,36 +13,63 @@ use crate::series::SeriesCache;
 /// Fewer rows are not worth a transaction of their own.
 const LEAST_SHARE: usize = 1_000;
 
+/// How points are shared out. The same deliveries are shared out the same way each time by the same division.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Division {
+    /// The most connections.
+    pub(super) most: usize,
+    /// How the table is cut in time, if it is.
+    pub(super) chunks: Option<Chunks>,
+    pub(super) now_us: i64,
+}
+
+/// What goes over one connection in one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Share {
+    /// Which connection, were there as many as wanted.
+    pub(super) connection: usize,
+    /// Its points, ascending.
+    pub(super) numbers: Vec<u32>,
+    pub(super) age: Age,
+}
+
 /// All points of a write, numbered through from 0 over all its deliveries: which of them cannot be stored, and which connection
 /// takes which of the others. The rows of one series are all in one share, in order.
 pub(super) struct Survey<'a> {
     deliveries: &'a [Arc<Delivery>],
     /// The number of each delivery's first point.
     starts: Vec<usize>,
-    /// The numbers of the storable points, ascending, a list a share.
-    shares: Vec<Vec<u32>>,
+    /// The storable points: what each connection takes is in the order in which it writes it.
+    shares: Vec<Share>,
+    connections: usize,
     /// Points refused before the wire.
     refused: Vec<(u32, String)>,
 }
 
 impl<'a> Survey<'a> {
     /// Looks at every point once: series are brought up to date, points that PostgreSQL could not take are noted, the others are dealt
-    /// out in at most `most` shares. The same deliveries are shared out the same way each time.
+    /// out over the connections, and parted where they are too far apart in time.
     pub(super) fn new(
         deliveries: &'a [Arc<Delivery>],
         books: &Books,
         series: &mut SeriesCache<RowTemplate>,
-        most: usize,
+        division: Division,
     ) -> Survey<'a> {
         let total: usize = deliveries.iter().map(|delivery| delivery.points.len()).sum();
-        let shares = total.div_ceil(LEAST_SHARE).clamp(1, most.max(1));
-        let list = || Vec::with_capacity(total / shares + total / shares / 4);
+        let connections = total.div_ceil(LEAST_SHARE).clamp(1, division.most.max(1));
+        let share = |connection| Share {
+            connection,
+            numbers: Vec::with_capacity(total / connections + total / connections / 4),
+            age: Age::Fresh,
+        };
         let mut survey = Survey {
             deliveries,
             starts: Vec::with_capacity(deliveries.len()),
-            shares: std::iter::repeat_with(list).take(shares).collect(),
+            shares: (0..connections).map(share).collect(),
+            connections,
             refused: Vec::new(),
         };
+        let (mut first_us, mut last_us) = (i64::MAX, i64::MIN);
         series.begin_write();
         let mut first = 0;
         for delivery in deliveries {
@@ -52,18 +80,57 @@ impl<'a> Survey<'a> {
                 let template = series.refresh(books, id, RowTemplate::new);
                 let number = (first + row) as u32;
                 match why_not(template, time_us, texts.of(row)) {
-                    None => survey.shares[id.index() % shares].push(number),
+                    None => {
+                        first_us = first_us.min(time_us);
+                        last_us = last_us.max(time_us);
+                        survey.shares[id.index() % connections].numbers.push(number);
+                    }
                     Some(reason) => survey.refused.push((number, reason)),
                 }
             }
             first += points.len();
         }
+        if let Some(chunks) = division.chunks
+            && first_us <= last_us
+            && !chunks.together(first_us, last_us, division.now_us)
+        {
+            survey.part(chunks, division.now_us);
+        }
         survey
     }
 
-    /// The shares, one at least, each the numbers of its points.
-    pub(super) fn shares(&self) -> &[Vec<u32>] {
+    /// Parts each share by the chunks of its points.
+    fn part(&mut self, chunks: Chunks, now_us: i64) {
+        let shares = std::mem::take(&mut self.shares);
+        let parted = shares.into_iter().flat_map(|share| {
+            let parts = chunks.divide(share.numbers, |number| self.time_us(number), now_us);
+            parts.into_iter().map(move |(age, numbers)| Share { connection: share.connection, numbers, age })
+        });
+        // Late ones behind all others, should a connection have to take those of another too.
+        let (fresh, late): (Vec<Share>, Vec<Share>) = parted.partition(|share| share.age == Age::Fresh);
+        self.shares = fresh;
+        self.shares.extend(late);
+    }
+
+    fn time_us(&self, number: u32) -> i64 {
+        let (at, row) = self.place(number);
+        self.deliveries[at].points.time_us[row]
+    }
+
+    /// The delivery of a point, and its row there.
+    fn place(&self, number: u32) -> (usize, usize) {
+        let at = self.starts.partition_point(|&start| start <= number as usize).saturating_sub(1);
+        (at, number as usize - self.starts[at])
+    }
+
+    /// The shares, one at least.
+    pub(super) fn shares(&self) -> &[Share] {
         &self.shares
+    }
+
+    /// How many connections they are for.
+    pub(super) fn connections(&self) -> usize {
+        self.connections
     }
 
     /// All alerts of the write.
@@ -73,13 +140,13 @@ impl<'a> Survey<'a> {
     }
 
     /// The points that were not stored, as the pipeline names them: those noted here, and those that the database refused.
-    pub(super) fn into_rejected(self, by_database: impl IntoIterator<Item = (u32, String)>) -> Vec<Rejected> {
-        let Self { starts, mut refused, .. } = self;
+    pub(super) fn rejected(&self, by_database: impl IntoIterator<Item = (u32, String)>) -> Vec<Rejected> {
+        let mut refused = self.refused.clone();
         refused.extend(by_database);
         refused.sort_by_key(|(number, _)| *number);
         let rejected = |(number, reason): (u32, String)| {
-            let delivery = starts.partition_point(|&start| start <= number as usize).saturating_sub(1);
-            Rejected { delivery, row: (number as usize - starts[delivery]) as u32, reason }
+            let (delivery, row) = self.place(number);
+            Rejected { delivery, row: row as u32, reason }
         };
         refused.into_iter().map(rejected).collect()
     }
@@ -88,11 +155,11 @@ impl<'a> Survey<'a> {
     pub(super) fn encode(&self, numbers: &[u32], series: &SeriesCache<RowTemplate>, to: &mut BytesMut) {
         let mut left = numbers;
         while let Some(&first) = left.first() {
-            let at = self.starts.partition_point(|&start| start <= first as usize).saturating_sub(1);
-            let (start, points) = (self.starts[at], &self.deliveries[at].points);
+            let (at, row) = self.place(first);
+            let (start, points) = (first as usize - row, &self.deliveries[at].points);
             let here = left.partition_point(|&number| (number as usize) < start + points.len());
             let (of_delivery, rest) = left.split_at(here);
-            let mut texts = TextCursor::from_row(&points.texts, first as usize - start);
+            let mut texts = TextCursor::from_row(&points.texts, row);
             for &number in of_delivery {
                 let row = number as usize - start;
                 // Neither is ever missing for a point that the survey let pass.
@@ -130,6 +197,10 @@ mod tests {
     use super::*;
     use tidegate_model::{Description, PartitionId, Points};
 
+    fn over(most: usize) -> Division {
+        Division { most, chunks: None, now_us: 0 }
+    }
+
     fn delivery(books: &Books, rows: &[(&str, i64, Option<&[u8]>)]) -> Arc<Delivery> {
         let mut points = Points::default();
         for (row, (topic, time_us, text)) in rows.iter().enumerate() {
@@ -154,10 +225,10 @@ mod tests {
             delivery(&books, &[("c", 6, None)]),
         ];
         let mut series = SeriesCache::default();
-        let survey = Survey::new(&deliveries, &books, &mut series, 4);
-        assert_eq!(survey.shares(), [[0, 4, 6]]);
+        let survey = Survey::new(&deliveries, &books, &mut series, over(4));
+        assert_eq!(survey.shares(), [Share { connection: 0, numbers: vec![0, 4, 6], age: Age::Fresh }]);
 
-        let share = &survey.shares()[0];
+        let share = &survey.shares()[0].numbers;
         let mut whole = BytesMut::new();
         survey.encode(share, &series, &mut whole);
         for cut in 0..=3 {
@@ -167,7 +238,7 @@ mod tests {
             assert_eq!(parts, whole, "cut at {cut}");
         }
         let by_database = [(4, "no".to_owned())];
-        let named: Vec<_> = survey.into_rejected(by_database).iter().map(|r| (r.delivery, r.row)).collect();
+        let named: Vec<_> = survey.rejected(by_database).iter().map(|r| (r.delivery, r.row)).collect();
         assert_eq!(named, [(0, 1), (0, 2), (2, 0), (2, 1), (2, 2)]);
     }
 
@@ -181,18 +252,18 @@ mod tests {
         let deliveries = [delivery(&books, &rows[..1_234]), delivery(&books, &rows[1_234..])];
         let mut series = SeriesCache::default();
         for most in [1, 3, 20] {
-            let survey = Survey::new(&deliveries, &books, &mut series, most);
-            assert_eq!(survey.shares().len(), most.min(4));
+            let survey = Survey::new(&deliveries, &books, &mut series, over(most));
+            assert_eq!((survey.shares().len(), survey.connections()), (most.min(4), most.min(4)));
             let mut seen = [None; 10];
-            for (share, numbers) in survey.shares().iter().enumerate() {
+            for (share, Share { numbers, .. }) in survey.shares().iter().enumerate() {
                 assert!(numbers.is_sorted());
                 for &number in numbers {
                     let of = seen[number as usize * 7 % 10].get_or_insert(share);
                     assert_eq!(*of, share);
                 }
             }
-            assert_eq!(survey.shares().iter().map(Vec::len).sum::<usize>(), 3_500);
+            assert_eq!(survey.shares().iter().map(|share| share.numbers.len()).sum::<usize>(), 3_500);
         }
-        assert_eq!(Survey::new(&deliveries[..0], &books, &mut series, 4).shares().len(), 1);
+        assert_eq!(Survey::new(&deliveries[..0], &books, &mut series, over(4)).shares().len(), 1);
     }
 }

@@ -9,6 +9,7 @@ mod steps;
 use tidegate_config::{Repeats, TimescaleSink};
 use tidegate_model::SinkError;
 
+use super::chunks::Chunks;
 use super::fault::Fault;
 use super::session::{self, Session};
 use steps::{Part, Report};
@@ -38,11 +39,13 @@ const ALERTS_COLUMNS: &[Column<'_>] = &[
 
 const SERIES_COLUMNS: &[Column<'_>] = &[("topic", TEXT), ("unit", TEXT), ("labels", &["jsonb"])];
 
-/// Which of the tables that can be done without are there.
+/// What is there of what can be done without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     /// Without it, descriptions of series are not stored.
     pub(super) series: bool,
+    /// Those of the points' table, where it has any.
+    pub(super) chunks: Option<Chunks>,
 }
 
 /// Whether TimescaleDB has been asked for and refused in this process: it is asked for once.
@@ -153,7 +156,7 @@ async fn look_over(
     if settings.repeats == Repeats::Dropped {
         has_unique_index(session, settings, tables).await?;
     }
-    Ok(Found { series: !series.is_empty() })
+    Ok(Found { series: !series.is_empty(), chunks: Chunks::find(session, tables).await? })
 }
 
 /// Names and types of the columns of metrics, alerts and series; none for a table that is not there.
