@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tidegate_admin::{Admin, Status, View};
-use tidegate_config::{Config, RuleFile, Signatures, SinkSettings, SourceSettings};
+use tidegate_config::{Config, Name, Offsets, RuleFile, Signatures, SinkSettings, SourceSettings};
 use tidegate_engine::{
     Admission, Cache, ChildProcess, Confined, DirectoryError, Engine, Generations, Registry, RegistryHandle,
     RuleState, RuleStatus, SIGNATURE_SUFFIX, Trust, Wasi,
 };
 use tidegate_model::{Books, History, Limits, ParcelLimits, Sink, Source, Spool, StateStore, SystemClock};
 use tidegate_pipeline::{Drained, Pipeline, PipelineSettings, SinkLimits, SinkSetup};
-use tidegate_sinks::{DeadLetters, Discard, Kafka, Mqtt, Ndjson, Sqlite, SqliteHistory, Timescale, TimescaleHistory};
+use tidegate_sinks::{
+    DeadLetters, Discard, Kafka, Mqtt, Ndjson, SourcePositions, Sqlite, SqliteHistory, Timescale, TimescaleHistory,
+};
 use tidegate_sources::{KafkaSource, MqttSource, ReplaySource};
 use tidegate_spool::SpoolQueue;
 use tidegate_state::StateFile;
@@ -97,7 +99,7 @@ impl Host {
         let admin = Admin::start(&config.admin, view.clone())?;
         for (name, settings) in &config.sources {
             let limits = config.limits.get(name).copied().unwrap_or_default();
-            view.pipeline.add_source(name.as_str(), source(settings), limits);
+            view.pipeline.add_source(name.as_str(), source(settings, &config.sinks), limits);
         }
         let by_name = config.sources.iter().map(|(name, settings)| (name.to_string(), settings.clone()));
         let replay = ReplaySource::new(Arc::new(replays), by_name.collect());
@@ -176,10 +178,20 @@ fn make_data_dir(directory: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("data_dir {} cannot be made; make it, or set another", directory.display()))
 }
 
-fn source(settings: &SourceSettings) -> Box<dyn Source> {
+fn source(settings: &SourceSettings, sinks: &BTreeMap<Name, SinkSettings>) -> Box<dyn Source> {
     match settings {
         SourceSettings::Mqtt(settings) => Box::new(MqttSource::new(settings.clone())),
-        SourceSettings::Kafka(settings) => Box::new(KafkaSource::new(settings.clone())),
+        SourceSettings::Kafka(settings) => {
+            let exact = sinks.values().find_map(|sink| match sink {
+                SinkSettings::Timescale(sink) if sink.offsets == Offsets::WithPoints => Some(sink),
+                _ => None,
+            });
+            let source = KafkaSource::new(settings.clone());
+            Box::new(match exact {
+                Some(sink) => source.stored_by(Arc::new(SourcePositions::new(sink.clone()))),
+                None => source,
+            })
+        }
     }
 }
 

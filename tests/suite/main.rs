@@ -26,6 +26,7 @@ mod delivery;
 mod disk_full;
 mod documents;
 mod engine;
+mod exactly_once;
 mod failpoints;
 mod garbage;
 mod hostile;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tidegate_config::{
-    Config, ConfigError, ConfigErrors, EXAMPLE, KafkaSource, MqttEndpoint, MqttSource, MqttVersion, Name, ProcessEnv,
-    Qos, Repeats, RuleFile, Signatures, SinkSettings, SourceSettings,
+    Config, ConfigError, ConfigErrors, EXAMPLE, KafkaSource, MqttEndpoint, MqttSource, MqttVersion, Name, Offsets,
+    ProcessEnv, Qos, Repeats, RuleFile, Signatures, SinkSettings, SourceSettings,
 };
 
 /// More files are not looked at; the host takes no more rules either.
@@ -170,7 +170,11 @@ fn mqtt_source(source: &MqttSource) -> String {
 }
 
 fn kafka_source(source: &KafkaSource) -> String {
-    format!("Kafka  {}  group {}  {}", source.brokers, source.group, source.topics.join(", "))
+    let lanes = match source.offsets {
+        Offsets::Group => "",
+        Offsets::WithPoints => "  exactly once: each partition on one lane and one connection",
+    };
+    format!("Kafka  {}  group {}  {}{lanes}", source.brokers, source.group, source.topics.join(", "))
 }
 
 fn describe_sink(sink: &SinkSettings) -> String {
@@ -180,6 +184,10 @@ fn describe_sink(sink: &SinkSettings) -> String {
         SinkSettings::Timescale(sink) => {
             let make = if sink.manage_schema { "makes what is missing" } else { "makes nothing" };
             let once = if sink.repeats == Repeats::Dropped { ", each topic and time once" } else { "" };
+            let once = match sink.offsets {
+                Offsets::Group => once.to_owned(),
+                Offsets::WithPoints => format!("{once}, what comes from Kafka exactly once"),
+            };
             let (table, connections) = (&sink.names.table, sink.connections);
             format!("TimescaleDB or PostgreSQL  table {table}{once}, {make}, {connections} connections")
         }

@@ -121,6 +121,7 @@ fn settings(brokers: &str, group: usize) -> Settings {
         time_from: TimeFrom::Arrival,
         lane_by: LaneBy::Topic,
         start: KafkaStart::Earliest,
+        offsets: tidegate_config::Offsets::Group,
         max_in_flight: 50_000,
         client: std::collections::BTreeMap::new(),
     }

@@ -305,6 +305,8 @@ pub struct KafkaSource {
     pub lane_by: LaneBy,
     /// Where to begin when the group has no offset.
     pub start: KafkaStart,
+    /// Where offsets are kept. [`Offsets::WithPoints`]: a partition keeps to one lane.
+    pub offsets: Offsets,
     /// The most records taken and not yet settled, over all partitions.
     pub max_in_flight: usize,
     /// Settings of librdkafka as they are (SASL, TLS, buffers); those Tidegate relies on are refused by `check`.
@@ -333,6 +335,15 @@ pub enum TopicFrom {
     Header(String),
     /// A field of the JSON payload, as a JSON pointer (RFC 6901).
     Field(String),
+}
+
+/// Where it is kept how far the records of a Kafka partition are done with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offsets {
+    /// With the brokers, for the consumer group.
+    Group,
+    /// Also in the database, in the transaction of the points that came of them: exactly once.
+    WithPoints,
 }
 
 /// Where a new consumer group begins.

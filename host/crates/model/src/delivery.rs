@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
-use crate::{Alert, Command, Marks, Messages, NO_ROW, Points, RawMessages};
+use crate::{Alert, Command, Marks, Messages, NO_ROW, Points, Positions, RawMessages};
 
 /// The outcome of one batch. Shared by all sinks; each takes the part it wants.
 #[derive(Debug, Default)]
@@ -18,6 +18,9 @@ pub struct Delivery {
     pub origin_is: OriginIs,
     /// The source of each message of `origin`, as (first row, name), ascending from row 0.
     pub sources: Vec<(u32, Arc<str>)>,
+    /// Where the messages of `origin` stand in their logs, as far as their source says so. With them this delivery says: all of each log
+    /// up to here is in it, or was in one before.
+    pub positions: Positions,
     /// Alerts to publish and store.
     pub alerts: Vec<Alert>,
     /// Messages to publish.

@@ -125,6 +125,11 @@ impl Inlet {
         &self.intake
     }
 
+    /// How many lanes there are.
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
     /// Where the source says how it is.
     pub fn health(&self) -> &Arc<Health> {
         &self.health

@@ -1,6 +1,6 @@
 //! Messages as they arrived, in columns.
 
-use crate::{Books, Ragged, TopicId};
+use crate::{Books, Positions, Ragged, TopicId};
 
 /// How a message came: the bits of the `marks` column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Marks {
     }
 }
 
-/// Messages, one entry a row in every column but `properties` and `unnamed`, which are sparse.
+/// Messages, one entry a row in every column but `properties`, `positions` and `unnamed`, which are sparse.
 #[derive(Clone, Debug, Default)]
 pub struct Messages {
     /// Which topic each came on.
@@ -61,6 +61,8 @@ pub struct Messages {
     pub payload: Ragged,
     /// MQTT 5 user properties, Kafka headers and key.
     pub properties: Properties,
+    /// Where they stand in their logs: only where a sink keeps that with the points.
+    pub positions: Positions,
     /// Rows whose topic could not be given an id, with its name: ascending by row. Their `topic` says
     /// nothing. No rule can have them.
     pub unnamed: Vec<(u32, Box<str>)>,
@@ -157,6 +159,7 @@ impl Messages {
         self.marks.extend_from_slice(&other.marks);
         self.payload.append(&other.payload);
         self.properties.append(&other.properties, offset);
+        self.positions.append(&other.positions, offset);
         self.unnamed.extend(other.unnamed.iter().map(|(row, name)| (row + offset, name.clone())));
     }
 
@@ -178,6 +181,9 @@ impl Messages {
             }
             if let Some(name) = self.unnamed(row) {
                 out.unnamed.push((new, name.into()));
+            }
+            if !self.positions.is_empty() {
+                self.positions.copy(row, &mut out.positions, new);
             }
         }
         out

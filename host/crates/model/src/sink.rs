@@ -35,6 +35,8 @@ pub struct Wants {
     pub commands: bool,
     /// Dead letters.
     pub dead_letters: bool,
+    /// How far logs have come, points or not.
+    pub positions: bool,
 }
 
 /// The messages that a sink takes as they came, decoded or not.
@@ -95,6 +97,7 @@ impl Wants {
             || (self.commands && !delivery.commands.is_empty())
             || (self.dead_letters && !delivery.dead_letters.is_empty())
             || delivery.raw_rows(&self.messages).next().is_some()
+            || (self.positions && !delivery.positions.is_empty())
     }
 }
 

@@ -43,4 +43,4 @@ pub use mqtt::Mqtt;
 pub use ndjson::Ndjson;
 pub use sqlite::{Sqlite, SqliteHistory};
 pub use time::Rfc3339;
-pub use timescale::{Migrated, Timescale, TimescaleHistory, migrate, migration};
+pub use timescale::{Migrated, SourcePositions, Timescale, TimescaleHistory, migrate, migration};

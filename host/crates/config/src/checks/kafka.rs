@@ -10,7 +10,7 @@ use crate::raw::{
     RawTimeFrom, RawTopicFrom,
 };
 use crate::settings::{
-    Compression, Config, KafkaMessages, KafkaSink, KafkaSource, KafkaStart, MessageKey, PointFormat, Secret,
+    Compression, Config, KafkaMessages, KafkaSink, KafkaSource, KafkaStart, MessageKey, Offsets, PointFormat, Secret,
     SinkSettings, SourceSettings, TimeFrom, TopicFrom,
 };
 
@@ -60,6 +60,7 @@ impl Checker<'_> {
                 None | Some(RawStart::Earliest) => KafkaStart::Earliest,
                 Some(RawStart::Latest) => KafkaStart::Latest,
             },
+            offsets: Offsets::Group,
             max_in_flight: self.number(place, "max_in_flight", raw.max_in_flight, 50_000, 1..=1_000_000),
             client: self.client(&place.key("client"), raw.client.unwrap_or_default(), OURS),
         }

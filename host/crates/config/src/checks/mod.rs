@@ -5,6 +5,7 @@
 
 mod admin;
 mod dead_letters;
+mod exactly_once;
 mod kafka;
 mod limit;
 mod mqtt;
@@ -121,6 +122,7 @@ impl<'a> Checker<'a> {
         };
         self.no_dead_letter_circle(&config);
         self.kafka_messages_flow_on(&config);
+        self.exactly_once(&mut config);
         config.warnings = std::mem::take(&mut self.warnings);
         config
     }

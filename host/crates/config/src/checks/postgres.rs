@@ -5,8 +5,8 @@ use url::Url;
 use super::Checker;
 use crate::document::Place;
 use crate::nearest::suggest;
-use crate::raw::{RawColumns, RawTimescaleSink};
-use crate::settings::{Aggregates, Columns, Repeats, Secret, TableNames, TimescaleSink, Upkeep};
+use crate::raw::{RawColumns, RawExactlyOnce, RawTimescaleSink};
+use crate::settings::{Aggregates, Columns, Offsets, Repeats, Secret, TableNames, TimescaleSink, Upkeep};
 
 /// What tokio-postgres 0.7 takes after the `?` of a URL (`tokio_postgres::Config`, "Keys").
 const PARAMETERS: &[&str] = &[
@@ -32,6 +32,9 @@ const PARAMETERS: &[&str] = &[
 ];
 
 const NAME_RULE: &str = "use up to 63 letters, digits and `_`, not beginning with a digit";
+
+/// See deploy/sql.
+const POSITIONS_TABLE: &str = "source_positions";
 
 const EXAMPLE: &str = "\"postgres://tidegate@127.0.0.1:5432/plant\"";
 
@@ -67,6 +70,9 @@ impl Checker<'_> {
         sink.manage_schema = raw.manage_schema.unwrap_or(sink.manage_schema);
         if raw.dedupe == Some(true) {
             sink.repeats = Repeats::Dropped;
+        }
+        if let Some(RawExactlyOnce::Kafka) = raw.exactly_once {
+            sink.offsets = Offsets::WithPoints;
         }
         sink.connections = self.number(place, "connections", raw.connections, sink.connections, 1..=20);
         sink.max_rows = self.number(place, "max_rows", raw.max_rows, sink.max_rows, 1..=100_000);
@@ -112,6 +118,10 @@ impl Checker<'_> {
         let table = names.table.rsplit('.').next().unwrap_or_default();
         if table == names.alerts || table == names.series || names.alerts == names.series {
             self.error(place, "two tables have the same name", "give points, alerts and series a table each");
+        }
+        if [table, &names.alerts, &names.series].contains(&POSITIONS_TABLE) {
+            let what = format!("`{POSITIONS_TABLE}` is the table of Kafka offsets");
+            self.error(place, what, "choose another name");
         }
         names
     }

@@ -38,7 +38,9 @@ impl Checker<'_> {
         for (name, mut sink) in raw.timescale {
             let at = place.key("timescale").key(&name);
             let name = self.name(&at, &name);
-            let spool = self.spool(&at, sink.spool.take(), defaults, Needs::NoOrder);
+            // What is acknowledged from a spool has not been stored together with its offset.
+            let needs = if sink.exactly_once.is_some() { Needs::Transactions } else { Needs::NoOrder };
+            let spool = self.spool(&at, sink.spool.take(), defaults, needs);
             spools.extend(spool.map(|spool| (name.clone(), spool)));
             let settings = self.timescale_sink(&at, sink);
             self.add(&mut sinks, &at, name, SinkSettings::Timescale(settings));

@@ -22,6 +22,8 @@ pub(super) enum Needs {
     /// The same; and the target is a file, most often on the disk where its spool would be. When that is full, a spool would take the room
     /// that the file needs, so there is none unless the sink's own section asks for it.
     OwnDisk,
+    /// What is acknowledged must be stored: there can be no spool.
+    Transactions,
     /// Who listens takes the last for the newest.
     Order,
 }
@@ -44,6 +46,13 @@ impl Checker<'_> {
         defaults: SpoolDefaults,
         needs: Needs,
     ) -> Option<SpoolSettings> {
+        if needs == Needs::Transactions {
+            if raw.is_some_and(|raw| raw.enabled != Some(false)) {
+                let what = "with exactly_once there can be no spool: what it acknowledges is not stored together with its offset";
+                self.error(&place.key("spool"), what, "write enabled = false in it, or take `exactly_once` out");
+            }
+            return None;
+        }
         let by_default = needs != Needs::OwnDisk || raw.is_some();
         let raw = raw.unwrap_or_default();
         let mut inherited = defaults.settings;

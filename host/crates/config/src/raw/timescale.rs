@@ -43,6 +43,9 @@ pub(crate) struct RawTimescaleSink {
     pub connections: Option<i64>,
     /// Whether a point whose topic and time are stored already is counted and left out; costs half of the speed. Default: false.
     pub dedupe: Option<bool>,
+    /// `"kafka"`: each point of a Kafka record is stored once, since the record's offset is stored in the same transaction, in the table
+    /// `source_positions`. Each Kafka partition keeps to one lane and one connection then, and there is no spool. Default: at least once.
+    pub exactly_once: Option<RawExactlyOnce>,
     /// The most rows of one COPY. Default: 5000.
     #[schemars(range(min = 1, max = 100_000))]
     pub max_rows: Option<i64>,
@@ -57,6 +60,14 @@ pub(crate) struct RawTimescaleSink {
     pub key_file: Option<String>,
     /// The durable queue in front of it; what is not written here is as in `[spool]`.
     pub spool: Option<RawSpool>,
+}
+
+/// What is stored exactly once.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawExactlyOnce {
+    /// What comes of Kafka records.
+    Kafka,
 }
 
 /// What the columns of the points' table are called.

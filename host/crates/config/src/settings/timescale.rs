@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Secret, Tls};
+use super::{Offsets, Secret, Tls};
 
 /// A database, and how points get into it.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct TimescaleSink {
     pub connections: usize,
     /// What happens to a point whose topic and time are stored already.
     pub repeats: Repeats,
+    /// Where the offsets of Kafka records are kept.
+    pub offsets: Offsets,
     /// The most rows of one COPY.
     pub max_rows: usize,
     /// How long one statement may take.
@@ -38,6 +40,7 @@ impl TimescaleSink {
             upkeep: Upkeep::default(),
             connections: 4,
             repeats: Repeats::Stored,
+            offsets: Offsets::Group,
             max_rows: 5_000,
             statement_timeout: Duration::from_secs(30),
         }

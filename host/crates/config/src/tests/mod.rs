@@ -3,6 +3,7 @@
 
 mod accepted;
 mod admin;
+mod exactly_once;
 mod limits;
 mod mistakes;
 mod rule_files;

@@ -313,7 +313,8 @@ impl Lane {
         delivery.origin_is = if refused.is_some() { OriginIs::Cargo } else { OriginIs::Context };
         // Whoever begins to look on now sees the next batch.
         let seen = outlets.is_watched().then(|| fates.clone());
-        let (messages, ack) = batch.settle(fates, refused, self.around.latency.clone(), move || clock.now_us());
+        let (mut messages, ack) = batch.settle(fates, refused, self.around.latency.clone(), move || clock.now_us());
+        delivery.positions = std::mem::take(&mut messages.positions);
         delivery.origin = Arc::new(messages);
         if let Some(keeping) = &mut self.keeping {
             keeping.note(&delivery.alerts);

@@ -227,7 +227,7 @@ fn wants(settings: &KafkaSink) -> Wants {
         messages,
         points: points.is_some(),
         alerts: alerts.is_some(),
-        commands: false,
         dead_letters: dead_letters.is_some(),
+        ..Wants::default()
     }
 }

@@ -9,7 +9,7 @@
 //! It never changes a table that exists, unless [`migrate`] is asked for, and never shows the URL, since a password may be in it.
 //!
 //! A connection that breaks within COMMIT leaves it open whether the rows are there; they are written again: at least once, unless
-//! repeats are dropped (`stage`).
+//! repeats are dropped (`stage`), or the points' messages have positions that are stored with them (`positions`): exactly once.
 //!
 //! | file | what |
 //! |---|---|
@@ -18,6 +18,7 @@
 //! | `chunks` | which rows go into one transaction, by their times |
 //! | `pool` | the connections, and a write spread over them |
 //! | `store` | the transaction of a share |
+//! | `positions` | how far Kafka partitions are stored, with the points |
 //! | `stage` | repeats told apart |
 //! | `session` | one connection |
 //! | `schema` | the tables, made and looked at |
@@ -28,6 +29,7 @@ mod chunks;
 mod fault;
 mod history;
 mod pool;
+mod positions;
 mod schema;
 mod session;
 mod stage;
@@ -38,7 +40,7 @@ mod template;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tidegate_config::TimescaleSink;
+use tidegate_config::{Offsets, TimescaleSink};
 use tidegate_model::{Books, Clock as _, Delivery, Sink, SinkError, SystemClock, Wants, Written};
 
 use crate::series::SeriesCache;
@@ -51,6 +53,7 @@ use survey::{Division, Survey};
 use template::RowTemplate;
 
 pub use history::TimescaleHistory;
+pub use positions::SourcePositions;
 pub use schema::{Migrated, migrate, migration};
 
 /// Points and alerts in TimescaleDB or PostgreSQL.
@@ -112,7 +115,13 @@ impl Timescale {
         let division = match &unfinished {
             Some(unfinished) => unfinished.division,
             None => {
-                Division { most: self.settings.connections, chunks: known.found.chunks, now_us: SystemClock.now_us() }
+                Division {
+                    most: self.settings.connections,
+                    // A log's points and its offset are one transaction, whatever their times.
+                    chunks: known.found.chunks.filter(|_| self.settings.offsets == Offsets::Group),
+                    offsets: self.settings.offsets,
+                    now_us: SystemClock.now_us(),
+                }
             }
         };
         let survey = Survey::new(deliveries, &self.books, &mut known.series, division);
@@ -195,7 +204,8 @@ impl Timescale {
 #[async_trait]
 impl Sink for Timescale {
     fn wants(&self) -> Wants {
-        Wants { points: true, alerts: true, ..Wants::default() }
+        let positions = self.settings.offsets == Offsets::WithPoints;
+        Wants { points: true, alerts: true, positions, ..Wants::default() }
     }
 
     async fn write(&mut self, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {

@@ -92,10 +92,12 @@ impl Pool {
             for (share, of_survey) in ours {
                 let alerts = if share == 0 { Alerts::WithThis } else { Alerts::Elsewhere };
                 let no_alerts = alerts == Alerts::Elsewhere || survey.alerts().next().is_none();
-                if (of_survey.numbers.is_empty() && no_alerts) || before[share].is_some() {
+                let spans = survey.spans_of(of_survey);
+                let nothing = of_survey.numbers.is_empty() && no_alerts && spans.is_empty();
+                if nothing || before[share].is_some() {
                     continue;
                 }
-                let task = Task { survey, numbers: &of_survey.numbers, age: of_survey.age, alerts };
+                let task = Task { survey, share: of_survey, numbers: &of_survey.numbers, spans: &spans, alerts };
                 match store.share(task, buffer).await {
                     Ok(what) => stored.push((share, what)),
                     Err(fault) => return (stored, Some(fault)),

@@ -14,10 +14,11 @@ use tokio_postgres::{Client, Statement};
 
 use super::chunks::Age;
 use super::fault::Fault;
+use super::positions::{self, Span};
 use super::schema::Tables;
 use super::session::Session;
 use super::stage;
-use super::survey::Survey;
+use super::survey::{Share, Survey};
 use super::template::{
     COPY_HEADER, COPY_TRAILER, RowTemplate, cleaned, nearest_timestamp, put_cleaned, put_number, put_timestamp,
 };
@@ -56,9 +57,11 @@ pub(super) struct Store<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Task<'a> {
     pub(super) survey: &'a Survey<'a>,
-    /// The numbers of its points.
+    pub(super) share: &'a Share,
+    /// The numbers of its points, as far as they are to be stored.
     pub(super) numbers: &'a [u32],
-    pub(super) age: Age,
+    /// The logs that move on with it.
+    pub(super) spans: &'a [(u32, &'a Span)],
     pub(super) alerts: Alerts,
 }
 
@@ -103,12 +106,14 @@ impl Store<'_> {
 
     /// The usual way: everything, or nothing.
     async fn at_once(&self, task: Task<'_>, buffer: &mut BytesMut) -> Result<Stored, Fault> {
-        let copy = self.begin(task.age, "").await?;
+        let copy = self.begin(task.share.age, "").await?;
+        let (left, known) = self.advance(task).await?;
+        let task = Task { numbers: left.as_deref().unwrap_or(task.numbers), ..task };
         self.store_alerts(task, buffer).await?;
         let parts = parts(task.numbers.len(), self.manner.max_rows);
         let Some((last, before)) = parts.split_last() else {
             self.session.run("COMMIT").await?;
-            return Ok(Stored::default());
+            return Ok(Stored { repeats: known, ..Stored::default() });
         };
         for range in before {
             self.copy_points(copy.clone(), range.clone(), task, buffer, Then::Nothing).await?;
@@ -116,21 +121,23 @@ impl Store<'_> {
         let last = last.clone();
         if self.manner.repeats == Repeats::Stored {
             self.copy_points(copy, last, task, buffer, Then::Commit).await?;
-            return Ok(Stored::default());
+            return Ok(Stored { repeats: known, ..Stored::default() });
         }
         self.copy_points(copy, last, task, buffer, Then::Nothing).await?;
         let (repeats, differing) = stage::move_over(self.session, self.manner.tables, task.numbers.len()).await?;
         fail_point!("commit-before", |_| std::process::abort());
         self.session.run("COMMIT").await?;
         fail_point!("commit-after", |_| std::process::abort());
-        Ok(Stored { refused: Vec::new(), repeats, differing })
+        Ok(Stored { refused: Vec::new(), repeats: known + repeats, differing })
     }
 
     /// The way when some rows are refused: what fails is halved, under savepoints, until the rows at fault stand alone.
     async fn by_halves(&self, task: Task<'_>, buffer: &mut BytesMut) -> Result<Stored, Fault> {
-        let mut stored = Stored::default();
         // Constraints that would speak at COMMIT, when no row can be told any more, speak at once.
-        let copy = self.begin(task.age, "SET CONSTRAINTS ALL IMMEDIATE").await?;
+        let copy = self.begin(task.share.age, "SET CONSTRAINTS ALL IMMEDIATE").await?;
+        let (numbers, known) = self.advance(task).await?;
+        let task = Task { numbers: numbers.as_deref().unwrap_or(task.numbers), ..task };
+        let mut stored = Stored { repeats: known, ..Stored::default() };
         self.store_alerts(task, buffer).await?;
         let mut left = parts(task.numbers.len(), self.manner.max_rows);
         left.reverse();
@@ -185,6 +192,25 @@ impl Store<'_> {
         let moved = stage::move_over(self.session, self.manner.tables, rows).await?;
         self.session.run(stage::EMPTY).await?;
         Ok(moved)
+    }
+
+    /// Moves the logs of a share on, if it has any; gives the points that are left to be stored then, and how many are not.
+    async fn advance(&self, task: Task<'_>) -> Result<(Option<Vec<u32>>, u64), Fault> {
+        if task.spans.is_empty() {
+            return Ok((None, 0));
+        }
+        let spans: Vec<&Span> = task.spans.iter().map(|(_, span)| *span).collect();
+        let before = positions::advance(self.session, self.manner.tables, &spans).await?;
+        let stored_to = |wanted: u32| {
+            let at = task.spans.iter().position(|(number, _)| *number == wanted);
+            at.map_or(0, |at| before[at])
+        };
+        if before.iter().all(|&offset| offset == 0) {
+            return Ok((None, 0));
+        }
+        let left = positions::left(task.numbers, &task.share.places, stored_to);
+        let known = (task.numbers.len() - left.len()) as u64;
+        Ok((Some(left), known))
     }
 
     /// Begins the transaction and has the COPY of points parsed, in one round trip. The statement lives no longer than the transaction.

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use tidegate_model::{Alert, Books, Delivery, Rejected};
+use tidegate_config::Offsets;
+use tidegate_model::{Alert, Books, Delivery, Log, Positions, Rejected, SeriesId};
 
 use super::chunks::{Age, Chunks};
+use super::positions::{Place, Span};
 use super::template::{RowTemplate, timestamp};
 use crate::rows::{TextCursor, UNKNOWN_SERIES, readable};
 use crate::series::SeriesCache;
@@ -20,6 +22,8 @@ pub(super) struct Division {
     pub(super) most: usize,
     /// How the table is cut in time, if it is.
     pub(super) chunks: Option<Chunks>,
+    /// [`Offsets::WithPoints`]: what came of one log is in one share, with how far it goes.
+    pub(super) offsets: Offsets,
     pub(super) now_us: i64,
 }
 
@@ -31,6 +35,8 @@ pub(super) struct Share {
     /// Its points, ascending.
     pub(super) numbers: Vec<u32>,
     pub(super) age: Age,
+    /// Where the message of each point stands; empty if that is not asked for.
+    pub(super) places: Vec<Place>,
 }
 
 /// All points of a write, numbered through from 0 over all its deliveries: which of them cannot be stored, and which connection
@@ -42,6 +48,8 @@ pub(super) struct Survey<'a> {
     /// The storable points: what each connection takes is in the order in which it writes it.
     shares: Vec<Share>,
     connections: usize,
+    /// The logs that the messages are of.
+    spans: Vec<Span>,
     /// Points refused before the wire.
     refused: Vec<(u32, String)>,
 }
@@ -61,12 +69,14 @@ impl<'a> Survey<'a> {
             connection,
             numbers: Vec::with_capacity(total / connections + total / connections / 4),
             age: Age::Fresh,
+            places: Vec::new(),
         };
         let mut survey = Survey {
             deliveries,
             starts: Vec::with_capacity(deliveries.len()),
             shares: (0..connections).map(share).collect(),
             connections,
+            spans: Vec::new(),
             refused: Vec::new(),
         };
         let (mut first_us, mut last_us) = (i64::MAX, i64::MIN);
@@ -75,6 +85,10 @@ impl<'a> Survey<'a> {
         for delivery in deliveries {
             survey.starts.push(first);
             let points = &delivery.points;
+            let spans = match division.offsets {
+                Offsets::WithPoints => Some(survey.enter(&delivery.positions)),
+                Offsets::Group => None,
+            };
             let mut texts = TextCursor::from_row(&points.texts, 0);
             for (row, (&id, &time_us)) in points.series.iter().zip(&points.time_us).enumerate() {
                 let template = series.refresh(books, id, RowTemplate::new);
@@ -83,7 +97,10 @@ impl<'a> Survey<'a> {
                     None => {
                         first_us = first_us.min(time_us);
                         last_us = last_us.max(time_us);
-                        survey.shares[id.index() % connections].numbers.push(number);
+                        match &spans {
+                            None => survey.shares[id.index() % connections].numbers.push(number),
+                            Some(spans) => survey.place_by_log(delivery, row as u32, number, spans, id),
+                        }
                     }
                     Some(reason) => survey.refused.push((number, reason)),
                 }
@@ -99,12 +116,59 @@ impl<'a> Survey<'a> {
         survey
     }
 
+    /// Takes in how far the messages of a delivery go; gives the span of each of its logs.
+    fn enter(&mut self, positions: &Positions) -> Vec<u32> {
+        let span = |log: &Arc<Log>| {
+            let known = self.spans.iter().position(|span| span.log == *log);
+            let at = known.unwrap_or_else(|| {
+                // The partitions of one topic go over different connections.
+                let hash = log
+                    .topic
+                    .bytes()
+                    .fold(log.partition as usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte)));
+                self.spans.push(Span { log: log.clone(), next: 0, connection: hash % self.connections });
+                self.spans.len() - 1
+            });
+            at as u32
+        };
+        let spans: Vec<u32> = positions.logs().iter().map(span).collect();
+        for (log, offset) in positions.iter() {
+            let span = &mut self.spans[spans[log as usize] as usize];
+            span.next = span.next.max(offset + 1);
+        }
+        spans
+    }
+
+    /// Gives a point to the connection of its message's log; one without to that of its series.
+    fn place_by_log(&mut self, delivery: &Delivery, row: u32, number: u32, spans: &[u32], series: SeriesId) {
+        let position = delivery.origin_row(row).and_then(|message| delivery.positions.of(message));
+        let place = position.map(|(log, offset)| (spans[log as usize], offset));
+        let connection = match place {
+            Some((span, _)) => self.spans[span as usize].connection,
+            None => series.index() % self.connections,
+        };
+        let share = &mut self.shares[connection];
+        share.numbers.push(number);
+        share.places.push(place);
+    }
+
+    /// The logs whose points a share has, each with its number.
+    pub(super) fn spans_of(&self, share: &Share) -> Vec<(u32, &Span)> {
+        let numbered = self.spans.iter().enumerate().map(|(at, span)| (at as u32, span));
+        numbered.filter(|(_, span)| span.connection == share.connection).collect()
+    }
+
     /// Parts each share by the chunks of its points.
     fn part(&mut self, chunks: Chunks, now_us: i64) {
         let shares = std::mem::take(&mut self.shares);
         let parted = shares.into_iter().flat_map(|share| {
             let parts = chunks.divide(share.numbers, |number| self.time_us(number), now_us);
-            parts.into_iter().map(move |(age, numbers)| Share { connection: share.connection, numbers, age })
+            parts.into_iter().map(move |(age, numbers)| Share {
+                connection: share.connection,
+                numbers,
+                age,
+                places: Vec::new(),
+            })
         });
         // Late ones behind all others, should a connection have to take those of another too.
         let (fresh, late): (Vec<Share>, Vec<Share>) = parted.partition(|share| share.age == Age::Fresh);
@@ -198,7 +262,7 @@ mod tests {
     use tidegate_model::{Description, PartitionId, Points};
 
     fn over(most: usize) -> Division {
-        Division { most, chunks: None, now_us: 0 }
+        Division { most, chunks: None, offsets: Offsets::Group, now_us: 0 }
     }
 
     fn delivery(books: &Books, rows: &[(&str, i64, Option<&[u8]>)]) -> Arc<Delivery> {
@@ -226,7 +290,10 @@ mod tests {
         ];
         let mut series = SeriesCache::default();
         let survey = Survey::new(&deliveries, &books, &mut series, over(4));
-        assert_eq!(survey.shares(), [Share { connection: 0, numbers: vec![0, 4, 6], age: Age::Fresh }]);
+        assert_eq!(
+            survey.shares(),
+            [Share { connection: 0, numbers: vec![0, 4, 6], age: Age::Fresh, places: vec![] }]
+        );
 
         let share = &survey.shares()[0].numbers;
         let mut whole = BytesMut::new();

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use rdkafka::Offset;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
@@ -11,6 +12,8 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
 use tidegate_config::{KafkaSource as Settings, KafkaStart};
+
+use super::consumer::exact::Begin;
 
 /// The consumer with our callbacks.
 pub(super) type Client = BaseConsumer<Context>;
@@ -65,7 +68,7 @@ impl ConsumerContext for Context {
             _ => Rebalance::Revoke(named),
         };
         if self.closing.load(Ordering::Acquire) {
-            if let Err(error) = carry_out(client, &rebalance) {
+            if let Err(error) = carry_out(client, &rebalance, &[]) {
                 tracing::debug!(%error, "a rebalance at the end failed");
             }
         } else {
@@ -91,12 +94,13 @@ impl ConsumerContext for Context {
     }
 }
 
-/// Tells librdkafka that an assignment was taken or given up, in the way of the protocol the group agreed on.
-pub(super) fn carry_out(client: &Client, rebalance: &Rebalance) -> KafkaResult<()> {
+/// Tells librdkafka that an assignment was taken or given up, in the way of the protocol the group agreed on. `begin` is where to begin with each
+/// partition; where it says nothing the group's offset stands.
+pub(super) fn carry_out(client: &Client, rebalance: &Rebalance, begin: &[Begin]) -> KafkaResult<()> {
     let cooperative = matches!(client.rebalance_protocol(), RebalanceProtocol::Cooperative);
     match rebalance {
-        Rebalance::Assign(named) if cooperative => client.incremental_assign(&list(named)),
-        Rebalance::Assign(named) => client.assign(&list(named)),
+        Rebalance::Assign(named) if cooperative => client.incremental_assign(&list_from(named, begin)?),
+        Rebalance::Assign(named) => client.assign(&list_from(named, begin)?),
         Rebalance::Revoke(named) if cooperative => client.incremental_unassign(&list(named)),
         Rebalance::Revoke(_) => client.unassign(),
     }
@@ -107,7 +111,7 @@ pub(super) fn carry_out(client: &Client, rebalance: &Rebalance) -> KafkaResult<(
 pub(super) fn leave(client: Client) {
     client.context().closing.store(true, Ordering::Release);
     while let Some(rebalance) = client.context().next_rebalance() {
-        if let Err(error) = carry_out(&client, &rebalance) {
+        if let Err(error) = carry_out(&client, &rebalance, &[]) {
             tracing::debug!(%error, "a rebalance at the end failed");
         }
     }
@@ -120,6 +124,17 @@ pub(super) fn list(named: &[(String, i32)]) -> TopicPartitionList {
         list.add_partition(topic, *partition);
     }
     list
+}
+
+/// The same, each to be read from its offset, where there is one.
+fn list_from(named: &[(String, i32)], begin: &[Begin]) -> KafkaResult<TopicPartitionList> {
+    let mut list = list(named);
+    for ((topic, partition), begin) in named.iter().zip(begin) {
+        if let Some(offset) = begin {
+            list.set_partition_offset(topic, *partition, Offset::Offset(*offset))?;
+        }
+    }
+    Ok(list)
 }
 
 /// librdkafka's configuration. What the guarantees rest on is set last, so that nothing overrides it.

@@ -4,6 +4,7 @@
 //! first waits a moment without polling, since pausing makes librdkafka throw away what it has fetched; if that does
 //! not help, partitions are paused and polling goes on, so that the group does not take us for dead.
 
+pub(super) mod exact;
 mod handover;
 mod reach;
 
@@ -16,12 +17,13 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tidegate_config::KafkaSource as Settings;
-use tidegate_model::{Inlet, InletClosed, Marks, Parcels, Phase, PhaseWatch};
+use tidegate_model::{Inlet, InletClosed, Marks, Parcels, Phase, PhaseWatch, Stored};
 use tokio::runtime::Handle;
 
 use self::reach::Reach;
 use super::assignment::{Assignment, Position, Token};
 use super::client::{self, Client};
+use super::logs::Logs;
 use super::time_from::Received;
 use super::topic_from::LogicalTopic;
 use crate::phase;
@@ -52,7 +54,15 @@ pub(super) enum End {
     /// The host is done with us, and offsets are committed.
     Closed,
     /// The client is broken for good; a new one may work.
-    Broken(String),
+    Broken(Breach),
+}
+
+/// Why a client is given up.
+#[derive(Debug)]
+pub(super) struct Breach {
+    pub(super) what: String,
+    /// What to do, if it comes again.
+    pub(super) advice: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +88,11 @@ pub(super) struct Consumer {
     runtime: Handle,
     logical: LogicalTopic,
     received: Received,
+    /// Knows how far records are stored, where that is stored with the points.
+    stored: Option<Arc<dyn Stored>>,
+    /// Those of the cluster, once it is known, where that is so.
+    logs: Option<Logs>,
+    broken: Option<Breach>,
     assignment: Assignment,
     parcels: Parcels<Token>,
     routes: Routes,
@@ -89,13 +104,22 @@ pub(super) struct Consumer {
 }
 
 impl Consumer {
-    pub(super) fn new(settings: Arc<Settings>, inlet: Inlet, phase: PhaseWatch, runtime: Handle) -> Self {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        stored: Option<Arc<dyn Stored>>,
+        inlet: Inlet,
+        phase: PhaseWatch,
+        runtime: Handle,
+    ) -> Self {
         let settlements: Arc<Settlements<Token>> = Arc::default();
         let parcels = parcels(&inlet, &settlements);
         Self {
             logical: LogicalTopic::new(&settings.topic_from),
             received: Received::new(&settings.time_from),
             settings,
+            stored,
+            logs: None,
+            broken: None,
             inlet,
             phase,
             runtime,
@@ -127,6 +151,9 @@ impl Consumer {
             }
             while let Some(rebalance) = client.context().next_rebalance() {
                 self.rebalance(client, &rebalance);
+            }
+            if let Some(breach) = self.broken.take() {
+                return End::Broken(breach);
             }
             self.probe(client);
             if let Some(end) = if self.has_room(client) { self.read(client) } else { self.wait(client) } {
@@ -191,11 +218,18 @@ impl Consumer {
         let found = self.logical.find(record);
         let topic = found.as_deref().unwrap_or(kafka_topic.as_bytes());
         let lane_by = &self.settings.lane_by;
-        let Some(route) = self.routes.find(topic, &self.inlet, |name| lane_by.partition(name)) else {
-            let name = String::from_utf8_lossy(topic);
-            return self.parcels.push_unnamed(&name, received_us, marks, payload, received.token);
-        };
-        let (messages, row) = self.parcels.push(route, received_us, marks, payload, received.token);
+        let route = self.routes.find(topic, &self.inlet, |name| lane_by.partition(name));
+        let (id, usual_lane) = route.unwrap_or_default();
+        let log = self.logs.as_mut().map(|logs| logs.find(kafka_topic, record.partition()));
+        let lane = log.as_ref().map_or(usual_lane, |(_, lane)| *lane);
+        let (messages, row) = self.parcels.push((id, lane), received_us, marks, payload, received.token);
+        if let Some((log, _)) = log {
+            messages.positions.push(row, log, record.offset());
+        }
+        if route.is_none() {
+            messages.unnamed.push((row, String::from_utf8_lossy(topic).into()));
+            return;
+        }
         if let Some(key) = record.key() {
             messages.properties.push(row, KEY_PROPERTY, key);
         }

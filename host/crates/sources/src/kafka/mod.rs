@@ -5,12 +5,16 @@
 //! [`tidegate_model::Outcome::Returned`] makes the partition be read again from its low-water mark, after a wait that grows;
 //! records already settled behind it come again with it.
 //!
+//! With `exactly_once` how far records are stored stands in the database, beside the points (`consumer/exact.rs`): it is asked whenever a partition is
+//! assigned, and each record is told with its position. A partition keeps to one lane then (`logs.rs`).
+//!
 //! Offsets are stored with the client as they settle, and librdkafka commits them every second, on a rebalance and at
 //! the end.
 
 mod assignment;
 mod client;
 mod consumer;
+mod logs;
 mod offsets;
 mod time_from;
 mod topic_from;
@@ -25,7 +29,7 @@ use async_trait::async_trait;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer as _;
 use tidegate_config::KafkaSource as Settings;
-use tidegate_model::{Inlet, Phase, PhaseWatch, Source, SourceError};
+use tidegate_model::{Inlet, Phase, PhaseWatch, Source, SourceError, Stored};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -41,12 +45,19 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct KafkaSource {
     settings: Settings,
+    stored: Option<Arc<dyn Stored>>,
 }
 
 impl KafkaSource {
     /// A source that does nothing until it is run.
     pub fn new(settings: Settings) -> Self {
-        Self { settings }
+        Self { settings, stored: None }
+    }
+
+    /// The same, with offsets that a sink stores with the points: `stored` knows how far it is.
+    #[must_use]
+    pub fn stored_by(self, stored: Arc<dyn Stored>) -> Self {
+        Self { stored: Some(stored), ..self }
     }
 }
 
@@ -56,13 +67,13 @@ impl Source for KafkaSource {
         let (ended, end) = oneshot::channel();
         let runtime = Handle::current();
         let name = inlet.source().clone();
-        let settings = Arc::new(self.settings);
+        let (settings, stored) = (Arc::new(self.settings), self.stored);
         let mut closed = phase.clone();
         std::thread::Builder::new()
             .name(format!("kafka-{name}"))
             .spawn(move || {
                 // Nobody waits for the answer when the host has dropped the source.
-                let _gone = ended.send(consume(settings, inlet, phase, runtime)).is_err();
+                let _gone = ended.send(consume(settings, stored, inlet, phase, runtime)).is_err();
             })
             .map_err(|error| SourceError(format!("source {name}: its thread cannot be started: {error}")))?;
         let overdue = async {
@@ -80,9 +91,15 @@ impl Source for KafkaSource {
 }
 
 /// Runs one client after the other, should one break, until the phase is closed.
-fn consume(settings: Arc<Settings>, inlet: Inlet, mut phase: PhaseWatch, runtime: Handle) -> Result<(), SourceError> {
+fn consume(
+    settings: Arc<Settings>,
+    stored: Option<Arc<dyn Stored>>,
+    inlet: Inlet,
+    mut phase: PhaseWatch,
+    runtime: Handle,
+) -> Result<(), SourceError> {
     let name = inlet.source().clone();
-    let mut consumer = Consumer::new(settings.clone(), inlet, phase.clone(), runtime.clone());
+    let mut consumer = Consumer::new(settings.clone(), stored, inlet, phase.clone(), runtime.clone());
     let mut backoff = Backoff::default();
     loop {
         let client = connect(&settings).map_err(|why| SourceError(format!("source {name}: {why}")))?;
@@ -91,8 +108,8 @@ fn consume(settings: Arc<Settings>, inlet: Inlet, mut phase: PhaseWatch, runtime
         client::leave(client);
         match end {
             End::Closed => return Ok(()),
-            End::Broken(what) => {
-                consumer.down(&what, "if it comes again, another member may use the same group.instance.id");
+            End::Broken(breach) => {
+                consumer.down(&breach.what, breach.advice);
                 consumer.forget();
                 wait(&runtime, &mut phase, backoff.failed());
             }

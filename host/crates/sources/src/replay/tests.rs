@@ -71,6 +71,7 @@ fn sources() -> BTreeMap<String, SourceSettings> {
         time_from: TimeFrom::Arrival,
         lane_by: LaneBy::Levels(vec![1]),
         start: KafkaStart::Earliest,
+        offsets: tidegate_config::Offsets::Group,
         max_in_flight: 1,
         client: BTreeMap::new(),
     };

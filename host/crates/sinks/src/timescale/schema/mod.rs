@@ -6,7 +6,7 @@
 mod names;
 mod steps;
 
-use tidegate_config::{Repeats, TimescaleSink};
+use tidegate_config::{Offsets, Repeats, TimescaleSink};
 use tidegate_model::SinkError;
 
 use super::chunks::Chunks;
@@ -35,6 +35,16 @@ const ALERTS_COLUMNS: &[Column<'_>] = &[
     ("severity", TEXT),
     ("value", NUMBER),
     ("message", TEXT),
+];
+
+const POSITIONS_COLUMNS: &[Column<'_>] = &[
+    ("cluster", TEXT),
+    ("consumer_group", TEXT),
+    ("topic", TEXT),
+    ("partition", &["integer"]),
+    ("next_offset", &["bigint"]),
+    ("previous_offset", &["bigint"]),
+    ("updated_at", TIME),
 ];
 
 const SERIES_COLUMNS: &[Column<'_>] = &[("topic", TEXT), ("unit", TEXT), ("labels", &["jsonb"])];
@@ -110,12 +120,14 @@ pub(super) async fn prepare(
     extension_tried: &mut ExtensionTried,
 ) -> Result<Found, Fault> {
     let mut columns = look_up(session, tables).await?;
-    let [no_metrics, no_alerts, no_series] = [0, 1, 2].map(|i| columns[i].is_empty());
-    if settings.manage_schema && (no_metrics || no_alerts || no_series) {
+    let [no_metrics, no_alerts, no_series, no_positions] = [0, 1, 2, 3].map(|i| columns[i].is_empty());
+    let no_positions = no_positions && (no_metrics || settings.offsets == Offsets::WithPoints);
+    if settings.manage_schema && (no_metrics || no_alerts || no_series || no_positions) {
         let level = steps::level(session, extension_tried).await?;
         let is_missing = |part| match part {
             Part::Alerts => no_alerts,
             Part::Series => no_series,
+            Part::Positions => no_positions,
             _ => no_metrics,
         };
         let report = steps::apply(session, tables, settings, level, is_missing).await?;
@@ -135,7 +147,7 @@ async fn look_over(
     session: &Session,
     settings: &TimescaleSink,
     tables: &Tables,
-    [metrics, alerts, series]: &[Vec<(String, String)>; 3],
+    [metrics, alerts, series, positions]: &[Vec<(String, String)>; 4],
 ) -> Result<Found, Fault> {
     if metrics.is_empty() {
         return Err(Fault::Operator(format!(
@@ -153,23 +165,33 @@ async fn look_over(
     } else {
         fits(&tables.series, SERIES_COLUMNS, series)?;
     }
+    if settings.offsets == Offsets::WithPoints {
+        if positions.is_empty() {
+            return Err(Fault::Operator(format!(
+                "exactly_once needs the table {}; make it with `tidegate migrate` or deploy/sql/011_source_positions.sql",
+                tables.positions
+            )));
+        }
+        fits(&tables.positions, POSITIONS_COLUMNS, positions)?;
+    }
     if settings.repeats == Repeats::Dropped {
         has_unique_index(session, settings, tables).await?;
     }
     Ok(Found { series: !series.is_empty(), chunks: Chunks::find(session, tables).await? })
 }
 
-/// Names and types of the columns of metrics, alerts and series; none for a table that is not there.
-async fn look_up(session: &Session, tables: &Tables) -> Result<[Vec<(String, String)>; 3], Fault> {
+/// Names and types of the columns of metrics, alerts, series and positions; none for a table that is not there.
+async fn look_up(session: &Session, tables: &Tables) -> Result<[Vec<(String, String)>; 4], Fault> {
     let query = format!(
         "SELECT t.i, a.attname, format_type(a.atttypid, NULL) \
-         FROM (VALUES (0, to_regclass({})), (1, to_regclass({})), (2, to_regclass({}))) AS t (i, oid) \
+         FROM (VALUES (0, to_regclass({})), (1, to_regclass({})), (2, to_regclass({})), (3, to_regclass({}))) AS t (i, oid) \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped",
         literal(&tables.metrics),
         literal(&tables.alerts),
         literal(&tables.series),
+        literal(&tables.positions),
     );
-    let mut columns = [Vec::new(), Vec::new(), Vec::new()];
+    let mut columns = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
     for row in session.rows(&query).await? {
         let [table, name, kind] = row.as_slice() else { continue };
         if let Some(of_table) = table.parse().ok().and_then(|i: usize| columns.get_mut(i)) {

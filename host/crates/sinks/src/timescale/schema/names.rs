@@ -10,12 +10,14 @@ pub(in super::super) struct Tables {
     pub(in super::super) metrics: String,
     pub(in super::super) alerts: String,
     pub(in super::super) series: String,
+    pub(in super::super) positions: String,
     pub(in super::super) copy_points: String,
     pub(in super::super) copy_to_stage: String,
     pub(in super::super) copy_alerts: String,
     pub(in super::super) upsert_series: String,
     pub(in super::super) move_over: String,
     pub(in super::super) count_differing: String,
+    pub(in super::super) advance: String,
     /// As configured, for deploy/sql.
     pub(super) names: TableNames,
 }
@@ -28,6 +30,7 @@ impl Tables {
             names.table.split_once('.').map(|(schema, _)| format!("{}.", quoted(schema))).unwrap_or_default();
         let full = |name: &str| format!("{prefix}{}", quoted(name));
         let (metrics, alerts, series) = (full(names.own_table()), full(&names.alerts), full(&names.series));
+        let positions = full("source_positions");
         let columns = names.columns.all().map(quoted);
         let [time, topic, value, value_str, ..] = &columns;
         let columns = columns.join(", ");
@@ -56,9 +59,18 @@ impl Tables {
                  AND (SELECT max(time) FROM pg_temp.tidegate_stage) \
                  AND (old.{value}, old.{value_str}) IS DISTINCT FROM (new.value, new.value_str)"
             ),
+            // Locks the row, whoever made it, and tells where it stood: what is before that is in the table.
+            advance: format!(
+                "INSERT INTO {positions} AS known (cluster, consumer_group, topic, partition, next_offset) \
+                 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::int4[], $5::int8[]) ORDER BY 1, 2, 3, 4 \
+                 ON CONFLICT (cluster, consumer_group, topic, partition) DO UPDATE SET previous_offset = known.next_offset, \
+                 next_offset = greatest(known.next_offset, excluded.next_offset), updated_at = now() \
+                 RETURNING cluster, consumer_group, topic, partition, previous_offset"
+            ),
             metrics,
             alerts,
             series,
+            positions,
             names,
         }
     }

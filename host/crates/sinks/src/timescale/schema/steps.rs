@@ -26,6 +26,7 @@ pub(super) enum Part {
     Index(Repeats),
     Alerts,
     Series,
+    Positions,
     Compression,
     Retention,
     Aggregates,
@@ -57,7 +58,7 @@ macro_rules! file {
 }
 
 /// In the order in which they are run.
-pub(super) const FILES: [File; 10] = [
+pub(super) const FILES: [File; 11] = [
     file!("001_metrics.sql", "the table of the points", Level::Plain, Part::Points),
     file!("002_hypertable.sql", "chunks by time", Level::Apache, Part::Points),
     file!("003_index.sql", "the index on topic and time", Level::Plain, Part::Index(Repeats::Stored)),
@@ -68,6 +69,7 @@ pub(super) const FILES: [File; 10] = [
     file!("008_retention.sql", "retention", Level::Community, Part::Retention),
     file!("009_aggregate_minute.sql", "the aggregate by minute", Level::Community, Part::Aggregates),
     file!("010_aggregates_longer.sql", "the aggregates by hour and day", Level::Hierarchies, Part::Aggregates),
+    file!("011_source_positions.sql", "the table of Kafka offsets", Level::Plain, Part::Positions),
 ];
 
 /// What was done, and what could not be.
@@ -84,7 +86,7 @@ pub(super) struct Report {
 /// Whether the settings ask for a file.
 pub(super) fn is_wanted(file: &File, settings: &TimescaleSink) -> bool {
     match file.of {
-        Part::Points | Part::Alerts | Part::Series => true,
+        Part::Points | Part::Alerts | Part::Series | Part::Positions => true,
         Part::Index(repeats) => settings.repeats == repeats,
         Part::Compression => settings.upkeep.compress_after_days.is_some(),
         Part::Retention => settings.upkeep.retain_days.is_some(),

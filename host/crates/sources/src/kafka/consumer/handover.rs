@@ -7,7 +7,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use tidegate_model::Phase;
 
-use super::{Consumer, Flow, ROOM_WAIT, positions};
+use super::exact::Begin;
+use super::{Breach, Consumer, Flow, ROOM_WAIT, positions};
 use crate::kafka::client::{self, Client, Rebalance};
 use crate::phase;
 
@@ -35,7 +36,8 @@ impl Consumer {
                 tracing::info!(source = %self.inlet.source(), ?partitions, "partitions were taken from us");
             }
         }
-        if let Err(error) = client::carry_out(client, rebalance) {
+        let begin = self.begin_with(client, rebalance);
+        if let Err(error) = client::carry_out(client, rebalance, &begin) {
             tracing::warn!(source = %self.inlet.source(), %error, "a rebalance was not carried out; the group will repeat it");
         }
         if let Rebalance::Assign(partitions) = rebalance {
@@ -44,6 +46,21 @@ impl Consumer {
                 && let Err(error) = client.pause(&client::list(partitions))
             {
                 tracing::debug!(%error, "new partitions were not paused; a few records more are read");
+            }
+        }
+    }
+
+    /// Where to begin with what was assigned; empty to leave it to the group. What cannot be known ends this client.
+    fn begin_with(&mut self, client: &Client, rebalance: &Rebalance) -> Vec<Begin> {
+        let (Rebalance::Assign(partitions), Some(stored)) = (rebalance, self.stored.clone()) else {
+            return Vec::new();
+        };
+        match self.begin(client, &*stored, partitions) {
+            Ok(begin) => begin,
+            Err(what) => {
+                let advice = "exactly once needs the brokers and the database to answer";
+                self.broken = Some(Breach { what, advice });
+                Vec::new()
             }
         }
     }

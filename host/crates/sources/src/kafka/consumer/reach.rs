@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 
-use super::{Consumer, End};
+use super::{Breach, Consumer, End};
 use crate::kafka::client::{self, Client, Meaning};
 
 /// How often a broker that was down is asked whether it is back, and how long the answer may take.
@@ -33,7 +33,10 @@ impl Consumer {
                 self.down(&client::describe(error), advice);
                 None
             }
-            Meaning::Fatal => Some(End::Broken(client::describe(error))),
+            Meaning::Fatal => Some(End::Broken(Breach {
+                what: client::describe(error),
+                advice: "if it comes again, another member may use the same group.instance.id",
+            })),
         }
     }
 

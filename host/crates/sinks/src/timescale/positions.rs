@@ -1,0 +1,134 @@
+//! How far logs are stored: in the transaction of the points, so that neither is there without the other.
+//!
+//! A transaction begins with the rows of its logs: that locks them, against another host which took a partition for its own too soon, and
+//! tells what is stored already. Points of messages before that are left out: they were committed, and only nobody heard of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tidegate_config::TimescaleSink;
+use tidegate_model::{Log, SinkError, Stored};
+use tokio_postgres::types::{ToSql, Type};
+
+use super::fault::Fault;
+use super::schema::{Tables, literal};
+use super::session::{self, Session};
+
+/// What a write holds of one log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) log: Arc<Log>,
+    /// One past the last message.
+    pub(super) next: i64,
+    /// Which connection takes its points.
+    pub(super) connection: usize,
+}
+
+/// Where a point's message stands: which span, and its offset; none for a point that came of no message, or of one without.
+pub(super) type Place = Option<(u32, i64)>;
+
+/// Moves these logs on, and gives how far each was stored before.
+pub(super) async fn advance(session: &Session, tables: &Tables, spans: &[&Span]) -> Result<Vec<i64>, Fault> {
+    let (mut clusters, mut groups, mut topics) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut partitions, mut nexts) = (Vec::new(), Vec::new());
+    for span in spans {
+        let Log { cluster, group, topic, partition } = &*span.log;
+        clusters.push(&**cluster);
+        groups.push(&**group);
+        topics.push(topic.as_str());
+        partitions.push(*partition);
+        nexts.push(span.next);
+    }
+    let columns: [(&(dyn ToSql + Sync), Type); 5] = [
+        (&clusters, Type::TEXT_ARRAY),
+        (&groups, Type::TEXT_ARRAY),
+        (&topics, Type::TEXT_ARRAY),
+        (&partitions, Type::INT4_ARRAY),
+        (&nexts, Type::INT8_ARRAY),
+    ];
+    // `query_typed`: the statement has no name, so none is left behind in a pooled server.
+    let advanced = session.answer(session.client.query_typed(&tables.advance, &columns)).await;
+    let mut before = vec![0; spans.len()];
+    for row in advanced.map_err(|fault| fault.of_table(&tables.positions))? {
+        let (cluster, group, topic): (&str, &str, &str) = (row.get(0), row.get(1), row.get(2));
+        let (partition, previous): (i32, i64) = (row.get(3), row.get(4));
+        let is = |span: &&Span| {
+            let log = &*span.log;
+            log.partition == partition && log.topic == topic && *log.group == *group && *log.cluster == *cluster
+        };
+        if let Some(at) = spans.iter().position(is) {
+            before[at] = previous;
+        }
+    }
+    Ok(before)
+}
+
+/// Those of the points that are not stored yet, where `before` is how far each span was.
+pub(super) fn left(numbers: &[u32], places: &[Place], before: impl Fn(u32) -> i64) -> Vec<u32> {
+    let is_new = |place: &Place| place.is_none_or(|(span, offset)| offset >= before(span));
+    numbers.iter().zip(places).filter(|(_, place)| is_new(place)).map(|(&number, _)| number).collect()
+}
+
+/// How far a database has stored logs, for the source that reads them.
+#[derive(Debug)]
+pub struct SourcePositions {
+    settings: TimescaleSink,
+    tables: Tables,
+}
+
+/// How long a source waits for the answer; it asks again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl SourcePositions {
+    /// Those of this database; connects when it is asked.
+    pub fn new(settings: TimescaleSink) -> Self {
+        Self { tables: Tables::new(&settings), settings }
+    }
+
+    async fn look_up(&self, cluster: &str, group: &str) -> Result<Vec<(String, i32, i64)>, Fault> {
+        let session = Session::open(&self.settings).await?;
+        let table = session.rows(&format!("SELECT to_regclass({})", literal(&self.tables.positions))).await?;
+        // The sink makes it with its first write.
+        if table.iter().flatten().all(String::is_empty) {
+            return Ok(Vec::new());
+        }
+        let query = format!(
+            "SELECT topic, partition, next_offset FROM {} WHERE cluster = {} AND consumer_group = {}",
+            self.tables.positions,
+            literal(cluster),
+            literal(group)
+        );
+        let rows = session.rows(&query).await?;
+        session.end().await;
+        let position = |row: &Vec<String>| match row.as_slice() {
+            [topic, partition, next] => Some((topic.clone(), partition.parse().ok()?, next.parse().ok()?)),
+            _ => None,
+        };
+        Ok(rows.iter().filter_map(position).collect())
+    }
+}
+
+#[async_trait]
+impl Stored for SourcePositions {
+    async fn next_offsets(&self, cluster: &str, group: &str) -> Result<Vec<(String, i32, i64)>, SinkError> {
+        let address = session::address(&self.settings);
+        match tokio::time::timeout(PATIENCE, self.look_up(cluster, group)).await {
+            Ok(found) => found.map_err(|fault| fault.into_sink_error(&address)),
+            Err(_) => Err(SinkError::Retry(format!("{address} has not answered for {} s", PATIENCE.as_secs()))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: a point is left out when its message is before what was stored of its own log, and only then.
+    #[test]
+    fn what_is_left() {
+        let places = [Some((0, 4)), None, Some((1, 4)), Some((0, 5)), Some((1, 9))];
+        let before = |span: u32| [5, 0][span as usize];
+        assert_eq!(left(&[2, 3, 5, 8, 9], &places, before), [3, 5, 8, 9]);
+    }
+}

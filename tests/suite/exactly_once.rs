@@ -1,0 +1,172 @@
+//! `exactly_once = "kafka"`: what comes of a record is in the database once, whatever ends, moves or comes back.
+
+use std::process::Command;
+
+use tidegate_tests::{
+    Account, DEADLINE, Fault, Host, Kafka, Message, Postgres, Proxy, Setup, built_module, readings, wait_for,
+};
+
+const TOPIC: &str = "fleet";
+/// What is produced at a time, on so many series.
+const READINGS: u64 = 2_000;
+const SERIES: u64 = 100;
+
+fn batch(number: u64) -> Vec<Message> {
+    readings(number * READINGS..(number + 1) * READINGS, SERIES)
+}
+
+fn setup(kafka: &Kafka, url: &str, exact: bool) -> Setup {
+    let once = if exact { "exactly_once = \"kafka\"" } else { "spool = { enabled = false }" };
+    Setup::new()
+        .kafka(kafka, TOPIC)
+        .toml(&format!("[sinks.timescale.db]\nurl = \"{url}\"\nconnections = 2\n{once}"))
+        .bytes("json-reading", &built_module("json-reading"))
+}
+
+/// Waits until all is there, and for what may still come behind it: until the group has committed all that was produced.
+fn at_rest(kafka: &Kafka, postgres: &Postgres, hosts: &[&Host], when: &str) -> Account {
+    let letters: Vec<_> = hosts.iter().flat_map(|host| host.dead_letters()).collect();
+    let tails = || hosts.iter().map(|host| host.tail()).collect::<Vec<_>>().join("\n");
+    wait_for(&format!("all that was produced, {when}"), 2 * DEADLINE, || {
+        let account = Account::of(kafka.sent(), postgres.rows(), &letters);
+        let committed: i64 = kafka.committed("tidegate").iter().sum();
+        if account.complete() && committed >= kafka.sent().len() as i64 {
+            Ok(account)
+        } else {
+            Err(format!("{committed} committed; {account}\n{}", tails()))
+        }
+    });
+    // No session is writing any more: what is there now stays so.
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tidegate' AND state <> 'idle'";
+    wait_for("the last transaction to end", DEADLINE, || match postgres.number(open) {
+        Ok(0) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let account = Account::of(kafka.sent(), postgres.rows(), &letters);
+    account.assert_nothing_lost(when);
+    account
+}
+
+/// Guarantees: a host that dies between COMMIT and the commit of the offsets stores nothing twice, where otherwise all of that transaction would
+/// be there twice; what comes again is counted.
+#[test]
+fn between_commit_and_the_offsets() {
+    for exact in [false, true] {
+        let Some(postgres) = Postgres::start() else { return };
+        let mut kafka = Kafka::start(TOPIC, 3);
+        let mut host = setup(&kafka, &postgres.url(), exact).start();
+        kafka.deliver(batch(0));
+        at_rest(&kafka, &postgres, &[&host], "the beginning");
+        let mut doubled = 0;
+        for (round, site) in ["commit-after", "ack-before"].into_iter().enumerate() {
+            host.kill();
+            kafka.deliver(batch(round as u64 + 1));
+            let before = rows(&postgres);
+            host.arm(site, 0);
+            host.launch_again();
+            host.wait_crash();
+            let ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tidegate'";
+            wait_for("PostgreSQL to see that the host is gone", DEADLINE, || match postgres.number(ours) {
+                Ok(0) => Ok(()),
+                other => Err(format!("{other:?}")),
+            });
+            let left = usize::try_from(rows(&postgres) - before).unwrap();
+            assert!(left > 0, "{site}: nothing was committed");
+            host.start_again();
+            let account = at_rest(&kafka, &postgres, &[&host], site);
+            doubled += left;
+            let (twice, repeats) = if exact { (0, left as u64) } else { (doubled, 0) };
+            assert_eq!(account.doubled(), twice, "exactly once: {exact}, {site}: {left} were committed\n{account}");
+            assert_eq!(host.status().sinks[0].repeats, repeats, "exactly once: {exact}, {site}");
+            println!("exactly once: {exact}, {site}: {left} committed before, {twice} there twice in all");
+        }
+    }
+}
+
+fn rows(postgres: &Postgres) -> i64 {
+    postgres.number("SELECT count(*) FROM metrics").unwrap()
+}
+
+/// Guarantees: a connection that ends after COMMIT was sent and before its answer came doubles nothing, without `dedupe`.
+#[test]
+fn commit_without_an_answer() {
+    let Some(postgres) = Postgres::start() else { return };
+    let line = Proxy::start(postgres.port());
+    let mut kafka = Kafka::start(TOPIC, 2);
+    let host = setup(&kafka, &postgres.url_by(line.port()), true).start();
+    kafka.deliver(batch(0));
+    at_rest(&kafka, &postgres, &[&host], "the beginning");
+    let before = rows(&postgres);
+    line.leave_unanswered(b"COMMIT\0");
+    kafka.deliver(batch(1));
+    wait_for("COMMIT to be carried out", DEADLINE, || {
+        let now = rows(&postgres);
+        if now > before { Ok(()) } else { Err(format!("{now} rows, armed: {}", line.armed())) }
+    });
+    line.cut();
+    line.set(Fault::None);
+    at_rest(&kafka, &postgres, &[&host], "after the cut").assert_exact("a cut at COMMIT");
+    assert!(host.status().sinks[0].repeats > 0);
+}
+
+/// Guarantees: while hosts come, are killed under load and come back, and one is frozen until its partitions are another's and then goes on with
+/// what it had in hand, everything is stored once. On Apache Kafka where it is there, else on the mock cluster.
+#[test]
+fn partitions_that_move() {
+    let Some(postgres) = Postgres::start() else { return };
+    let mut kafka = Kafka::apache(TOPIC, 4).unwrap_or_else(|| Kafka::start(TOPIC, 4));
+    let mut first = setup(&kafka, &postgres.url(), true).start();
+    kafka.deliver(batch(0));
+    let second = setup(&kafka, &postgres.url(), true).start();
+    kafka.deliver(batch(1));
+    first.kill();
+    kafka.deliver(batch(2));
+    first.start_again();
+    kafka.deliver(batch(3));
+    at_rest(&kafka, &postgres, &[&first, &second], "after one was killed").assert_exact("a host killed");
+
+    let assigned = || second.log().matches("partitions were assigned to us").count();
+    let before = assigned();
+    kafka.deliver(batch(4));
+    signal(&first, "-STOP");
+    wait_for("the partitions of the frozen host to move", 2 * DEADLINE, || {
+        if assigned() > before { Ok(()) } else { Err(second.tail()) }
+    });
+    kafka.deliver(batch(5));
+    signal(&first, "-CONT");
+    at_rest(&kafka, &postgres, &[&first, &second], "after one was frozen").assert_exact("a host frozen");
+    for host in [&first, &second] {
+        host.wait_settled(0).assert_balanced("partitions that move");
+    }
+}
+
+fn signal(host: &Host, signal: &str) {
+    assert!(Command::new("kill").args([signal, &host.pid().to_string()]).status().unwrap().success());
+}
+
+/// Guarantees: a database that was put back to an earlier state is filled up again, from the offsets that stand in it, though the group has
+/// committed later ones; and where it has none, the group's stand.
+#[test]
+fn a_database_put_back() {
+    let Some(postgres) = Postgres::start() else { return };
+    let mut kafka = Kafka::start(TOPIC, 2);
+    let mut host = setup(&kafka, &postgres.url(), true).start();
+    kafka.deliver(batch(0));
+    at_rest(&kafka, &postgres, &[&host], "the beginning").assert_exact("the beginning");
+    let stored =
+        "SELECT sum(next_offset)::bigint FROM source_positions WHERE consumer_group = 'tidegate' AND topic = 'fleet'";
+    assert_eq!(postgres.number(stored), Ok(READINGS as i64));
+    host.kill();
+    postgres.execute("TRUNCATE metrics; UPDATE source_positions SET next_offset = 0");
+    host.start_again();
+    kafka.deliver(batch(1));
+    at_rest(&kafka, &postgres, &[&host], "put back").assert_exact("a database put back");
+    assert_eq!(postgres.number(stored), Ok(2 * READINGS as i64));
+    assert!(host.log().contains("the database has less of this partition than the group has committed"));
+
+    host.kill();
+    postgres.execute("TRUNCATE source_positions");
+    kafka.deliver(batch(2));
+    host.start_again();
+    at_rest(&kafka, &postgres, &[&host], "without positions").assert_exact("without positions");
+}
