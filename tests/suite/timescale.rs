@@ -150,11 +150,12 @@ fn many_chunks_and_late_rows() {
     );
     let days = database.query(&format!("SELECT max(days), count(*) FROM ({writes}) AS w")).unwrap();
     assert_eq!(days[0][0], "8", "days of one transaction: {days:?}");
-    let (late, fresh) = ("now() - INTERVAL '9 days'", "now() - INTERVAL '6 days'");
-    let mixed = format!("SELECT count(*) FROM ({writes}) AS w WHERE first < {late} AND last > {fresh}");
+    // The end of the last chunk that may be compressed.
+    let week = format!("to_timestamp({})", (today - 7 * DAY_MS) / 1_000);
+    let mixed = format!("SELECT count(*) FROM ({writes}) AS w WHERE first < {week} AND last >= {week}");
     assert_eq!(number(&database, &mixed), 0, "fresh and late rows in one transaction");
     let last = format!(
-        "SELECT count(*) FROM (SELECT * FROM ({writes}) AS w ORDER BY x DESC LIMIT 1) AS v WHERE last < {late}"
+        "SELECT count(*) FROM (SELECT * FROM ({writes}) AS w ORDER BY x DESC LIMIT 1) AS v WHERE last < {week}"
     );
     assert_eq!(number(&database, &last), 1, "the last transaction is one of late rows");
     host.wait_settled(1_001).assert_balanced("many chunks");

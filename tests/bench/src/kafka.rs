@@ -20,7 +20,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use tidegate_config::{KafkaSource as Settings, KafkaStart, LaneBy, TimeFrom, TopicFrom};
+use tidegate_config::{KafkaSource as Settings, KafkaStart, LaneBy, Offsets, TimeFrom, TopicFrom};
 use tidegate_engine::{Engine, Rule};
 use tidegate_model::{Books, Limits};
 use tidegate_pipeline::SinkSetup;
@@ -112,7 +112,7 @@ pub fn measure(figure: Figure, effort: Effort, progress: &Progress) -> Result<Ve
 }
 
 /// As a configuration has them when nothing is said. Each run has a group of its own, which begins at the beginning.
-fn settings(brokers: &str, group: usize) -> Settings {
+pub fn settings(brokers: &str, group: usize) -> Settings {
     Settings {
         brokers: brokers.to_owned(),
         group: format!("bench-{group}"),
@@ -121,7 +121,7 @@ fn settings(brokers: &str, group: usize) -> Settings {
         time_from: TimeFrom::Arrival,
         lane_by: LaneBy::Topic,
         start: KafkaStart::Earliest,
-        offsets: tidegate_config::Offsets::Group,
+        offsets: Offsets::Group,
         max_in_flight: 50_000,
         client: std::collections::BTreeMap::new(),
     }

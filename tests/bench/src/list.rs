@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use anyhow::Result;
-use tidegate_config::Repeats;
+use tidegate_config::{Offsets, Repeats};
 
 use crate::broker::Figure;
 use crate::consumer::host::{HostSetup, Letters};
@@ -14,7 +14,8 @@ use crate::mqtt::wire::{Qos, Version};
 use crate::poison::Hundredth;
 use crate::report::Progress;
 use crate::{
-    broker, chain, crossing, host_path, hostile, kafka, loading, native, poison, postgres, routing, spool, swap, wasm,
+    broker, chain, crossing, host_path, hostile, kafka, loading, native, poison, postgres, routing, spool, swap,
+    wasm, whole_line,
 };
 
 /// One figure.
@@ -98,6 +99,13 @@ pub fn all() -> Vec<Bench> {
                 move |effort, progress| postgres::measure(manner, effort, progress),
             ));
         }
+    }
+    for (offsets, name) in
+        [(Offsets::Group, "line/kafka-to-timescale"), (Offsets::WithPoints, "line/kafka-to-timescale-exactly-once")]
+    {
+        all.push(Bench::new(name, "points/s", Better::Higher, move |effort, progress| {
+            whole_line::measure(offsets, effort, progress)
+        }));
     }
     all.extend(spools());
     all

@@ -14,6 +14,7 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use crate::cost::{self, Cost};
 use crate::report::Progress;
 
 /// One repetition.
@@ -24,6 +25,9 @@ pub struct Sample {
     /// The same of what it is compared with, in the same unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<f64>,
+    /// What ours took; of both sides together where they are not measured one after the other.
+    #[serde(flatten)]
+    pub cost: Option<Cost>,
 }
 
 /// Which way is good.
@@ -90,18 +94,19 @@ pub fn in_turn(
     progress: &Progress,
     mut measure: impl FnMut(Side) -> Result<f64>,
 ) -> Result<Vec<Sample>> {
+    let ours = |measure: &mut dyn FnMut(Side) -> Result<f64>| cost::of(|| measure(Side::Ours));
     let mut samples = Vec::with_capacity(repetitions);
     for repetition in 0..=repetitions {
         progress.at(repetition, repetitions);
-        let (value, baseline) = if repetition % 2 == 0 {
-            let value = measure(Side::Ours)?;
-            (value, measure(Side::Baseline)?)
+        let ((value, cost), baseline) = if repetition % 2 == 0 {
+            let ours = ours(&mut measure)?;
+            (ours, measure(Side::Baseline)?)
         } else {
             let baseline = measure(Side::Baseline)?;
-            (measure(Side::Ours)?, baseline)
+            (ours(&mut measure)?, baseline)
         };
         if repetition > 0 {
-            samples.push(Sample { value, baseline: Some(baseline) });
+            samples.push(Sample { value, baseline: Some(baseline), cost: Some(cost) });
         }
     }
     Ok(samples)
@@ -116,9 +121,9 @@ pub fn alone(
     let mut samples = Vec::with_capacity(repetitions);
     for repetition in 0..=repetitions {
         progress.at(repetition, repetitions);
-        let value = measure()?;
+        let (value, cost) = cost::of(&mut measure)?;
         if repetition > 0 {
-            samples.push(Sample { value, baseline: None });
+            samples.push(Sample { value, baseline: None, cost: Some(cost) });
         }
     }
     Ok(samples)
@@ -180,7 +185,7 @@ mod tests {
     use super::*;
 
     fn pairs(pairs: &[(f64, f64)]) -> Vec<Sample> {
-        pairs.iter().map(|&(value, baseline)| Sample { value, baseline: Some(baseline) }).collect()
+        pairs.iter().map(|&(value, baseline)| Sample { value, baseline: Some(baseline), cost: None }).collect()
     }
 
     /// Guarantees: it is the pairs that are compared. Here the machine slows down threefold in the middle; each pair
@@ -207,7 +212,7 @@ mod tests {
     /// Guarantees: without a baseline the value itself is judged.
     #[test]
     fn value_alone() {
-        let samples = [Sample { value: 4.0, baseline: None }];
+        let samples = [Sample { value: 4.0, baseline: None, cost: None }];
         assert!(holds(&samples, Compared::Ratio, Better::Lower, 5.0));
         assert!(!holds(&samples, Compared::Ratio, Better::Lower, 3.9));
     }

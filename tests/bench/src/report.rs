@@ -8,10 +8,14 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::cost::Cost;
 use crate::measure::{self, Better, Compared, Sample};
 
 /// The checked-in targets: `target` by the name of the bench.
 const TARGETS: &str = include_str!("../targets.toml");
+
+/// Of the table.
+const WIDTH: usize = 134;
 
 /// Tells on standard error how far one bench is.
 #[derive(Debug)]
@@ -98,6 +102,10 @@ pub struct Outcome {
     pub better: Better,
     /// See [`measure::holds`]; nothing without a target.
     pub holds: Option<bool>,
+    /// Median of the CPU seconds that a repetition of ours took, in this process.
+    pub cpu_s: Option<f64>,
+    /// Median of the resident memory at its end: MiB.
+    pub rss_mib: Option<f64>,
     /// The raw repetitions, in the order they were made.
     pub samples: Vec<Sample>,
 }
@@ -122,6 +130,8 @@ impl Outcome {
             difference: (paired && compared == Compared::Difference).then(|| of_pairs(Compared::Difference)),
             target,
             better,
+            cpu_s: of_costs(&samples, |cost| cost.cpu_s),
+            rss_mib: of_costs(&samples, |cost| cost.rss_mib),
             holds: target.map(|target| measure::holds(&samples, compared, better, target)),
             samples,
         }
@@ -136,13 +146,19 @@ impl Outcome {
     }
 }
 
+/// The median of what repetitions took, where that is known.
+fn of_costs(samples: &[Sample], what: impl Fn(&Cost) -> f64) -> Option<f64> {
+    let costs: Vec<f64> = samples.iter().filter_map(|sample| sample.cost.as_ref().map(&what)).collect();
+    (!costs.is_empty()).then(|| measure::median(costs.into_iter()))
+}
+
 /// The first lines of the table.
 pub fn print_header() {
     println!(
-        "{:<38} {:>11} {:>11}  {:<12} {:>7} {:>7} {:>4}  {:>8}  holds",
-        "bench", "value", "baseline", "unit", "ratio", "spread", "n", "target"
+        "{:<38} {:>11} {:>11}  {:<12} {:>7} {:>7} {:>4}  {:>7} {:>7}  {:>8}  holds",
+        "bench", "value", "baseline", "unit", "ratio", "spread", "n", "CPU s", "MiB", "target"
     );
-    println!("{}", "─".repeat(118));
+    println!("{}", "─".repeat(WIDTH));
 }
 
 /// A line of the table.
@@ -159,7 +175,7 @@ pub fn print_row(outcome: &Outcome) {
         None => "",
     };
     println!(
-        "{:<38} {:>11} {:>11}  {:<12} {:>7} {:>7} {:>4}  {:>8}  {holds}",
+        "{:<38} {:>11} {:>11}  {:<12} {:>7} {:>7} {:>4}  {:>7} {:>7}  {:>8}  {holds}",
         outcome.name,
         short(outcome.value),
         some(outcome.baseline),
@@ -167,6 +183,8 @@ pub fn print_row(outcome: &Outcome) {
         outcome.difference.map_or_else(|| some(outcome.ratio), signed),
         format!("±{:.1} %", outcome.spread_percent()),
         outcome.samples.len(),
+        some(outcome.cpu_s),
+        some(outcome.rss_mib),
         target,
     );
 }
@@ -175,10 +193,11 @@ pub fn print_row(outcome: &Outcome) {
 pub fn print_footer(file: &str, outcomes: &[Outcome]) {
     let judged = outcomes.iter().filter_map(|outcome| outcome.holds);
     let (all, held) = judged.fold((0, 0), |(all, held), holds| (all + 1, held + usize::from(holds)));
-    println!("{}", "─".repeat(118));
+    println!("{}", "─".repeat(WIDTH));
     println!(
         "{held} of {all} targets hold. Value and baseline are medians, the ratio is the median of the pairs' ratios (with a sign: of their\n\
-         differences), its spread half the distance of the quartiles; a target is for it where there is one. All samples: {file}"
+         differences), its spread half the distance of the quartiles; a target is for it where there is one. CPU seconds and resident memory are\n\
+         medians of what a repetition of ours takes, in this process: feeders, brokers and databases are others. All samples: {file}"
     );
 }
 
@@ -219,13 +238,14 @@ mod tests {
     /// Guarantees: the file has exactly the fields it is read by, and a bench without target or baseline has nulls there.
     #[test]
     fn fields_of_results() {
-        let sample = Sample { value: 3.0, baseline: None };
+        let sample = Sample { value: 3.0, baseline: None, cost: Some(Cost { cpu_s: 0.5, rss_mib: 8.0 }) };
         let outcome = Outcome::new("a", "ns", (Better::Lower, Compared::Ratio), None, vec![sample]);
         assert_eq!(
             serde_json::to_value(outcome).unwrap(),
             serde_json::json!({
                 "name": "a", "value": 3.0, "unit": "ns", "baseline": null, "ratio": null, "difference": null, "target": null,
-                "better": "lower", "holds": null, "samples": [{ "value": 3.0 }],
+                "better": "lower", "holds": null, "cpu_s": 0.5, "rss_mib": 8.0,
+                "samples": [{ "value": 3.0, "cpu_s": 0.5, "rss_mib": 8.0 }],
             })
         );
     }

@@ -17,6 +17,7 @@ use tidegate_pipeline::{Pipeline, PipelineSettings, SinkSetup};
 use tidegate_sinks::Discard;
 use tokio::runtime::Runtime;
 
+use crate::cost;
 use crate::measure::{Effort, Sample};
 use crate::report::Progress;
 use crate::rules::{self, Setup};
@@ -60,15 +61,16 @@ pub fn measure(rows: usize, effort: Effort, progress: &Progress) -> Result<Vec<S
     for repetition in 0..=repetitions {
         progress.at(repetition, repetitions);
         // In turn, and around the run that is taken off both.
-        let (half, nothing, all) = if repetition % 2 == 0 {
-            (run(Match::Half)?, run(Match::Nothing)?, run(Match::All)?)
-        } else {
+        let ((half, nothing, all), cost) = cost::of(|| {
+            if repetition % 2 == 0 {
+                return Ok((run(Match::Half)?, run(Match::Nothing)?, run(Match::All)?));
+            }
             let (all, nothing) = (run(Match::All)?, run(Match::Nothing)?);
-            (run(Match::Half)?, nothing, all)
-        };
+            Ok((run(Match::Half)?, nothing, all))
+        })?;
         if repetition > 0 {
             let each = |nanos: f64| (nanos - nothing) / (messages * RULES) as f64;
-            samples.push(Sample { value: each(half), baseline: Some(each(all)) });
+            samples.push(Sample { value: each(half), baseline: Some(each(all)), cost: Some(cost) });
         }
     }
     Ok(samples)

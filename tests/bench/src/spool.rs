@@ -31,6 +31,7 @@ use tidegate_pipeline::{SinkSetup, SinkTotals};
 use tidegate_sinks::{Discard, Timescale};
 use tidegate_spool::SpoolQueue;
 
+use crate::cost::{self, Cost};
 use crate::line::{Line, LineSetup, Load, Route};
 use crate::loading::resident_kib;
 use crate::measure::{Effort, Sample, Side, in_turn, seconds_since};
@@ -207,7 +208,7 @@ fn empty(line: &Line) -> Result<Instant> {
 
 /// A database that goes away and comes back: seen once, by whoever asks first.
 #[derive(Default)]
-pub struct Outage(RefCell<Option<Seen>>);
+pub struct Outage(RefCell<Option<(Seen, Cost)>>);
 
 /// What was seen.
 #[derive(Clone, Copy, Debug)]
@@ -223,21 +224,21 @@ struct Seen {
 impl Outage {
     /// Points a second out of the spool, by those that come.
     pub fn drain(&self, effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
-        let seen = self.seen(effort, progress)?;
-        Ok(vec![Sample { value: seen.drained, baseline: Some(seen.live) }])
+        let (seen, cost) = self.seen(effort, progress)?;
+        Ok(vec![Sample { value: seen.drained, baseline: Some(seen.live), cost: Some(cost) }])
     }
 
     /// MiB at the most, and before.
     pub fn memory(&self, effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
-        let seen = self.seen(effort, progress)?;
-        Ok(vec![Sample { value: seen.most, baseline: Some(seen.before) }])
+        let (seen, cost) = self.seen(effort, progress)?;
+        Ok(vec![Sample { value: seen.most, baseline: Some(seen.before), cost: Some(cost) }])
     }
 
-    fn seen(&self, effort: Effort, progress: &Progress) -> Result<Seen> {
+    fn seen(&self, effort: Effort, progress: &Progress) -> Result<(Seen, Cost)> {
         if let Some(seen) = *self.0.borrow() {
             return Ok(seen);
         }
-        let seen = outage(effort, progress)?;
+        let seen = cost::of(|| outage(effort, progress))?;
         *self.0.borrow_mut() = Some(seen);
         Ok(seen)
     }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, ensure};
 use tidegate_engine::{Deploy, Engine};
 
+use crate::cost;
 use crate::line::{Line, Load, Route};
 use crate::measure::{Effort, Sample, quantile_of};
 use crate::report::Progress;
@@ -57,14 +58,14 @@ pub fn measure(effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
     let mut samples = Vec::with_capacity(repetitions);
     for repetition in 0..=repetitions {
         progress.at(repetition, repetitions);
-        let (swapped, took) = pauses(&line, &routes, &arrivals, swaps, &mut swap)?;
+        let ((swapped, took), cost) = cost::of(|| pauses(&line, &routes, &arrivals, swaps, &mut swap))?;
         let (still, _) = pauses(&line, &routes, &arrivals, swaps, &mut |_| {
             std::thread::sleep(took);
             Ok(())
         })?;
         if repetition > 0 {
             let p99 = |pauses: Vec<f64>| quantile_of(pauses.into_iter(), 0.99);
-            samples.push(Sample { value: p99(swapped), baseline: Some(p99(still)) });
+            samples.push(Sample { value: p99(swapped), baseline: Some(p99(still)), cost: Some(cost) });
         }
     }
     line.close()?;

@@ -119,6 +119,11 @@ pub fn expected(messages: usize) -> Expected {
     expected_without(messages, is_garbage)
 }
 
+/// The messages that are readings.
+pub fn readings(messages: usize) -> impl Iterator<Item = usize> {
+    (0..messages).filter(|&message| !is_garbage(message))
+}
+
 /// The same where other messages are `lost`, if any.
 pub fn expected_without(messages: usize, lost: impl Fn(usize) -> bool) -> Expected {
     let mut digest = Digest::default();

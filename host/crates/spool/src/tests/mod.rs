@@ -16,8 +16,14 @@ use tidegate_model::{
 
 use crate::file::SpoolFile;
 
-const EVERYTHING: Wants =
-    Wants { messages: RawMessages::All, points: true, alerts: true, commands: true, dead_letters: true, positions: false };
+const EVERYTHING: Wants = Wants {
+    messages: RawMessages::All,
+    points: true,
+    alerts: true,
+    commands: true,
+    dead_letters: true,
+    positions: false,
+};
 const NOW_US: i64 = 1_700_000_000_000_000;
 
 /// A directory for spools that are opened again and again.
