@@ -32,13 +32,15 @@ pub struct Delivery {
 }
 
 /// What the messages of a delivery are there for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OriginIs {
     /// To tell where points came from: for the dead letters of sinks.
     #[default]
     Context,
     /// For the sinks that take messages, too.
     Cargo,
+    /// These rows of it, ascending, are for the sink that they were spooled for, whatever sources it names by now.
+    Chosen(Arc<[u32]>),
 }
 
 /// What of a delivery is in the dead letters instead of in a sink.
@@ -116,7 +118,11 @@ pub struct DeadLetter {
 impl Delivery {
     /// Whether no sink has anything to do.
     pub fn is_empty(&self) -> bool {
-        let cargo = self.origin_is == OriginIs::Cargo && !self.origin.is_empty();
+        let cargo = match &self.origin_is {
+            OriginIs::Context => false,
+            OriginIs::Cargo => !self.origin.is_empty(),
+            OriginIs::Chosen(rows) => !rows.is_empty(),
+        };
         !cargo
             && self.points.is_empty()
             && self.alerts.is_empty()
@@ -132,13 +138,15 @@ impl Delivery {
     /// The rows of `origin` that a sink takes which wants these messages, ascending. What was beyond a limit or is not whole is none of
     /// them: it is in the dead letters, or dropped.
     pub fn raw_rows<'a>(&'a self, wanted: &'a RawMessages) -> impl Iterator<Item = u32> + 'a {
-        let rows = match self.origin_is {
-            OriginIs::Cargo if wanted.any() => self.origin.len() as u32,
-            OriginIs::Cargo | OriginIs::Context => 0,
+        let (rows, chosen) = match &self.origin_is {
+            OriginIs::Cargo if wanted.any() => (self.origin.len() as u32, &[][..]),
+            OriginIs::Chosen(chosen) if wanted.any() => (0, &**chosen),
+            OriginIs::Context | OriginIs::Cargo | OriginIs::Chosen(_) => (0, &[][..]),
         };
         let end = move |at: usize| self.sources.get(at + 1).map_or(rows, |(first, _)| rows.min(*first));
         let shares = self.sources.iter().enumerate().filter(|(_, (_, source))| wanted.are_of(source));
-        shares.flat_map(move |(at, (first, _))| *first..end(at)).filter(|&row| {
+        let shares = shares.flat_map(move |(at, (first, _))| *first..end(at));
+        chosen.iter().copied().chain(shares).filter(|&row| {
             let marks = self.origin.marks.get(row as usize);
             marks.is_some_and(|&marks| !Marks(marks).are_barred())
         })
@@ -177,6 +185,9 @@ mod tests {
         assert_eq!(rows(&delivery, &of("c")), []);
         assert_eq!(rows(&delivery, &RawMessages::None), []);
         assert!(!delivery.is_empty());
+        delivery.origin_is = OriginIs::Chosen([0, 5].into());
+        assert_eq!(rows(&delivery, &of("c")), [0, 5]);
+        assert_eq!(rows(&delivery, &RawMessages::None), []);
         delivery.origin_is = OriginIs::Context;
         assert_eq!(rows(&delivery, &RawMessages::All), []);
         assert!(delivery.is_empty());

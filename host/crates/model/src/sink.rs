@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::Delivery;
+use crate::{Delivery, OriginIs};
 
 /// A target of messages, points, alerts, commands or dead letters. It writes; when to write, to try again and to
 /// acknowledge is the pipeline's business.
@@ -88,6 +88,20 @@ impl Wants {
             + part(self.alerts, delivery.alerts.len())
             + part(self.commands, delivery.commands.len())
             + part(self.dead_letters, delivery.dead_letters.len())
+    }
+
+    /// What of a delivery that was spooled for such a sink it does not take any more: it was taken out of a source's hands, so it must
+    /// not be passed over.
+    pub fn lacks(&self, spooled: &Delivery) -> Option<&'static str> {
+        let chosen = matches!(spooled.origin_is, OriginIs::Chosen(_));
+        let parts = [
+            (chosen && !self.messages.any(), "messages"),
+            (!self.points && !spooled.points.is_empty(), "points"),
+            (!self.alerts && !spooled.alerts.is_empty(), "alerts"),
+            (!self.commands && !spooled.commands.is_empty(), "commands"),
+            (!self.dead_letters && !spooled.dead_letters.is_empty(), "dead letters"),
+        ];
+        parts.into_iter().find_map(|(lacking, part)| lacking.then_some(part))
     }
 
     /// Whether there is something in `delivery` for such a sink.

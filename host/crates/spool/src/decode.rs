@@ -35,6 +35,7 @@ pub(crate) fn decode(version: u16, body: &[u8], books: &Books, naming: &mut Nami
     let alerts = from.list(alert)?;
     let commands = from.list(command)?;
     let dead_letters = from.list(dead_letter)?;
+    let chosen = if version == VERSION_MESSAGES { from.u32s()? } else { Vec::new() };
     from.end()?;
 
     let rows = series.len();
@@ -45,7 +46,9 @@ pub(crate) fn decode(version: u16, body: &[u8], books: &Books, naming: &mut Nami
         && texts.row.len() == texts.text.len()
         && texts.row.is_sorted_by(|a, b| a < b)
         && texts.row.last().is_none_or(|&row| (row as usize) < rows)
-        && from_row.iter().all(|&row| row == NO_ROW || (row as usize) < origin.len());
+        && from_row.iter().all(|&row| row == NO_ROW || (row as usize) < origin.len())
+        && chosen.is_sorted_by(|a, b| a < b)
+        && chosen.last().is_none_or(|&row| (row as usize) < origin.len());
     if !sound {
         return Err(Malformed);
     }
@@ -53,7 +56,7 @@ pub(crate) fn decode(version: u16, body: &[u8], books: &Books, naming: &mut Nami
         points,
         from_row,
         origin: Arc::new(origin),
-        origin_is: if version == VERSION_MESSAGES { OriginIs::Cargo } else { OriginIs::Context },
+        origin_is: if chosen.is_empty() { OriginIs::Context } else { OriginIs::Chosen(chosen.into()) },
         sources,
         alerts,
         commands,

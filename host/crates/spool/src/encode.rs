@@ -72,7 +72,7 @@ impl Encoder {
         self.points(&mut to, books, points);
         let raw: Vec<u32> = delivery.raw_rows(&wants.messages).collect();
         rows += raw.len();
-        self.origin(&mut to, books, from_row, &raw, delivery);
+        let raw = self.origin(&mut to, books, from_row, &raw, delivery);
         let alerts = if wants.alerts { delivery.alerts.as_slice() } else { &[] };
         rows += alerts.len();
         to.length(alerts.len());
@@ -117,6 +117,9 @@ impl Encoder {
             to.maybe_text(letter.backtrace.as_deref());
         }
         let version = if raw.is_empty() { VERSION_POINTS } else { VERSION_MESSAGES };
+        if version == VERSION_MESSAGES {
+            to.u32s(&raw);
+        }
         Encoded { bytes: to.bytes, rows: rows as u32, version }
     }
 
@@ -145,8 +148,15 @@ impl Encoder {
         to.ragged(&points.texts.text);
     }
 
-    /// `from_row`, and the messages it names, and those that are to be stored as they came.
-    fn origin(&mut self, to: &mut Writer, books: &Books, from_row: &[u32], raw: &[u32], delivery: &Delivery) {
+    /// `from_row`, and the messages it names, and those that are to be stored as they came; gives where the latter stand in the record.
+    fn origin(
+        &mut self,
+        to: &mut Writer,
+        books: &Books,
+        from_row: &[u32],
+        raw: &[u32],
+        delivery: &Delivery,
+    ) -> Vec<u32> {
         let origin = &delivery.origin;
         let mut place = vec![NO_ROW; origin.len()];
         for &row in from_row.iter().chain(raw) {
@@ -181,6 +191,7 @@ impl Encoder {
             to.u32(first_row);
             to.text(name);
         }
+        raw.iter().map(moved).collect()
     }
 
     fn messages(&mut self, to: &mut Writer, books: &Books, messages: &Messages) {

@@ -48,6 +48,12 @@ impl Given {
     }
 }
 
+fn no_longer_taken(part: &str) -> SinkError {
+    SinkError::NeedsOperator(format!(
+        "{part} stand in its spool from when its settings let it take them; let it take {part} again until the spool is empty"
+    ))
+}
+
 impl Flush {
     /// Gives the sink what stands in the spool, the oldest first, until nothing does.
     pub(super) async fn drain(&mut self, spool: &Arc<dyn Spool>) -> Drained {
@@ -98,7 +104,12 @@ impl Flush {
                 false => UNLIMITED,
             };
             leaving = weight(&wants, &given.deliveries);
-            let Some(written) = self.give(&**spool, &given.deliveries, works).await else {
+            let lacking = given.deliveries.iter().find_map(|delivery| wants.lacks(delivery));
+            let written = match lacking {
+                Some(part) => Some(Err(no_longer_taken(part))),
+                None => self.give(&**spool, &given.deliveries, works).await,
+            };
+            let Some(written) = written else {
                 return Drained::Over;
             };
             match written {

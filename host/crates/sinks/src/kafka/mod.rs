@@ -24,7 +24,9 @@ use async_trait::async_trait;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 use tidegate_config::{KafkaSink, PointFormat};
-use tidegate_model::{Books, Delivery, RawMessages, Rejected, Sink, SinkError, Wants, Written};
+use tidegate_model::{
+    Books, Clock as _, Delivery, RawMessages, Rejected, Sink, SinkError, SystemClock, Wants, Written,
+};
 
 use crate::json::{AlertJson, DeadLetterJson};
 use crate::rows::{TextCursor, UNKNOWN_SERIES, readable};
@@ -136,11 +138,13 @@ impl Kafka {
     ) -> Result<(), SinkError> {
         let Some(to) = &self.settings.messages else { return Ok(()) };
         let messages = &delivery.origin;
+        // Brokers refuse a time that is to come (`message.timestamp.after.max.ms`); the exact one stands in a header.
+        let now_us = SystemClock.now_us();
         for row in delivery.raw_rows(&self.wants.messages) {
             let i = row as usize;
             let record = BaseRecord::with_opaque_to(&to.topic, rows.len())
                 .payload(messages.payload.get(i))
-                .timestamp(messages.received_us[i] / 1_000)
+                .timestamp(messages.received_us[i].min(now_us) / 1_000)
                 .headers(message::headers(to.key, &self.books, messages, row));
             let record = match message::key(to.key, &self.books, messages, row) {
                 Some(key) => record.key(key),

@@ -188,6 +188,9 @@ fn meaning(error: &KafkaError) -> Meaning {
         Some(Code::Authentication | Code::SaslAuthenticationFailed) => {
             Meaning::Operator("check the SASL settings under `client`: mechanism, user name and password")
         }
+        Some(Code::InvalidTimestamp) => Meaning::Operator(
+            "let the topic take records of any age: set its `message.timestamp.type` to LogAppendTime, or raise its `message.timestamp.before.max.ms`",
+        ),
         Some(Code::UnsupportedCompressionType) => Meaning::Operator("choose another `compression`"),
         _ => Meaning::Passing,
     }

@@ -150,6 +150,11 @@ fn messages_as_they_came() {
     assert_eq!(found.origin.marks, [Marks::AT_MOST_ONCE.0, 0]);
     assert_eq!(found.origin.properties.of(1).collect::<Vec<_>>(), [("trace", &b"\x01"[..])]);
     assert_eq!(records[1].delivery.origin_is, OriginIs::Context);
+    // Settings may have changed meanwhile: what is in the spool is the sink's all the same, or is held back.
+    let others = RawMessages::Of(["renamed".into()].into());
+    assert_eq!(found.raw_rows(&others).count(), 2);
+    assert_eq!(Wants::default().lacks(found), Some("messages"));
+    assert_eq!(Wants { messages: others, ..Wants::default() }.lacks(found), None);
     let connection = rusqlite::Connection::open(place.path()).unwrap();
     let version = |id: i64| -> Vec<u8> {
         connection.query_row("SELECT record FROM records WHERE id = ?1", [id], |row| row.get(0)).unwrap()
