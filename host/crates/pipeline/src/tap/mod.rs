@@ -155,6 +155,11 @@ impl Tap {
         if found == 0 {
             return;
         }
+        // Before anything is copied: who has not read what waits costs the lane no more than counting.
+        let Ok(place) = self.to.try_reserve() else {
+            self.skipped.fetch_add(found as u64, Relaxed);
+            return;
+        };
         // Alerts are few and news; what is left is shared by messages and points.
         let room = usize::try_from(self.budget.load(Relaxed)).unwrap_or(0);
         let alerts = sampled(alerts, room);
@@ -164,9 +169,11 @@ impl Tap {
         let points = sampled(points, room - messages.len());
         let glimpse = self.glimpse(delivery, fates, &alerts, &messages, &points);
         let shown = glimpse.alerts.len() + glimpse.messages.len() + glimpse.points.len();
-        let sent = if shown > 0 && self.to.try_send(glimpse).is_ok() { shown } else { 0 };
-        self.budget.fetch_sub(sent as i64, Relaxed);
-        self.skipped.fetch_add((found - sent) as u64, Relaxed);
+        if shown > 0 {
+            place.send(glimpse);
+        }
+        self.budget.fetch_sub(shown as i64, Relaxed);
+        self.skipped.fetch_add((found - shown) as u64, Relaxed);
     }
 
     fn alerts(&self, alerts: &[Alert]) -> Vec<u32> {

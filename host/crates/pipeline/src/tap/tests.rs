@@ -81,6 +81,26 @@ async fn shown_or_counted() {
     assert_eq!(tail.skipped(), 0, "it has been told");
 }
 
+/// Guarantees: one who reads nothing is shown what waits for him and no more; what he is not shown costs nothing of his budget, and is
+/// counted; once he reads again he is shown what passes then.
+#[tokio::test]
+async fn who_reads_nothing() {
+    let (taps, books) = (Arc::new(Taps::default()), Books::new(10));
+    let mut tail = taps.open(wanted(None), &books).unwrap();
+    let (delivery, fates) = batch(&books, &["a", "b"]);
+    for _ in 0..100 {
+        taps.show(&delivery, &fates, &books);
+    }
+    let rows = 6 * WAITING;
+    let left = taps.lock()[0].budget.load(Relaxed);
+    assert_eq!((left, tail.skipped()), (100 - rows as i64, (600 - rows) as u64));
+    for _ in 0..WAITING {
+        assert_eq!(tail.next().await.points.len(), 2);
+    }
+    taps.show(&delivery, &fates, &books);
+    assert_eq!((tail.next().await.points.len(), tail.skipped()), (2, 0));
+}
+
 /// Guarantees: alerts come before all else, and the sample is even.
 #[test]
 fn samples() {
