@@ -149,9 +149,9 @@ pub(crate) fn routes() -> Vec<Route> {
             .about("Has a rule, or a candidate, run over what was stored or is uploaded, beside the lanes. Nothing is done.")
             .takes(Takes::Json(of::<BacktestInput>)).gives(201, Gives::Json(of::<Backtest>)),
         Route::get("/api/v1/backtests", "listBacktests", Read, |call| Box::pin(backtests::list(call)))
-            .about("All backtests, the newest first, without their lists. Those that are over are kept for an hour.").json::<Vec<Backtest>>(),
-        Route::get("/api/v1/backtests/{id}", "getBacktest", Read, |call| Box::pin(backtests::get(call)))
-            .about("How far a backtest is, and what it has found.").json::<Backtest>(),
+            .about("All backtests, the newest first, without what may tell of its rows: lists and reasons. Those that are over are kept for an hour.").json::<Vec<Backtest>>(),
+        Route::get("/api/v1/backtests/{id}", "getBacktest", Data, |call| Box::pin(backtests::get(call)))
+            .about("How far a backtest is, and what it has found: of the rows as well, so that it takes the scope of those who may see them.").json::<Backtest>(),
         Route::change(Method::PUT, "/api/v1/backtests/{id}/rows", "uploadRows", Rules, Effect::Tries, |call| Box::pin(backtests::rows(call)))
             .about("The rows of a backtest that waits for them, one JSON object a line; they are read as they come.")
             .takes(Takes::Rows).json::<Backtest>(),

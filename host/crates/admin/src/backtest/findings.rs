@@ -145,10 +145,10 @@ impl From<&Alert> for SeenAlert {
 }
 
 impl Findings {
-    /// Without lists.
+    /// Without lists and reasons, which may be long, and may tell what was in the rows.
     pub fn in_short(&self) -> Self {
         let (alert_list, fault_list, bad_lines) = (Vec::new(), Vec::new(), Vec::new());
-        Self { alert_list, fault_list, bad_lines, reasons: self.reasons.clone(), ..*self }
+        Self { alert_list, fault_list, bad_lines, reasons: BTreeMap::new(), ..*self }
     }
 
     /// Counts refused rows of one reason.

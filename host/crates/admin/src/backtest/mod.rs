@@ -225,7 +225,7 @@ impl Job {
         self.told(&self.lock(), Findings::clone)
     }
 
-    /// The same without what may be long.
+    /// The same without what may be long, or may tell of the rows.
     pub fn in_short(&self) -> Backtest {
         self.told(&self.lock(), Findings::in_short)
     }

@@ -6,6 +6,9 @@ use tidegate_model::{Alert, Books, Marks, Messages, Points};
 
 use crate::shapes::{SeenAlert, SeenMessage, SeenPoint};
 
+/// The most of a point's text that is shown, in bytes.
+const MAX_TEXT_BYTES: usize = 4 << 10;
+
 /// Row `row` of `messages`.
 pub(super) fn message(messages: &Messages, row: usize, books: &Books) -> SeenMessage {
     let payload = messages.payload.get(row);
@@ -38,11 +41,14 @@ pub(super) fn message(messages: &Messages, row: usize, books: &Books) -> SeenMes
 pub(super) fn point(points: &Points, row: usize, from: Option<u32>, books: &Books) -> SeenPoint {
     let series = points.series.get(row).copied().unwrap_or_default();
     let unit = |series: &tidegate_model::Series| series.description.load().unit.as_ref().map(ToString::to_string);
+    let whole = points.texts.get(row as u32);
+    let text = whole.map(|text| text.get(..MAX_TEXT_BYTES).unwrap_or(text));
     SeenPoint {
         topic: books.series_topic(series).to_owned(),
         time_us: points.time_us.get(row).copied(),
         value: points.value.get(row).copied().filter(|value| value.is_finite()),
-        text: points.texts.get(row as u32).map(|text| String::from_utf8_lossy(text).into_owned()),
+        text: text.map(|text| String::from_utf8_lossy(text).into_owned()),
+        cut: whole.is_some_and(|text| text.len() > MAX_TEXT_BYTES).then_some(true),
         quality: points.quality.get(row).copied(),
         unit: books.series(series).and_then(unit),
         from,
@@ -60,5 +66,27 @@ pub(super) fn alert(alert: &Alert) -> SeenAlert {
         time_us: alert.time_us,
         value: Some(alert.value).filter(|value| value.is_finite()),
         message: alert.message.clone(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// Guarantees: a text of 4 KiB is shown whole; of a longer one the beginning is, and that it is no more.
+    #[test]
+    fn long_texts_are_cut() {
+        let (books, mut points) = (Books::new(1), Points::default());
+        let partition = books.intern_partition("a").unwrap();
+        let series = books.intern_series("a", partition, tidegate_model::Description::default()).unwrap();
+        for row in 0..2 {
+            points.push(series, 1, f64::NAN, 192);
+            points.texts.push(row, "x".repeat(MAX_TEXT_BYTES + row as usize).as_bytes());
+        }
+        for (row, cut) in [(0, None), (1, Some(true))] {
+            let shown = point(&points, row, None, &books);
+            assert_eq!((shown.text.unwrap().len(), shown.cut), (MAX_TEXT_BYTES, cut));
+        }
     }
 }

@@ -15,7 +15,7 @@ use super::{json, now_us, show, tail, trial};
 use crate::house::House;
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
-use crate::shapes::{SeenMessage, TraceNext, TraceOutput, TraceStep, TrialMessage, limit};
+use crate::shapes::{SeenMessage, SeenPoint, TraceNext, TraceOutput, TraceStep, TrialMessage, limit};
 
 /// How long the next message is waited for, where nothing is said, and at most.
 const WITHIN_S: u32 = 10;
@@ -26,6 +26,8 @@ const MAX_PAYLOAD_BYTES: usize = 1 << 20;
 const MAX_STEPS: usize = 128;
 /// The most points, alerts and commands of one rule that are shown, of each.
 const MAX_SHOWN: usize = 200;
+/// The most bytes that all steps show, of names, texts and payloads.
+const MAX_SHOWN_BYTES: usize = 4 << 20;
 /// Names that a trace may know.
 const MAX_NAMES: usize = 100_000;
 
@@ -95,6 +97,8 @@ struct Chain {
     books: Arc<Books>,
     now_us: i64,
     steps: Vec<TraceStep>,
+    /// Bytes that may still be shown.
+    room: usize,
 }
 
 /// How the message would end, and why where that is not plain.
@@ -104,7 +108,7 @@ impl Chain {
     fn new(house: &House, books: Arc<Books>) -> Self {
         let mut rules = house.view.registry.serving();
         rules.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
-        Self { rules, books, now_us: now_us(), steps: Vec::new() }
+        Self { rules, books, now_us: now_us(), steps: Vec::new(), room: MAX_SHOWN_BYTES }
     }
 
     fn run(mut self, messages: &Messages, message: SeenMessage) -> Result<TraceOutput, Problem> {
@@ -121,7 +125,13 @@ impl Chain {
         let rows: Vec<u32> = (0..points.len() as u32).filter(stored).collect();
         let shown = rows.iter().take(MAX_SHOWN).map(|&row| show::point(&points, row as usize, None, &self.books));
         let points_out = rows.len() as u64;
-        let points = shown.collect();
+        let mut room = MAX_SHOWN_BYTES;
+        let fits = |point: &SeenPoint| {
+            let left = room.checked_sub(point.bytes());
+            room = left.unwrap_or(0);
+            left.is_some()
+        };
+        let points = shown.take_while(fits).collect();
         Ok(TraceOutput { message, ended: fate.as_str().to_owned(), reason, steps: self.steps, points, points_out })
     }
 
@@ -155,8 +165,15 @@ impl Chain {
         };
         let did = outcome.shown;
         let rows_out = points.len() as u64;
-        self.steps.push(TraceStep { given: Vec::new(), rows_in: 1, rows_out, did, ..step(&rule) });
+        self.take(TraceStep { given: Vec::new(), rows_in: 1, rows_out, did, ..step(&rule) });
         Ok((points, end))
+    }
+
+    /// Keeps a step, without its rows where there is no room for them.
+    fn take(&mut self, step: TraceStep) {
+        let left = self.room.checked_sub(step.bytes());
+        self.steps.push(if left.is_some() { step } else { step.in_short() });
+        self.room = left.unwrap_or(self.room);
     }
 
     /// Gives what goes on after `rule`. Rows it is not given stay where they stood; those of a call that fails end here, though in a
@@ -184,7 +201,7 @@ impl Chain {
         };
         let did = outcome.shown;
         let rows = 0..part.len().min(MAX_SHOWN);
-        self.steps.push(TraceStep {
+        self.take(TraceStep {
             given: rows.map(|row| show::point(&part, row, None, &self.books)).collect(),
             rows_in: part.len() as u64,
             rows_out: points.len() as u64,

@@ -58,6 +58,9 @@ pub(crate) struct SeenPoint {
     pub value: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// Given only: just the beginning of the text is here, 4 KiB of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<bool>,
     /// OPC quality. Default: 192, good.
     pub quality: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,6 +68,13 @@ pub(crate) struct SeenPoint {
     /// Given only: the row it came from; none if a tick made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<u32>,
+}
+
+impl SeenPoint {
+    /// About how many bytes of names and texts are shown.
+    pub fn bytes(&self) -> usize {
+        self.topic.len() + [&self.text, &self.unit].into_iter().flatten().map(String::len).sum::<usize>()
+    }
 }
 
 /// An alert, as it is sent or would be.

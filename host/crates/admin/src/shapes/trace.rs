@@ -28,7 +28,7 @@ pub(crate) struct TraceOutput {
     pub reason: Option<String>,
     /// The rules that got something of it, in the order they run in; each begins without state.
     pub steps: Vec<TraceStep>,
-    /// Points that go to the sinks; the first 200.
+    /// Points that go to the sinks; the first 200, and of those the first 4 MiB.
     pub points: Vec<SeenPoint>,
     /// How many do in all.
     pub points_out: u64,
@@ -47,6 +47,51 @@ pub(crate) struct TraceStep {
     pub rows_in: u64,
     /// How many come out of it and go on.
     pub rows_out: u64,
-    /// All it does, of each sort the first 200.
+    /// All it does, of each sort the first 200. Where the steps before have 4 MiB in all, how many there are is all that is shown.
     pub did: TrialOutput,
+}
+
+impl TraceStep {
+    /// About how many bytes of names, texts and payloads are shown.
+    pub fn bytes(&self) -> usize {
+        let TrialOutput { points, alerts, rejected, commands, .. } = &self.did;
+        let points = self.given.iter().chain(points).map(SeenPoint::bytes);
+        let alerts = alerts.iter().map(|alert| alert.topic.len() + alert.key.len() + alert.message.len());
+        let rejected = rejected.iter().map(|reject| reject.reason.len());
+        let commands = commands.iter().map(|command| command.topic.len() + command.payload_base64.len());
+        points.chain(alerts).chain(rejected).chain(commands).sum()
+    }
+
+    /// The same without rows: only how many there are, how long it took, and how it failed.
+    pub fn in_short(self) -> Self {
+        let TrialOutput { fault, nanos, .. } = self.did;
+        Self { given: Vec::new(), did: TrialOutput { fault, nanos, ..TrialOutput::default() }, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(text: &str) -> SeenPoint {
+        let (text, topic) = (Some(text.to_owned()), "dev/a".to_owned());
+        SeenPoint { topic, text, time_us: None, value: None, cut: None, quality: None, unit: None, from: None }
+    }
+
+    /// Guarantees: the rows of a step count with their names and texts; without them it still says how many there are, and how it failed.
+    #[test]
+    fn in_short() {
+        let did = TrialOutput {
+            points: vec![point("12")],
+            fault: Some("trap".to_owned()),
+            nanos: 7,
+            ..TrialOutput::default()
+        };
+        let (rule, kind) = ("hot".to_owned(), "processor".to_owned());
+        let step = TraceStep { rule, kind, generation: 1, given: vec![point("123")], rows_in: 9, rows_out: 8, did };
+        assert_eq!(step.bytes(), 5 + 3 + 5 + 2);
+        let short = step.in_short();
+        assert_eq!((short.bytes(), short.rows_in, short.rows_out), (0, 9, 8));
+        assert_eq!((short.did.fault.as_deref(), short.did.nanos), (Some("trap"), 7));
+    }
 }
