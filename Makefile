@@ -8,7 +8,7 @@ CARGO ?= cargo
 export TIDEGATE_VECTORS ?= $(abspath ../shared/vectors)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo rules test check bench torture fuzz clean-data
+.PHONY: help demo rules test check bench torture fuzz swaps clean-data
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,12 @@ torture: ## kills host, broker and database under load, then accounts for every 
 fuzz: ## what comes from outside, changed at random: filters, modules, guests' results, saved state (SECONDS=60 each)
 	@deploy/dev/build-rules.sh
 	@TIDEGATE_FUZZ_SECONDS="$(or $(SECONDS),60)" $(CARGO) test --workspace --test short -- --nocapture
+
+swaps: ## 1,000 changes of a rule by the API under load, then accounts for every message (SWAPS=n)
+	@deploy/dev/setup.sh test
+	@deploy/dev/build-rules.sh
+	@$(CARGO) build --workspace --bins
+	@TIDEGATE_REQUIRE_SERVERS=1 TIDEGATE_SWAPS="$(or $(SWAPS),1000)" $(CARGO) test --workspace --test suite -- many_swaps_by_the_api
 
 clean-data: ## removes what runs have stored here (data/), nothing that was built
 	rm -rf data

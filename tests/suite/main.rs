@@ -15,6 +15,7 @@ mod api_document;
 mod api_generations;
 mod api_letters;
 mod api_live;
+mod api_shadow;
 mod architecture;
 mod backtest;
 mod bridge;

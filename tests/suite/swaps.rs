@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
 use tidegate_tests::{
     Account, Host, Mosquitto, Protocol, Publisher, Qos, Row, Setup, built_module, plain, readings, variant,
 };
 
 const SWAPS: u32 = 50;
+
+/// How many swaps by the API; TIDEGATE_SWAPS says otherwise, as `make swaps` does.
+const SWAPS_BY_API: u32 = 100;
 
 /// The first module with a foreign import that comes to mind: `(module (import "env" "now" (func)))`.
 const FOREIGN: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x02\x0b\x01\x03env\x03now\0\0";
@@ -54,6 +58,43 @@ fn fifty_swaps_under_load() {
     let mut factors = BTreeSet::new();
     let rows = host.rows().into_iter().map(|row| unscaled(row, &mut factors));
     Account::of(publisher.sent(), rows, &host.dead_letters()).assert_exact("swaps");
+    assert_eq!(factors, BTreeSet::from([1, 2]), "both configurations have served");
+}
+
+/// Guarantees: a transform that is changed by the API as fast as it answers, every tenth time by going back, while messages flow, costs not
+/// one message; each row has gone through one generation, and no answer came before its generation served.
+#[test]
+fn many_swaps_by_the_api() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let swaps = std::env::var("TIDEGATE_SWAPS").map_or(SWAPS_BY_API, |text| text.parse().unwrap());
+    let host = Setup::new()
+        .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
+        .module("json-reading")
+        .bytes("scale", &built_module("scale"))
+        .rule("double", &scale_file(1))
+        .start();
+    let load = Publisher::connect(&broker, Qos::One)
+        .load(4_000, |number| plain(&format!("dev/swap/t{}", number % 50), number, (2 * number + 1) as f64));
+    let mut generation = host.status().rule("double").generation;
+    for swap in 0..swaps {
+        let answer = if swap % 10 == 9 {
+            host.ask("POST", "/api/v1/rules/double/rollback").json(&json!({})).send()
+        } else {
+            let patch = json!({"config": {"factor": 1.0 + f64::from(swap % 2)}, "order": swap}).to_string();
+            host.ask("PATCH", "/api/v1/rules/double").body("application/merge-patch+json", patch.as_bytes()).send()
+        };
+        let rule = answer.expect(200);
+        let next = rule["generation"].as_u64().unwrap();
+        assert!(next > generation && rule["state"] == "serving" && rule["problem"].is_null(), "swap {swap}: {rule}");
+        generation = next;
+    }
+    let publisher = load.end();
+    let status = host.wait_settled(publisher.sent().len() as u64);
+    assert!(status.rule("double").stats.faults.values().all(|&faults| faults == 0), "{status:?}");
+    status.assert_balanced("swaps by the API");
+    let mut factors = BTreeSet::new();
+    let rows = host.rows().into_iter().map(|row| unscaled(row, &mut factors));
+    Account::of(publisher.sent(), rows, &host.dead_letters()).assert_exact("swaps by the API");
     assert_eq!(factors, BTreeSet::from([1, 2]), "both configurations have served");
 }
 

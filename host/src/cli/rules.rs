@@ -1,14 +1,16 @@
 //! `tidegate rules`: what runs on which host, changed from afar.
 
+mod shadow;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tidegate_config::{Name, RuleFile};
 
-use crate::cli::api::{Column, Nodes, Request, Table, field, joined};
+use crate::cli::api::{Client, Column, Nodes, Refusal, Request, Table, field, joined};
 use crate::cli::modules::{manifest, upload};
 
 /// See and change the rules of running hosts.
@@ -19,6 +21,7 @@ use crate::cli::modules::{manifest, upload};
 ///   tidegate rules list
 ///   tidegate rules put overheat overheat.toml --module threshold.wasm
 ///   tidegate rules rollback overheat
+///   tidegate rules shadow start overheat candidate.toml && tidegate rules shadow diff overheat
 ///   tidegate rules disable overheat --node https://edge-1:8081 --node https://edge-2:8081
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -89,6 +92,9 @@ enum Action {
         #[arg(long, value_name = "ETAG")]
         if_match: Option<String>,
     },
+    /// Run a candidate beside it, see what it would do otherwise, and let it serve or go.
+    #[command(subcommand)]
+    Shadow(shadow::Shadow),
     /// Take it away; its module stays.
     Delete {
         #[arg(value_parser = name)]
@@ -136,6 +142,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 client.send(&Request { method: "POST", path, body, if_match: if_match.clone() })
             })
         }
+        Action::Shadow(action) => shadow::run(nodes, action),
         Action::Delete { rule } => nodes.ask(&Table::nothing_but("deleted"), |client| {
             client.send(&Request { method: "DELETE", path: format!("rules/{rule}"), body: None, if_match: None })
         }),
@@ -156,20 +163,40 @@ fn put(
     module: Option<&Path>,
     if_match: Option<&String>,
 ) -> anyhow::Result<ExitCode> {
-    let text = String::from_utf8(read(file)?).with_context(|| format!("{} is not UTF-8", file.display()))?;
-    let parsed = RuleFile::parse(&text, &file.display().to_string())?;
-    let Value::Object(definition) = serde_json::to_value(&parsed)? else { bail!("the rule's file is no object") };
-    let module = module.map(|path| anyhow::Ok((read(path)?, manifest(path)?))).transpose()?;
+    let definition = Definition::read(file, module)?;
     nodes.ask(&rules(), |client| {
-        let mut definition = definition.clone();
-        if let Some((bytes, manifest)) = &module {
-            let kept = upload(client, bytes, manifest.as_deref(), parsed.wasi)?;
-            definition.insert("module".to_owned(), kept["file"].clone());
-        }
-        let bytes = Value::Object(definition).to_string().into_bytes();
+        let bytes = definition.with_module(client)?.to_string().into_bytes();
         let body = Some(("application/json", bytes.as_slice()));
         client.send(&Request { method: "PUT", path: format!("rules/{rule}"), body, if_match: if_match.cloned() })
     })
+}
+
+/// A rule's file, and the module that is to be uploaded first, if any.
+struct Definition {
+    fields: Map<String, Value>,
+    wasi: bool,
+    /// With what vouches for it.
+    module: Option<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Definition {
+    fn read(file: &Path, module: Option<&Path>) -> anyhow::Result<Self> {
+        let text = String::from_utf8(read(file)?).with_context(|| format!("{} is not UTF-8", file.display()))?;
+        let parsed = RuleFile::parse(&text, &file.display().to_string())?;
+        let Value::Object(fields) = serde_json::to_value(&parsed)? else { bail!("the rule's file is no object") };
+        let module = module.map(|path| anyhow::Ok((read(path)?, manifest(path)?))).transpose()?;
+        Ok(Self { fields, wasi: parsed.wasi, module })
+    }
+
+    /// As JSON, naming the module that the host has been given.
+    fn with_module(&self, client: &Client) -> Result<Value, Refusal> {
+        let mut fields = self.fields.clone();
+        if let Some((bytes, manifest)) = &self.module {
+            let kept = upload(client, bytes, manifest.as_deref(), self.wasi)?;
+            fields.insert("module".to_owned(), kept["file"].clone());
+        }
+        Ok(Value::Object(fields))
+    }
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {

@@ -12,7 +12,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use tidegate_engine::{RuleState, RuleStatus};
+use tidegate_engine::{RuleState, RuleStatus, ShadowState, ShadowTotals};
 use tidegate_model::SpoolTotals;
 use tidegate_pipeline::SinkTotals;
 
@@ -64,6 +64,7 @@ impl Collector for Scrape {
         self.sinks(&mut to)?;
         self.dead_letters(&mut to)?;
         self.rules(&mut to)?;
+        self.shadows(&mut to)?;
         self.module_cache(&mut to)?;
         self.lanes(&mut to)?;
         gauge(&mut to, "series", "Series known", single(status.pipeline.series as f64))?;
@@ -199,6 +200,52 @@ impl Scrape {
         let rows = dropped.iter().map(|(why, n)| (vec![("why", *why)], *n as f64)).collect();
         counter(to, "dead_letters_dropped", "Dead letters dropped by age or for room", rows)?;
         counter(to, "dead_letters_replayed", "Put back and settled", single(letters.replayed as f64))
+    }
+
+    fn shadows(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let shadows = &self.status.shadows;
+        let by_rule = |value: fn(&ShadowTotals) -> f64| -> Rows<'_> {
+            shadows.iter().map(|(rule, shadow)| (vec![("rule", &**rule)], value(shadow))).collect()
+        };
+        let by_side = |value: fn(&ShadowTotals) -> [u64; 2]| -> Rows<'_> {
+            let sides = shadows.iter().flat_map(|(rule, shadow)| {
+                let sides = ["serving", "candidate"].into_iter().zip(value(shadow));
+                sides.map(|(side, n)| (vec![("rule", &**rule), ("only", side)], n as f64))
+            });
+            sides.collect()
+        };
+        gauge(
+            to,
+            "rule_shadow_running",
+            "Whether a shadow runs beside the rule",
+            by_rule(|s| f64::from(u8::from(s.state == ShadowState::Running))),
+        )?;
+        counter(to, "rule_shadow_rows", "Rows given to the rule's shadow", by_rule(|s| s.rows as f64))?;
+        counter(
+            to,
+            "rule_shadow_skipped_rows",
+            "Rows that passed the shadow by, since it had used up its share of the time",
+            by_rule(|s| s.skipped_rows as f64),
+        )?;
+        counter(
+            to,
+            "rule_shadow_rows_changed",
+            "Rows of which the shadow made something else",
+            by_rule(|s| s.rows_changed as f64),
+        )?;
+        counter(
+            to,
+            "rule_shadow_alerts_only",
+            "Alerts that only one of the two sent",
+            by_side(|s| [s.alerts_only_serving, s.alerts_only_candidate]),
+        )?;
+        counter(to, "rule_shadow_faults", "Faults of the shadow", by_rule(|s| s.faults as f64))?;
+        counter(
+            to,
+            "rule_shadow_cost_seconds",
+            "What the shadow has cost the lanes, comparing included",
+            by_rule(|s| s.cost_nanos as f64 / 1e9),
+        )
     }
 
     fn rules(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -6,6 +6,7 @@ mod generations;
 mod letters;
 mod live;
 mod series;
+mod shadow;
 mod trace;
 mod trial;
 
@@ -27,6 +28,7 @@ pub(crate) use generations::{RollbackInput, Versions};
 pub(crate) use letters::{Counted, LetterPage, LetterQuery, PurgeQuery};
 pub(crate) use live::{SeenAlert, SeenMessage, SeenPoint, TailQuery};
 pub(crate) use series::{OneSeries, Series, SeriesQuery};
+pub(crate) use shadow::{PromoteInput, ShadowInput, ShadowShape};
 pub(crate) use trace::{TraceNext, TraceOutput, TraceStep};
 pub(crate) use trial::{TrialCommand, TrialInput, TrialMessage, TrialOutput, TrialReject};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
-use tidegate_engine::{CacheTotals, Confined, RegistryHandle, RuleStatus};
+use tidegate_engine::{CacheTotals, Confined, RegistryHandle, RuleStatus, ShadowTotals};
 use tidegate_model::{Books, DeadLetterAccount, DeadLetterTotals, History, MessageTotals};
 use tidegate_pipeline::{Pipeline, PipelineStatus, Standing};
 
@@ -55,6 +55,9 @@ pub struct Status {
     pub dead_letters: DeadLetterTotals,
     /// Rules by name.
     pub rules: Vec<RuleStatus>,
+    /// The shadows of rules.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub shadows: BTreeMap<String, ShadowTotals>,
     /// The compiled modules on disk, if they are kept.
     pub module_cache: Option<CacheTotals>,
     /// Alerts that stand, the oldest first; at most 100.
@@ -77,6 +80,7 @@ impl View {
             pipeline,
             dead_letters: self.dead_letters.totals(),
             rules: self.registry.rules(),
+            shadows: self.registry.shadows(),
             module_cache: self.registry.cache(),
             alerts,
         }

@@ -10,12 +10,13 @@ use crate::backtest::{Backtest, BacktestInput};
 use crate::health;
 use crate::metrics;
 use crate::route::{Blank, Effect, Gives, Need, Route, Takes, of};
-use crate::routes::{backtests, desired, documents, letters, modules, rules, state, tail, trace, trial};
+use crate::routes::{backtests, desired, documents, letters, modules, rules, shadow, state, tail, trace, trial};
 use crate::rules::{ManifestShape, Signature};
 use crate::shapes::{
     Alerts, AnyJson, AuditPage, AuditQuery, ConvergeQuery, Converged, Counted, Definition, Document, ExportQuery,
-    LetterPage, LetterQuery, Module, Modules, PurgeQuery, RollbackInput, RuleShape, Series, SeriesQuery, TailQuery,
-    TraceNext, TraceOutput, TrialInput, TrialMessage, TrialOutput, UploadQuery, Versions,
+    LetterPage, LetterQuery, Module, Modules, PromoteInput, PurgeQuery, RollbackInput, RuleShape, Series,
+    SeriesQuery, ShadowInput, ShadowShape, TailQuery, TraceNext, TraceOutput, TrialInput, TrialMessage, TrialOutput,
+    UploadQuery, Versions,
 };
 use crate::sse;
 
@@ -138,6 +139,16 @@ pub(crate) fn routes() -> Vec<Route> {
         change(Method::POST, "/api/v1/rules/{rule}/rollback", "rollbackRule", |call| Box::pin(rules::rollback(call)))
             .about("Goes back to the generation before, or to the one named: its file and module are put back as they were, and it serves when this answers.")
             .takes(Takes::Json(of::<RollbackInput>)).json::<RuleShape>(),
+        Route::get("/api/v1/rules/{rule}/shadow", "getShadow", Rules, |call| Box::pin(shadow::get(call)))
+            .about("What the shadow of a rule does otherwise than the rule: counts, and the newest differences.").json::<ShadowShape>(),
+        Route::change(Method::POST, "/api/v1/rules/{rule}/shadow", "startShadow", Rules, Effect::Changes, |call| Box::pin(shadow::start(call)))
+            .about("Runs a candidate beside a rule, on the same batches and without effects, in the place of the shadow it has.")
+            .takes(Takes::Json(of::<ShadowInput>)).json::<ShadowShape>(),
+        Route::change(Method::DELETE, "/api/v1/rules/{rule}/shadow", "stopShadow", Rules, Effect::Changes, |call| Box::pin(shadow::stop(call)))
+            .about("Lets the shadow of a rule go.").gives(204, Gives::Nothing),
+        change(Method::POST, "/api/v1/rules/{rule}/shadow/promote", "promoteShadow", |call| Box::pin(shadow::promote(call)))
+            .about("Lets the shadow serve, with the state it has built or that of the rule: its file is written, and it serves when this answers.")
+            .takes(Takes::Json(of::<PromoteInput>)).json::<RuleShape>(),
         Route::change(Method::POST, "/api/v1/rules/{rule}/test", "testRule", Rules, Effect::Tries, |call| Box::pin(trial::existing(call)))
             .about("Gives a rule messages or points, and shows all it would do. Nothing is done.")
             .takes(Takes::Json(of::<TrialInput>)).json::<TrialOutput>(),

@@ -115,6 +115,38 @@ pub struct RawAlert {
     pub message: String,
 }
 
+impl Processed {
+    /// What goes on of `batch`, each point with the row it came from.
+    pub fn carried(&self, batch: &Points) -> (Points, Vec<u32>) {
+        let stay = || -> Vec<u32> {
+            let gone =
+                |row: &u32| self.rejects.row.binary_search(row).is_ok() || self.held.binary_search(row).is_ok();
+            (0..batch.len() as u32).filter(|row| !gone(row)).collect()
+        };
+        match &self.passage {
+            Passage::Unchanged => {
+                let rows = stay();
+                (batch.gather(&rows), rows)
+            }
+            Passage::Keep(rows) => (batch.gather(rows), rows.clone()),
+            Passage::Values(values) => {
+                let rows = stay();
+                let mut points = batch.gather(&rows);
+                points.value = rows.iter().map(|&row| values[row as usize]).collect();
+                (points, rows)
+            }
+            Passage::Replaced(points, from_row) => (points.clone(), from_row.clone()),
+            Passage::Added(points, from_row) => {
+                let mut rows = stay();
+                let mut all = batch.gather(&rows);
+                all.append(points);
+                rows.extend(from_row);
+                (all, rows)
+            }
+        }
+    }
+}
+
 impl Rejects {
     /// Rows and their reasons.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &str)> + '_ {

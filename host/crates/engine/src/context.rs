@@ -39,6 +39,13 @@ pub(crate) struct Context {
     pub effects: Effects,
 }
 
+/// Whether units and labels that a guest gives to series which are known already are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Descriptions {
+    Told,
+    Withheld,
+}
+
 #[derive(Default)]
 pub(crate) struct Effects {
     /// Series asked for, in the order of their local ids, which begin at the number of those known before the call.
@@ -187,6 +194,12 @@ impl Context {
         }
     }
 
+    /// Series made from now on are counted there, within these limits.
+    pub fn count_for(&mut self, stats: &Arc<RuleStats>, limits: &Limits) {
+        self.stats = stats.clone();
+        self.limits = *limits;
+    }
+
     fn resolve_one(&mut self, new: NewSeries) -> Result<u32, Refusal> {
         let NewSeries { topic, unit, labels, from_row } = new;
         let plain = |text: &str, limit: usize| text.len() <= limit && !text.contains('\0');
@@ -224,15 +237,23 @@ impl Context {
 
     /// Makes known what the call that has just returned has asked for. An error, after which the instance's ids are not
     /// to be trusted, if other lanes have taken the last places meanwhile.
-    pub fn commit_series(&mut self, rows: &Rows<'_>) -> Result<(), Full> {
+    pub fn commit_series(&mut self, rows: &Rows<'_>, told: Descriptions) -> Result<(), Full> {
         for (id, description) in self.effects.described.drain(..) {
-            self.books.describe(id, description);
+            if told == Descriptions::Told {
+                self.books.describe(id, description);
+            }
         }
         for pending in std::mem::take(&mut self.effects.series) {
             let partition = match self.partition_of(rows, pending.from_row) {
                 Some(partition) => partition,
                 None => self.books.intern_partition(&pending.topic)?,
             };
+            if told == Descriptions::Withheld
+                && let Some(known) = self.books.all_series().find(&pending.topic)
+            {
+                self.series.alias(known);
+                continue;
+            }
             let known = self.books.all_series().len();
             let id = self.books.intern_series(&pending.topic, partition, pending.description)?;
             if id.index() >= known {

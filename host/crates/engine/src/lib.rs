@@ -20,6 +20,7 @@ mod module;
 mod private_dir;
 mod registry;
 mod rule;
+mod shadow;
 mod signature;
 mod stats;
 mod wasi;
@@ -37,8 +38,14 @@ pub use instance::{Cells, Instance, Voice};
 pub use load_error::LoadError;
 pub use module::{Description, Kind, MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Module, Scope, Wasi};
 pub use private_dir::DirectoryError;
-pub use registry::{Deploy, Registry, RegistryHandle, RuleState, RuleStatus};
+pub use registry::{
+    Candidate, Deploy, PromoteState, Registry, RegistryHandle, RuleState, RuleStatus, ShadowOrder, ShadowStart,
+    ShadowStatus,
+};
 pub use rule::{Limits, OnRefusedState, Rule, decoder_of};
+pub use shadow::{
+    AlertDifference, PointMade, RowDifference, RowMade, Shadow, ShadowReport, ShadowState, ShadowTotals,
+};
 pub use signature::{
     FloorsError, KeyError, MAX_MANIFEST_BYTES, Manifest, SUFFIX as SIGNATURE_SUFFIX, SignatureError, Signed,
     SigningKey, Trust, TrustError,

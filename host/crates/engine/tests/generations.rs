@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
-use tidegate_engine::{Admission, Deploy, Engine, Generations, LoadError, Registry, RegistryHandle, Rule, RuleState};
+use tidegate_engine::{
+    Admission, Deploy, Engine, Generations, LoadError, Registry, RegistryHandle, Rule, RuleState, ShadowReport,
+    ShadowStart,
+};
 
 #[path = "../../../../tests/src/wat_guest.rs"]
 mod wat_guest;
@@ -21,6 +24,16 @@ impl Deploy for Lanes {
     }
 
     fn remove(&mut self, _rule: &str, _reason: &str) {}
+
+    fn shadow(&mut self, _: &Arc<Rule>, _: &Arc<ShadowReport>, _: ShadowStart) -> Result<(), LoadError> {
+        Ok(())
+    }
+
+    fn end_shadow(&mut self, _rule: &str) {}
+
+    fn promote(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
+        self.install(rule)
+    }
 }
 
 /// A registry as a host that is started has it.

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tidegate_engine::{Admission, Deploy, Engine, LoadError, Registry, Rule};
+use tidegate_engine::{Admission, Deploy, Engine, LoadError, Registry, Rule, ShadowReport, ShadowStart};
 
 #[path = "../../../../tests/src/wat_guest.rs"]
 mod wat_guest;
@@ -29,6 +29,16 @@ impl Deploy for Lanes {
     }
 
     fn remove(&mut self, _rule: &str, _reason: &str) {}
+
+    fn shadow(&mut self, _: &Arc<Rule>, _: &Arc<ShadowReport>, _: ShadowStart) -> Result<(), LoadError> {
+        Ok(())
+    }
+
+    fn end_shadow(&mut self, _rule: &str) {}
+
+    fn promote(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
+        self.install(rule)
+    }
 }
 
 fn next(attempts: &Receiver<Arc<Rule>>) -> Arc<Rule> {

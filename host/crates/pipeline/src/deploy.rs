@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use fail::fail_point;
-use tidegate_engine::{Cells, Deploy, Instance, LoadError, OnRefusedState, Rule};
+use tidegate_engine::{Cells, Deploy, Instance, LoadError, OnRefusedState, Rule, Shadow, ShadowReport, ShadowStart};
 use tidegate_model::{Ack, Delivery, KeptState, PartitionId, SavedState, StateBook, StateChange};
 use tokio::sync::mpsc;
 
@@ -55,6 +55,41 @@ impl Deploy for LaneDeploy {
             }
             done => done,
         }
+    }
+
+    /// Makes a shadow for each lane, with a copy of the state of what serves if it is to have one. If one of them cannot be, none is.
+    fn shadow(&mut self, rule: &Arc<Rule>, report: &Arc<ShadowReport>, state: ShadowStart) -> Result<(), LoadError> {
+        let begun = self.lanes.iter().try_for_each(|lane| self.shadow_on(lane, rule, report, state));
+        if begun.is_err() {
+            self.end_shadow(&rule.name);
+        }
+        begun
+    }
+
+    fn end_shadow(&mut self, rule: &str) {
+        for lane in &self.lanes {
+            let (reply, answer) = sync_channel(1);
+            // It is let go of when the lane comes to it, if not within our patience.
+            let _ = tell(lane, Control::EndShadow { rule: rule.into(), reply }, &answer);
+        }
+    }
+
+    /// Each lane's shadow takes over there, with what it has.
+    fn promote(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
+        let mut ready = Vec::with_capacity(self.lanes.len());
+        for lane in &self.lanes {
+            if !has_answered(lane) {
+                return Err(busy());
+            }
+            ready.push(rule.instantiate(&self.around.books)?);
+        }
+        rule.stats.release(rule.generation);
+        for (lane, fresh) in self.lanes.iter().zip(ready) {
+            let (reply, answer) = sync_channel(1);
+            // Once sent it will take over, if not within our patience then later.
+            tell(lane, Control::Promote { fresh: Box::new(fresh), reply }, &answer).unwrap_or(Ok(()))?;
+        }
+        Ok(())
     }
 
     /// Takes the rule from all lanes, clears what it has raised and forgets its state: one that comes back begins afresh, as it must, since
@@ -217,6 +252,32 @@ fn takes_over(lane: &mpsc::Sender<Control>, ready: Ready) -> Result<(), LoadErro
     tell(lane, Control::Install { instance: Box::new(instance), begins, reply }, &answer)
         .unwrap_or(Ok(()))
         .map_err(LoadError::of_old_state)
+}
+
+impl LaneDeploy {
+    fn shadow_on(
+        &self,
+        lane: &mpsc::Sender<Control>,
+        rule: &Arc<Rule>,
+        report: &Arc<ShadowReport>,
+        state: ShadowStart,
+    ) -> Result<(), LoadError> {
+        let mut shadow = Box::new(Shadow::new(rule, &self.around.books, report)?);
+        if !has_answered(lane) {
+            return Err(busy());
+        }
+        let has_copy = state == ShadowStart::Copied;
+        if has_copy {
+            let (reply, answer) = sync_channel(1);
+            let copied = tell(lane, Control::Copy { rule: rule.name.clone(), reply }, &answer).ok_or_else(busy)?;
+            if let Some(Copied { rule, state }) = copied {
+                shadow.restore(&rule.module.description().version, &state)?;
+            }
+        }
+        let (reply, answer) = sync_channel(1);
+        let told = Control::Shadow { shadow, rule: rule.name.clone(), has_copy, reply };
+        tell(lane, told, &answer).ok_or_else(busy)?
+    }
 }
 
 /// Waits until the lane has taken all it was told, within our patience: one that a sink holds back is not told more and more.

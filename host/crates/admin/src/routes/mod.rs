@@ -7,6 +7,7 @@ pub(crate) mod letters;
 pub(crate) mod modules;
 mod outcome;
 pub(crate) mod rules;
+pub(crate) mod shadow;
 mod show;
 pub(crate) mod state;
 pub(crate) mod tail;

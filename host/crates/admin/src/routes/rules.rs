@@ -79,7 +79,7 @@ async fn at_desk(call: Call, work: impl FnOnce(&Desk, &str) -> Result<Outcome, P
     changed(call.house.blocking(move |house| work(&house.desk, &name)).await?)
 }
 
-fn changed(outcome: Result<Outcome, Problem>) -> Answer {
+pub(super) fn changed(outcome: Result<Outcome, Problem>) -> Answer {
     let Outcome { rule, created, changed } = outcome?;
     let mut response = shown(&rule, if created { StatusCode::CREATED } else { StatusCode::OK });
     response.extensions_mut().insert(changed);

@@ -9,6 +9,7 @@ mod document;
 mod modules;
 mod rollback;
 mod schema;
+mod shadow;
 mod signatures;
 
 use std::collections::HashMap;

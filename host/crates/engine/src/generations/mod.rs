@@ -36,6 +36,8 @@ pub struct Generations {
     directory: PrivateDir,
     max_bytes: u64,
     rules: Mutex<BTreeMap<String, Kept>>,
+    /// Names and sizes of the modules' files.
+    modules: Mutex<BTreeMap<String, u64>>,
 }
 
 /// What is kept of one rule.
@@ -70,12 +72,12 @@ impl Generations {
         let path = directory;
         let directory = PrivateDir::open(path)?;
         let unusable = |error| DirectoryError::Unusable { directory: path.to_owned(), error };
-        let mut rules: BTreeMap<String, Kept> = BTreeMap::new();
+        let (mut rules, mut modules) = (BTreeMap::<String, Kept>::new(), BTreeMap::new());
         for entry in directory.entries().map_err(unusable)? {
             match FileName::of(&entry.name) {
                 Some(FileName::Generation(rule, number)) => match read(&directory, &rule, number) {
                     Ok(record) => {
-                        let version = record.version();
+                        let version = record.version(entry.bytes);
                         rules.entry(rule).or_default().versions.insert(number, version);
                     }
                     Err(why) => tell_of_damage(&directory, &entry.name, &why),
@@ -85,10 +87,11 @@ impl Generations {
                     let number = text.and_then(|text| String::from_utf8(text).ok()?.trim().parse().ok());
                     rules.entry(rule).or_default().serving = number;
                 }
-                Some(FileName::Module) | None => {}
+                Some(FileName::Module) => drop(modules.insert(entry.name, entry.bytes)),
+                None => {}
             }
         }
-        Ok(Self { directory, max_bytes: MAX_BYTES, rules: Mutex::new(rules) })
+        Ok(Self { directory, max_bytes: MAX_BYTES, rules: Mutex::new(rules), modules: Mutex::new(modules) })
     }
 
     /// The highest number there is.
@@ -128,6 +131,7 @@ impl Generations {
             tell_of_damage(&self.directory, &name, "it does not fit its digest");
             // The next generation that has it writes it anew.
             let _ = self.directory.remove(&name);
+            self.modules().remove(&name);
             return Err(missing("what was kept does not fit its digest".to_owned()));
         }
         Ok(bytes)
@@ -166,10 +170,11 @@ impl Generations {
     /// Keeps a module, if it is not kept yet.
     pub(crate) fn keep_module(&self, sha256: &str, bytes: &[u8]) -> io::Result<()> {
         let name = module_name(sha256);
-        if self.directory.has(&name) {
-            return Ok(());
+        if !self.directory.has(&name) {
+            self.directory.write(&name, &[bytes], Durability::Synced)?;
+            self.modules().insert(name, bytes.len() as u64);
         }
-        self.directory.write(&name, &[bytes], Durability::Synced)
+        Ok(())
     }
 
     /// Whether a module is kept.
@@ -239,7 +244,7 @@ impl Generations {
             tracing::warn!(rule, generation = number, "that it was quarantined cannot be noted on disk: {error}");
         }
         if let Some(kept) = self.rules().get_mut(rule) {
-            kept.versions.insert(number, record.version());
+            kept.versions.insert(number, record.version(bytes.len() as u64));
         }
         true
     }
@@ -247,7 +252,7 @@ impl Generations {
     fn write(&self, rule: &str, record: Record) -> io::Result<()> {
         let bytes = record.sealed();
         self.directory.write(&record.name(), &[&bytes], Durability::Synced)?;
-        let version = record.version();
+        let version = record.version(bytes.len() as u64);
         let number = version.generation;
         let mut rules = self.rules();
         let kept = rules.entry(rule.to_owned()).or_default();
@@ -276,18 +281,28 @@ impl Generations {
 
     /// Keeps within the bounds: the oldest go, and the modules that none names any more.
     fn prune(&self) -> io::Result<()> {
-        for (rule, number) in self.beyond_a_rule() {
-            self.forget(&rule, number)?;
+        let beyond = self.beyond_a_rule();
+        for (rule, number) in &beyond {
+            self.forget(rule, *number)?;
         }
-        loop {
-            let bytes = self.sweep()?;
-            if bytes <= self.max_bytes {
-                return Ok(());
-            }
+        if beyond.is_empty() && self.bytes() <= self.max_bytes {
+            return Ok(());
+        }
+        self.sweep()?;
+        while self.bytes() > self.max_bytes {
             let Some((rule, number)) = self.oldest() else { return Ok(()) };
             tracing::info!(rule, generation = number, "a generation is kept no more, for room");
             self.forget(&rule, number)?;
+            self.sweep()?;
         }
+        Ok(())
+    }
+
+    /// What all of it takes up.
+    fn bytes(&self) -> u64 {
+        let modules: u64 = self.modules().values().sum();
+        let rules = self.rules();
+        modules + rules.values().flat_map(|kept| kept.versions.values()).map(|version| version.bytes).sum::<u64>()
     }
 
     /// What is beyond the most of a rule.
@@ -311,22 +326,24 @@ impl Generations {
         each.min().map(|(number, rule)| (rule.clone(), number))
     }
 
-    /// Removes modules that no generation names, and gives how many bytes stay.
-    fn sweep(&self) -> io::Result<u64> {
+    /// Removes modules that no generation names.
+    fn sweep(&self) -> io::Result<()> {
         let named: BTreeSet<String> = {
             let rules = self.rules();
             let all = rules.values().flat_map(|kept| kept.versions.values());
             all.map(|version| module_name(&version.sha256)).collect()
         };
-        let mut bytes = 0;
-        for entry in self.directory.entries()? {
-            if matches!(FileName::of(&entry.name), Some(FileName::Module)) && !named.contains(&entry.name) {
-                self.directory.remove(&entry.name)?;
-            } else {
-                bytes += entry.bytes;
-            }
+        let mut modules = self.modules();
+        let unnamed: Vec<String> = modules.keys().filter(|name| !named.contains(*name)).cloned().collect();
+        for name in unnamed {
+            self.directory.remove(&name)?;
+            modules.remove(&name);
         }
-        Ok(bytes)
+        Ok(())
+    }
+
+    fn modules(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.modules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rules(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {

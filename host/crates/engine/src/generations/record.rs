@@ -51,6 +51,9 @@ pub struct Version {
     pub fault: Option<String>,
     #[serde(skip)]
     pub(crate) file_digest: String,
+    /// What its record takes up.
+    #[serde(skip)]
+    pub(crate) bytes: u64,
 }
 
 impl Version {
@@ -88,7 +91,7 @@ impl Record {
     }
 
     /// What is shown of it.
-    pub fn version(&self) -> Version {
+    pub fn version(&self, bytes: u64) -> Version {
         Version {
             generation: self.generation,
             serving: false,
@@ -97,6 +100,7 @@ impl Record {
             admitted_ms: self.admitted_ms,
             fault: self.fault.clone(),
             file_digest: self.file_digest.clone(),
+            bytes,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::bindings::host::Level;
 use crate::bindings::telemetry;
 use crate::bindings::{decoder, lifecycle, naming, processor, state as state_bindings, ticking};
 use crate::calls::{Checker, Decoded, Emitted, Processed};
-use crate::context::{Context, Rows};
+use crate::context::{Context, Descriptions, Rows};
 use crate::fault::Fault;
 use crate::ids::IdMap;
 use crate::instance::store::{Budget, Call, guarded, guarded_within, instantiate, load, new_store};
@@ -52,6 +52,8 @@ pub enum Voice {
     Live,
     /// It is not: a trial, or batches given again after a fault.
     Silent,
+    /// It is not, and what it says of series that others have made is not taken either: it runs beside one that serves.
+    Shadow,
 }
 
 impl Instance {
@@ -187,6 +189,13 @@ impl Instance {
         self.voice = voice;
     }
 
+    /// A shadow serves from now on, as a generation of its rule, with what it has.
+    pub(crate) fn serve_as(&mut self, rule: Arc<Rule>) {
+        self.store.data_mut().count_for(&rule.stats, &rule.limits);
+        self.rule = rule;
+        self.voice = Voice::Live;
+    }
+
     /// Where its calls are counted, if they are.
     fn counted(&self) -> Option<&RuleStats> {
         (self.voice == Voice::Live).then_some(&*self.rule.stats)
@@ -266,7 +275,10 @@ impl Instance {
     /// The call has returned: what it asked for takes effect.
     fn commit(&mut self, rows: &Rows<'_>) -> Result<(), Fault> {
         let context = self.store.data_mut();
-        context.commit_series(rows).map_err(|full| Fault::bad_output(format!("it made too many series: {full}")))?;
+        let told = if self.voice == Voice::Shadow { Descriptions::Withheld } else { Descriptions::Told };
+        context
+            .commit_series(rows, told)
+            .map_err(|full| Fault::bad_output(format!("it made too many series: {full}")))?;
         let effects = &mut context.effects;
         if effects.said_nothing() {
             return Ok(());
@@ -274,7 +286,7 @@ impl Instance {
         let (limits, stats) = (&self.rule.limits, &self.rule.stats);
         let (counts, gauges) = (std::mem::take(&mut effects.counts), std::mem::take(&mut effects.gauges));
         let (lines, more) = (std::mem::take(&mut effects.log), std::mem::take(&mut effects.log_suppressed));
-        if self.voice == Voice::Silent {
+        if self.voice != Voice::Live {
             return Ok(());
         }
         stats.take_counts(counts, gauges, limits.metric_names);

@@ -1,5 +1,6 @@
 //! Asking the registry, from any thread.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -10,8 +11,10 @@ use crate::admission::{Admission, CacheTotals, try_out};
 use crate::generations::{Generation, Generations, Version};
 use crate::load_error::LoadError;
 use crate::module::{Module, Wasi};
+use crate::registry::shadows::{Candidate, PromoteState, ShadowOrder, ShadowStatus, Shadows};
 use crate::registry::status::{Entry, RuleStatus, Snapshot};
 use crate::rule::Rule;
+use crate::shadow::ShadowTotals;
 use crate::signature::Trust;
 
 /// Asks the registry, from any thread.
@@ -19,6 +22,7 @@ use crate::signature::Trust;
 pub struct RegistryHandle {
     pub(super) ask: SyncSender<Ask>,
     pub(super) snapshot: Arc<Snapshot>,
+    pub(super) shadows: Arc<Shadows>,
     pub(super) admission: Arc<Admission>,
     pub(super) generations: Option<Arc<Generations>>,
     pub(super) thread: Arc<Mutex<Option<JoinHandle<()>>>>,
@@ -38,6 +42,15 @@ pub(super) enum Ask {
     Retry {
         rule: String,
         reply: SyncSender<Result<(), String>>,
+    },
+    Shadow {
+        rule: String,
+        order: Box<ShadowOrder>,
+        reply: SyncSender<Result<(), LoadError>>,
+    },
+    EndShadow {
+        rule: String,
+        reply: SyncSender<bool>,
     },
     Rescan {
         reply: SyncSender<()>,
@@ -127,6 +140,45 @@ impl RegistryHandle {
         let ask = Ask::Retry { rule: rule.to_owned(), reply };
         self.ask.send(ask).map_err(|_| "the host is shutting down".to_owned())?;
         answer.recv().map_err(|_| "the host is shutting down".to_owned())?
+    }
+
+    /// Starts a shadow of a rule, in the place of the one it has. Blocks: not for a runtime's thread.
+    ///
+    /// # Errors
+    /// It cannot be one.
+    pub fn start_shadow(&self, rule: &str, order: ShadowOrder) -> Result<(), LoadError> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        let gone = || LoadError::Busy("the host is shutting down".to_owned());
+        let ask = Ask::Shadow { rule: rule.to_owned(), order: Box::new(order), reply };
+        self.ask.send(ask).map_err(|_| gone())?;
+        answer.recv().map_err(|_| gone())?
+    }
+
+    /// Lets the shadow of a rule go; false if it has none. Blocks: not for a runtime's thread.
+    pub fn end_shadow(&self, rule: &str) -> bool {
+        let (reply, answer) = mpsc::sync_channel(1);
+        let ask = Ask::EndShadow { rule: rule.to_owned(), reply };
+        self.ask.send(ask).is_ok() && answer.recv().unwrap_or(false)
+    }
+
+    /// What the shadow of a rule has found.
+    pub fn shadow(&self, rule: &str) -> Option<ShadowStatus> {
+        self.shadows.status(rule)
+    }
+
+    /// What all shadows have found, by rule, without the differences themselves.
+    pub fn shadows(&self) -> BTreeMap<String, ShadowTotals> {
+        self.shadows.totals()
+    }
+
+    /// What the shadow of a rule would be as its next generation, as long as it runs.
+    pub fn candidate(&self, rule: &str) -> Option<Candidate> {
+        self.shadows.candidate(rule)
+    }
+
+    /// With which state the shadow of a rule is to serve once its file is written.
+    pub fn promote_with(&self, rule: &str, state: PromoteState) {
+        self.shadows.promote_with(rule, state);
     }
 
     /// What the cache of compiled modules has done, if there is one.

@@ -6,6 +6,7 @@
 mod handle;
 mod known;
 mod scan;
+mod shadows;
 mod signed;
 mod status;
 mod stored;
@@ -26,12 +27,15 @@ use crate::module::Module;
 use crate::registry::handle::Ask;
 use crate::registry::known::{Known, Problem};
 use crate::registry::scan::{Scanner, Wanted};
+use crate::registry::shadows::Shadows;
 use crate::registry::status::QUARANTINED;
 use crate::registry::status::Snapshot;
 use crate::rule::Rule;
+use crate::shadow::ShadowReport;
 use crate::stats::RuleStats;
 
 pub use handle::RegistryHandle;
+pub use shadows::{Candidate, PromoteState, ShadowOrder, ShadowStart, ShadowStatus};
 pub use status::{RuleState, RuleStatus};
 
 /// How long the directory must be quiet before it is read: editors and copies take several steps.
@@ -49,6 +53,12 @@ pub trait Deploy: Send {
     fn install(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError>;
     /// Lets the rule of that name serve no more. `reason` is for people.
     fn remove(&mut self, rule: &str, reason: &str);
+    /// Gives `rule`, a candidate, what the rule of its name is given from now on, and compares what comes of it.
+    fn shadow(&mut self, rule: &Arc<Rule>, report: &Arc<ShadowReport>, state: ShadowStart) -> Result<(), LoadError>;
+    /// Lets the shadow of that rule go, if there is one.
+    fn end_shadow(&mut self, rule: &str);
+    /// Lets `rule`, which is a shadow, serve with the state that it has built.
+    fn promote(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError>;
 }
 
 /// Watches a rules directory.
@@ -61,6 +71,7 @@ pub struct Registry {
     /// What has served, on disk, if it is kept.
     generations: Option<Arc<Generations>>,
     snapshot: Arc<Snapshot>,
+    shadows: Arc<Shadows>,
     ask: SyncSender<Ask>,
 }
 
@@ -74,7 +85,7 @@ impl Registry {
         deploy: Box<dyn Deploy>,
     ) -> std::io::Result<RegistryHandle> {
         std::fs::create_dir_all(directory)?;
-        let snapshot = Arc::<Snapshot>::default();
+        let (snapshot, shadows) = (Arc::<Snapshot>::default(), Arc::<Shadows>::default());
         let (admission, generations) = (Arc::new(admission), generations.map(Arc::new));
         let (ask, asked) = mpsc::sync_channel(64);
         let mut registry = Registry {
@@ -85,6 +96,7 @@ impl Registry {
             admission: admission.clone(),
             generations: generations.clone(),
             snapshot: snapshot.clone(),
+            shadows: shadows.clone(),
             ask: ask.clone(),
         };
         let watcher = watch::watch(directory, ask.clone());
@@ -94,7 +106,14 @@ impl Registry {
             registry.run(&asked, poll);
             drop(watcher);
         })?;
-        Ok(RegistryHandle { ask, snapshot, admission, generations, thread: Arc::new(Mutex::new(Some(thread))) })
+        Ok(RegistryHandle {
+            ask,
+            snapshot,
+            shadows,
+            admission,
+            generations,
+            thread: Arc::new(Mutex::new(Some(thread))),
+        })
     }
 
     fn run(&mut self, asked: &Receiver<Ask>, poll: Duration) {
@@ -152,6 +171,14 @@ impl Registry {
                 // As above.
                 let _ = reply.send(self.retry(&rule));
             }
+            Ask::Shadow { rule, order, reply } => {
+                // As above.
+                let _ = reply.send(self.start_shadow(&rule, *order));
+            }
+            Ask::EndShadow { rule, reply } => {
+                // As above.
+                let _ = reply.send(self.end_shadow(&rule));
+            }
             Ask::Rescan { reply } => {
                 self.read();
                 let _ = reply.send(());
@@ -172,6 +199,7 @@ impl Registry {
         };
         let gone: Vec<String> = self.rules.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
         for name in gone {
+            self.shadows.end(&name, "the rule was removed");
             if let Some(known) = self.rules.remove(&name)
                 && known.serving.is_some()
             {
@@ -220,6 +248,7 @@ impl Registry {
                 if let Some(store) = &self.generations {
                     store.rest(&name);
                 }
+                self.shadows.end(&name, "the rule was disabled");
                 return;
             }
             Err(reason) => {
@@ -230,10 +259,13 @@ impl Registry {
         let stats = known.stats.clone();
         let good = known.serving.clone().filter(|rule| !stats.is_quarantined(rule.generation));
         let manifest = known.wanted.manifest.clone();
-        let loaded = self.load(&name, &file, manifest.as_deref(), stats).and_then(|rule| {
-            self.deploy.install(&rule)?;
-            Ok(rule)
-        });
+        let loaded = match self.promoted(&name, &file) {
+            Some(rule) => self.promote(rule, manifest.as_deref()),
+            None => self.load(&name, &file, manifest.as_deref(), stats).and_then(|rule| {
+                self.deploy.install(&rule)?;
+                Ok(rule)
+            }),
+        };
         let rule = match loaded {
             Ok(rule) => rule,
             Err(error) => return self.failed(&name, &error),
@@ -244,6 +276,7 @@ impl Registry {
             // Where the one it follows was no good, the one before that may still be waiting.
             known.before = good.or(known.before.take());
         }
+        self.shadows.end(&name, "the rule was replaced");
         self.note_signature(&rule, manifest.as_deref());
         self.remember(&rule, &file, manifest.as_deref());
     }
@@ -276,6 +309,7 @@ impl Registry {
             let again = Arc::new(before.next_generation(self.generation));
             let text = match self.deploy.install(&again) {
                 Ok(()) => {
+                    self.shadows.end(&bad.name, "the rule was quarantined");
                     stored::note_return(self.generations.as_deref(), &bad.name, before.generation, again.generation);
                     known.serves(again);
                     known.before = None;

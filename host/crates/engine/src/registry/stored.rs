@@ -77,6 +77,7 @@ impl Registry {
         known.returned = true;
         let text = match again {
             Ok(rule) => {
+                self.shadows.end(name, "the rule was quarantined");
                 note_return(store.as_deref(), name, number, rule.generation);
                 known.serves(rule);
                 format!("generation {} was quarantined, generation {number} serves again: {why}", bad.generation)

@@ -18,7 +18,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tidegate_engine::{Instance, LoadError, Rule};
+use tidegate_engine::{Instance, LoadError, Rule, Shadow};
 use tidegate_model::{
     Ack, Books, Clock, Latency, Messages, NO_ROW, OriginIs, Parcel, PartitionId, SavedState, SeriesId, StateBook,
     StateStore,
@@ -54,6 +54,12 @@ pub(crate) enum Control {
     Reset { rule: Arc<str>, of: Reset, reply: SyncSender<Option<Result<usize, LoadError>>> },
     /// Call this rule no more.
     Remove { rule: Arc<str>, reply: SyncSender<()> },
+    /// Give this shadow what its rule is given, after what has changed since a copy of its state was given, if there was one.
+    Shadow { shadow: Box<Shadow>, rule: Arc<str>, has_copy: bool, reply: SyncSender<Result<(), LoadError>> },
+    /// Let the shadow of a rule go.
+    EndShadow { rule: Arc<str>, reply: SyncSender<()> },
+    /// Let the shadow serve from the next batch on, with its own state; where there is none any more, this instance.
+    Promote { fresh: Box<Instance>, reply: SyncSender<Result<(), LoadError>> },
     /// Take nothing more in, finish what has come, and end.
     Finish,
 }
@@ -275,8 +281,32 @@ impl Lane {
                 self.rules_changed();
                 let _ = reply.send(());
             }
+            Control::Shadow { shadow, rule, has_copy, reply } => {
+                let gone = || Err(LoadError::Unsupported("the rule does not serve any more".into()));
+                let done = self.slot(&rule).map_or_else(gone, |slot| slot.shadow_with(shadow, has_copy));
+                let _ = reply.send(done);
+            }
+            Control::EndShadow { rule, reply } => {
+                if let Some(slot) = self.slot(&rule) {
+                    slot.end_shadow();
+                }
+                let _ = reply.send(());
+            }
+            Control::Promote { fresh, reply } => {
+                let name = fresh.rule().name.clone();
+                let done = match self.slot(&name) {
+                    Some(slot) => slot.promote(*fresh, now_us),
+                    None => Err(LoadError::Unsupported("the rule does not serve any more".into())),
+                };
+                self.rules_changed();
+                let _ = reply.send(done);
+            }
             Control::Finish => {}
         }
+    }
+
+    fn slot(&mut self, rule: &str) -> Option<&mut Slot> {
+        self.slots.iter_mut().find(|slot| &*slot.rule().name == rule)
     }
 
     fn rules_changed(&mut self) {

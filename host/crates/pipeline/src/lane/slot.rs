@@ -3,6 +3,7 @@
 //! State is taken over from the instance every second. What it is given meanwhile is kept in a [`Journal`]: after a fault a new instance
 //! gets the state last saved and then that, so that it stands where the old one stood before the call that failed.
 
+mod shadowing;
 mod succession;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use fail::fail_point;
-use tidegate_engine::{Cells, Decoded, Emitted, Fault, Instance, LoadError, Processed, Rule, Share};
+use tidegate_engine::{Cells, Decoded, Emitted, Fault, Instance, LoadError, Processed, Rule, Shadow, Share};
 use tidegate_model::{Books, Messages, PartitionId, Points};
 
 use crate::lane::episodes::{Episodes, Verdict};
@@ -49,6 +50,8 @@ pub(crate) struct Slot {
     pub due_us: Option<i64>,
     touched: bool,
     account: Account,
+    /// A candidate for the next generation, which is given the same.
+    shadow: Option<Box<Shadow>>,
 }
 
 /// This slot's share of what its rule takes up; gone with it.
@@ -87,6 +90,7 @@ impl Slot {
             due_us: None,
             touched: true,
             account,
+            shadow: None,
         };
         slot.due_us = slot.tick_us().map(|every| now_us + every);
         slot.note_size();
@@ -99,7 +103,9 @@ impl Slot {
 
     /// Decodes a batch; none if the rule is quarantined.
     pub fn decode(&mut self, now_us: i64, batch: &Messages) -> Option<Result<Decoded, Fault>> {
+        let began = self.shadow_clock();
         let outcome = self.instance()?.decode(now_us, batch);
+        self.shadow(began, &outcome, |shadow, made, took| shadow.decode(now_us, batch, made, took));
         if outcome.is_ok() && self.keeps_state() {
             self.note(now_us, Given::Messages(Arc::new(batch.clone())));
         }
@@ -113,7 +119,9 @@ impl Slot {
         batch: &Points,
         copy: &mut Option<Arc<Points>>,
     ) -> Option<Result<Processed, Fault>> {
+        let began = self.shadow_clock();
         let outcome = self.instance()?.process(now_us, batch);
+        self.shadow(began, &outcome, |shadow, made, took| shadow.process(now_us, batch, made, took));
         if outcome.is_ok() && self.keeps_state() {
             let copy = copy.get_or_insert_with(|| Arc::new(batch.clone())).clone();
             self.note(now_us, Given::Points(copy));
@@ -123,7 +131,9 @@ impl Slot {
 
     /// Lets it act without a message; none if the rule is quarantined.
     pub fn tick(&mut self, now_us: i64) -> Option<Result<Emitted, Fault>> {
+        let began = self.shadow_clock();
         let outcome = self.instance()?.tick(now_us);
+        self.shadow(began, &outcome, |shadow, made, took| shadow.tick(now_us, made, took));
         if outcome.is_ok() && self.keeps_state() {
             self.note(now_us, Given::Tick);
         }

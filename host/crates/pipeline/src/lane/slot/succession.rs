@@ -92,7 +92,7 @@ impl Slot {
     }
 
     /// Saves all there is, for who comes after it.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.touched = true;
         self.save();
         if self.touched {

@@ -1,0 +1,48 @@
+//! Shadows: started, looked at, let go, promoted.
+
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+
+use super::json;
+use super::rules::changed;
+use crate::problem::{Mistake, Problem};
+use crate::route::{Answer, Call};
+use crate::rules::Condition;
+use crate::shapes::{PromoteInput, ShadowInput};
+
+/// The share of a lane's time that a shadow may have, where nobody says otherwise: percent.
+const SHARE: u32 = 25;
+
+pub(crate) async fn get(call: Call) -> Answer {
+    Ok(json(call.house.desk.shadow(&call.name())?))
+}
+
+pub(crate) async fn start(call: Call) -> Answer {
+    let (house, name) = (call.house.clone(), call.name());
+    let ShadowInput { definition, state, max_share_percent } = call.body.json().await?;
+    let share = max_share_percent.unwrap_or(SHARE);
+    if !(1..=100).contains(&share) {
+        let detail = format!("max_share_percent cannot be {share}: choose from 1 to 100");
+        return Err(Problem::unusable("body", detail.clone(), vec![Mistake::new("/max_share_percent", detail)]));
+    }
+    let started =
+        house.blocking(move |house| house.desk.start_shadow(&name, &definition, state.into(), share)).await?;
+    let (shadow, changed) = started?;
+    let mut response = json(shadow);
+    response.extensions_mut().insert(changed);
+    Ok(response)
+}
+
+pub(crate) async fn stop(call: Call) -> Answer {
+    let name = call.name();
+    let changed = call.house.blocking(move |house| house.desk.end_shadow(&name)).await??;
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    response.extensions_mut().insert(changed);
+    Ok(response)
+}
+
+pub(crate) async fn promote(call: Call) -> Answer {
+    let (house, name, condition) = (call.house.clone(), call.name(), Condition::of(&call.headers)?);
+    let with: PromoteInput = call.body.json().await?;
+    changed(house.blocking(move |house| house.desk.promote(&name, with.state.into(), &condition)).await?)
+}

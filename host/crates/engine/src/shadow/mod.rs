@@ -1,0 +1,224 @@
+//! A shadow: a candidate for a rule's next generation that is given, on each lane, what the serving one is given, and whose outcomes are
+//! compared with the serving one's. Nothing else comes of it: no alert, command, count or log line leaves it, units and labels it tells are
+//! not taken, and the series it makes are few and counted apart.
+//!
+//! It takes a share of its lane's time and no more: when it has used that up, batches pass it by until it has earned some again, and they
+//! are counted. Its faults are its own. After a few it is stopped; the rule that serves never notices.
+
+mod compare;
+mod report;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use tidegate_model::{Books, Messages, Points, StateBook};
+
+use crate::calls::{Decoded, Emitted, Processed, RawAlert};
+use crate::fault::Fault;
+use crate::instance::{Instance, Voice};
+use crate::load_error::LoadError;
+use crate::rule::{Limits, Rule};
+use crate::shadow::compare::{Outcomes, alerts_apart};
+use crate::stats::{RuleStats, Share};
+
+pub use report::{AlertDifference, PointMade, RowDifference, RowMade, ShadowReport, ShadowState, ShadowTotals};
+
+/// Series that a shadow may make on a lane: enough to see what they would be, and nothing to fill the host's book with.
+const MAX_SERIES: u64 = 1_000;
+/// What a shadow that was not called for long may have saved up, of its share of a second.
+const SAVED_UP: Duration = Duration::from_secs(1);
+
+/// A candidate on one lane.
+pub struct Shadow {
+    rule: Arc<Rule>,
+    /// None once it is stopped.
+    instance: Option<Instance>,
+    books: Arc<Books>,
+    report: Arc<ShadowReport>,
+    allowance: Allowance,
+    memory: Share,
+}
+
+impl Shadow {
+    /// The candidate `rule` on a lane, for the report it shares with those on other lanes.
+    ///
+    /// # Errors
+    /// It cannot be made ready.
+    pub fn new(rule: &Arc<Rule>, books: &Arc<Books>, report: &Arc<ShadowReport>) -> Result<Self, LoadError> {
+        let mut shadow = Self {
+            rule: rule.clone(),
+            instance: None,
+            books: books.clone(),
+            report: report.clone(),
+            allowance: Allowance::new(report.share(), Instant::now()),
+            memory: Share::default(),
+        };
+        shadow.instance = Some(shadow.made()?);
+        report.lanes.fetch_add(1, Relaxed);
+        Ok(shadow)
+    }
+
+    fn made(&self) -> Result<Instance, LoadError> {
+        // What it counts, and how many series it makes, is no word on the rule that serves.
+        let limits = Limits { series: self.rule.limits.series.min(MAX_SERIES), ..self.rule.limits };
+        let apart = Rule { stats: Arc::new(RuleStats::default()), limits, ..self.rule.next_generation(0) };
+        Instance::new(Arc::new(apart), self.books.clone(), Voice::Shadow)
+    }
+
+    /// The number of the candidate.
+    pub fn generation(&self) -> u64 {
+        self.rule.generation
+    }
+
+    /// Takes over state that the serving one, of `version`, saved: all of it at first, then what has changed since.
+    ///
+    /// # Errors
+    /// It refuses the state, or fails.
+    pub fn restore(&mut self, version: &str, state: &StateBook) -> Result<(), LoadError> {
+        self.instance.as_mut().map_or(Ok(()), |instance| instance.restore(version, state))
+    }
+
+    /// The serving decoder has made `serving` of `batch`, in the time `took`.
+    pub fn decode(&mut self, now_us: i64, batch: &Messages, serving: &Decoded, took: Duration) {
+        self.call(batch.len(), took, |instance, report, books| {
+            let began = Instant::now();
+            let made = instance.decode(now_us, batch)?;
+            report.candidate_nanos.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
+            let names = |row: u32| {
+                let topic = batch.topic.get(row as usize).map(|topic| books.topic_name(*topic));
+                (topic.unwrap_or_default().to_owned(), batch.received_us.get(row as usize).copied().unwrap_or(0))
+            };
+            let (ours, theirs) = (Outcomes::of_decoded(serving), Outcomes::of_decoded(&made));
+            report.rows_apart(&ours, &theirs, batch.len(), books, names);
+            report.rejected(serving.rejects.row.len(), made.rejects.row.len());
+            report.commands(serving.commands.len(), made.commands.len());
+            Ok(())
+        });
+    }
+
+    /// The serving processor has made `serving` of `batch`, in the time `took`.
+    pub fn process(&mut self, now_us: i64, batch: &Points, serving: &Processed, took: Duration) {
+        self.call(batch.len(), took, |instance, report, books| {
+            let began = Instant::now();
+            let made = instance.process(now_us, batch)?;
+            report.candidate_nanos.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
+            let names = |row: u32| {
+                let series = batch.series.get(row as usize).map(|series| books.series_topic(*series));
+                (series.unwrap_or_default().to_owned(), batch.time_us.get(row as usize).copied().unwrap_or(0))
+            };
+            if !compare::plainly_same(serving, &made) {
+                let (ours, theirs) = (Outcomes::of_processed(batch, serving), Outcomes::of_processed(batch, &made));
+                report.rows_apart(&ours, &theirs, batch.len(), books, names);
+            }
+            alerts(report, books, &serving.alerts, &made.alerts);
+            report.rejected(serving.rejects.row.len(), made.rejects.row.len());
+            report.commands(serving.commands.len(), made.commands.len());
+            Ok(())
+        });
+    }
+
+    /// The serving one has made `serving` of a tick.
+    pub fn tick(&mut self, now_us: i64, serving: &Emitted, took: Duration) {
+        self.call(0, took, |instance, report, books| {
+            let began = Instant::now();
+            let made = instance.tick(now_us)?;
+            report.candidate_nanos.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
+            report.generated(serving.points.len(), made.points.len());
+            alerts(report, books, &serving.alerts, &made.alerts);
+            report.commands(serving.commands.len(), made.commands.len());
+            Ok(())
+        });
+    }
+
+    fn call(
+        &mut self,
+        rows: usize,
+        took: Duration,
+        call: impl FnOnce(&mut Instance, &ShadowReport, &Books) -> Result<(), Fault>,
+    ) {
+        let began = Instant::now();
+        if self.report.has_ended() {
+            self.instance = None;
+        }
+        let Some(instance) = self.instance.as_mut() else { return };
+        if !self.allowance.may_spend(began) {
+            self.report.skipped(rows);
+            return;
+        }
+        self.report.called(rows, took);
+        let failed = call(instance, &self.report, &self.books).err();
+        if let Some(fault) = failed {
+            self.faulted(&fault);
+        }
+        let memory = self.instance.as_ref().map_or(0, Instance::memory_bytes);
+        self.report.memory.set(&mut self.memory, memory as u64);
+        let spent = began.elapsed();
+        self.allowance.spend(spent);
+        self.report.spent_nanos.fetch_add(spent.as_nanos() as u64, Relaxed);
+    }
+
+    /// A fault is the shadow's own affair: it begins anew, without state, or is stopped.
+    fn faulted(&mut self, fault: &Fault) {
+        self.instance = None;
+        if self.report.faulted(fault) {
+            return;
+        }
+        match self.made() {
+            Ok(new) => self.instance = Some(new),
+            Err(error) => self
+                .report
+                .end(ShadowState::Stopped, &format!("after a fault it could not be started again: {error}")),
+        }
+    }
+
+    /// The instance, with the state that it has built, as one of the generation that serves from now on; none if it was stopped.
+    pub fn into_serving(mut self) -> Option<Instance> {
+        let mut instance = self.instance.take()?;
+        instance.serve_as(self.rule.clone());
+        Some(instance)
+    }
+}
+
+impl Drop for Shadow {
+    fn drop(&mut self) {
+        self.report.memory.set(&mut self.memory, 0);
+        self.report.lanes.fetch_sub(1, Relaxed);
+    }
+}
+
+fn alerts(report: &ShadowReport, books: &Books, serving: &[RawAlert], candidate: &[RawAlert]) {
+    if serving.is_empty() && candidate.is_empty() {
+        return;
+    }
+    let (ours, theirs) = alerts_apart(serving, candidate);
+    report.alerts_apart(books, &ours, &theirs);
+}
+
+/// Time to spend: a share of the time that passes.
+struct Allowance {
+    share: f64,
+    seconds: f64,
+    counted: Instant,
+}
+
+impl Allowance {
+    fn new(share: f64, now: Instant) -> Self {
+        Self { share, seconds: share * SAVED_UP.as_secs_f64(), counted: now }
+    }
+
+    /// Whether there is time for a call. How long it takes is known only afterwards: it is paid off then before the next.
+    fn may_spend(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.counted).as_secs_f64();
+        self.counted = now;
+        self.seconds = (self.seconds + passed * self.share).min(self.share * SAVED_UP.as_secs_f64());
+        self.seconds > 0.0
+    }
+
+    fn spend(&mut self, spent: Duration) {
+        self.seconds -= spent.as_secs_f64();
+    }
+}
+
+#[cfg(test)]
+mod tests;

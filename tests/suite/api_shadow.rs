@@ -1,0 +1,265 @@
+//! Shadows: a candidate beside a rule, compared with it, harmless, and promoted.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tidegate_tests::{
+    DEADLINE, Host, Mosquitto, Protocol, Publisher, Qos, Setup, binary, built_module, guest_module, plain, variant,
+    wait_for,
+};
+
+struct House {
+    host: Host,
+    publisher: Publisher,
+    sent: u64,
+}
+
+impl House {
+    /// A host that decodes readings, with the rule `r` beside.
+    fn start(broker: &Mosquitto, name: &str, module: &[u8], rule: &str) -> Self {
+        let host = Setup::new()
+            .mqtt(broker, Protocol::V5, r#"["dev/#"]"#, "")
+            .module("json-reading")
+            .bytes(name, module)
+            .rule("r", rule)
+            .start();
+        Self { host, publisher: Publisher::connect(broker, Qos::One), sent: 0 }
+    }
+
+    /// Publishes readings and waits until all are settled.
+    fn measure(&mut self, readings: &[(&str, f64)]) {
+        for (topic, value) in readings {
+            self.sent += 1;
+            self.publisher.deliver([plain(topic, self.sent, *value)]);
+        }
+        self.host.wait_settled(self.sent);
+    }
+
+    fn shadow(&self, body: Value) -> Value {
+        self.host.ask("POST", "/api/v1/rules/r/shadow").json(&body).send().expect(200)
+    }
+
+    fn diff(&self) -> Value {
+        self.host.ask("GET", "/api/v1/rules/r/shadow").send().expect(200)
+    }
+
+    fn promote(&self, state: &str) -> Value {
+        let body = json!({ "state": state });
+        self.host.ask("POST", "/api/v1/rules/r/shadow/promote").json(&body).send().expect(200)
+    }
+
+    fn upload(&self, module: &[u8]) -> String {
+        let answer = self.host.ask("POST", "/api/v1/modules").body("application/wasm", module).send();
+        answer.json()["file"].as_str().unwrap().to_owned()
+    }
+
+    /// The values stored, in order.
+    fn values(&self) -> Vec<f64> {
+        let mut rows = self.host.rows();
+        rows.sort_by_key(|row| row.time_us);
+        rows.iter().map(|row| row.number().unwrap()).collect()
+    }
+}
+
+fn threshold(above: f64) -> Value {
+    json!({"module": "threshold.wasm", "topics": ["dev/#"], "config": {"above": above}})
+}
+
+const THRESHOLD: &str = "module = \"threshold.wasm\"\ntopics = [\"dev/#\"]\n[config]\nabove = 80.0\n";
+const COUNTING: &str = "module = \"brittle.wasm\"\ntopics = [\"dev/#\"]\n";
+
+/// Guarantees: a shadow with another threshold shows exactly the alerts that it would not have sent, and one with another factor exactly
+/// the rows that it would have changed, each with both values; neither stores, publishes or counts anything.
+#[test]
+fn exactly_what_differs() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let mut house = House::start(&broker, "threshold", &built_module("threshold"), THRESHOLD);
+    let files = tidegate_tests::files(&house.host.rules_dir());
+    house.shadow(json!({"definition": threshold(90.0)}));
+    house.measure(&[("dev/a", 70.0), ("dev/b", 85.0), ("dev/c", 95.0), ("dev/d", 90.0), ("dev/b", 60.0)]);
+    let diff = house.diff();
+    let shown: BTreeSet<(&str, &str, &str)> =
+        diff["alert_differences"].as_array().unwrap().iter().map(told).collect();
+    let expected = [("serving", "dev/b", "cleared"), ("serving", "dev/b", "raised"), ("serving", "dev/d", "raised")];
+    assert_eq!(shown, BTreeSet::from(expected), "{diff}");
+    assert_eq!((&diff["alerts_only_serving"], &diff["alerts_only_candidate"]), (&json!(3), &json!(0)));
+    assert_eq!((&diff["rows"], &diff["rows_changed"], &diff["state"]), (&json!(5), &json!(0), &json!("running")));
+    assert!(diff["ns_per_row_candidate"].as_f64() > Some(0.0) && diff["cost_nanos"].as_u64() > Some(0), "{diff}");
+    let status = house.host.status();
+    assert_eq!((status.rule("r").stats.rows_in, status.alerts_standing), (5, 2), "as without it");
+    assert_eq!(tidegate_tests::files(&house.host.rules_dir()), files, "nothing is written");
+    assert!(
+        house
+            .host
+            .get("/metrics")
+            .body
+            .contains("tidegate_rule_shadow_alerts_only_total{rule=\"r\",only=\"serving\"} 3")
+    );
+
+    house.host.ask("DELETE", "/api/v1/rules/r/shadow").send().expect(204);
+    house.host.ask("GET", "/api/v1/rules/r/shadow").send().expect_problem(404, "not_found");
+    house.measure(&[("dev/e", 85.0)]);
+
+    let scale = house.upload(&built_module("scale"));
+    let of = |factor: f64| json!({"module": scale, "topics": ["dev/#"], "config": {"factor": factor}});
+    house.host.ask("DELETE", "/api/v1/rules/r").send().expect(204);
+    house.host.ask("PUT", "/api/v1/rules/r").json(&of(2.0)).send().expect(201);
+    house.shadow(json!({"definition": of(3.0)}));
+    let stored = house.values().len();
+    house.measure(&[("dev/a", 1.0), ("dev/b", 0.0), ("dev/c", 5.0)]);
+    let diff = house.diff();
+    let both = |row: &Value| -> (String, f64, f64) {
+        let value = |who: &str| row[who]["points"][0]["value"].as_f64().unwrap();
+        (row["topic"].as_str().unwrap().to_owned(), value("serving"), value("candidate"))
+    };
+    let shown: Vec<_> = diff["row_differences"].as_array().unwrap().iter().map(both).collect();
+    assert_eq!(shown, [("dev/a".to_owned(), 2.0, 3.0), ("dev/c".to_owned(), 10.0, 15.0)], "{diff}");
+    assert_eq!(house.values()[stored..], [2.0, 0.0, 10.0]);
+    house.host.status().assert_balanced("shadows");
+}
+
+fn told(alert: &Value) -> (&str, &str, &str) {
+    let text = |key: &str| alert[key].as_str().unwrap();
+    (text("only"), text("topic"), text("transition"))
+}
+
+/// Guarantees: a shadow that begins with a copy of the state does what the rule does; one that begins without goes its own way, and
+/// serves with what it has built or with what the rule has, as asked; its file is written, and it can be gone back from.
+#[test]
+fn state_as_asked() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let counting = guest_module("brittle");
+    for (state, next) in [("own", 3.0), ("taken-over", 6.0)] {
+        let mut house = House::start(&broker, "brittle", &counting, COUNTING);
+        house.measure(&[("dev/a", 1.0); 3]);
+        let candidate = json!({"module": house.upload(&variant(&counting, 1)), "topics": ["dev/#"]});
+        house.shadow(json!({"definition": candidate, "state": "copied"}));
+        house.measure(&[("dev/a", 1.0)]);
+        let diff = house.diff();
+        assert_eq!((&diff["rows"], &diff["rows_changed"]), (&json!(1), &json!(0)), "{state}: {diff}");
+        let begun = house.shadow(json!({"definition": candidate, "state": "empty", "max_share_percent": 100}));
+        house.measure(&[("dev/a", 1.0)]);
+        house.host.ask("POST", "/api/v1/rules/r/shadow/promote").json(&json!({})).send().expect_problem(422, "body");
+        assert_eq!(house.diff()["rows_changed"], 1);
+        let (before, first) =
+            (house.host.status().rule("r").generation, house.host.status().rule("r").sha256.clone());
+        // The candidate has seen one of five; one more comes before it serves.
+        let rows_before = house.values().len();
+        if state == "own" {
+            house.measure(&[("dev/a", 1.0)]);
+        }
+        let promoted = house.promote(state);
+        assert!(promoted["generation"].as_u64() > Some(before), "{promoted}");
+        assert_eq!((&promoted["module"], &promoted["state"]), (&candidate["module"], &json!("serving")));
+        assert_eq!(promoted["sha256"], begun["sha256"]);
+        house.measure(&[("dev/a", 1.0)]);
+        let values = house.values();
+        assert_eq!(values.last(), Some(&next), "{state}: {values:?} after {rows_before}");
+        assert_eq!(house.diff()["state"], "ended");
+        house
+            .host
+            .ask("POST", "/api/v1/rules/r/shadow/promote")
+            .json(&json!({"state": "own"}))
+            .send()
+            .expect_problem(409, "shadow_ended");
+
+        // What serves now is what the files say, over a restart too.
+        let text = std::fs::read_to_string(house.host.rules_dir().join("r.toml")).unwrap();
+        assert!(text.contains(candidate["module"].as_str().unwrap()), "{text}");
+        let back = house.host.ask("POST", "/api/v1/rules/r/rollback").json(&json!({})).send().expect(200);
+        assert_eq!(back["sha256"].as_str(), first.as_deref(), "{back}");
+    }
+}
+
+/// Guarantees: what a candidate fails on is its own affair: it is stopped after a few faults, and the rule that serves has none, is not
+/// quarantined, and loses nothing.
+#[test]
+fn faults_are_its_own() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let rule = "module = \"scale.wasm\"\ntopics = [\"dev/#\"]\n[config]\nfactor = 2.0\n";
+    let mut house = House::start(&broker, "scale", &built_module("scale"), rule);
+    let candidate = json!({"module": house.upload(&guest_module("brittle")), "topics": ["dev/#"]});
+    house.shadow(json!({"definition": candidate}));
+    for _ in 0..6 {
+        house.measure(&[("dev/a", 1.0), ("dev/a", 666.0)]);
+    }
+    let diff = house.diff();
+    assert_eq!((&diff["state"], &diff["faults"]), (&json!("stopped"), &json!(5)), "{diff}");
+    assert!(diff["reason"].as_str().unwrap().contains("trapped") && diff["last_fault"].is_string(), "{diff}");
+    let status = house.host.status();
+    let rule = status.rule("r");
+    assert_eq!((rule.state.as_str(), rule.problem.as_deref(), rule.stats.rows_in), ("serving", None, 12));
+    assert!(rule.stats.faults.values().all(|&faults| faults == 0), "{rule:?}");
+    assert_eq!(house.values(), [2.0, 1332.0].repeat(6));
+    let refused = |body: Value| house.host.ask("POST", "/api/v1/rules/r/shadow").json(&body).send();
+    refused(json!({"definition": {"module": "none.wasm"}})).expect_problem(422, "module");
+    refused(json!({"definition": candidate, "max_share_percent": 101})).expect_problem(422, "body");
+    let elsewhere = json!({"module": candidate["module"], "topics": ["other/#"]});
+    refused(json!({"definition": elsewhere})).expect_problem(422, "unsupported");
+    refused(json!({"definition": {"module": "json-reading.wasm", "topics": ["dev/#"]}}))
+        .expect_problem(422, "unsupported");
+    house
+        .host
+        .ask("POST", "/api/v1/rules/none/shadow")
+        .json(&json!({"definition": candidate}))
+        .send()
+        .expect_problem(404, "not_found");
+}
+
+/// Guarantees: a shadow costs a lane no more of its time than it may; what passes it by is counted, and nothing is lost for it.
+#[test]
+fn its_cost_is_bounded() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let house = House::start(&broker, "brittle", &guest_module("brittle"), COUNTING);
+    let candidate = json!({"module": "brittle.wasm", "topics": ["dev/#"]});
+    house.shadow(json!({"definition": candidate, "max_share_percent": 1}));
+    let began = Instant::now();
+    let load = Publisher::connect(&broker, Qos::One)
+        .load(2_000, |number| plain(&format!("dev/t{}", number % 20), number, 1.0));
+    wait_for("calls that pass it by", DEADLINE, || {
+        let diff = house.diff();
+        if diff["skipped_rows"].as_u64() > Some(100) { Ok(()) } else { Err(diff.to_string()) }
+    });
+    let publisher = load.end();
+    let sent = publisher.sent().len() as u64;
+    house.host.wait_settled(sent);
+    let diff = house.diff();
+    let cost_s = diff["cost_nanos"].as_f64().unwrap() / 1e9;
+    // Two lanes, each with what it may save up, and a call that takes longer than what was left.
+    let most = 2.0 * (0.01 * began.elapsed().as_secs_f64() + 0.01 + 0.05);
+    assert!(cost_s <= most, "{cost_s} s of {most} s: {diff}");
+    let (given, passed_by) = (diff["rows"].as_u64().unwrap(), diff["skipped_rows"].as_u64().unwrap());
+    assert_eq!(given + passed_by, sent, "{diff}");
+    house.host.status().assert_balanced("a bounded shadow");
+}
+
+/// Guarantees: an operator does all of it by commands.
+#[test]
+fn by_commands() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let mut house = House::start(&broker, "threshold", &built_module("threshold"), THRESHOLD);
+    let file = house.host.path().join("candidate.toml");
+    std::fs::write(&file, THRESHOLD.replace("80.0", "90.0")).unwrap();
+    let node = format!("http://127.0.0.1:{}", house.host.port());
+    let tidegate = |args: &[&str]| -> String {
+        let output = Command::new(binary()).args(args).args(["--node", &node]).output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{args:?}: {out}\n{err}");
+        out.into_owned()
+    };
+    let started = tidegate(&["rules", "shadow", "start", "r", file.to_str().unwrap()]);
+    assert!(started.starts_with("STATE") && started.contains("running"), "{started}");
+    house.measure(&[("dev/a", 85.0)]);
+    let diff = tidegate(&["rules", "shadow", "diff", "r"]);
+    assert!(diff.contains("\"only\": \"serving\"") && diff.contains("\"topic\": \"dev/a\""), "{diff}");
+    assert_eq!(tidegate(&["rules", "shadow", "diff", "r", "--brief"]).lines().count(), 2);
+    assert!(tidegate(&["rules", "shadow", "promote", "r", "--state", "taken-over"]).contains("serving"));
+    let versions = tidegate(&["rules", "versions", "r"]);
+    assert!(versions.lines().count() == 3 && versions.contains("yes"), "{versions}");
+    assert!(tidegate(&["rules", "rollback", "r"]).contains("serving"));
+    assert_eq!(house.host.ask("GET", "/api/v1/rules/r").send().expect(200)["file"]["config"]["above"], 80.0);
+    tidegate(&["rules", "shadow", "start", "r", file.to_str().unwrap(), "--empty", "--max-share", "10"]);
+    assert!(tidegate(&["rules", "shadow", "stop", "r"]).contains("stopped"));
+}
