@@ -49,7 +49,7 @@ pub use sink::{RawMessages, Rejected, Sink, SinkError, Wants, Written};
 pub use source::{Phase, PhaseWatch, Source, SourceError};
 pub use spool::{RecordId, Spool, SpoolError, SpoolOrder, SpoolTotals, Spooled};
 pub use state::{Cell, SavedState, StateBook};
-pub use state_store::{KeptState, StateChange, StateStore, StateTotals};
+pub use state_store::{KeptState, StateChange, StateStore, StateTotals, StateUnread};
 
 /// Declares a newtype for a dense `u32` id.
 macro_rules! dense_id {

@@ -53,6 +53,11 @@ pub struct StateTotals {
     pub down: Option<String>,
 }
 
+/// The disk could not be read now. It is no word on what is kept: who goes on without loses it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the state that is kept cannot be read now: {0}")]
+pub struct StateUnread(pub String);
+
 /// Keeps the state of rules by the names of series and partitions. It is written to by lanes, which never wait for its disk unless too much
 /// waits already.
 pub trait StateStore: Debug + Send + Sync {
@@ -60,12 +65,18 @@ pub trait StateStore: Debug + Send + Sync {
     fn put(&self, changes: Vec<StateChange>);
 
     /// What is kept of a rule, one entry for each version that saved a part of it. Waits for what was put before.
-    fn load(&self, rule: &str) -> Vec<KeptState>;
+    ///
+    /// # Errors
+    /// The disk does not say now; it may be asked again.
+    fn load(&self, rule: &str) -> Result<Vec<KeptState>, StateUnread>;
 
     /// The alerts that stood when it was last told: all of them `raised`.
-    fn alerts(&self) -> Vec<Alert>;
+    ///
+    /// # Errors
+    /// The disk does not say now; it may be asked again.
+    fn alerts(&self) -> Result<Vec<Alert>, StateUnread>;
 
-    /// The rules of which something is kept.
+    /// The rules of which something is kept; none while the disk does not say.
     fn rules(&self) -> Vec<String>;
 
     /// Counts up whenever what was kept is lost with a damaged file: who sees another number than before tells all there is.

@@ -45,13 +45,15 @@ impl Deploy for LaneDeploy {
     fn install(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
         match self.let_serve(rule, Before::TakenOver) {
             Err(LoadError::State(why)) if rule.on_refused_state == OnRefusedState::Discard => {
+                // Where it does not come to serve, the one before it goes on with its state and its alerts.
+                self.let_serve(rule, Before::Discarded)?;
                 rule.stats.state_discarded.fetch_add(1, Relaxed);
                 tracing::warn!(
                     rule = &*rule.name,
                     "it begins without state, as its file allows (discard_state): {why}"
                 );
                 self.around.clear_alerts(&rule.name, |_| true, "the state of the rule was discarded");
-                self.let_serve(rule, Before::Discarded)
+                Ok(())
             }
             done => done,
         }
@@ -148,13 +150,13 @@ impl LaneDeploy {
                 taken.map_err(LoadError::of_old_state)?;
                 Ok(Ready { instance, begins: Begins::WhereTheLastStands, before: Some(old) })
             }
-            None if !instance.keeps_state() => Ok(Ready { instance, begins: empty(), before: None }),
+            None if self.around.state.is_none() => Ok(Ready { instance, begins: empty(), before: None }),
             None => {
-                let load = || self.around.state.as_ref().map(|store| store.load(&rule.name)).unwrap_or_default();
-                let own = self.dealt(at, stored.get_or_insert_with(load));
+                let own = self.dealt(at, self.stored(rule, stored)?);
                 let begins = match state {
-                    Before::TakenOver => as_stored(&mut instance, own)?,
-                    Before::Discarded => {
+                    Before::TakenOver if instance.keeps_state() => as_stored(&mut instance, own)?,
+                    // What a version that keeps none finds, it leaves to nobody.
+                    Before::TakenOver | Before::Discarded => {
                         let differs = whole(own).succeeded_by(&StateBook::default());
                         Begins::At(Box::new(Start { state: StateBook::default(), differs }))
                     }
@@ -162,6 +164,15 @@ impl LaneDeploy {
                 Ok(Ready { instance, begins, before: None })
             }
         }
+    }
+
+    /// What is kept of a rule that does not serve yet. A disk that does not say is no word that there is nothing: it is asked again.
+    fn stored<'a>(&self, rule: &Rule, stored: &'a mut Option<Vec<KeptState>>) -> Result<&'a [KeptState], LoadError> {
+        if stored.is_none() {
+            let loaded = self.around.state.as_ref().map(|store| store.load(&rule.name)).transpose();
+            *stored = Some(loaded.map_err(|error| LoadError::Busy(error.to_string()))?.unwrap_or_default());
+        }
+        Ok(stored.as_deref().unwrap_or_default())
     }
 
     /// Of what is stored, the cells of the partitions that belong to a lane: another number of lanes shares them out anew.

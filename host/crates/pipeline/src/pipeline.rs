@@ -131,12 +131,17 @@ pub enum Drained {
 
 impl Pipeline {
     /// Starts lanes and sinks. `dead_letters` takes what no other sink would.
+    ///
+    /// # Errors
+    /// The system gives no more threads, or the store does not say for half a minute which alerts stood: rules that come back believe that
+    /// they stand still, so what they clear would be published nowhere.
     pub fn start(
         settings: PipelineSettings,
         sinks: Vec<SinkSetup>,
         dead_letters: Box<dyn Sink>,
         runtime: &Handle,
     ) -> std::io::Result<Self> {
+        let stood = settings.state.as_deref().map_or_else(|| Ok(Vec::new()), state::alerts_that_stood)?;
         let points = Arc::new(PointLedger::default());
         let (phase, _) = watch::channel(Phase::Running);
         let (give_up, told) = watch::channel(false);
@@ -174,9 +179,7 @@ impl Pipeline {
         let around = Surroundings {
             books: settings.books,
             clock: settings.clock,
-            alert_book: Arc::new(AlertBook::of(
-                &settings.state.as_ref().map(|store| store.alerts()).unwrap_or_default(),
-            )),
+            alert_book: Arc::new(AlertBook::of(&stood)),
             outlets: Outlets::new(queues, points),
             state: settings.state,
             latency: Arc::default(),
@@ -194,11 +197,12 @@ impl Pipeline {
             phase,
             give_up,
         };
-        for index in 0..settings.lanes.max(1) {
+        let lanes = settings.lanes.max(1);
+        for index in 0..lanes {
             let (inlet, parcels) = mpsc::channel(LANE_QUEUE);
             let (control, controls) = mpsc::channel(CONTROL_QUEUE);
             let status = Arc::new(LaneStatus::default());
-            let lane = Lane::new(parcels, controls, pipeline.around.clone(), status.clone());
+            let lane = Lane::new(parcels, controls, pipeline.around.clone(), status.clone(), (index, lanes));
             let thread = tidegate_telemetry::thread(&format!("lane-{index}"), move || lane.run())?;
             pipeline.inlets.push(inlet);
             pipeline.controls.push(control);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use fail::fail_point;
 use hashbrown::HashMap;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-use tidegate_model::{Alert, Books, Description, KeptState, SavedState, Severity, Transition};
+use tidegate_model::{Alert, Books, Description, KeptState, SavedState, SeriesId, Severity, Transition};
 
 use crate::unwritten::{RuleWords, Unwritten, Word};
 
@@ -17,8 +17,11 @@ use crate::unwritten::{RuleWords, Unwritten, Word};
 const APPLICATION_ID: i32 = 0x5447_5354;
 /// Another process on the same directory, or somebody who looks into it, is waited for so long.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
-/// For each series the host may know, so many names of series and partitions are kept; the oldest go first.
+/// For each series the host may know, so many names of series and partitions are kept; those longest not written go first.
 const NAMES_A_SERIES: usize = 4;
+
+/// Names that were written within so many hours of the newest are alive, as far as one can tell.
+const ALIVE_HOURS: i64 = 24;
 
 const SERIES: i64 = 0;
 const PARTITION: i64 = 1;
@@ -31,6 +34,7 @@ const SCHEMA: &str = "
         kind INTEGER NOT NULL,
         name TEXT NOT NULL,
         partition TEXT NOT NULL,
+        hour INTEGER NOT NULL DEFAULT 0,
         UNIQUE (kind, name)
     ) STRICT;
     CREATE TABLE IF NOT EXISTS cells (
@@ -56,10 +60,19 @@ const SCHEMA: &str = "
 pub(crate) struct Database {
     connection: Connection,
     /// Numbers of names in the file, by this process's ids.
-    series: Vec<Option<i64>>,
-    partitions: Vec<Option<i64>>,
+    series: Vec<Option<Number>>,
+    partitions: Vec<Option<Number>>,
     rules: HashMap<Arc<str>, i64>,
     versions: HashMap<Arc<str>, i64>,
+    /// Names of long ago have been dropped.
+    pruned: bool,
+}
+
+/// The number of a name, and the hour it was last noted as written: once an hour, so that a cell that changes every second costs no more.
+#[derive(Clone, Copy, Debug)]
+struct Number {
+    number: i64,
+    hour: i64,
 }
 
 /// What was read of a rule.
@@ -71,8 +84,8 @@ pub(crate) struct Loaded {
 }
 
 impl Database {
-    /// Opens the file, or makes it; looks over the whole of it.
-    pub fn open(path: &Path, max_series: usize) -> rusqlite::Result<Self> {
+    /// Opens the file, or makes it; looks over the whole of it. One that is there is not written to: what a full disk has can be read.
+    pub fn open(path: &Path) -> rusqlite::Result<Self> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
@@ -81,27 +94,33 @@ impl Database {
         if sound != "ok" {
             return Err(damaged(sound));
         }
-        connection.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}"))?;
+        let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+        if application != APPLICATION_ID {
+            connection.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}"))?;
+        }
         connection.execute_batch(SCHEMA)?;
-        let most = max_series.saturating_mul(NAMES_A_SERIES);
-        connection.execute(
-            "DELETE FROM cells WHERE name IN (SELECT id FROM names ORDER BY id DESC LIMIT -1 OFFSET ?1)",
-            [i64::try_from(most).unwrap_or(i64::MAX)],
-        )?;
-        connection.execute("DELETE FROM names WHERE id NOT IN (SELECT name FROM cells)", [])?;
+        let ask = "SELECT count(*) FROM pragma_table_info('names') WHERE name = 'hour'";
+        if connection.query_row(ask, [], |row| row.get::<_, i64>(0))? == 0 {
+            connection.execute_batch("ALTER TABLE names ADD COLUMN hour INTEGER NOT NULL DEFAULT 0")?;
+        }
         let (series, partitions) = (Vec::new(), Vec::new());
-        Ok(Self { connection, series, partitions, rules: HashMap::new(), versions: HashMap::new() })
+        Ok(Self { connection, series, partitions, rules: HashMap::new(), versions: HashMap::new(), pruned: false })
     }
 
     /// Writes all that waits, in one transaction; gives the number of cells.
-    pub fn write(&mut self, unwritten: &Unwritten, books: &Books) -> rusqlite::Result<u64> {
-        let Self { connection, series, partitions, rules, versions } = self;
+    pub fn write(&mut self, unwritten: &Unwritten, books: &Books, hour: i64) -> rusqlite::Result<u64> {
+        let Self { connection, series, partitions, rules, versions, pruned } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if !*pruned {
+            prune(&transaction, books.all_series().limit())?;
+        }
         let mut written = 0;
         for (rule, words) in &unwritten.rules {
-            let numbers = Numbers { rule: number_of(&transaction, rules, "rules", "name", rule)?, versions };
+            let numbers = Numbers { rule: number_of(&transaction, rules, "rules", "name", rule)?, versions, hour };
             if words.forgotten {
                 transaction.execute("DELETE FROM cells WHERE rule = ?1", [numbers.rule])?;
+            }
+            if words.forgotten || words.alerts_dropped {
                 transaction.execute("DELETE FROM alerts WHERE rule = ?1", [&**rule])?;
             }
             written += write_cells(&transaction, numbers, words, books, (&mut *series, &mut *partitions))?;
@@ -110,17 +129,21 @@ impl Database {
         fail_point!("state-commit-before", |_| std::process::abort());
         transaction.commit()?;
         fail_point!("state-commit-after", |_| std::process::abort());
+        *pruned = true;
         Ok(written)
     }
 
-    /// What is kept of a rule; its names get ids.
+    /// What is kept of a rule; its names get ids, those last written first. Names that nobody may ever say again must not take the
+    /// room of those that are said: beyond half of `max_series` only those get ids that were alive when the host last ran.
     pub fn load(&self, rule: &str, books: &Books) -> rusqlite::Result<Loaded> {
         let mut statement = self.connection.prepare(
-            "SELECT v.version, n.kind, n.name, n.partition, c.seal, c.cell, c.rule, c.name, c.version
+            "SELECT v.version, n.kind, n.name, n.partition, c.seal, c.cell, c.rule, c.name, c.version,
+                 n.hour >= (SELECT max(hour) FROM names) - ?2
              FROM cells c JOIN rules r ON r.id = c.rule JOIN names n ON n.id = c.name JOIN versions v ON v.id = c.version
-             WHERE r.name = ?1 ORDER BY c.version, c.name",
+             WHERE r.name = ?1 ORDER BY n.hour DESC, n.id DESC",
         )?;
-        let mut rows = statement.query([rule])?;
+        let mut rows = statement.query(params![rule, ALIVE_HOURS])?;
+        let half = books.all_series().limit().div_ceil(2);
         let mut loaded = Loaded::default();
         while let Some(row) = rows.next()? {
             let (version, name, partition) =
@@ -130,10 +153,17 @@ impl Database {
                 loaded.damaged += 1;
                 continue;
             }
-            if loaded.states.last().is_none_or(|state| state.version != version) {
-                loaded.states.push(KeptState { version: version.to_owned(), cells: SavedState::default() });
+            // One that is known is not described anew: its unit and labels are those of its messages.
+            let known = (kind == SERIES).then(|| books.all_series().find(name).map(SeriesId)).flatten();
+            if known.is_none() && !row.get::<_, bool>(9)? && books.all_series().len() >= half {
+                loaded.unnamed += 1;
+                continue;
             }
-            let Some(state) = loaded.states.last_mut() else { continue };
+            let at = loaded.states.iter().position(|state| state.version == version).unwrap_or_else(|| {
+                loaded.states.push(KeptState { version: version.to_owned(), cells: SavedState::default() });
+                loaded.states.len() - 1
+            });
+            let Some(state) = loaded.states.get_mut(at) else { continue };
             let Ok(partition) = books.intern_partition(partition) else {
                 loaded.unnamed += 1;
                 continue;
@@ -142,8 +172,6 @@ impl Database {
                 state.cells.partitions.push((partition, cell.into()));
                 continue;
             }
-            // One that is known is not described anew: its unit and labels are those of its messages.
-            let known = books.all_series().find(name).map(tidegate_model::SeriesId);
             match known.map_or_else(|| books.intern_series(name, partition, Description::default()), Ok) {
                 Ok(series) => state.cells.series.push((series, cell.into())),
                 Err(_) => loaded.unnamed += 1,
@@ -188,6 +216,17 @@ impl Database {
 struct Numbers<'a> {
     rule: i64,
     versions: &'a mut HashMap<Arc<str>, i64>,
+    hour: i64,
+}
+
+/// Names beyond what is kept go, with their cells; and those of no cell.
+fn prune(transaction: &Transaction<'_>, max_series: usize) -> rusqlite::Result<()> {
+    let most = max_series.saturating_mul(NAMES_A_SERIES);
+    transaction.execute(
+        "DELETE FROM cells WHERE name IN (SELECT id FROM names ORDER BY hour DESC, id DESC LIMIT -1 OFFSET ?1)",
+        [i64::try_from(most).unwrap_or(i64::MAX)],
+    )?;
+    transaction.execute("DELETE FROM names WHERE id NOT IN (SELECT name FROM cells)", []).map(drop)
 }
 
 fn write_cells(
@@ -195,9 +234,9 @@ fn write_cells(
     numbers: Numbers<'_>,
     words: &RuleWords,
     books: &Books,
-    (series, partitions): (&mut Vec<Option<i64>>, &mut Vec<Option<i64>>),
+    (series, partitions): (&mut Vec<Option<Number>>, &mut Vec<Option<Number>>),
 ) -> rusqlite::Result<u64> {
-    let Numbers { rule, versions } = numbers;
+    let Numbers { rule, versions, hour } = numbers;
     let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO cells VALUES (?1, ?2, ?3, ?4, ?5)")?;
     let mut remove = transaction.prepare_cached("DELETE FROM cells WHERE rule = ?1 AND name = ?2")?;
     let mut written = 0;
@@ -210,11 +249,11 @@ fn write_cells(
     for (&id, word) in &words.series {
         let Some(known) = books.series(id) else { continue };
         let partition = books.partition(known.partition).map_or("", |name| name);
-        write(name_of(transaction, series, id.index(), SERIES, (&known.topic, partition))?, word)?;
+        write(name_of(transaction, (&mut *series, id.index()), SERIES, (&known.topic, partition), hour)?, word)?;
     }
     for (&id, word) in &words.partitions {
         let Some(name) = books.partition(id) else { continue };
-        write(name_of(transaction, partitions, id.index(), PARTITION, (name, name))?, word)?;
+        write(name_of(transaction, (&mut *partitions, id.index()), PARTITION, (name, name), hour)?, word)?;
     }
     Ok(written)
 }
@@ -261,25 +300,27 @@ fn number_of(
 /// The number of a series' or partition's name, remembered by its id.
 fn name_of(
     transaction: &Transaction<'_>,
-    known: &mut Vec<Option<i64>>,
-    index: usize,
+    (known, index): (&mut Vec<Option<Number>>, usize),
     kind: i64,
     (name, partition): (&str, &str),
+    hour: i64,
 ) -> rusqlite::Result<i64> {
-    if let Some(&Some(number)) = known.get(index) {
-        return Ok(number);
+    if let Some(&Some(noted)) = known.get(index)
+        && noted.hour == hour
+    {
+        return Ok(noted.number);
     }
     // The partition it belongs to may be another than when it was last kept.
     let number = transaction
         .prepare_cached(
-            "INSERT INTO names (kind, name, partition) VALUES (?1, ?2, ?3)
-             ON CONFLICT DO UPDATE SET partition = excluded.partition RETURNING id",
+            "INSERT INTO names (kind, name, partition, hour) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET partition = excluded.partition, hour = excluded.hour RETURNING id",
         )?
-        .query_row(params![kind, name, partition], |row| row.get(0))?;
+        .query_row(params![kind, name, partition, hour], |row| row.get(0))?;
     if known.len() <= index {
         known.resize(index + 1, None);
     }
-    known[index] = Some(number);
+    known[index] = Some(Number { number, hour });
     Ok(number)
 }
 

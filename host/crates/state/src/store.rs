@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tidegate_model::{Alert, Books, Clock, KeptState, StateChange, StateStore, StateTotals};
+use tidegate_model::{Alert, Books, Clock, KeptState, StateChange, StateStore, StateTotals, StateUnread};
 
 use crate::database::{Database, is_damage};
-use crate::unwritten::Unwritten;
+use crate::unwritten::{Took, Unwritten};
 
 /// Handovers that may wait for the thread. A lane makes one a second; only a disk that stands still lets them gather.
 const QUEUE: usize = 64;
@@ -21,6 +21,11 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(5);
 /// How long a reader waits for the thread.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the end waits for a disk that stands still.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked at meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const HOUR_US: i64 = 3_600_000_000;
 /// Damaged files that are kept beside the new one.
 const DAMAGED_KEPT: usize = 2;
 
@@ -45,8 +50,8 @@ struct Account {
 
 enum Ask {
     Put(Vec<StateChange>),
-    Load { rule: String, reply: SyncSender<Vec<KeptState>> },
-    Alerts { reply: SyncSender<Vec<Alert>> },
+    Load { rule: String, reply: SyncSender<Result<Vec<KeptState>, StateUnread>> },
+    Alerts { reply: SyncSender<Result<Vec<Alert>, StateUnread>> },
     Rules { reply: SyncSender<Vec<String>> },
     Sync { reply: SyncSender<bool> },
 }
@@ -74,9 +79,19 @@ impl StateFile {
     }
 
     fn tell<T>(&self, patience: Duration, ask: impl FnOnce(SyncSender<T>) -> Ask) -> Option<T> {
+        let deadline = Instant::now() + patience;
         let (reply, answer) = sync_channel(1);
-        self.ask.as_ref()?.send(ask(reply)).ok()?;
-        answer.recv_timeout(patience).ok()
+        let mut ask = ask(reply);
+        // Where the disk stands still the queue is full for good.
+        while let Err(refused) = self.ask.as_ref()?.try_send(ask) {
+            let TrySendError::Full(back) = refused else { return None };
+            if Instant::now() >= deadline {
+                return None;
+            }
+            ask = back;
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        answer.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
     }
 }
 
@@ -88,12 +103,12 @@ impl StateStore for StateFile {
         }
     }
 
-    fn load(&self, rule: &str) -> Vec<KeptState> {
-        self.tell(PATIENCE, |reply| Ask::Load { rule: rule.to_owned(), reply }).unwrap_or_default()
+    fn load(&self, rule: &str) -> Result<Vec<KeptState>, StateUnread> {
+        self.tell(PATIENCE, |reply| Ask::Load { rule: rule.to_owned(), reply }).unwrap_or_else(unanswered)
     }
 
-    fn alerts(&self) -> Vec<Alert> {
-        self.tell(PATIENCE, |reply| Ask::Alerts { reply }).unwrap_or_default()
+    fn alerts(&self) -> Result<Vec<Alert>, StateUnread> {
+        self.tell(PATIENCE, |reply| Ask::Alerts { reply }).unwrap_or_else(unanswered)
     }
 
     fn rules(&self) -> Vec<String> {
@@ -120,11 +135,15 @@ impl StateStore for StateFile {
 }
 
 impl Drop for StateFile {
-    /// What was put is written, if the disk takes it.
+    /// What was put is written, if the disk takes it; one that stands still is left standing.
     fn drop(&mut self) {
         self.ask = None;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
+        let deadline = Instant::now() + LAST_PATIENCE;
+        while thread.as_ref().is_some_and(|thread| !thread.is_finished()) && Instant::now() < deadline {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        if let Some(thread) = thread.filter(JoinHandle::is_finished) {
             // It says itself when it ends by a panic.
             let _ = thread.join();
         }
@@ -170,11 +189,18 @@ impl Writer {
     // Who asked may have stopped waiting.
     fn answer(&mut self, ask: Ask) {
         match ask {
-            Ask::Put(changes) => self.unwritten.take(changes),
+            Ask::Put(changes) => {
+                if self.unwritten.take(changes) == Took::NotAll {
+                    self.account.epoch.fetch_add(1, Release);
+                }
+            }
             Ask::Sync { reply } => drop(reply.send(self.write())),
             Ask::Load { rule, reply } => {
                 self.write();
-                let loaded = self.read(|database, books| database.load(&rule, books)).unwrap_or_default();
+                let loaded = match self.read(|database, books| database.load(&rule, books)) {
+                    Ok(loaded) => loaded,
+                    Err(unread) => return drop(reply.send(Err(unread))),
+                };
                 self.account.damaged.fetch_add(loaded.damaged, Relaxed);
                 self.account.unnamed.fetch_add(loaded.unnamed, Relaxed);
                 if loaded.damaged + loaded.unnamed > 0 {
@@ -186,11 +212,11 @@ impl Writer {
                         "not all of the rule's state comes back: damaged cells are lost; unnamed ones are of series beyond `max_series`, and wait"
                     );
                 }
-                drop(reply.send(loaded.states));
+                drop(reply.send(Ok(loaded.states)));
             }
             Ask::Alerts { reply } => {
                 self.write();
-                drop(reply.send(self.read(|database, _| database.alerts()).unwrap_or_default()));
+                drop(reply.send(self.read(|database, _| database.alerts())));
             }
             Ask::Rules { reply } => {
                 self.write();
@@ -206,7 +232,8 @@ impl Writer {
         }
         let began = Instant::now();
         let unwritten = std::mem::take(&mut self.unwritten);
-        let done = self.with(|database, books| database.write(&unwritten, books));
+        let hour = self.clock.now_us() / HOUR_US;
+        let done = self.with(|database, books| database.write(&unwritten, books, hour));
         match done {
             Some(cells) => {
                 self.account.written.fetch_add(cells, Relaxed);
@@ -222,8 +249,17 @@ impl Writer {
         }
     }
 
-    fn read<T>(&mut self, work: impl Fn(&Database, &Books) -> rusqlite::Result<T>) -> Option<T> {
-        self.with(|database, books| work(database, books))
+    /// Reads; where there is no file yet, there is nothing, and none is made for it.
+    fn read<T: Default>(
+        &mut self,
+        work: impl Fn(&Database, &Books) -> rusqlite::Result<T>,
+    ) -> Result<T, StateUnread> {
+        if self.database.is_none() && is_nothing(&self.path) {
+            return Ok(T::default());
+        }
+        let why = |account: &Account| account.down.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let done = self.with(|database, books| work(database, books));
+        done.ok_or_else(|| StateUnread(why(&self.account).unwrap_or_default()))
     }
 
     /// Runs `work` on the open file; once more on a new one, where the old one is damaged.
@@ -267,7 +303,7 @@ impl Writer {
                     // What is wrong with it, opening the file says better.
                     let _ = std::fs::create_dir_all(parent);
                 }
-                Database::open(&self.path, self.books.all_series().limit())?
+                Database::open(&self.path)?
             }
         };
         let done = work(&mut database, &self.books)?;
@@ -310,6 +346,19 @@ impl Writer {
             // It is looked for again next time.
             let _ = std::fs::remove_file(path);
         }
+    }
+}
+
+fn unanswered<T>() -> Result<T, StateUnread> {
+    Err(StateUnread(format!("the disk did not answer within {PATIENCE:?}")))
+}
+
+/// Whether certainly nothing was ever kept there; a disk that does not say has perhaps something.
+fn is_nothing(path: &Path) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    match std::fs::metadata(path) {
+        Ok(file) => file.len() == 0,
+        Err(error) => matches!(error.kind(), NotFound | NotADirectory),
     }
 }
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tidegate_model::{
-    Alert, Books, Cell, Description, KeptState, SavedState, Severity, StateChange, StateStore, SystemClock,
+    Alert, Books, Cell, Clock, Description, KeptState, SavedState, Severity, StateChange, StateStore, SystemClock,
     Transition,
 };
 
 use crate::StateFile;
 use crate::store::path;
+use crate::unwritten::{Took, Unwritten};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -95,9 +96,9 @@ fn over_a_restart() {
 
     let second = books(&["x", "b"]);
     let store = open(directory.path(), &second);
-    assert_eq!(said(&store.load("avg"), &second), ["1 a 1", "1 of a 1", "2 b 2", "2 of b 2"]);
-    assert!(store.load("gone").is_empty() && store.load("never").is_empty());
-    let alerts = store.alerts();
+    assert_eq!(said(&store.load("avg").unwrap(), &second), ["1 a 1", "1 of a 1", "2 b 2", "2 of b 2"]);
+    assert!(store.load("gone").unwrap().is_empty() && store.load("never").unwrap().is_empty());
+    let alerts = store.alerts().unwrap();
     assert_eq!(
         alerts.iter().map(|a| (&*a.rule, &*a.topic, a.severity)).collect::<Vec<_>>(),
         [("avg", "a", Severity::Critical)]
@@ -117,11 +118,11 @@ fn a_damaged_file() {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, vec![round; 10_000]).unwrap();
         let store = open(directory.path(), &known);
-        assert!(store.load("avg").is_empty());
+        assert!(store.load("avg").unwrap().is_empty());
         assert_eq!((store.totals().damaged, store.epoch(), store.totals().down), (1, 1, None));
         store.put(vec![saved(&known, "avg", "1", &[("a", round)], &[])]);
         assert!(store.sync(PATIENCE));
-        assert_eq!(store.load("avg").len(), 1);
+        assert_eq!(store.load("avg").unwrap().len(), 1);
     }
     let beside = std::fs::read_dir(path(directory.path()).parent().unwrap()).unwrap();
     let damaged = beside.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("damaged-"));
@@ -144,7 +145,7 @@ fn a_damaged_cell() {
     );
     drop(file);
     let store = open(directory.path(), &known);
-    assert_eq!(said(&store.load("avg"), &known).len(), 3);
+    assert_eq!(said(&store.load("avg").unwrap(), &known).len(), 3);
     assert_eq!(store.totals().damaged, 1);
 }
 
@@ -164,7 +165,90 @@ fn a_disk_that_refuses() {
     std::fs::remove_file(directory.path().join("state")).unwrap();
     assert!(store.sync(PATIENCE));
     assert_eq!(store.totals().down, None);
-    assert_eq!(said(&store.load("avg"), &known), ["1 a 99", "1 of a 99"]);
+    assert_eq!(said(&store.load("avg").unwrap(), &known), ["1 a 99", "1 of a 99"]);
+}
+
+/// Guarantees: a disk that does not say is no word that nothing is kept; what was kept is there once it does.
+#[test]
+fn a_disk_that_cannot_be_read_now() {
+    let directory = TempDir::new().unwrap();
+    let known = books(&["a"]);
+    let store = open(directory.path(), &known);
+    store.put(vec![saved(&known, "avg", "1", &[("a", 1)], &[]), alert("avg", "a", Transition::Raised)]);
+    drop(store);
+    let other = rusqlite::Connection::open(path(directory.path())).unwrap();
+    other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").unwrap();
+    let store = open(directory.path(), &known);
+    let unread = store.load("avg").unwrap_err();
+    assert!(unread.to_string().contains("locked"), "{unread}");
+    assert!(store.alerts().is_err());
+    drop(other);
+    assert_eq!((store.load("avg").unwrap().len(), store.alerts().unwrap().len()), (1, 1));
+}
+
+/// Guarantees: a file whose disk takes nothing more, not even a byte, is read.
+#[test]
+fn a_disk_that_is_full_is_read() {
+    let directory = TempDir::new().unwrap();
+    let known = books(&["a"]);
+    let store = open(directory.path(), &known);
+    store.put(vec![saved(&known, "avg", "1", &[("a", 1)], &[])]);
+    drop(store);
+    let before = std::fs::read(path(directory.path())).unwrap();
+    let store = open(directory.path(), &known);
+    assert_eq!(store.load("avg").unwrap().len(), 1);
+    assert!(before == std::fs::read(path(directory.path())).unwrap(), "it was written to");
+    let waits = path(directory.path()).with_file_name("state.db-wal");
+    assert_eq!(std::fs::metadata(waits).map_or(0, |file| file.len()), 0, "something was written");
+}
+
+/// A clock that stands where it is put.
+#[derive(Debug)]
+struct Stands(i64);
+
+impl Clock for Stands {
+    fn now_us(&self) -> i64 {
+        self.0
+    }
+}
+
+/// Guarantees: names that were last said long ago get ids only up to half of what may be known, the newest first, so that those that are said
+/// now have room.
+#[test]
+fn names_of_long_ago() {
+    let directory = TempDir::new().unwrap();
+    let all = books(&["old1", "old2", "old3", "new", "old4"]);
+    let hour = 3_600_000_000;
+    for (now, names) in [(1, &["old1", "new", "old2", "old3", "old4"][..]), (100, &["new"])] {
+        let store = StateFile::open(directory.path(), all.clone(), Arc::new(Stands(now * hour))).unwrap();
+        let cells: Vec<_> = names.iter().map(|name| (*name, 1)).collect();
+        store.put(vec![saved(&all, "avg", "1", &cells, &[])]);
+        assert!(store.sync(PATIENCE));
+    }
+    let narrow = Arc::new(Books::new(4));
+    let store = open(directory.path(), &narrow);
+    let states = store.load("avg").unwrap();
+    let series: Vec<_> = states[0].cells.series.iter().map(|(id, _)| narrow.series_topic(*id)).collect();
+    assert_eq!(series, ["new", "old4"]);
+    assert!(store.totals().unnamed >= 3);
+}
+
+/// Guarantees: while the disk takes nothing, alerts that come and go do not gather without end; and those that stand are asked for again.
+#[test]
+fn alerts_that_come_and_go() {
+    let mut unwritten = Unwritten::default();
+    let mut lost = 0;
+    for key in 0..600_000 {
+        let StateChange::Alert(one) = alert("avg", "a", Transition::Raised) else { unreachable!() };
+        let key: Arc<str> = key.to_string().into();
+        let raised = Alert { key, ..one };
+        let cleared = Alert { transition: Transition::Cleared, ..raised.clone() };
+        let took = unwritten.take(vec![StateChange::Alert(raised), StateChange::Alert(cleared)]);
+        lost += usize::from(took == Took::NotAll);
+        assert!(unwritten.rules["avg"].alerts.len() <= 250_000);
+    }
+    assert_eq!(lost, 2);
+    assert!(unwritten.rules["avg"].alerts_dropped);
 }
 
 /// Guarantees: series beyond what the host may know wait on the disk, and are counted.
@@ -177,9 +261,9 @@ fn more_series_than_may_be_known() {
     drop(store);
     let narrow = Arc::new(Books::new(1));
     let store = open(directory.path(), &narrow);
-    let cells = said(&store.load("avg"), &narrow).len();
+    let cells = said(&store.load("avg").unwrap(), &narrow).len();
     assert!(cells < 4 && store.totals().unnamed as usize == 4 - cells, "{:?}", store.totals());
     drop(store);
     let store = open(directory.path(), &known);
-    assert_eq!(said(&store.load("avg"), &known).len(), 4);
+    assert_eq!(said(&store.load("avg").unwrap(), &known).len(), 4);
 }

@@ -9,6 +9,17 @@ use tidegate_model::{Alert, Cell, PartitionId, SavedState, SeriesId, StateChange
 /// A cell and the version that saved it; none if it is gone.
 pub(crate) type Word = Option<(Arc<str>, Cell)>;
 
+/// The words on alerts that may wait of one rule: more than may stand, so that dropping those that are cleared makes room.
+const MOST_ALERTS: usize = 250_000;
+
+/// Whether all that was told is there to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Took {
+    All,
+    /// A rule's alerts on disk are dropped with the next write: those that stand have to be told again.
+    NotAll,
+}
+
 /// What waits, by rule.
 #[derive(Debug, Default)]
 pub(crate) struct Unwritten {
@@ -20,6 +31,8 @@ pub(crate) struct Unwritten {
 pub(crate) struct RuleWords {
     /// First of all, everything that is kept of it goes.
     pub forgotten: bool,
+    /// First of all, its alerts go: so many changed that which were cleared is not known any more.
+    pub alerts_dropped: bool,
     pub series: HashMap<SeriesId, Word>,
     pub partitions: HashMap<PartitionId, Word>,
     /// By topic and key; none if it is cleared.
@@ -28,7 +41,8 @@ pub(crate) struct RuleWords {
 
 impl Unwritten {
     /// Takes what a lane has told.
-    pub fn take(&mut self, changes: Vec<StateChange>) {
+    pub fn take(&mut self, changes: Vec<StateChange>) -> Took {
+        let mut took = Took::All;
         for change in changes {
             match change {
                 StateChange::Saved { rule, version, cells } => {
@@ -39,12 +53,18 @@ impl Unwritten {
                     let key = (alert.topic.clone(), alert.key.clone());
                     let stands = alert.transition == Transition::Raised;
                     words.alerts.insert(key, stands.then_some(alert));
+                    if words.alerts.len() > MOST_ALERTS {
+                        words.alerts.retain(|_, alert| alert.is_some());
+                        words.alerts_dropped = true;
+                        took = Took::NotAll;
+                    }
                 }
                 StateChange::Forgotten { rule } => {
                     self.rules.insert(rule, RuleWords { forgotten: true, ..RuleWords::default() });
                 }
             }
         }
+        took
     }
 
     pub fn is_empty(&self) -> bool {

@@ -163,6 +163,9 @@ pub(crate) struct Lane {
     keeping: Option<Keeping>,
     /// A batch has been taken since the lane last waited.
     busy: bool,
+    /// Which of how many it is: its partitions are those whose index is so much beyond a multiple of them.
+    index: usize,
+    lanes: usize,
 }
 
 /// What a lane turns to next; it is matched at once and never kept.
@@ -182,11 +185,12 @@ impl Lane {
         control: mpsc::Receiver<Control>,
         around: Surroundings,
         status: Arc<LaneStatus>,
+        (index, lanes): (usize, usize),
     ) -> Self {
         let save_at = Instant::now() + SAVE_EVERY;
         let keeping = around.state.clone().map(Keeping::new);
         let (slots, routes) = (Vec::new(), Routes::default());
-        Self { parcels, control, around, status, slots, routes, save_at, keeping, busy: false }
+        Self { parcels, control, around, status, slots, routes, save_at, keeping, busy: false, index, lanes }
     }
 
     /// Runs until told to finish, or until all sources are gone.
@@ -271,7 +275,11 @@ impl Lane {
             }
             Control::Reset { rule, of, reply } => {
                 let slot = self.slots.iter_mut().find(|slot| slot.rule().name == rule);
-                let _ = reply.send(slot.map(|slot| slot.reset(of)));
+                let done = slot.map(|slot| slot.reset(of));
+                if let Some(Ok(_)) = done {
+                    self.clear_alerts_of(&rule, of);
+                }
+                let _ = reply.send(done);
             }
             Control::Remove { rule, reply } => {
                 self.slots.retain(|slot| slot.rule().name != rule);
@@ -307,6 +315,25 @@ impl Lane {
 
     fn slot(&mut self, rule: &str) -> Option<&mut Slot> {
         self.slots.iter_mut().find(|slot| &*slot.rule().name == rule)
+    }
+
+    /// Clears what a rule raised of its state on this lane, which it has just forgotten: at once, since with its next batch it may raise it
+    /// again. Those of no series any more are cleared with everything.
+    fn clear_alerts_of(&self, rule: &str, of: Reset) {
+        let (books, lanes) = (&self.around.books, self.lanes);
+        let about = |topic: &str| {
+            let id = books.all_series().find(topic).map(SeriesId);
+            let Some((id, series)) = id.and_then(|id| Some((id, books.series(id)?))) else {
+                return of == Reset::Everything;
+            };
+            let asked = match of {
+                Reset::Everything => true,
+                Reset::Series(only) => id == only,
+                Reset::Partition(only) => series.partition == only,
+            };
+            asked && series.partition.index() % lanes == self.index
+        };
+        self.around.clear_alerts(rule, about, "the state of the rule was reset");
     }
 
     fn rules_changed(&mut self) {

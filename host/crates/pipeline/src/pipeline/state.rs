@@ -3,11 +3,27 @@
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use tidegate_model::SeriesId;
+use tidegate_model::{Alert, StateStore};
 
 use super::Pipeline;
 use crate::deploy::tell;
 use crate::lane::{Control, Reset};
+
+/// How long the start waits for a disk that cannot be read.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// The alerts that stood when the host was last there. Asks again while the disk does not say.
+pub(super) fn alerts_that_stood(store: &dyn StateStore) -> std::io::Result<Vec<Alert>> {
+    let deadline = Instant::now() + START_PATIENCE;
+    loop {
+        match store.alerts() {
+            Ok(alerts) => return Ok(alerts),
+            Err(error) if Instant::now() >= deadline => return Err(std::io::Error::other(error)),
+            Err(_) => std::thread::sleep(ASK_AGAIN),
+        }
+    }
+}
 
 impl Pipeline {
     /// Forgets the state and the alerts of all rules but these: a rule that went while the host was away is not coming back. Blocks: not for a
@@ -41,16 +57,6 @@ impl Pipeline {
         if !serves {
             return Err(format!("the rule {rule:?} does not serve"));
         }
-        let books = &self.around.books;
-        let series = |topic: &str| books.all_series().find(topic).map(SeriesId);
-        let about = |topic: &str| match of {
-            Reset::Everything => true,
-            Reset::Series(only) => series(topic) == Some(only),
-            Reset::Partition(only) => {
-                series(topic).and_then(|id| books.series(id)).is_some_and(|series| series.partition == only)
-            }
-        };
-        self.around.clear_alerts(rule, about, "the state of the rule was reset");
         Ok(cells)
     }
 
@@ -58,8 +64,10 @@ impl Pipeline {
     pub(super) async fn state_kept(&self, deadline: Instant) {
         let Some(store) = self.around.state.clone() else { return };
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(500));
-        let kept = tokio::task::spawn_blocking(move || store.sync(left)).await;
-        if !kept.unwrap_or(false) {
+        let kept = tokio::task::spawn_blocking(move || store.sync(left));
+        // All threads of that kind may be held by others.
+        let kept = tokio::time::timeout(left, kept).await;
+        if !matches!(kept, Ok(Ok(true))) {
             tracing::error!("the state of rules could not be kept before the end: they begin where it was last kept");
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tidegate_engine::LoadError;
 use tidegate_model::{
-    Alert, Cell, KeptState, PartitionId, SavedState, SeriesId, StateChange, StateStore, StateTotals,
+    Alert, Cell, KeptState, PartitionId, SavedState, SeriesId, StateChange, StateStore, StateTotals, StateUnread,
 };
 use tidegate_pipeline::Reset;
 
@@ -19,6 +19,19 @@ struct Kept {
     series: BTreeMap<(String, u32), (String, Cell)>,
     partitions: BTreeMap<(String, u32), (String, Cell)>,
     alerts: BTreeMap<(String, String), Alert>,
+    /// So many times more it does not say what it has.
+    unread: usize,
+}
+
+impl Memory {
+    fn read(&self) -> Result<(), StateUnread> {
+        let mut kept = self.0.lock().unwrap();
+        if kept.unread == 0 {
+            return Ok(());
+        }
+        kept.unread -= 1;
+        Err(StateUnread("told so".into()))
+    }
 }
 
 impl StateStore for Memory {
@@ -51,7 +64,8 @@ impl StateStore for Memory {
         }
     }
 
-    fn load(&self, rule: &str) -> Vec<KeptState> {
+    fn load(&self, rule: &str) -> Result<Vec<KeptState>, StateUnread> {
+        self.read()?;
         let kept = self.0.lock().unwrap();
         let mut states = BTreeMap::<String, SavedState>::new();
         for ((_, id), (version, cell)) in kept.series.iter().filter(|((of, _), _)| of == rule) {
@@ -60,11 +74,12 @@ impl StateStore for Memory {
         for ((_, id), (version, cell)) in kept.partitions.iter().filter(|((of, _), _)| of == rule) {
             states.entry(version.clone()).or_default().partitions.push((PartitionId(*id), cell.clone()));
         }
-        states.into_iter().map(|(version, cells)| KeptState { version, cells }).collect()
+        Ok(states.into_iter().map(|(version, cells)| KeptState { version, cells }).collect())
     }
 
-    fn alerts(&self) -> Vec<Alert> {
-        self.0.lock().unwrap().alerts.values().cloned().collect()
+    fn alerts(&self) -> Result<Vec<Alert>, StateUnread> {
+        self.read()?;
+        Ok(self.0.lock().unwrap().alerts.values().cloned().collect())
     }
 
     fn rules(&self) -> Vec<String> {
@@ -184,6 +199,41 @@ fn reset() {
     assert_eq!(house.pipeline.reset_state("number", Reset::Everything), Ok(10));
     house.send(&readings_of_ten(1, 1.0));
     assert_eq!(last(&house), [1.0; 10]);
+}
+
+/// Guarantees: who resets a rule's state has its alerts cleared with it, and what is so still is raised again.
+#[test]
+fn reset_clears_alerts() {
+    let mut house = house_with(2, &Arc::new(Books::new(1_000)), &Arc::default());
+    house.install("watch", "threshold", 20, "dev/#", r#"{"above":90.0}"#);
+    let hot: Vec<_> = (0..10).map(|i| reading(&format!("dev/t{i}"), 95.0)).collect();
+    house.send(&hot);
+    assert!(house.pipeline.reset_state("watch", Reset::Everything).is_ok());
+    assert_eq!(house.pipeline.status().alerts_standing, 0);
+    house.send(&hot);
+    let of = |of| house.alerts().iter().filter(|(_, transition)| *transition == of).count();
+    assert_eq!((of(Transition::Raised), of(Transition::Cleared)), (20, 10));
+}
+
+/// Guarantees: a store that does not say at once which alerts stood is asked until it does; one that does not say what state a rule has keeps it
+/// from serving, for it to be tried again, and the state is there then.
+#[test]
+fn a_store_that_does_not_say() {
+    let (books, store) = (Arc::new(Books::new(1_000)), Arc::<Memory>::default());
+    let mut house = house_with(2, &books, &store);
+    house.install("watch", "threshold", 20, "dev/#", r#"{"above":90.0}"#);
+    let rule = house.install_so("number", "brittle", 10, "dev/#", "{}", |_| {});
+    house.send(&[reading("dev/a", 95.0)]);
+    end(&house);
+    store.0.lock().unwrap().unread = 2;
+    let mut house = house_with(2, &books, &store);
+    assert_eq!(house.pipeline.status().alerts_standing, 1);
+    store.0.lock().unwrap().unread = 1;
+    let busy = house.deploy.install(&rule).unwrap_err();
+    assert!(matches!(busy, LoadError::Busy(_)), "{busy}");
+    house.deploy.install(&rule).unwrap();
+    house.send(&[reading("dev/a", 95.0)]);
+    assert_eq!(numbers(&house)["dev/a"], [2.0]);
 }
 
 /// Guarantees: state on disk that a rule refuses keeps it from serving, and is not touched; with `discard_state = true` it serves without,

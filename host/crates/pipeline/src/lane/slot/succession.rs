@@ -120,7 +120,11 @@ impl Slot {
                     next.restore(version, self.kept.whole())?;
                 }
             }
-            None => next.restore(version, self.kept.whole())?,
+            None => {
+                // The copy it was given is no longer what there is: what was reset meanwhile must not come back with it.
+                next = next.rule().instantiate(&self.books)?;
+                next.restore(version, self.kept.whole())?;
+            }
         }
         if next.rule().module.description().version == *version {
             return Ok((next, None));
