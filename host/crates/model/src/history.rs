@@ -7,7 +7,12 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::{Books, Description, Messages, Points, SeriesId, TopicFilter};
+use crate::{Books, Description, Messages, Points, SeriesId, TopicFilter, TopicId};
+
+/// A page ends once it has so many bytes of payloads and texts: one row may exceed it.
+pub const PAGE_BYTES: usize = 4 << 20;
+/// The most bytes of names and units that one reading keeps: a history is no more to be trusted than what it was made of.
+const MAX_NAME_BYTES: usize = 16 << 20;
 
 /// Which part of a history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +40,13 @@ pub struct Page {
     pub unreadable: Vec<String>,
     /// How much of the whole has been read by now, from 0 to 1, where that is known.
     pub done: Option<f64>,
+}
+
+impl Page {
+    /// Whether it has as many bytes as a page is to have.
+    pub fn is_full(&self) -> bool {
+        self.messages.bytes() + self.points.texts.text.bytes.len() >= PAGE_BYTES
+    }
 }
 
 /// A place that can be read again.
@@ -67,11 +79,13 @@ impl Span {
     }
 }
 
-/// Names of a history to the ids of books; a name costs a lock once.
+/// Names of a history to the ids of books; a name costs a lock once. How many bytes they have in all is bounded.
 #[derive(Debug)]
 pub struct Names {
     books: Arc<Books>,
     known: HashMap<String, Known>,
+    /// Bytes that names and units may still have.
+    room: usize,
 }
 
 #[derive(Debug)]
@@ -83,21 +97,35 @@ struct Known {
 impl Names {
     /// For these books.
     pub fn new(books: Arc<Books>) -> Self {
-        Self { books, known: HashMap::new() }
+        Self { books, known: HashMap::new(), room: MAX_NAME_BYTES }
     }
 
-    /// The id of a series, described with `unit`; none if the books are full. Each topic is a partition of its own.
+    /// The id of a topic; none if there is no room for it. Each is a partition of its own.
+    pub fn topic(&mut self, topic: &str) -> Option<TopicId> {
+        let new = self.books.all_topics().find(topic).is_none();
+        let left = self.room.checked_sub(if new { topic.len() } else { 0 })?;
+        let id = self.books.intern_topic(topic, topic).ok()?;
+        self.room = left;
+        Some(id)
+    }
+
+    /// The id of a series, described with `unit`; none if there is no room for it. Each topic is a partition of its own.
     pub fn series(&mut self, topic: &str, unit: Option<&str>) -> Option<SeriesId> {
         if let Some(known) = self.known.get(topic)
             && known.unit.as_deref() == unit
         {
             return Some(known.id);
         }
+        // A unit that has changed makes room for the new one.
+        let known = self.known.get(topic).map(|known| topic.len() + known.unit.as_deref().map_or(0, str::len));
+        let needed = topic.len() + unit.map_or(0, str::len);
+        let left = (self.room + known.unwrap_or(0)).checked_sub(needed)?;
         let unit: Option<Arc<str>> = unit.map(Into::into);
         let partition = self.books.intern_partition(topic).ok()?;
         let description = Description { unit: unit.clone(), labels: Vec::new() };
         let id = self.books.intern_series(topic, partition, description).ok()?;
         self.known.insert(topic.to_owned(), Known { id, unit });
+        self.room = left;
         Some(id)
     }
 }
@@ -116,6 +144,33 @@ mod tests {
         assert_eq!(names.series("a", Some("K")), Some(id));
         assert_eq!(books.series(id).unwrap().description.load().unit.as_deref(), Some("K"));
         assert_eq!((names.series("b", None), names.series("a", None)), (None, Some(id)));
+    }
+
+    /// Guarantees: names and units have so many bytes in all, of topics and series alike; what is known stays known, and a shorter unit
+    /// makes room.
+    #[test]
+    fn bytes_of_names_are_bounded() {
+        let mut names = Names::new(Arc::new(Books::new(9)));
+        let half = "x".repeat(MAX_NAME_BYTES / 2);
+        let id = names.series("a", Some(&half)).unwrap();
+        let topic = names.topic("t").unwrap();
+        assert_eq!((names.series("b", Some(&half)), names.topic(&half)), (None, None));
+        assert_eq!((names.series("a", Some(&half)), names.topic("t")), (Some(id), Some(topic)));
+        assert_eq!(names.series("a", None), Some(id));
+        assert!(names.series("b", Some(&half)).is_some());
+    }
+
+    /// Guarantees: a page is full by the bytes of its payloads or its texts.
+    #[test]
+    fn a_page_is_full() {
+        let (books, mut page) = (Arc::new(Books::new(9)), Page::default());
+        let mut names = Names::new(books);
+        let half = vec![b'x'; PAGE_BYTES / 2];
+        page.points.push(names.series("a", None).unwrap(), 1, f64::NAN, 192);
+        page.points.texts.push(0, &half);
+        assert!(!page.is_full());
+        page.messages.push(names.topic("a").unwrap(), 1, crate::Marks::default(), &half);
+        assert!(page.is_full());
     }
 
     /// Guarantees: no filter is every topic; several are any of them.

@@ -22,7 +22,6 @@ const GOOD: u16 = 192;
 pub(super) struct Lines {
     span: Span,
     kind: Kind,
-    books: Arc<Books>,
     names: Names,
     number: u64,
 }
@@ -51,7 +50,7 @@ struct Line {
 
 impl Lines {
     pub fn new(span: Span, kind: Kind, books: Arc<Books>) -> Self {
-        Self { span, kind, names: Names::new(books.clone()), books, number: 0 }
+        Self { span, kind, names: Names::new(books), number: 0 }
     }
 
     /// Puts the row of a line into `page`, or why there is none.
@@ -97,9 +96,9 @@ impl Lines {
 
     fn message(&mut self, topic: &str, at: i64, line: Line, page: &mut Page) -> Result<(), String> {
         let payload = payload(line)?;
-        match self.books.intern_topic(topic, topic) {
-            Ok(topic) => drop(page.messages.push(topic, at, Marks::default(), &payload)),
-            Err(_) => page.nameless += 1,
+        match self.names.topic(topic) {
+            Some(topic) => drop(page.messages.push(topic, at, Marks::default(), &payload)),
+            None => page.nameless += 1,
         }
         Ok(())
     }

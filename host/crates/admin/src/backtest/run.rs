@@ -17,6 +17,8 @@ use crate::shapes::SeenAlert;
 
 /// The most rows of a call.
 const BATCH: usize = 1_000;
+/// A call ends once it has so many bytes of payloads and texts, as in a lane: one row may exceed it.
+const BATCH_BYTES: usize = 1 << 20;
 /// After so many faults it is given up.
 const MAX_FAULTS: u64 = 1_000;
 /// The most ticks between two rows: a longer silence is gone through in longer steps.
@@ -89,6 +91,14 @@ impl Batch {
         }
     }
 
+    /// Bytes of the payload or text of a row.
+    fn bytes_of(&self, row: u32) -> usize {
+        match self {
+            Batch::Points(points) => points.texts.get(row).map_or(0, <[u8]>::len),
+            Batch::Messages(messages) => messages.payload.get(row as usize).len(),
+        }
+    }
+
     fn times(&self) -> &[i64] {
         match self {
             Batch::Points(points) => &points.time_us,
@@ -130,7 +140,7 @@ impl Run {
             Kind::Decoder => Batch::Messages(page.messages),
             Kind::Processor => Batch::Points(page.points),
         };
-        let mut begun: Vec<u32> = Vec::new();
+        let (mut begun, mut bytes): (Vec<u32>, usize) = (Vec::new(), 0);
         for row in 0..rows.len() as u32 {
             if !self.wants(&rows, row) {
                 continue;
@@ -138,7 +148,8 @@ impl Run {
             let at = rows.times().get(row as usize).copied().unwrap_or_default();
             let at = if at <= self.ceiling_us { Some(at).max(self.now_us) } else { self.now_us };
             let ticks = self.due_us.zip(at).is_some_and(|(due, at)| at >= due);
-            if begun.len() >= BATCH || ticks {
+            if begun.len() >= BATCH || bytes >= BATCH_BYTES || ticks {
+                bytes = 0;
                 self.call(&rows.gather(&std::mem::take(&mut begun)))?;
             }
             if let Some(at) = at.filter(|_| ticks) {
@@ -146,6 +157,7 @@ impl Run {
             }
             self.forward(at);
             begun.push(row);
+            bytes += rows.bytes_of(row);
         }
         self.call(&rows.gather(&begun))
     }

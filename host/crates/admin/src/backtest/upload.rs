@@ -14,7 +14,7 @@ use crate::problem::Problem;
 const PIECES: usize = 4;
 /// The longest line.
 const MAX_LINE_BYTES: usize = 1 << 20;
-/// A page has no more lines; nor fewer, while there are more.
+/// A page has no more lines; nor fewer, while there are more and it has room for their bytes.
 const PAGE_LINES: usize = 2_000;
 
 /// Where pieces go.
@@ -64,7 +64,7 @@ pub(super) struct Reading {
 impl Past for Reading {
     fn next_page(&mut self) -> Result<Option<Page>, HistoryError> {
         let mut page = Page::default();
-        while page.looked_at < PAGE_LINES as u64 {
+        while page.looked_at < PAGE_LINES as u64 && !page.is_full() {
             if !self.line(&mut page)? && !self.receive()? {
                 // What stands after the last line's end is a line as well.
                 let last = self.rest.split_off(self.at);
@@ -145,6 +145,24 @@ mod tests {
             let all = read(&[one, two], true).unwrap();
             assert_eq!((all.points.value, all.unreadable), (vec![2.5; 3], vec![]), "cut after {cut} bytes");
         }
+    }
+
+    /// Guarantees: a page ends by the bytes of its texts long before it has all the lines it may have; no line is lost by that.
+    #[test]
+    fn pages_end_by_bytes() {
+        let text = "x".repeat(MAX_LINE_BYTES - 100);
+        let line = format!("{{\"topic\":\"a\",\"time_us\":1,\"text\":\"{text}\"}}\n");
+        let (sender, pieces) = mpsc::channel(20);
+        for piece in std::iter::repeat_n(Some(Bytes::from(line)), 12).chain([None]) {
+            sender.try_send(piece).unwrap();
+        }
+        let upload = Upload { pieces, whole: None };
+        let mut reading = upload.open(Span::default(), Kind::Processor, Arc::new(Books::new(9)));
+        let mut rows = Vec::new();
+        while let Some(page) = reading.next_page().unwrap() {
+            rows.push(page.points.len());
+        }
+        assert_eq!(rows, [5, 5, 2]);
     }
 
     /// Guarantees: an upload that breaks off is an error, and so is a line without end.

@@ -11,12 +11,12 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 use tidegate_config::SqliteSink;
 use tidegate_model::{Books, History, HistoryError, Names, Page, Past, Span};
 
-/// How many row numbers a page looks at.
+/// How many row numbers a page looks at, at most.
 const WINDOW: i64 = 10_000;
 /// How long another's lock is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-const WINDOW_ROWS: &str = "SELECT time, topic, value, value_str, quality, unit FROM metrics
+const WINDOW_ROWS: &str = "SELECT time, topic, value, value_str, quality, unit, rowid FROM metrics
     WHERE rowid BETWEEN ?1 AND ?2 AND time >= ?3 AND time < ?4 ORDER BY rowid";
 
 /// The points in a file that [`super::Sqlite`] writes.
@@ -72,7 +72,7 @@ impl Reading {
             return Ok(None);
         };
         drop(statement);
-        let until = from.saturating_add(WINDOW - 1).min(self.last);
+        let mut until = from.saturating_add(WINDOW - 1).min(self.last);
         let (since, before) = (self.span.from_us.unwrap_or(i64::MIN), self.span.until_us.unwrap_or(i64::MAX));
         let mut page = Page::default();
         let mut statement = self.connection.prepare_cached(WINDOW_ROWS)?;
@@ -80,6 +80,10 @@ impl Reading {
         while let Some(row) = rows.next()? {
             page.looked_at += 1;
             put(&mut page, &self.span, &mut self.names, row)?;
+            if page.is_full() {
+                until = row.get(6)?;
+                break;
+            }
         }
         self.next = until.saturating_add(1);
         let whole = (self.last - self.first).max(1) as f64;
@@ -164,6 +168,21 @@ mod tests {
         assert_eq!(read(&history, span, 9).0, [("a/x".to_owned(), 10)]);
         let (rows, all) = read(&history, Span::default(), 2);
         assert_eq!((rows.len(), all.nameless), (2, 1));
+    }
+
+    /// Guarantees: a page ends by the bytes of its texts; the next one goes on with the row after it.
+    #[test]
+    fn pages_end_by_bytes() {
+        let points: Vec<_> = (1..=5).map(|at| (at, at, "a", None)).collect();
+        let (_directory, history) = file(&points);
+        let text = "x".repeat(tidegate_model::PAGE_BYTES / 2);
+        Connection::open(&history.0).unwrap().execute("UPDATE metrics SET value_str = ?1", [text]).unwrap();
+        let mut past = history.open(Span::default(), Arc::new(Books::new(9))).unwrap();
+        let mut times = Vec::new();
+        while let Some(page) = past.next_page().unwrap() {
+            times.push(page.points.time_us);
+        }
+        assert_eq!(times, [vec![1, 2], vec![3, 4], vec![5]]);
     }
 
     /// Guarantees: an empty store has an end and no error; one that is not there is an error that names it.

@@ -1,20 +1,22 @@
 //! The points of the database, read again in the order of their times: by a cursor in a transaction that only reads, so that neither
-//! side holds more than a page. Works through PgBouncer in transaction mode.
+//! side holds more than a page: its rows are taken off the connection one by one, and what is too much for a page waits there. Works through PgBouncer in transaction mode.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use tidegate_config::TimescaleSink;
 use tidegate_model::{Books, History, HistoryError, Names, Page, Past, Span, TopicFilter};
 use tokio::runtime::Handle;
-use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Row, RowStream};
 
 use super::fault::Fault;
 use super::schema::{Tables, literal, quoted};
 use super::session::{self, Session};
 
-/// How many rows a page has.
+/// How many rows a page has, and how many the server is asked for at once, at most.
 const PAGE: usize = 5_000;
 /// How long the first page may take, for which the server may have to sort a chunk.
 const PAGE_WITHIN: Duration = Duration::from_secs(120);
@@ -51,14 +53,13 @@ impl History for TimescaleHistory {
         };
         let session = self.runtime.block_on(opening).map_err(|fault| unreadable(&address, fault))?;
         let (runtime, names) = (self.runtime.clone(), Names::new(books));
-        Ok(Box::new(Reading { session, runtime, address, span, names, first_us: None }))
+        let rows = Rows { session, runtime, address, coming: None, next: PAGE, taken: 0 };
+        Ok(Box::new(Reading { rows, span, names, first_us: None }))
     }
 }
 
 struct Reading {
-    session: Session,
-    runtime: Handle,
-    address: String,
+    rows: Rows,
     span: Span,
     names: Names,
     /// The time of the first row.
@@ -67,25 +68,68 @@ struct Reading {
 
 impl Past for Reading {
     fn next_page(&mut self) -> Result<Option<Page>, HistoryError> {
-        let fetch = format!("FETCH {PAGE} FROM tidegate_history");
-        let none: &[(&(dyn ToSql + Sync), Type)] = &[];
-        let asked = self.session.answer(self.session.client.query_typed(&fetch, none));
-        let rows = self.runtime.block_on(asked).map_err(|fault| unreadable(&self.address, fault))?;
-        if rows.is_empty() {
+        let (mut page, mut last_us) = (Page::default(), None);
+        while page.looked_at < PAGE as u64 && !page.is_full() {
+            let Some(row) = self.rows.next()? else { break };
+            page.looked_at += 1;
+            last_us = row.try_get::<_, i64>(0).ok();
+            self.first_us = self.first_us.or(last_us);
+            let put = put(&mut page, &self.span, &mut self.names, &row);
+            put.map_err(|error| unreadable(&self.rows.address, error.into()))?;
+        }
+        if page.looked_at == 0 {
             return Ok(None);
         }
-        let mut page = Page { looked_at: rows.len() as u64, ..Page::default() };
-        for row in &rows {
-            let put = put(&mut page, &self.span, &mut self.names, row);
-            put.map_err(|error| unreadable(&self.address, error.into()))?;
+        if page.is_full() {
+            // The server is asked for so many as make a page: it is not to wait with a statement under way for one who is slow.
+            self.rows.next = (page.looked_at as usize).min(PAGE);
         }
-        let time = |row: Option<&Row>| row.and_then(|row| row.try_get::<_, i64>(0).ok());
-        let first = *self.first_us.get_or_insert(time(rows.first()).unwrap_or_default());
-        page.done = self.span.until_us.zip(time(rows.last())).map(|(until, last)| {
+        let first = self.first_us.unwrap_or_default();
+        page.done = self.span.until_us.zip(last_us).map(|(until, last)| {
             let whole = (until - self.span.from_us.unwrap_or(first)).max(1);
             ((last - self.span.from_us.unwrap_or(first)) as f64 / whole as f64).clamp(0.0, 1.0)
         });
         Ok(Some(page))
+    }
+}
+
+/// The rows of the cursor. Those that nobody has taken wait on the connection, and then with the server.
+struct Rows {
+    session: Session,
+    runtime: Handle,
+    address: String,
+    /// Those asked for.
+    coming: Option<Pin<Box<RowStream>>>,
+    /// How many the server is asked for next.
+    next: usize,
+    /// How many of those asked for have come.
+    taken: usize,
+}
+
+impl Rows {
+    /// The next one; none at the end.
+    fn next(&mut self) -> Result<Option<Row>, HistoryError> {
+        let Self { session, runtime, coming, next, taken, .. } = self;
+        let next_row = async {
+            loop {
+                if let Some(rows) = coming.as_mut() {
+                    if let Some(row) = session.answer(rows.try_next()).await? {
+                        *taken += 1;
+                        return Ok::<_, Fault>(Some(row));
+                    }
+                    if *taken == 0 {
+                        return Ok(None);
+                    }
+                }
+                let fetch = format!("FETCH {next} FROM tidegate_history");
+                let none: [(&(dyn ToSql + Sync), Type); 0] = [];
+                *coming = Some(Box::pin(session.answer(session.client.query_typed_raw(&fetch, none)).await?));
+                *taken = 0;
+                // Rows may become short again.
+                *next = (*next * 2).min(PAGE);
+            }
+        };
+        runtime.block_on(next_row).map_err(|fault| unreadable(&self.address, fault))
     }
 }
 
