@@ -67,9 +67,9 @@ impl Positions {
         Some((self.log[at], self.offset[at]))
     }
 
-    /// All of them, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, i64)> + '_ {
-        self.log.iter().copied().zip(self.offset.iter().copied())
+    /// All of them, in order: the row, an index into [`Self::logs`], and the offset.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, u32, i64)> + '_ {
+        self.row.iter().zip(&self.log).zip(&self.offset).map(|((&row, &log), &offset)| (row, log, offset))
     }
 
     pub(crate) fn append(&mut self, other: &Positions, row_offset: u32) {

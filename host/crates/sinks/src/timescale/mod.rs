@@ -150,7 +150,9 @@ impl Timescale {
             of_age.map(|share| share.numbers.len()).sum::<usize>() as u64
         };
         let (all, late) = (points(None), points(Some(Age::Late)));
-        let mut written = Written { points: all, alerts: survey.alerts().count() as u64, late, ..Written::default() };
+        let again = survey.again();
+        let mut written = Written { points: all + again, repeats: again, late, ..Written::default() };
+        written.alerts = survey.alerts().count() as u64;
         let mut refused = Vec::new();
         for stored in done.into_iter().flatten() {
             written.repeats += stored.repeats;

@@ -52,6 +52,16 @@ pub(super) struct Survey<'a> {
     spans: Vec<Span>,
     /// Points refused before the wire.
     refused: Vec<(u32, String)>,
+    /// Points of messages that come a second time within the write.
+    again: u64,
+}
+
+/// The messages of one delivery, as far as they have positions.
+struct Entry {
+    /// The span of each of its logs.
+    spans: Vec<u32>,
+    /// The messages that an earlier one of the write is the same as, ascending.
+    again: Vec<u32>,
 }
 
 impl<'a> Survey<'a> {
@@ -78,6 +88,7 @@ impl<'a> Survey<'a> {
             connections,
             spans: Vec::new(),
             refused: Vec::new(),
+            again: 0,
         };
         let (mut first_us, mut last_us) = (i64::MAX, i64::MIN);
         series.begin_write();
@@ -85,7 +96,7 @@ impl<'a> Survey<'a> {
         for delivery in deliveries {
             survey.starts.push(first);
             let points = &delivery.points;
-            let spans = match division.offsets {
+            let entry = match division.offsets {
                 Offsets::WithPoints => Some(survey.enter(&delivery.positions)),
                 Offsets::Group => None,
             };
@@ -93,13 +104,17 @@ impl<'a> Survey<'a> {
             for (row, (&id, &time_us)) in points.series.iter().zip(&points.time_us).enumerate() {
                 let template = series.refresh(books, id, RowTemplate::new);
                 let number = (first + row) as u32;
+                if entry.as_ref().is_some_and(|entry| entry.has_again(delivery, row as u32)) {
+                    survey.again += 1;
+                    continue;
+                }
                 match why_not(template, time_us, texts.of(row)) {
                     None => {
                         first_us = first_us.min(time_us);
                         last_us = last_us.max(time_us);
-                        match &spans {
+                        match &entry {
                             None => survey.shares[id.index() % connections].numbers.push(number),
-                            Some(spans) => survey.place_by_log(delivery, row as u32, number, spans, id),
+                            Some(entry) => survey.place_by_log(delivery, row as u32, number, &entry.spans, id),
                         }
                     }
                     Some(reason) => survey.refused.push((number, reason)),
@@ -116,8 +131,9 @@ impl<'a> Survey<'a> {
         survey
     }
 
-    /// Takes in how far the messages of a delivery go; gives the span of each of its logs.
-    fn enter(&mut self, positions: &Positions) -> Vec<u32> {
+    /// Takes in how far the messages of a delivery go. One that is before where its log stands by now came twice: after a partition was lost
+    /// and given back, say, while what was read before still waited for the database.
+    fn enter(&mut self, positions: &Positions) -> Entry {
         let span = |log: &Arc<Log>| {
             let known = self.spans.iter().position(|span| span.log == *log);
             let at = known.unwrap_or_else(|| {
@@ -132,11 +148,16 @@ impl<'a> Survey<'a> {
             at as u32
         };
         let spans: Vec<u32> = positions.logs().iter().map(span).collect();
-        for (log, offset) in positions.iter() {
+        let mut again = Vec::new();
+        for (row, log, offset) in positions.iter() {
             let span = &mut self.spans[spans[log as usize] as usize];
-            span.next = span.next.max(offset + 1);
+            if offset < span.next {
+                again.push(row);
+            } else {
+                span.next = offset + 1;
+            }
         }
-        spans
+        Entry { spans, again }
     }
 
     /// Gives a point to the connection of its message's log; one without to that of its series.
@@ -192,6 +213,11 @@ impl<'a> Survey<'a> {
         &self.shares
     }
 
+    /// How many points are left out because their messages are in the write before.
+    pub(super) fn again(&self) -> u64 {
+        self.again
+    }
+
     /// How many connections they are for.
     pub(super) fn connections(&self) -> usize {
         self.connections
@@ -237,6 +263,14 @@ impl<'a> Survey<'a> {
     }
 }
 
+impl Entry {
+    /// Whether the message of a point is one that came before.
+    fn has_again(&self, delivery: &Delivery, row: u32) -> bool {
+        let again = |message| self.again.binary_search(&message).is_ok();
+        !self.again.is_empty() && delivery.origin_row(row).is_some_and(again)
+    }
+}
+
 /// Why PostgreSQL could not take such a point, whatever the table.
 fn why_not(template: Option<&RowTemplate>, time_us: i64, text: Option<&[u8]>) -> Option<String> {
     let Some(template) = template else { return Some(UNKNOWN_SERIES.to_owned()) };
@@ -259,7 +293,7 @@ fn why_not(template: Option<&RowTemplate>, time_us: i64, text: Option<&[u8]>) ->
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use tidegate_model::{Description, PartitionId, Points};
+    use tidegate_model::{Description, NO_ROW, PartitionId, Points};
 
     fn over(most: usize) -> Division {
         Division { most, chunks: None, offsets: Offsets::Group, now_us: 0 }
@@ -332,5 +366,37 @@ mod tests {
             assert_eq!(survey.shares().iter().map(|share| share.numbers.len()).sum::<usize>(), 3_500);
         }
         assert_eq!(Survey::new(&deliveries[..0], &books, &mut series, over(4)).shares().len(), 1);
+    }
+
+    /// Guarantees: of messages that come twice in one write, as after a partition was lost and given back, the points are stored once and the
+    /// others counted, across deliveries and logs; a point that came of no message stays.
+    #[test]
+    fn messages_that_come_twice_in_a_write() {
+        let books = Books::new(99);
+        let logs = [0, 1].map(|partition| {
+            Arc::new(Log { cluster: "c".into(), group: "g".into(), topic: "t".into(), partition })
+        });
+        // Each message is a partition and an offset, and gives one point; behind them comes one of no message.
+        let delivery = |messages: &[(usize, i64)]| {
+            let mut of = Delivery::default();
+            let id = books.intern_series("a", PartitionId(0), Description::default()).unwrap();
+            for (row, (log, offset)) in messages.iter().enumerate() {
+                of.positions.push(row as u32, &logs[*log], *offset);
+                of.points.push(id, row as i64, 0.0, 192);
+                of.from_row.push(row as u32);
+            }
+            of.points.push(id, 9, 0.0, 192);
+            of.from_row.push(NO_ROW);
+            Arc::new(of)
+        };
+        let deliveries = [delivery(&[(0, 5), (0, 6), (1, 5)]), delivery(&[(0, 5), (0, 6), (0, 7), (1, 6), (1, 6)])];
+        let mut series = SeriesCache::default();
+        let division = Division { offsets: Offsets::WithPoints, ..over(1) };
+        let survey = Survey::new(&deliveries, &books, &mut series, division);
+        let [share] = survey.shares() else { panic!("{:?}", survey.shares()) };
+        assert_eq!(share.numbers, [0, 1, 2, 3, 6, 7, 9]);
+        assert_eq!(survey.again(), 3);
+        let reached: Vec<_> = survey.spans_of(share).iter().map(|(_, span)| span.next).collect();
+        assert_eq!(reached, [8, 7]);
     }
 }
