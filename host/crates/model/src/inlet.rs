@@ -147,6 +147,13 @@ impl Inlet {
         Ok((id, partition % self.lanes.len().max(1)))
     }
 
+    /// The lane of a partition, for messages whose order is not that of their topics: the lane that rules' stored state of that partition
+    /// goes to as well. Takes a lock.
+    pub fn lane_of(&self, partition: &str) -> Result<usize, Full> {
+        let partition = self.books.intern_partition(partition)?;
+        Ok(partition.index() % self.lanes.len().max(1))
+    }
+
     /// Empty parcels, one a lane. A token is what the source must know of a message to settle it; `ack` makes the ack of a
     /// parcel from its messages' tokens, in order of receipt.
     pub fn parcels<T>(&self, ack: impl Fn(Vec<T>) -> Ack + Send + 'static) -> Parcels<T> {

@@ -8,6 +8,7 @@ pub(super) mod exact;
 mod handover;
 mod reach;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -217,14 +218,18 @@ impl Consumer {
         // A record without a logical topic keeps the Kafka topic's name: its bytes reach a decoder or the dead letters.
         let found = self.logical.find(record);
         let topic = found.as_deref().unwrap_or(kafka_topic.as_bytes());
-        let lane_by = &self.settings.lane_by;
-        let route = self.routes.find(topic, &self.inlet, |name| lane_by.partition(name));
+        let (inlet, lane_by) = (&self.inlet, &self.settings.lane_by);
+        let log = self.logs.as_mut();
+        let log = log.map(|logs| logs.find(kafka_topic, record.partition(), |name| inlet.lane_of(name)));
+        let route = self.routes.find(topic, inlet, |name| match log {
+            Some(log) => Cow::Owned(log.name.clone()),
+            None => lane_by.partition(name),
+        });
         let (id, usual_lane) = route.unwrap_or_default();
-        let log = self.logs.as_mut().map(|logs| logs.find(kafka_topic, record.partition()));
-        let lane = log.as_ref().map_or(usual_lane, |(_, lane)| *lane);
+        let lane = log.map_or(usual_lane, |log| log.lane);
         let (messages, row) = self.parcels.push((id, lane), received_us, marks, payload, received.token);
-        if let Some((log, _)) = log {
-            messages.positions.push(row, log, record.offset());
+        if let Some(log) = log {
+            messages.positions.push(row, &log.log, record.offset());
         }
         if route.is_none() {
             messages.unnamed.push((row, String::from_utf8_lossy(topic).into()));
