@@ -373,9 +373,8 @@ mod tests {
     #[test]
     fn messages_that_come_twice_in_a_write() {
         let books = Books::new(99);
-        let logs = [0, 1].map(|partition| {
-            Arc::new(Log { cluster: "c".into(), group: "g".into(), topic: "t".into(), partition })
-        });
+        let logs = [0, 1]
+            .map(|partition| Arc::new(Log { cluster: "c".into(), group: "g".into(), topic: "t".into(), partition }));
         // Each message is a partition and an offset, and gives one point; behind them comes one of no message.
         let delivery = |messages: &[(usize, i64)]| {
             let mut of = Delivery::default();

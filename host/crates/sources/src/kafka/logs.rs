@@ -91,6 +91,9 @@ mod tests {
         let mut logs = Logs::new("c", "g", inlet.lanes());
         let lanes = [2, 0, 1].map(|partition| Ok(logs.find("a", partition, |name| inlet.lane_of(name)).lane));
         assert_eq!(lanes, stored);
-        assert_eq!(inlet.topic("x", &logs.find("a", 0, |name| inlet.lane_of(name)).name).map(|(_, lane)| lane), lanes[1]);
+        assert_eq!(
+            inlet.topic("x", &logs.find("a", 0, |name| inlet.lane_of(name)).name).map(|(_, lane)| lane),
+            lanes[1]
+        );
     }
 }
