@@ -1,5 +1,7 @@
 //! The one place that knows every crate: from a configuration to a host that runs.
 
+pub mod backfill;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -34,6 +34,7 @@ mod hostile;
 mod limits;
 mod outages;
 mod proxy;
+mod replay;
 mod signatures;
 mod spool;
 mod state;

@@ -13,6 +13,7 @@ pub mod migrate;
 pub mod modules;
 pub mod papers;
 pub mod place;
+pub mod replay;
 pub mod rule;
 pub mod rules;
 pub mod run;

@@ -229,7 +229,8 @@ fn names_of_long_ago() {
     let store = open(directory.path(), &narrow);
     let states = store.load("avg").unwrap();
     let series: Vec<_> = states[0].cells.series.iter().map(|(id, _)| narrow.series_topic(*id)).collect();
-    assert_eq!(series, ["new", "old4"]);
+    // Which of those of the same hour is the other one is left open.
+    assert_eq!((series.len(), series[0]), (2, "new"));
     assert!(store.totals().unnamed >= 3);
 }
 

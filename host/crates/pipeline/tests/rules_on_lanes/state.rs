@@ -221,7 +221,7 @@ fn reset_clears_alerts() {
 fn a_store_that_does_not_say() {
     let (books, store) = (Arc::new(Books::new(1_000)), Arc::<Memory>::default());
     let mut house = house_with(2, &books, &store);
-    house.install("watch", "threshold", 20, "dev/#", r#"{"above":90.0}"#);
+    house.install("watch", "threshold", 5, "dev/#", r#"{"above":90.0}"#);
     let rule = house.install_so("number", "brittle", 10, "dev/#", "{}", |_| {});
     house.send(&[reading("dev/a", 95.0)]);
     end(&house);

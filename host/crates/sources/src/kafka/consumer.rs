@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tidegate_config::KafkaSource as Settings;
 use tidegate_model::{Inlet, InletClosed, Marks, Parcels, Phase, PhaseWatch, Stored};
@@ -25,10 +25,8 @@ use self::reach::Reach;
 use super::assignment::{Assignment, Position, Token};
 use super::client::{self, Client};
 use super::logs::Logs;
-use super::time_from::Received;
-use super::topic_from::LogicalTopic;
+use super::records::Records;
 use crate::phase;
-use crate::routes::Routes;
 use crate::settlements::{Settlement, Settlements};
 
 /// How long a poll may wait when nothing comes: the delay of settlements and of the phase.
@@ -43,11 +41,6 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 const BURST: usize = 10_000;
 /// How long seeking may take: it is answered by librdkafka itself, not by a broker.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
-/// The most headers of one record that are kept, and the most bytes of them: the rest is not for telemetry.
-const MAX_HEADERS: usize = 64;
-const MAX_HEADER_BYTES: usize = 64 << 10;
-/// The name a record's key has among the properties.
-const KEY_PROPERTY: &str = "kafka.key";
 
 /// Why the loop ended.
 #[derive(Debug)]
@@ -87,8 +80,7 @@ pub(super) struct Consumer {
     inlet: Inlet,
     phase: PhaseWatch,
     runtime: Handle,
-    logical: LogicalTopic,
-    received: Received,
+    records: Records,
     /// Knows how far records are stored, where that is stored with the points.
     stored: Option<Arc<dyn Stored>>,
     /// Those of the cluster, once it is known, where that is so.
@@ -96,7 +88,6 @@ pub(super) struct Consumer {
     broken: Option<Breach>,
     assignment: Assignment,
     parcels: Parcels<Token>,
-    routes: Routes,
     settlements: Arc<Settlements<Token>>,
     settled: Vec<Settlement<Token>>,
     intake: Intake,
@@ -115,8 +106,7 @@ impl Consumer {
         let settlements: Arc<Settlements<Token>> = Arc::default();
         let parcels = parcels(&inlet, &settlements);
         Self {
-            logical: LogicalTopic::new(&settings.topic_from),
-            received: Received::new(&settings.time_from),
+            records: Records::new(&settings),
             settings,
             stored,
             logs: None,
@@ -126,7 +116,6 @@ impl Consumer {
             runtime,
             assignment: Assignment::default(),
             parcels,
-            routes: Routes::default(),
             settlements,
             settled: Vec::new(),
             intake: Intake::Open,
@@ -207,46 +196,12 @@ impl Consumer {
         if self.intake == Intake::Shut {
             return;
         }
-        let kafka_topic = record.topic();
-        let Some(received) = self.assignment.receive(kafka_topic, record.partition(), record.offset()) else {
+        let Some(received) = self.assignment.receive(record.topic(), record.partition(), record.offset()) else {
             return;
         };
         let marks = if received.again { Marks::REDELIVERED } else { Marks::default() };
-        let received_us = self.received.of(record, received_us);
-        // A tombstone (no payload at all) is an empty message.
-        let payload = record.payload().unwrap_or(&[]);
-        // A record without a logical topic keeps the Kafka topic's name: its bytes reach a decoder or the dead letters.
-        let found = self.logical.find(record);
-        let topic = found.as_deref().unwrap_or(kafka_topic.as_bytes());
-        let (inlet, lane_by) = (&self.inlet, &self.settings.lane_by);
-        let log = self.logs.as_mut();
-        let log = log.map(|logs| logs.find(kafka_topic, record.partition(), |name| inlet.lane_of(name)));
-        let route = self.routes.find(topic, inlet, |name| match log {
-            Some(log) => Cow::Owned(log.name.clone()),
-            None => lane_by.partition(name),
-        });
-        let (id, usual_lane) = route.unwrap_or_default();
-        let lane = log.map_or(usual_lane, |log| log.lane);
-        let (messages, row) = self.parcels.push((id, lane), received_us, marks, payload, received.token);
-        if let Some(log) = log {
-            messages.positions.push(row, &log.log, record.offset());
-        }
-        if route.is_none() {
-            messages.unnamed.push((row, String::from_utf8_lossy(topic).into()));
-            return;
-        }
-        if let Some(key) = record.key() {
-            messages.properties.push(row, KEY_PROPERTY, key);
-        }
-        if let Some(headers) = record.headers() {
-            let mut left = MAX_HEADER_BYTES;
-            for header in headers.iter().take(MAX_HEADERS) {
-                let value = header.value.unwrap_or(&[]);
-                let Some(rest) = left.checked_sub(header.key.len() + value.len()) else { break };
-                left = rest;
-                messages.properties.push(row, header.key, value);
-            }
-        }
+        let what = (marks, received_us, received.token);
+        self.records.put(record, what, self.logs.as_mut(), &self.inlet, &mut self.parcels);
     }
 
     /// Carries settlements to the low-water marks and those to the client, which commits them; starts and ends rewinds.

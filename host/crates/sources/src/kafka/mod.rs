@@ -16,6 +16,8 @@ mod client;
 mod consumer;
 mod logs;
 mod offsets;
+mod range;
+mod records;
 mod time_from;
 mod topic_from;
 
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+pub use range::{Bound, KafkaRange, RangeError, RangeProgress, Stretch};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer as _;
 use tidegate_config::KafkaSource as Settings;

@@ -1,0 +1,86 @@
+//! From a record to a message: its logical topic, its time, its key and headers.
+
+use std::borrow::Cow;
+
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use tidegate_config::{KafkaSource as Settings, LaneBy};
+use tidegate_model::{Inlet, Marks, Parcels};
+
+use super::assignment::Token;
+use super::logs::Logs;
+use super::time_from::Received;
+use super::topic_from::LogicalTopic;
+use crate::routes::Routes;
+
+/// The most headers of one record that are kept, and the most bytes of them: the rest is not for telemetry.
+const MAX_HEADERS: usize = 64;
+const MAX_HEADER_BYTES: usize = 64 << 10;
+/// The name a record's key has among the properties.
+const KEY_PROPERTY: &str = "kafka.key";
+
+/// What must be known to make messages of records. A record costs no allocation of its own.
+#[derive(Debug)]
+pub(super) struct Records {
+    logical: LogicalTopic,
+    received: Received,
+    lane_by: LaneBy,
+    routes: Routes,
+}
+
+impl Records {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            logical: LogicalTopic::new(&settings.topic_from),
+            received: Received::new(&settings.time_from),
+            lane_by: settings.lane_by.clone(),
+            routes: Routes::default(),
+        }
+    }
+
+    /// Puts a record that arrived at `arrived_us` into the parcel of its lane. With `logs` it is told with its position, and its partition
+    /// decides the lane.
+    #[inline]
+    pub(super) fn put(
+        &mut self,
+        record: &BorrowedMessage<'_>,
+        (marks, arrived_us, token): (Marks, i64, Token),
+        logs: Option<&mut Logs>,
+        inlet: &Inlet,
+        parcels: &mut Parcels<Token>,
+    ) {
+        let received_us = self.received.of(record, arrived_us);
+        // A tombstone (no payload at all) is an empty message.
+        let payload = record.payload().unwrap_or(&[]);
+        // A record without a logical topic keeps the Kafka topic's name: its bytes reach a decoder or the dead letters.
+        let found = self.logical.find(record);
+        let topic = found.as_deref().unwrap_or(record.topic().as_bytes());
+        let lane_by = &self.lane_by;
+        let log = logs.map(|logs| logs.find(record.topic(), record.partition(), |name| inlet.lane_of(name)));
+        let route = self.routes.find(topic, inlet, |name| match log {
+            Some(log) => Cow::Owned(log.name.clone()),
+            None => lane_by.partition(name),
+        });
+        let (id, usual_lane) = route.unwrap_or_default();
+        let lane = log.map_or(usual_lane, |log| log.lane);
+        let (messages, row) = parcels.push((id, lane), received_us, marks, payload, token);
+        if let Some(log) = log {
+            messages.positions.push(row, &log.log, record.offset());
+        }
+        if route.is_none() {
+            messages.unnamed.push((row, String::from_utf8_lossy(topic).into()));
+            return;
+        }
+        if let Some(key) = record.key() {
+            messages.properties.push(row, KEY_PROPERTY, key);
+        }
+        if let Some(headers) = record.headers() {
+            let mut left = MAX_HEADER_BYTES;
+            for header in headers.iter().take(MAX_HEADERS) {
+                let value = header.value.unwrap_or(&[]);
+                let Some(rest) = left.checked_sub(header.key.len() + value.len()) else { break };
+                left = rest;
+                messages.properties.push(row, header.key, value);
+            }
+        }
+    }
+}
