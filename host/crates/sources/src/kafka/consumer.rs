@@ -8,7 +8,6 @@ pub(super) mod exact;
 mod handover;
 mod reach;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
