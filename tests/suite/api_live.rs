@@ -166,3 +166,40 @@ fn trace_the_next() {
         assert!(text.contains(words), "{words}: {text}");
     }
 }
+
+/// Guarantees: what was published is told after the fact, the newest first and page by page, when nothing stands any more; by API and by
+/// command.
+#[test]
+fn alert_history() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let host = plant(&broker);
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    publisher.deliver([plain("dev/a/temp", 1, 95.0), plain("dev/a/temp", 2, 20.0), plain("dev/b/temp", 3, 99.0)]);
+    host.wait_settled(3);
+    let get = |path: &str| host.ask("GET", path).send().expect(200);
+    let standing = get("/api/v1/alerts");
+    assert_eq!((standing.as_array().unwrap().len(), &standing[0]["topic"]), (1, &json!("dev/b/temp")));
+    assert_eq!(get("/api/v1/alerts?topic=dev/a/temp"), json!([]));
+    assert_eq!(get("/api/v1/alerts?rule=other"), json!([]));
+    let told = |page: &Value| -> Vec<String> {
+        let words =
+            |alert: &Value| format!("{} {}", alert["topic"].as_str().unwrap(), alert["transition"].as_str().unwrap());
+        page["alerts"].as_array().unwrap().iter().map(words).collect()
+    };
+    let of_a = get("/api/v1/alerts/history?topic=dev/a/temp");
+    assert_eq!(told(&of_a), ["dev/a/temp cleared", "dev/a/temp raised"]);
+    let first = get("/api/v1/alerts/history?limit=2");
+    let second = get(&format!("/api/v1/alerts/history?limit=2&before={}", first["next"]));
+    let mut all = [told(&first), told(&second)].concat();
+    all.sort();
+    assert_eq!(all, ["dev/a/temp cleared", "dev/a/temp raised", "dev/b/temp raised"]);
+    assert!(second["next"].is_null(), "{second}");
+    host.ask("GET", "/api/v1/alerts/history?limit=0").send().expect_problem(400, "bad_request");
+
+    let output = Command::new(binary())
+        .args(["alerts", "--history", "--topic", "dev/a/#", "--node", &format!("http://127.0.0.1:{}", host.port())])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.lines().count() == 3 && text.contains("cleared"), "{text}");
+}

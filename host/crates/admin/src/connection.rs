@@ -13,11 +13,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::gate::{Gate, Peer};
+use crate::patience::Impatient;
+use crate::places::Places;
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::rules::hex;
 
@@ -25,6 +26,8 @@ use crate::rules::hex;
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// How long a TLS handshake may take.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// How long an answer may find nobody who reads on.
+const READ_WITHIN: Duration = Duration::from_secs(30);
 /// However busy it is, a connection lives no longer: a caller who reads an answer byte by byte gives its place back.
 const LONGEST: Duration = Duration::from_secs(600);
 /// The most of a request's headers.
@@ -34,7 +37,7 @@ const MAX_HEADERS: usize = 64;
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 /// Serves one address, until it is dropped.
 pub(crate) async fn serve(listener: TcpListener, gate: Arc<Gate>, tls: Option<TlsAcceptor>, most: usize) {
-    let places = Arc::new(Semaphore::new(most));
+    let places = Places::new(most);
     let full = full();
     loop {
         let (mut stream, address) = match listener.accept().await {
@@ -45,7 +48,7 @@ pub(crate) async fn serve(listener: TcpListener, gate: Arc<Gate>, tls: Option<Tl
                 continue;
             }
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        let Some(place) = places.take(address.ip()) else {
             if tls.is_none() {
                 // What the socket does not take at once is not worth waiting for.
                 let _ = timeout(AFTER_FAILURE, stream.write_all(&full)).await;
@@ -62,8 +65,11 @@ pub(crate) async fn serve(listener: TcpListener, gate: Arc<Gate>, tls: Option<Tl
 
 /// What is said to those for whom there is no place, without a look at what they want.
 fn full() -> Vec<u8> {
-    let problem =
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", "there are too many connections");
+    let problem = Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too_many_connections",
+        "there are too many connections, in all or from one address",
+    );
     let body = problem.json();
     let head = format!(
         "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
@@ -101,7 +107,7 @@ async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin, gate: Arc<Gate>, 
         .header_read_timeout(HEADERS_WITHIN)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(Impatient::new(stream, READ_WITHIN)), answer);
     if let Err(error) = served.await {
         tracing::debug!("a connection to the HTTP interface ended: {error}");
     }

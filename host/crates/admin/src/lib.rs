@@ -18,6 +18,8 @@ mod letters;
 mod metrics;
 mod openapi;
 mod page;
+mod patience;
+mod places;
 mod problem;
 mod route;
 mod routes;

@@ -27,7 +27,7 @@ pub(crate) const TYPE: &str = "application/openmetrics-text; version=1.0.0; char
 pub(crate) async fn metrics(call: Call) -> Answer {
     let view = &call.house.view;
     let mut registry = Registry::with_prefix("tidegate");
-    registry.register_collector(Box::new(Scrape { status: view.status(), latency: view.pipeline.latency() }));
+    registry.register_collector(Box::new(Scrape { status: view.numbers(), latency: view.pipeline.latency() }));
     let mut page = String::new();
     match text::encode(&mut page, &registry) {
         Ok(()) => Ok(([(header::CONTENT_TYPE, TYPE)], page).into_response()),

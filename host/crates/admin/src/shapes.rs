@@ -7,6 +7,7 @@ mod letters;
 mod live;
 mod series;
 mod shadow;
+mod state;
 mod trace;
 mod trial;
 
@@ -16,11 +17,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidegate_config::RuleFile;
-use tidegate_engine::Module as Admitted;
+use tidegate_engine::{Module as Admitted, RuleTotals};
 
 use crate::problem::Problem;
 use crate::rules::Signature;
-pub(crate) use alerts::Alerts;
+pub(crate) use alerts::{AlertQuery, PastAlerts, PastQuery};
 pub(crate) use desired::{
     Action, ConvergeQuery, Converged, Difference, Document, ExportQuery, Likeness, ModulePart, RuleChange,
 };
@@ -29,6 +30,7 @@ pub(crate) use letters::{Counted, LetterPage, LetterQuery, PurgeQuery};
 pub(crate) use live::{SeenAlert, SeenMessage, SeenPoint, TailQuery};
 pub(crate) use series::{OneSeries, Series, SeriesQuery};
 pub(crate) use shadow::{PromoteInput, ShadowInput, ShadowShape};
+pub(crate) use state::{Ledger, OneSpool};
 pub(crate) use trace::{TraceNext, TraceOutput, TraceStep};
 pub(crate) use trial::{TrialCommand, TrialInput, TrialMessage, TrialOutput, TrialReject};
 
@@ -112,6 +114,7 @@ impl JsonSchema for RuleShape {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let definition = generator.subschema_for::<Definition>();
+        let stats = generator.subschema_for::<RuleTotals>();
         json_schema!({
             "type": "object",
             "required": ["name", "state", "module", "topics", "order", "generation", "stats"],
@@ -128,7 +131,7 @@ impl JsonSchema for RuleShape {
                 "topics": { "type": "array", "items": { "type": "string" } },
                 "order": { "type": "integer" },
                 "generation": { "type": "integer", "minimum": 0, "description": "Counts up with every change." },
-                "stats": { "type": "object", "description": "What it has done." },
+                "stats": stats,
                 "file": definition
             }
         })

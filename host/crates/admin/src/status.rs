@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_engine::{CacheTotals, Confined, RegistryHandle, RuleStatus, ShadowTotals};
 use tidegate_model::{Books, DeadLetterAccount, DeadLetterTotals, History, MessageTotals};
@@ -40,7 +41,7 @@ pub struct View {
 }
 
 /// The whole state of the host.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Status {
     /// Of this program.
     pub version: &'static str,
@@ -57,6 +58,7 @@ pub struct Status {
     pub rules: Vec<RuleStatus>,
     /// The shadows of rules.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(default)]
     pub shadows: BTreeMap<String, ShadowTotals>,
     /// The compiled modules on disk, if they are kept.
     pub module_cache: Option<CacheTotals>,
@@ -70,9 +72,12 @@ const MAX_ALERTS: usize = 100;
 impl View {
     /// The document as it is now.
     pub fn status(&self) -> Status {
+        Status { alerts: self.pipeline.standing_alerts(MAX_ALERTS, |_| true), ..self.numbers() }
+    }
+
+    /// The same without the alerts that stand, for who wants to know how many they are at most.
+    pub fn numbers(&self) -> Status {
         let pipeline = self.pipeline.status();
-        let mut alerts = self.pipeline.standing_alerts();
-        alerts.truncate(MAX_ALERTS);
         Status {
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: self.started.elapsed().as_secs_f64(),
@@ -82,7 +87,7 @@ impl View {
             rules: self.registry.rules(),
             shadows: self.registry.shadows(),
             module_cache: self.registry.cache(),
-            alerts,
+            alerts: Vec::new(),
         }
     }
 }

@@ -5,20 +5,24 @@ use std::sync::Arc;
 
 use axum::http::Method;
 use tidegate_config::Scope;
+use tidegate_pipeline::{LaneTotals, SinkTotals, SourceStatus, Standing};
 
 use crate::backtest::{Backtest, BacktestInput};
 use crate::health;
 use crate::metrics;
 use crate::route::{Blank, Effect, Gives, Need, Route, Takes, of};
-use crate::routes::{backtests, desired, documents, letters, modules, rules, shadow, state, tail, trace, trial};
+use crate::routes::{
+    alerts, backtests, desired, documents, letters, modules, rules, shadow, state, tail, trace, trial,
+};
 use crate::rules::{ManifestShape, Signature};
 use crate::shapes::{
-    Alerts, AnyJson, AuditPage, AuditQuery, ConvergeQuery, Converged, Counted, Definition, Document, ExportQuery,
-    LetterPage, LetterQuery, Module, Modules, PromoteInput, PurgeQuery, RollbackInput, RuleShape, Series,
-    SeriesQuery, ShadowInput, ShadowShape, TailQuery, TraceNext, TraceOutput, TrialInput, TrialMessage, TrialOutput,
-    UploadQuery, Versions,
+    AlertQuery, AnyJson, AuditPage, AuditQuery, ConvergeQuery, Converged, Counted, Definition, Document, ExportQuery,
+    Ledger, LetterPage, LetterQuery, Module, Modules, OneSpool, PastAlerts, PastQuery, PromoteInput, PurgeQuery,
+    RollbackInput, RuleShape, Series, SeriesQuery, ShadowInput, ShadowShape, TailQuery, TraceNext, TraceOutput,
+    TrialInput, TrialMessage, TrialOutput, UploadQuery, Versions,
 };
 use crate::sse;
+use crate::status::Status;
 
 /// What a router finds.
 pub(crate) enum Found {
@@ -92,17 +96,21 @@ pub(crate) fn routes() -> Vec<Route> {
             .about("This API as an OpenAPI 3.1 document.").json::<AnyJson>(),
 
         Route::get("/api/v1/status", "status", Read, |call| Box::pin(state::status(call)))
-            .about("The whole state of the host: ledger, sources, sinks, lanes, rules, standing alerts.").json::<AnyJson>(),
+            .about("The whole state of the host: ledger, sources, sinks, lanes, rules, standing alerts.").json::<Status>(),
         Route::get("/api/v1/ledger", "ledger", Read, |call| Box::pin(state::ledger(call)))
-            .about("How all messages and points ended: whether anything was lost.").json::<AnyJson>(),
+            .about("How all messages and points ended: whether anything was lost.").json::<Ledger>(),
         Route::get("/api/v1/sources", "sources", Read, |call| Box::pin(state::sources(call)))
-            .about("Where messages come from.").json::<Vec<AnyJson>>(),
+            .about("Where messages come from.").json::<Vec<SourceStatus>>(),
         Route::get("/api/v1/sinks", "sinks", Read, |call| Box::pin(state::sinks(call)))
-            .about("Where points and alerts go, and the spools before them.").json::<Vec<AnyJson>>(),
+            .about("Where points and alerts go, and the spools before them.").json::<Vec<SinkTotals>>(),
+        Route::get("/api/v1/spools", "spools", Read, |call| Box::pin(state::spools(call)))
+            .about("What waits on disk for sinks that are away.").json::<Vec<OneSpool>>(),
         Route::get("/api/v1/lanes", "lanes", Read, |call| Box::pin(state::lanes(call)))
-            .about("The threads that run rules.").json::<Vec<AnyJson>>(),
-        Route::get("/api/v1/alerts", "alerts", Read, |call| Box::pin(state::alerts(call)))
-            .about("The alerts that stand, the oldest first.").json::<Alerts>(),
+            .about("The threads that run rules.").json::<Vec<LaneTotals>>(),
+        Route::get("/api/v1/alerts", "alerts", Read, |call| Box::pin(alerts::standing(call)))
+            .about("The alerts that stand, the oldest first.").query::<AlertQuery>().json::<Vec<Standing>>(),
+        Route::get("/api/v1/alerts/history", "alertHistory", Read, |call| Box::pin(alerts::past(call)))
+            .about("The alerts that were published last, the newest first.").query::<PastQuery>().json::<PastAlerts>(),
         Route::get("/api/v1/series", "series", Read, |call| Box::pin(state::series(call)))
             .about("The series known, by topic filter.").query::<SeriesQuery>().json::<Series>(),
 

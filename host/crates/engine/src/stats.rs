@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::fault::FaultKind;
@@ -97,7 +98,7 @@ impl fmt::Debug for Bell {
 const MAX_NAMED: usize = 20;
 
 /// A reading of [`RuleStats`].
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "as in RuleStats")]
 pub struct RuleTotals {
     pub batches: u64,
@@ -110,6 +111,7 @@ pub struct RuleTotals {
     pub alerts_refused: u64,
     pub commands: u64,
     pub commands_refused: u64,
+    #[schemars(with = "Option<f64>")]
     pub ns_per_row: f64,
     pub nanos: u64,
     /// Half of all rows took less than this: nanoseconds.
@@ -141,6 +143,7 @@ pub struct RuleTotals {
     /// What the rule counts itself.
     pub counts: BTreeMap<String, u64>,
     /// What the rule measures itself.
+    #[schemars(with = "BTreeMap<String, Option<f64>>")]
     pub gauges: BTreeMap<String, f64>,
 }
 

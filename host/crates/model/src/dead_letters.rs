@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::DeadLetter;
@@ -19,7 +20,7 @@ pub struct DeadLetterAccount {
 }
 
 /// A reading of a [`DeadLetterAccount`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeadLetterTotals {
     /// In the file. Looked up once a minute; between, what this host does is added, what the CLI does is not.
     pub kept: u64,

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// One source's account, in messages. Counted when a message is settled, so that the line balances at any time:
@@ -35,7 +36,7 @@ pub struct Tally {
 }
 
 /// A reading of a [`MessageLedger`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct MessageTotals {
     /// Taken in, less those given back to the source (which it delivers, and we count, again).
     pub received: u64,
@@ -133,7 +134,7 @@ pub struct PointLedger {
 }
 
 /// A reading of a [`PointLedger`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "as in PointLedger")]
 pub struct PointTotals {
     pub produced: u64,

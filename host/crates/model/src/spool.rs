@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{DeadLetter, Delivery};
@@ -84,7 +85,7 @@ pub enum SpoolError {
 }
 
 /// How full a spool is and what it has done. Rows are messages, points, alerts, commands and dead letters together.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SpoolTotals {
     /// Records that stand in it.
     pub records: u64,

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{Alert, SavedState};
@@ -39,7 +40,7 @@ pub struct KeptState {
 }
 
 /// What a store has done, and how it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StateTotals {
     /// Cells written.
     pub written: u64,

@@ -1,8 +1,10 @@
 //! Which alerts stand, for the whole host.
 
+use std::collections::BinaryHeap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashMap;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_model::{Alert, Severity, Transition};
 
@@ -42,7 +44,7 @@ pub(crate) fn key_of(alert: &Alert) -> Key {
 }
 
 /// An alert that stands.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Standing {
     /// The rule that raised it.
     pub rule: String,
@@ -186,9 +188,21 @@ impl AlertBook {
 
     /// All that stand, the oldest first.
     pub fn standing(&self) -> Vec<Standing> {
-        let mut all: Vec<_> = self.lock().standing.values().cloned().collect();
-        all.sort_by_key(|alert| alert.since_us);
-        all
+        self.oldest(usize::MAX, |_| true)
+    }
+
+    /// Of those that stand and are `wanted`, the `most` that have stood longest, the oldest first. No others are copied: lanes wait
+    /// meanwhile.
+    pub fn oldest(&self, most: usize, wanted: impl Fn(&Standing) -> bool) -> Vec<Standing> {
+        let book = self.lock();
+        let mut oldest = BinaryHeap::new();
+        for (key, alert) in book.standing.iter().filter(|(_, alert)| wanted(alert)) {
+            oldest.push((alert.since_us, key));
+            if oldest.len() > most {
+                oldest.pop();
+            }
+        }
+        oldest.into_sorted_vec().iter().filter_map(|(_, key)| book.standing.get(*key).cloned()).collect()
     }
 
     /// How many stand.
@@ -236,6 +250,21 @@ mod tests {
         assert_eq!(book.len(), 1);
         assert!(say(Transition::Cleared, Severity::Critical));
         assert!(book.is_empty());
+    }
+
+    /// Guarantees: of many that stand those are given that have stood longest, in that order, and only those that are wanted.
+    #[test]
+    fn the_oldest_first() {
+        let book = AlertBook::default();
+        for (topic, time_us) in [("c", 3), ("a", 1), ("d", 4), ("b", 2)] {
+            book.enter(&Alert { topic: topic.into(), time_us, ..alert(Transition::Raised, Severity::Warning) });
+        }
+        let topics = |most, but: &str| -> Vec<String> {
+            book.oldest(most, |alert| alert.topic != but).into_iter().map(|alert| alert.topic).collect()
+        };
+        assert_eq!(topics(2, ""), ["a", "b"]);
+        assert_eq!(topics(9, "b"), ["a", "c", "d"]);
+        assert!(topics(0, "").is_empty());
     }
 
     /// Guarantees: a rule that goes leaves no alert standing.

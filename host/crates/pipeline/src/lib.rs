@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod alert_book;
+mod alert_history;
 mod dead_letter;
 mod deploy;
 mod flush;
@@ -20,6 +21,7 @@ mod sink_setup;
 mod tap;
 
 pub use alert_book::{AlertBook, MAX_STANDING, News, Standing};
+pub use alert_history::{Past, PastFilter};
 pub use deploy::LaneDeploy;
 pub use flush::{SinkLimits, SinkStatus, SinkTotals};
 pub use lane::{Fate, LaneStatus, LaneTotals, Reset};

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tidegate_model::{Ack, Books, Delivery, Outcome, PointLedger, RawMessages, Wants};
 use tokio::sync::mpsc;
 
+use crate::alert_history::AlertHistory;
 use crate::lane::Fate;
 use crate::tap::Taps;
 
@@ -19,12 +20,13 @@ pub(crate) struct Outlets {
     messages: RawMessages,
     points: Arc<PointLedger>,
     taps: Arc<Taps>,
+    history: Arc<AlertHistory>,
 }
 
 impl Outlets {
     pub fn new(sinks: Vec<(Wants, mpsc::Sender<Consignment>)>, points: Arc<PointLedger>) -> Self {
         let messages = sinks.iter().fold(RawMessages::None, |all, (wants, _)| all.with(&wants.messages));
-        Self { sinks: sinks.into(), messages, points, taps: Arc::default() }
+        Self { sinks: sinks.into(), messages, points, taps: Arc::default(), history: Arc::default() }
     }
 
     /// The points' account.
@@ -52,14 +54,20 @@ impl Outlets {
         self.taps.is_watched()
     }
 
+    /// The alerts published last.
+    pub fn history(&self) -> &AlertHistory {
+        &self.history
+    }
+
     /// Shows a delivery to those who look on, if there are any. `fates` are those of its messages.
     pub fn show(&self, delivery: &Delivery, fates: &[Fate], books: &Books) {
         self.taps.show(delivery, fates, books);
     }
 
     /// Hands a delivery to every sink that wants a part of it, waiting while their queues are full; `ack` resolves when all
-    /// of them have confirmed. Must not be called on a runtime's thread.
+    /// of them have confirmed. Its alerts are taken down for the history. Must not be called on a runtime's thread.
     pub fn send(&self, delivery: Delivery, ack: Ack) {
+        self.history.enter(&delivery.alerts);
         let (points, ledger) = (delivery.points.len() as u64, self.points.clone());
         let refused = delivery.refused.clone();
         let ack = Ack::new(move |outcome| {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_model::{
     Books, Clock, Health, Inlet, Intake, Limits, MessageLedger, MessageTotals, ParcelLimits, Phase, PointLedger,
@@ -15,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::alert_book::{AlertBook, Standing};
+use crate::alert_history::{Past, PastFilter};
 use crate::deploy::LaneDeploy;
 use crate::flush::{Flush, FlushParts, SinkStatus, SinkTotals};
 use crate::lane::{Control, Lane, LaneStatus, LaneTotals, Surroundings};
@@ -79,7 +81,7 @@ struct RunningSource {
 }
 
 /// How the pipeline is.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PipelineStatus {
     /// By the name of the source.
     pub sources: Vec<SourceStatus>,
@@ -104,7 +106,7 @@ pub struct PipelineStatus {
 }
 
 /// How a source is.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SourceStatus {
     /// Its name.
     pub name: String,
@@ -311,9 +313,14 @@ impl Pipeline {
         *self.phase.borrow()
     }
 
-    /// The alerts that stand, the oldest first.
-    pub fn standing_alerts(&self) -> Vec<Standing> {
-        self.around.alert_book.standing()
+    /// Of the alerts that stand and are `wanted`, the `most` oldest, the oldest first.
+    pub fn standing_alerts(&self, most: usize, wanted: impl Fn(&Standing) -> bool) -> Vec<Standing> {
+        self.around.alert_book.oldest(most, wanted)
+    }
+
+    /// Of the alerts that were published last, up to `most` that agree with `filter`, the newest first.
+    pub fn past_alerts(&self, filter: &PastFilter, most: usize) -> Vec<Past> {
+        self.around.outlets.history().past(filter, most)
     }
 
     /// Begins to look on at what passes.

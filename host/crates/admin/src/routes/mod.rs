@@ -1,5 +1,6 @@
 //! What the routes do. Which there are, and for whom, stands in `table.rs`.
 
+pub(crate) mod alerts;
 pub(crate) mod backtests;
 pub(crate) mod desired;
 pub(crate) mod documents;

@@ -1,12 +1,11 @@
 //! How the host is: parts of the one status document.
 
-use serde_json::{Value, json};
 use tidegate_model::TopicFilter;
 
 use super::json as answer;
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
-use crate::shapes::{OneSeries, Series, SeriesQuery, limit};
+use crate::shapes::{Ledger, OneSeries, OneSpool, Series, SeriesQuery, limit};
 
 /// The most series looked at for one page: a filter that matches few must not hold the interface up.
 const MAX_LOOKED_AT: u32 = 100_000;
@@ -16,13 +15,10 @@ pub(crate) async fn status(call: Call) -> Answer {
 }
 
 pub(crate) async fn ledger(call: Call) -> Answer {
-    let status = call.house.view.status();
-    let by_source: serde_json::Map<String, Value> =
-        status.pipeline.sources.iter().map(|source| (source.name.clone(), json!(source.messages))).collect();
+    let status = call.house.view.numbers();
+    let by_source = status.pipeline.sources.iter().map(|source| (source.name.clone(), source.messages)).collect();
     let wrong = call.house.view.pipeline.audit();
-    Ok(answer(
-        json!({ "messages": status.messages, "points": status.pipeline.points, "by_source": by_source, "wrong": wrong }),
-    ))
+    Ok(answer(Ledger { messages: status.messages, points: status.pipeline.points, by_source, wrong }))
 }
 
 pub(crate) async fn sources(call: Call) -> Answer {
@@ -33,12 +29,14 @@ pub(crate) async fn sinks(call: Call) -> Answer {
     Ok(answer(call.house.view.pipeline.status().sinks))
 }
 
-pub(crate) async fn lanes(call: Call) -> Answer {
-    Ok(answer(call.house.view.pipeline.status().lanes))
+pub(crate) async fn spools(call: Call) -> Answer {
+    let sinks = call.house.view.pipeline.status().sinks;
+    let spools = sinks.into_iter().filter_map(|sink| Some(OneSpool { sink: sink.name, totals: sink.spool? }));
+    Ok(answer(spools.collect::<Vec<_>>()))
 }
 
-pub(crate) async fn alerts(call: Call) -> Answer {
-    Ok(answer(call.house.view.pipeline.standing_alerts()))
+pub(crate) async fn lanes(call: Call) -> Answer {
+    Ok(answer(call.house.view.pipeline.status().lanes))
 }
 
 pub(crate) async fn series(call: Call) -> Answer {
@@ -46,15 +44,18 @@ pub(crate) async fn series(call: Call) -> Answer {
     let most = limit(query.limit, 100, 1000)?;
     let filter = query.topic.map(|text| text.parse::<TopicFilter>()).transpose();
     let filter = filter.map_err(|error| Problem::bad(format!("topic: {error}")))?;
+    let contains = query.contains;
+    let wanted = move |topic: &str| {
+        filter.as_ref().is_none_or(|filter| filter.matches(topic))
+            && contains.as_ref().is_none_or(|part| topic.contains(part.as_str()))
+    };
     let page = call.house.blocking(move |house| {
         let book = house.view.books.all_series();
         let known = book.len() as u32;
         let (mut series, mut at) = (Vec::new(), query.after.unwrap_or(0));
         let end = known.min(at.saturating_add(MAX_LOOKED_AT));
         while at < end && (series.len() as u32) < most {
-            if let Some(found) =
-                book.get(at).filter(|it| filter.as_ref().is_none_or(|filter| filter.matches(&it.topic)))
-            {
+            if let Some(found) = book.get(at).filter(|it| wanted(&it.topic)) {
                 let description = found.description.load();
                 series.push(OneSeries {
                     topic: found.topic.to_string(),

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct SeriesQuery {
     /// An MQTT topic filter: `+` for one level, `#` for all that follow. Default: all.
     pub topic: Option<String>,
+    /// A part of the topic.
+    pub contains: Option<String>,
     /// Go on from here: the `next` of the page before.
     pub after: Option<u32>,
     /// How many at most, up to 1000. Default: 100.

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_config::RuleFile;
 
@@ -12,7 +13,7 @@ use crate::stats::{RuleStats, RuleTotals};
 pub(super) const QUARANTINED: &str = "quarantined";
 
 /// How a rule is.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RuleStatus {
     /// Its name.
     pub name: String,
@@ -49,7 +50,7 @@ pub struct RuleStatus {
 }
 
 /// Whether a rule serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RuleState {
     /// It gets its rows.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_model::{Books, NO_ROW};
 
@@ -61,7 +62,7 @@ struct Words {
 }
 
 /// How a shadow is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ShadowState {
     /// It is given what the rule is given.
@@ -74,7 +75,7 @@ pub enum ShadowState {
 }
 
 /// A reading of [`ShadowReport`].
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ShadowTotals {
     /// How it is.
     pub state: ShadowState,
@@ -129,7 +130,7 @@ pub struct ShadowTotals {
 }
 
 /// A row of which the two made something else.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct RowDifference {
     /// The message's topic, or the point's series; empty for what came of no row.
     pub topic: String,
@@ -142,7 +143,7 @@ pub struct RowDifference {
 }
 
 /// What became of a row.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct RowMade {
     /// `passed`, `filtered`, `rejected` or `held`.
     pub outcome: &'static str,
@@ -151,11 +152,12 @@ pub struct RowMade {
     pub reason: Option<String>,
     /// The first points made of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
     pub points: Vec<PointMade>,
 }
 
 /// A point as it would go on.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct PointMade {
     /// Its series.
     pub topic: String,
@@ -171,7 +173,7 @@ pub struct PointMade {
 }
 
 /// An alert that only one of them sent.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct AlertDifference {
     /// Who sent it: `serving` or `candidate`.
     pub only: &'static str,

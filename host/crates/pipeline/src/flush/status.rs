@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_model::{Delivery, Health, Spool, SpoolTotals, State, Wants, Written};
 
@@ -27,7 +28,7 @@ pub struct SinkStatus {
 }
 
 /// A reading of [`SinkStatus`].
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct SinkTotals {
     /// The sink's name.
     pub name: String,

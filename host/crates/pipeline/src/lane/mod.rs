@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_engine::{Instance, LoadError, Rule, Shadow};
 use tidegate_model::{
@@ -122,7 +123,7 @@ pub struct LaneStatus {
 }
 
 /// A reading of [`LaneStatus`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LaneTotals {
     /// Batches taken.
     pub batches: u64,

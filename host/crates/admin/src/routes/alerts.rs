@@ -1,0 +1,33 @@
+//! Alerts: those that stand, and those that were published last.
+
+use tidegate_model::TopicFilter;
+use tidegate_pipeline::{PastFilter, Standing};
+
+use super::{json, show, tail};
+use crate::problem::Problem;
+use crate::route::{Answer, Call};
+use crate::shapes::{AlertQuery, PastAlerts, PastQuery, limit};
+
+pub(crate) async fn standing(call: Call) -> Answer {
+    let AlertQuery { rule, topic, limit: asked } = call.query()?;
+    let (topic, most) = (filter(topic)?, limit(asked, 1000, 10_000)? as usize);
+    let wanted = move |alert: &Standing| {
+        rule.as_ref().is_none_or(|rule| *rule == alert.rule)
+            && topic.as_ref().is_none_or(|topic| topic.matches(&alert.topic))
+    };
+    let standing = call.house.blocking(move |house| house.view.pipeline.standing_alerts(most, wanted));
+    Ok(json(standing.await?))
+}
+
+pub(crate) async fn past(call: Call) -> Answer {
+    let PastQuery { rule, topic, since_us, until_us, before, limit: asked } = call.query()?;
+    let (topic, most) = (filter(topic)?, limit(asked, 100, 1000)? as usize);
+    let filter = PastFilter { rule, topic, since_us, until_us, before };
+    let past = call.house.view.pipeline.past_alerts(&filter, most);
+    let next = past.last().filter(|_| past.len() == most).map(|last| last.number);
+    Ok(json(PastAlerts { alerts: past.iter().map(|past| show::alert(&past.alert)).collect(), next }))
+}
+
+fn filter(text: Option<String>) -> Result<Option<TopicFilter>, Problem> {
+    text.map(|text| text.parse()).transpose().map_err(tail::wrong_topic)
+}
