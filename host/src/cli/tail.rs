@@ -137,10 +137,10 @@ mod tests {
     fn lines() {
         let point =
             json!({"topic": "dev/a/temp", "time_us": 0, "value": 1.5, "quality": 192, "unit": "°C", "text": null});
-        assert_eq!(line("point", &point), "1970-01-01T00:00:00Z  point    dev/a/temp  quality 192 1.5 °C");
+        assert_eq!(line("point", &point), "1970-01-01T00:00:00.000000Z  point    dev/a/temp  quality 192 1.5 °C");
         let message = json!({"topic": "dev/a/temp", "time_us": 0, "payload": "{}", "ended": "decoded", "cut": true});
-        assert_eq!(line("message", &message), "1970-01-01T00:00:00Z  message  dev/a/temp  decoded {} …");
+        assert_eq!(line("message", &message), "1970-01-01T00:00:00.000000Z  message  dev/a/temp  decoded {} …");
         let alert = json!({"topic": "t", "time_us": 0, "rule": "hot", "transition": "raised", "severity": "warning", "message": "m"});
-        assert_eq!(line("alert", &alert), "1970-01-01T00:00:00Z  alert    t  hot raised warning m");
+        assert_eq!(line("alert", &alert), "1970-01-01T00:00:00.000000Z  alert    t  hot raised warning m");
     }
 }

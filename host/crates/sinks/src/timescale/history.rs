@@ -118,6 +118,8 @@ impl Rows {
                         return Ok::<_, Fault>(Some(row));
                     }
                     if *taken == 0 {
+                        // An answer that has ended must not be asked again.
+                        *coming = None;
                         return Ok(None);
                     }
                 }
