@@ -148,17 +148,18 @@ impl<A: Alert> EachReading<A> {
     fn check_numbers(&mut self, batch: &Points, from: usize, out: &mut Alarms) -> usize {
         if size_of::<A::State>() == 0 {
             let mut nothing = Tracked::default();
-            for reading in batch.numbers(from) {
+            batch.each_number(from, |reading| {
                 self.alert.check(&reading, &mut nothing, out);
-            }
+                true
+            })
         } else {
             let states = self.states.entries();
-            for reading in batch.numbers(from) {
-                let Some(state) = states.get_mut(reading.series as usize) else { return reading.row };
+            batch.each_number(from, |reading| {
+                let Some(state) = states.get_mut(reading.series as usize) else { return false };
                 self.alert.check(&reading, state, out);
-            }
+                true
+            })
         }
-        batch.len()
     }
 
     #[inline(never)]

@@ -44,6 +44,13 @@ impl Quality {
         (self.0 & MAJOR) as u8
     }
 
+    /// Not historical, and of this major quality at least.
+    pub const fn is_live(self, least: Self) -> bool {
+        // One comparison for both, as it is asked of every reading: the historical bit lies above those of the major quality.
+        let (live, least) = (self.0 & (MAJOR | HISTORICAL), least.0 & MAJOR);
+        live.wrapping_sub(least) <= MAJOR - least
+    }
+
     /// Stored, but no cause for a live alert.
     pub const fn is_historical(self) -> bool {
         self.0 & HISTORICAL != 0
@@ -59,5 +66,21 @@ impl Quality {
     #[must_use]
     pub const fn unstored(self) -> Self {
         Self(self.0 | UNSTORED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: one comparison says what the two questions say, for all bits and all qualities that can be asked for.
+    #[test]
+    fn live_is_both_questions() {
+        for least in [Quality::BAD, Quality::UNCERTAIN, Quality::GOOD] {
+            for quality in (0..1 << 10).map(Quality::from_bits) {
+                let both = !quality.is_historical() && quality.major() >= least.major();
+                assert_eq!(quality.is_live(least), both, "{quality:?}, at least {least:?}");
+            }
+        }
     }
 }

@@ -25,22 +25,47 @@ impl Reading<'_> {
 }
 
 impl Points {
-    /// The points from a row on, in order, of a batch that has no texts.
+    /// Hands the points from a row on, in order, of a batch that has no texts, to `each` until that says no; gives the row it
+    /// said no to, or how many there are.
+    ///
+    /// Four a turn: what a turn costs, the deadline's check and the steps through four columns, is a third of a plain rule's work.
     #[inline]
-    pub(crate) fn numbers(&self, from: usize) -> impl Iterator<Item = Reading<'_>> {
-        // Not `skip`, which asks again before every point.
-        let (series, time_us) = (&self.series[from..], &self.time_us[from..]);
-        let (value, quality) = (&self.value[from..], &self.quality[from..]);
-        series.iter().zip(time_us).zip(value).zip(quality).enumerate().map(
-            move |(row, (((series, time_us), value), quality))| Reading {
-                series: *series,
-                time_us: *time_us,
-                value: *value,
-                quality: Quality::from_bits(*quality),
-                text: None,
-                row: from + row,
-            },
-        )
+    pub(crate) fn each_number<'a>(&'a self, from: usize, mut each: impl FnMut(Reading<'a>) -> bool) -> usize {
+        let number = |row, (((series, time_us), value), quality): (((&u32, &i64), &f64), &u16)| Reading {
+            series: *series,
+            time_us: *time_us,
+            value: *value,
+            quality: Quality::from_bits(*quality),
+            text: None,
+            row,
+        };
+        let (series, last_series) = self.series[from..].as_chunks::<4>();
+        let (time_us, last_time_us) = self.time_us[from..].as_chunks::<4>();
+        let (value, last_value) = self.value[from..].as_chunks::<4>();
+        let (quality, last_quality) = self.quality[from..].as_chunks::<4>();
+        let mut row = from;
+        for (((series, time_us), value), quality) in series.iter().zip(time_us).zip(value).zip(quality) {
+            if !each(number(row, (((&series[0], &time_us[0]), &value[0]), &quality[0]))) {
+                return row;
+            }
+            if !each(number(row + 1, (((&series[1], &time_us[1]), &value[1]), &quality[1]))) {
+                return row + 1;
+            }
+            if !each(number(row + 2, (((&series[2], &time_us[2]), &value[2]), &quality[2]))) {
+                return row + 2;
+            }
+            if !each(number(row + 3, (((&series[3], &time_us[3]), &value[3]), &quality[3]))) {
+                return row + 3;
+            }
+            row += 4;
+        }
+        for columns in last_series.iter().zip(last_time_us).zip(last_value).zip(last_quality) {
+            if !each(number(row, columns)) {
+                return row;
+            }
+            row += 1;
+        }
+        row
     }
 
     /// The points, in order.
@@ -67,5 +92,42 @@ impl Points {
                 }
             },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: four a turn are the same points as one at a time, from any row, however many there are; and the row that is said
+    /// no to is told.
+    #[test]
+    fn four_a_turn() {
+        for rows in 0..10_u32 {
+            let batch = Points {
+                series: (0..rows).collect(),
+                time_us: (0..i64::from(rows)).map(|row| row * 10).collect(),
+                value: (0..rows).map(f64::from).collect(),
+                quality: (0..rows).map(|row| row as u16).collect(),
+                ..Points::default()
+            };
+            let told = |reading: Reading<'_>| {
+                (reading.row, reading.series, reading.time_us, reading.value, reading.quality.bits())
+            };
+            let all: Vec<_> = batch.readings().map(told).collect();
+            for from in 0..=rows as usize {
+                for last in from..=rows as usize {
+                    let mut seen = Vec::new();
+                    let ended = batch.each_number(from, |reading| {
+                        let goes_on = reading.row < last;
+                        if goes_on {
+                            seen.push(told(reading));
+                        }
+                        goes_on
+                    });
+                    assert_eq!((ended, seen.as_slice()), (last, &all[from..last]));
+                }
+            }
+        }
     }
 }

@@ -68,15 +68,10 @@ impl IdMap {
         new: &mut Vec<u32>,
     ) {
         out.clear();
-        let known = column.clone();
-        // Most batches name nothing new: one pass without a branch that writes.
-        let mut all_known = true;
-        out.extend(known.map(|global| {
-            let local = self.local.get(global as usize).copied().unwrap_or(NONE);
-            all_known &= local != NONE;
-            local
-        }));
-        if all_known {
+        // Most batches name nothing new: one pass that only looks up, and one, of vector instructions, that asks whether that was all.
+        let local = self.local.as_slice();
+        out.extend(column.clone().map(|global| local.get(global as usize).copied().unwrap_or(NONE)));
+        if !out.contains(&NONE) {
             return;
         }
         for (local, global) in out.iter_mut().zip(column) {

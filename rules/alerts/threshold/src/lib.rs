@@ -56,12 +56,12 @@ pub enum Trust {
 }
 
 impl Trust {
-    /// The least major quality that is judged.
-    fn least(self) -> u8 {
+    /// The least quality that is judged.
+    fn least(self) -> Quality {
         match self {
-            Self::NotBad => Quality::UNCERTAIN.major(),
-            Self::Good => Quality::GOOD.major(),
-            Self::Any => Quality::BAD.major(),
+            Self::NotBad => Quality::UNCERTAIN,
+            Self::Good => Quality::GOOD,
+            Self::Any => Quality::BAD,
         }
     }
 }
@@ -95,7 +95,7 @@ pub struct Threshold {
     for_us: i64,
     severity: Severity,
     message: Option<Template>,
-    least_quality: u8,
+    least_quality: Quality,
 }
 
 impl Alert for Threshold {
@@ -117,18 +117,15 @@ impl Alert for Threshold {
 
     #[inline]
     fn check(&mut self, reading: &Reading<'_>, state: &mut Tracked<Standing>, out: &mut Alarms) {
-        let judged = !reading.quality.is_historical()
-            && reading.quality.major() >= self.least_quality
-            && !reading.value.is_nan()
-            && reading.time_us >= state.last_us;
-        if !judged {
+        if !reading.quality.is_live(self.least_quality) || reading.time_us < state.last_us {
             return;
         }
-        state.unmarked().last_us = reading.time_us.min(out.now_us());
-        let beyond = self.limits.beyond(reading.value);
-        if beyond.is_some() || !matches!(state.phase, Phase::Calm) {
+        // What most readings are, with the fewest questions; NaN is within no limits.
+        if self.limits.hold(reading.value) && matches!(state.phase, Phase::Calm) {
+            state.unmarked().last_us = reading.time_us.min(out.now_us());
+        } else {
             // By value: what is lent has to lie in memory, for every reading.
-            self.advance(*reading, beyond, state, out);
+            self.advance(*reading, state, out);
         }
     }
 
@@ -150,9 +147,13 @@ impl Alert for Threshold {
 }
 
 impl Threshold {
-    /// One reading that is beyond a limit, or of a series that was.
+    /// One reading that is beyond a limit, or of a series that was, or no number.
     #[cold]
-    fn advance(&self, reading: Reading<'_>, beyond: Option<Side>, state: &mut Tracked<Standing>, out: &mut Alarms) {
+    fn advance(&self, reading: Reading<'_>, state: &mut Tracked<Standing>, out: &mut Alarms) {
+        if reading.value.is_nan() {
+            return;
+        }
+        state.unmarked().last_us = reading.time_us.min(out.now_us());
         if let Phase::Raised(side) = state.phase {
             // Within the hysteresis it still stands.
             if !self.limits.back(side, reading.value) {
@@ -161,7 +162,7 @@ impl Threshold {
             self.clear(&reading, side, out);
             state.phase = Phase::Calm;
         }
-        let Some(side) = beyond else {
+        let Some(side) = self.limits.beyond(reading.value) else {
             if !matches!(state.phase, Phase::Calm) {
                 state.phase = Phase::Calm;
             }

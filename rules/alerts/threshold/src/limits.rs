@@ -41,7 +41,13 @@ impl Limits {
         Ok(Self { above: above.unwrap_or(f64::INFINITY), below: below.unwrap_or(f64::NEG_INFINITY), hysteresis })
     }
 
+    /// Whether a value is a number beyond neither limit.
     #[inline]
+    pub(crate) fn hold(&self, value: f64) -> bool {
+        value <= self.above && value >= self.below
+    }
+
+    /// Which limit a number is beyond.
     pub(crate) fn beyond(&self, value: f64) -> Option<Side> {
         if value > self.above {
             Some(Side::Above)
