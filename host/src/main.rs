@@ -46,8 +46,12 @@ enum Command {
     DeadLetters(cli::dead_letters::Args),
     Spool(cli::spool::Args),
     Migrate(cli::migrate::Args),
-    Compile(cli::compile::Args),
-    Validate(cli::validate::Args),
+    /// Compile the module on standard input, and write machine code to standard output; called by the host itself.
+    #[command(hide = true)]
+    Compile(cli::child::Bounds),
+    /// Evaluate the schema on standard input; called by the host itself.
+    #[command(hide = true)]
+    Validate(cli::child::Bounds),
     Status(cli::status::Args),
     Rule(cli::rule::Args),
     Rules(cli::rules::Args),
@@ -78,8 +82,8 @@ fn main() -> ExitCode {
     let arguments = Tidegate::parse();
     // Before there is any thread, log or runtime: it is to have nothing that it does not need.
     match &arguments.command {
-        Command::Compile(arguments) => return cli::compile::run(arguments),
-        Command::Validate(arguments) => return cli::validate::run(arguments),
+        Command::Compile(arguments) => return cli::child::compile(arguments),
+        Command::Validate(arguments) => return cli::child::validate(arguments),
         _ => {}
     }
     let format = match arguments.log {
@@ -112,8 +116,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay(arguments) => cli::replay::run(&arguments, &runtime),
         Command::DeadLetters(arguments) => cli::dead_letters::run(&arguments),
         Command::Spool(arguments) => cli::spool::run(&arguments),
-        Command::Validate(arguments) => Ok(cli::validate::run(&arguments)),
-        Command::Compile(arguments) => Ok(cli::compile::run(&arguments)),
+        Command::Validate(arguments) => Ok(cli::child::validate(&arguments)),
+        Command::Compile(arguments) => Ok(cli::child::compile(&arguments)),
         Command::Status(arguments) => cli::status::run(&arguments),
         Command::Rule(arguments) => cli::rule::run(&arguments),
         Command::Rules(arguments) => cli::rules::run(&arguments),

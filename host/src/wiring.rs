@@ -14,7 +14,7 @@ use tidegate_engine::{
     Admission, Cache, ChildProcess, Confined, DirectoryError, Engine, Generations, Registry, RegistryHandle,
     RuleState, RuleStatus, SIGNATURE_SUFFIX, Trust, Wasi,
 };
-use tidegate_model::{Books, History, Limits, ParcelLimits, Sink, Source, Spool, StateStore, SystemClock};
+use tidegate_model::{Books, Clock, History, Limits, ParcelLimits, Sink, Source, Spool, StateStore, SystemClock};
 use tidegate_pipeline::{Drained, Pipeline, PipelineSettings, SinkLimits, SinkSetup};
 use tidegate_sinks::{
     DeadLetters, Discard, Kafka, Mqtt, Ndjson, SourcePositions, Sqlite, SqliteHistory, Timescale, TimescaleHistory,
@@ -65,18 +65,11 @@ impl Host {
         let dead_letters = Box::new(DeadLetters::new(&config.data_dir, config.dead_letters, clock.clone()));
         chores.push(tidegate_telemetry::spawn("dead-letters", dead_letters.upkeep()));
         let (account, replays) = (dead_letters.account(), dead_letters.replays());
-        let lanes = config.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
         let known = books.clone();
         let state = StateFile::open(&config.data_dir, books.clone(), clock.clone());
         let state: Arc<dyn StateStore> = Arc::new(state.context("the store of the rules' state cannot start")?);
-        let settings = PipelineSettings {
-            lanes,
-            batch_rows: config.batch_rows,
-            parcel: ParcelLimits::default(),
-            books,
-            clock,
-            state: Some(state),
-        };
+        let settings = pipeline_settings(config, books, clock, Some(state));
+        let lanes = settings.lanes;
         let pipeline =
             Arc::new(Pipeline::start(settings, sinks, dead_letters, runtime).context("the lanes cannot start")?);
         let trust = Trust::open(&config.signatures, Some(&config.data_dir))?;
@@ -173,6 +166,17 @@ fn tell_of_forgotten_spools(config: &Config) {
                 "rows stand in the spool of a sink that is not configured with one: bring it back, or export them and delete the file");
         }
     }
+}
+
+fn pipeline_settings(
+    config: &Config,
+    books: Arc<Books>,
+    clock: Arc<dyn Clock>,
+    state: Option<Arc<dyn StateStore>>,
+) -> PipelineSettings {
+    let lanes = config.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+    let (batch_rows, parcel) = (config.batch_rows, ParcelLimits::default());
+    PipelineSettings { lanes, batch_rows, parcel, books, clock, state }
 }
 
 fn make_data_dir(directory: &Path) -> anyhow::Result<()> {

@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use serde_json::Value;
-use tidegate_sinks::Rfc3339;
 use url::form_urlencoded;
 
 use crate::cli::api::{Column, Nodes, Table, field};
+use crate::cli::time::shown;
 
 /// Show the alerts that stand on running hosts, the oldest first; or with --history those that were published last, the newest first.
 #[derive(Debug, clap::Args)]
@@ -45,16 +44,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Column("MESSAGE", |v| field(v, "/message")),
     ];
     if args.history {
-        let time = Column("TIME", |v| time(v, "time_us"));
+        let time = Column("TIME", |v| shown(v, "/time_us"));
         let columns = [time, Column("TRANSITION", |v| field(v, "/transition")), severity].into_iter().chain(rest);
         let table = Table::new("/alerts", columns.collect(), "no alert was published since the start");
         return args.nodes.ask(&table, |client| client.get(&format!("alerts/history?{query}")));
     }
-    let columns = [Column("SINCE", |v| time(v, "since_us")), severity].into_iter().chain(rest);
+    let columns = [Column("SINCE", |v| shown(v, "/since_us")), severity].into_iter().chain(rest);
     args.nodes
         .ask(&Table::new("", columns.collect(), "no alert stands"), |client| client.get(&format!("alerts?{query}")))
-}
-
-fn time(alert: &Value, key: &str) -> String {
-    alert[key].as_i64().map_or_else(|| "-".to_owned(), |us| Rfc3339(us).to_string())
 }

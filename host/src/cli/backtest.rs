@@ -13,7 +13,7 @@ use tidegate_config::{Name, RuleFile};
 use tidegate_model::TopicFilter;
 
 use crate::cli::api::{Client, Column, Nodes, Refusal, Request, Table, field};
-use crate::cli::time::time_us;
+use crate::cli::time::{shown, time_us};
 
 /// How often a running backtest is asked how far it is.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -168,7 +168,7 @@ impl Asked {
                 }
                 let job = client.get(&path)?;
                 if progress {
-                    show(&job);
+                    tell(&job);
                 }
                 match (job["state"].as_str(), refused.take()) {
                     (Some("waiting"), Some(refusal)) => return Err(refusal),
@@ -208,7 +208,7 @@ impl Asked {
 }
 
 /// How far it is, over the line before.
-fn show(job: &Value) {
+fn tell(job: &Value) {
     let done = job["done"].as_f64().map_or_else(String::new, |done| format!("{:3.0} %  ", done * 100.0));
     let (rows, raised) = (field(job, "/rows/read"), field(job, "/alerts/raised"));
     let end = if matches!(job["state"].as_str(), Some("waiting" | "running")) { "" } else { "\n" };
@@ -273,7 +273,7 @@ fn summary() -> Table {
 
 fn alerts() -> Table {
     let columns = vec![
-        Column("TIME", |v| time(v, "/time_us")),
+        Column("TIME", |v| shown(v, "/time_us")),
         Column("ALERT", |v| field(v, "/transition")),
         Column("SEVERITY", |v| field(v, "/severity")),
         Column("TOPIC", |v| field(v, "/topic")),
@@ -284,16 +284,9 @@ fn alerts() -> Table {
 
 fn faults() -> Table {
     let columns = vec![
-        Column("FAULT AT", |v| time(v, "/time_us")),
+        Column("FAULT AT", |v| shown(v, "/time_us")),
         Column("TOPIC", |v| field(v, "/topic")),
         Column("FAULT", |v| field(v, "/fault")),
     ];
     Table::new("/fault_list", columns, "").first(MAX_ALERTS)
-}
-
-fn time(value: &Value, pointer: &str) -> String {
-    value
-        .pointer(pointer)
-        .and_then(Value::as_i64)
-        .map_or_else(|| "-".to_owned(), |us| tidegate_sinks::Rfc3339(us).to_string())
 }

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use tidegate_sinks::Rfc3339;
 use url::form_urlencoded;
 
 use crate::cli::api::{Nodes, field, visible};
+use crate::cli::time::shown;
 
 /// Watch messages, points and alerts as they pass through running hosts.
 ///
@@ -106,7 +106,7 @@ fn prefix(node: Option<&str>) -> String {
 
 /// An event for people, on one line.
 fn line(name: &str, data: &Value) -> String {
-    let time = data["time_us"].as_i64().map_or_else(|| "-".to_owned(), |us| Rfc3339(us).to_string());
+    let time = shown(data, "/time_us");
     let optional = |key: &str| data[key].as_str().map_or_else(String::new, |text| format!(" {text}"));
     let rest = match name {
         "message" => {

@@ -1,6 +1,13 @@
-//! Times as people write them to commands.
+//! Times as people write them to commands, and as commands show them.
 
 use anyhow::bail;
+use serde_json::Value;
+use tidegate_sinks::Rfc3339;
+
+/// The time at `pointer` of what a host says, which is in microseconds; `-` if there is none.
+pub fn shown(value: &Value, pointer: &str) -> String {
+    value.pointer(pointer).and_then(Value::as_i64).map_or_else(|| "-".to_owned(), |us| Rfc3339(us).to_string())
+}
 
 /// An age or a time of day as microseconds since 1970-01-01 UTC.
 pub fn time_us(text: &str, now_us: i64) -> anyhow::Result<i64> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use tidegate_config::{Config, Name, Offsets, SinkSettings};
 use tidegate_engine::{Registry, RegistryHandle, Trust};
-use tidegate_model::{Books, Limits, ParcelLimits, Sink, SystemClock, Wants};
-use tidegate_pipeline::{Drained, Pipeline, PipelineSettings, PipelineStatus, SinkLimits, SinkSetup};
+use tidegate_model::{Books, Limits, Sink, SystemClock, Wants};
+use tidegate_pipeline::{Drained, Pipeline, PipelineStatus, SinkLimits, SinkSetup};
 use tidegate_sinks::{DeadLetters, Discard, Only};
 use tidegate_sources::KafkaRange;
 use tokio::runtime::Handle;
@@ -80,16 +80,8 @@ impl Backfill {
                 (setup(name, Box::new(only), limits), Box::new(letters))
             }
         };
-        let lanes = config.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
-        let settings = PipelineSettings {
-            lanes,
-            batch_rows: config.batch_rows,
-            parcel: ParcelLimits::default(),
-            books,
-            clock,
-            // The state of a host that runs is not the state of what was.
-            state: None,
-        };
+        // The state of a host that runs is not the state of what was.
+        let settings = super::pipeline_settings(config, books, clock, None);
         let pipeline = Pipeline::start(settings, vec![setup], letters, runtime).context("the lanes cannot start")?;
         let registry = rules(config, &config.rules_dir, &pipeline)?;
         pipeline.add_source(name.as_str(), Box::new(range), Limits::default());

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tidegate_model::{NO_ROW, Points, Ragged, SeriesId, Severity, Texts, Transition};
+use tidegate_model::{Alert, Books, NO_ROW, Points, Ragged, SeriesId, Severity, Texts, Transition};
 
 use crate::bindings::telemetry::{self, PointsResult, Produced};
 use crate::bindings::{decoder, processor, ticking};
@@ -113,6 +113,15 @@ pub struct RawAlert {
     pub value: f64,
     /// For people; cut after 4 KiB.
     pub message: String,
+}
+
+impl RawAlert {
+    /// As one of `rule`; none if its series is of no book, and so of nothing.
+    pub fn of(self, rule: &Arc<str>, books: &Books) -> Option<Alert> {
+        let Self { series, time_us, transition, severity, key, value, message } = self;
+        let topic = books.series(series)?.topic.clone();
+        Some(Alert { rule: rule.clone(), topic, key, time_us, transition, severity, value, message })
+    }
 }
 
 impl Processed {

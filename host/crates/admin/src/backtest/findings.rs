@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use tidegate_model::Alert;
 
 use crate::shapes::SeenAlert;
 
@@ -127,21 +126,6 @@ pub(crate) struct FaultShape {
     pub topic: String,
     pub time_us: i64,
     pub fault: String,
-}
-
-impl From<&Alert> for SeenAlert {
-    fn from(alert: &Alert) -> Self {
-        Self {
-            rule: None,
-            topic: alert.topic.to_string(),
-            key: alert.key.to_string(),
-            transition: alert.transition.as_str().to_owned(),
-            severity: alert.severity.as_str().to_owned(),
-            time_us: alert.time_us,
-            value: Some(alert.value).filter(|value| value.is_finite()),
-            message: alert.message.clone(),
-        }
-    }
 }
 
 impl Findings {

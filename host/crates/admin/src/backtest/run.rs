@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use tidegate_engine::{Cells, Fault, Instance, Kind, LoadError, Passage, RawAlert, Rejects, Rule};
-use tidegate_model::{Alert, Books, Messages, NO_ROW, Page, Points, StateBook, Transition};
+use tidegate_model::{Books, Messages, NO_ROW, Page, Points, StateBook, Transition};
 use tidegate_pipeline::{AlertBook, News};
 
 use super::findings::{FaultShape, Findings, MAX_ALERTS, MAX_TOLD};
@@ -361,10 +361,8 @@ impl Run {
     /// Enters alerts as a lane does: only what is news counts.
     fn enter(&mut self, alerts: Vec<RawAlert>) {
         for raw in alerts {
-            let topic: Arc<str> = self.books.series_topic(raw.series).into();
-            let RawAlert { time_us, transition, severity, key, value, message, .. } = raw;
-            let rule = self.rule.name.clone();
-            let alert = Alert { rule, topic, key, time_us, transition, severity, value, message };
+            let transition = raw.transition;
+            let Some(alert) = raw.of(&self.rule.name, &self.books) else { continue };
             if self.alerts.enter(&alert) != News::Publish {
                 continue;
             }
@@ -376,7 +374,8 @@ impl Run {
             }
             counts.standing = self.alerts.len() as u64;
             if self.findings.alert_list.len() < MAX_ALERTS {
-                self.findings.alert_list.push(SeenAlert::from(&alert));
+                // All are of one rule, which the backtest names.
+                self.findings.alert_list.push(SeenAlert { rule: None, ..SeenAlert::from(&alert) });
             }
         }
     }

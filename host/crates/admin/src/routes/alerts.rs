@@ -3,10 +3,10 @@
 use tidegate_model::TopicFilter;
 use tidegate_pipeline::{PastFilter, Standing};
 
-use super::{json, show, tail};
+use super::{json, tail};
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
-use crate::shapes::{AlertQuery, PastAlerts, PastQuery, limit};
+use crate::shapes::{AlertQuery, PastAlerts, PastQuery, SeenAlert, limit};
 
 pub(crate) async fn standing(call: Call) -> Answer {
     let AlertQuery { rule, topic, limit: asked } = call.query()?;
@@ -25,7 +25,7 @@ pub(crate) async fn past(call: Call) -> Answer {
     let filter = PastFilter { rule, topic, since_us, until_us, before };
     let past = call.house.view.pipeline.past_alerts(&filter, most);
     let next = past.last().filter(|_| past.len() == most).map(|last| last.number);
-    Ok(json(PastAlerts { alerts: past.iter().map(|past| show::alert(&past.alert)).collect(), next }))
+    Ok(json(PastAlerts { alerts: past.iter().map(|past| SeenAlert::from(&past.alert)).collect(), next }))
 }
 
 fn filter(text: Option<String>) -> Result<Option<TopicFilter>, Problem> {

@@ -63,16 +63,9 @@ impl<'a> Outcome<'a> {
     fn alerts(&mut self, alerts: Vec<RawAlert>) {
         let room = self.most.saturating_sub(self.shown.alerts.len());
         for alert in alerts.into_iter().take(room) {
-            self.shown.alerts.push(SeenAlert {
-                rule: None,
-                topic: self.books.series_topic(alert.series).to_owned(),
-                key: alert.key.to_string(),
-                transition: alert.transition.as_str().to_owned(),
-                severity: alert.severity.as_str().to_owned(),
-                time_us: alert.time_us,
-                value: Some(alert.value).filter(|value| value.is_finite()),
-                message: alert.message,
-            });
+            let alert = alert.of(&self.rule.name, self.books);
+            // All are of one rule, which was asked for.
+            self.shown.alerts.extend(alert.map(|alert| SeenAlert { rule: None, ..SeenAlert::from(&alert) }));
         }
     }
 

@@ -2,9 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tidegate_model::{Alert, Books, Marks, Messages, Points};
+use tidegate_model::{Books, Marks, Messages, Points};
 
-use crate::shapes::{SeenAlert, SeenMessage, SeenPoint};
+use crate::shapes::{SeenMessage, SeenPoint};
 
 /// The most of a point's text that is shown, in bytes.
 const MAX_TEXT_BYTES: usize = 4 << 10;
@@ -52,20 +52,6 @@ pub(super) fn point(points: &Points, row: usize, from: Option<u32>, books: &Book
         quality: points.quality.get(row).copied(),
         unit: books.series(series).and_then(unit),
         from,
-    }
-}
-
-/// An alert on its way to the sinks.
-pub(super) fn alert(alert: &Alert) -> SeenAlert {
-    SeenAlert {
-        rule: Some(alert.rule.to_string()),
-        topic: alert.topic.to_string(),
-        key: alert.key.to_string(),
-        transition: alert.transition.as_str().to_owned(),
-        severity: alert.severity.as_str().to_owned(),
-        time_us: alert.time_us,
-        value: Some(alert.value).filter(|value| value.is_finite()),
-        message: alert.message.clone(),
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 use super::show;
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
-use crate::shapes::{SeenMessage, TailQuery, limit};
+use crate::shapes::{SeenAlert, SeenMessage, TailQuery, limit};
 use crate::sse::{Feed, Gone};
 
 /// Of a payload, so much is shown.
@@ -93,7 +93,7 @@ async fn send(feed: &Feed, glimpse: &Glimpse, books: &Books) -> Result<(), Gone>
         feed.send("point", &show::point(&glimpse.points, row, None, books)).await?;
     }
     for alert in &glimpse.alerts {
-        feed.send("alert", &show::alert(alert)).await?;
+        feed.send("alert", &SeenAlert::from(alert)).await?;
     }
     Ok(())
 }

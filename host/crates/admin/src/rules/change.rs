@@ -14,9 +14,6 @@ use super::signatures::{beside, move_module};
 use super::{Desk, Known, Outcome, hex, modules};
 use crate::problem::Problem;
 
-/// The largest rule file.
-const MAX_FILE_BYTES: u64 = 1 << 20;
-
 /// What is to be written.
 pub(super) struct Change<'a> {
     /// What the rule's file says then.
@@ -37,41 +34,43 @@ impl Desk {
         let left = before.as_ref().map(|it| it.status.module.as_str()).filter(|left| *left != file.module);
         let text = text.map(|text| (format!("{name}.toml"), text.as_bytes().to_vec()));
         let manifest = manifest.map(|manifest| (beside(&file.module), manifest.into_bytes()));
-        let writes: Vec<(String, Vec<u8>)> = manifest.into_iter().chain(module).chain(text).collect();
-        // Everything that could stand in the way is known before anything is written.
-        let old = writes.iter().map(|(name, bytes)| {
-            let most = (MAX_FILE_BYTES as usize).max(bytes.len()).max(MAX_WASI_MODULE_BYTES) as u64;
-            directory.read(name, most)
-        });
-        let old = old.collect::<Result<Vec<_>, _>>()?;
-        if let Some(left) = left {
-            self.let_wait(&directory, left, name)?;
-        }
-        let mut written = Ok(());
-        for (name, bytes) in &writes {
-            written = written.and_then(|()| directory.write(name, bytes));
-        }
-        self.registry.rescan();
-        let problem = self.registry.rule(name).filter(|_| file.enabled).and_then(|rule| rule.problem);
-        let failed = match (written, problem) {
-            (Err(error), _) => Some(Problem::from(error)),
+        let writes = manifest.into_iter().chain(module).chain(text).map(|(name, bytes)| (name, Some(bytes)));
+        let first = || left.map_or(Ok(()), |left| self.let_wait(&directory, left, name));
+        self.write_whole(&directory, &writes.collect::<Vec<_>>(), first, || {
             // It passed every test and still does not serve, as when a lane is held back: as if nothing had been asked.
-            (Ok(()), Some(why)) => Some(Problem::conflict("not_serving", format!("{why}; the rule is as it was"))),
-            (Ok(()), None) => None,
+            let why = self.registry.rule(name).filter(|_| file.enabled)?.problem?;
+            Some(Problem::conflict("not_serving", format!("{why}; the rule is as it was")))
+        })?;
+        self.outcome(name, before.as_ref())
+    }
+
+    /// Writes files, and removes those without bytes, in this order; has the directory read; and puts everything back if that failed, or if
+    /// `fault` finds one then. `first` is done once it is known that nothing stands in the way.
+    pub(super) fn write_whole(
+        &self,
+        directory: &Open,
+        writes: &[(String, Option<Vec<u8>>)],
+        first: impl FnOnce() -> Result<(), Problem>,
+        fault: impl FnOnce() -> Option<Problem>,
+    ) -> Result<(), Problem> {
+        let old = writes.iter().map(|(name, _)| directory.read(name, MAX_WASI_MODULE_BYTES as u64));
+        let old = old.collect::<Result<Vec<_>, _>>()?;
+        first()?;
+        let put = |name: &str, bytes: Option<&Vec<u8>>| match bytes {
+            Some(bytes) => directory.write(name, bytes),
+            None => directory.remove(name).map(drop),
         };
-        if let Some(problem) = failed {
-            for ((name, _), old) in writes.iter().zip(old).rev() {
-                match old {
-                    Some(old) => directory.write(name, &old)?,
-                    None => drop(directory.remove(name)?),
-                }
+        let written = writes.iter().try_for_each(|(name, bytes)| put(name, bytes.as_ref()));
+        self.registry.rescan();
+        let failed = written.map_or_else(|error| Some(error.into()), |()| fault());
+        if failed.is_some() {
+            for ((name, _), old) in writes.iter().zip(&old).rev() {
+                put(name, old.as_ref())?;
             }
             self.registry.rescan();
-            self.tidy(&directory)?;
-            return Err(problem);
         }
-        self.tidy(&directory)?;
-        self.outcome(name, before.as_ref())
+        self.tidy(directory)?;
+        failed.map_or(Ok(()), Err)
     }
 
     /// Whether a module would run under its own name if `rule` did not name it.

@@ -28,8 +28,6 @@ use crate::shapes::{Action, Converged, Difference, Document, Likeness, ModulePar
 
 /// The most bytes of modules that are exported in one document.
 const MOST_EXPORTED: u64 = 64 << 20;
-/// The largest rule file.
-const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// What becomes of the rules that a document does not name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,39 +279,11 @@ impl Desk {
         };
         writes.extend(changed.iter().map(text));
         writes.extend(gone.iter().map(|name| (format!("{name}.toml"), None)));
-        // Everything that could stand in the way is known before anything is written.
-        let old = writes.iter().map(|(name, _)| {
-            let most = if name.ends_with(".wasm") { MAX_WASI_MODULE_BYTES as u64 } else { MAX_FILE_BYTES };
-            directory.read(name, most)
-        });
-        let old = old.collect::<Result<Vec<_>, _>>()?;
-        for (module, digest) in self.left_alone(wanted, &gone) {
-            directory.write(&waits(&module), digest.as_bytes())?;
-        }
-        let mut written = Ok(());
-        for (name, bytes) in &writes {
-            written = written.and_then(|()| match bytes {
-                Some(bytes) => directory.write(name, bytes),
-                None => directory.remove(name).map(drop),
-            });
-        }
-        self.registry.rescan();
-        let failed = match written {
-            Err(error) => Some(Problem::from(error)),
-            Ok(()) => self.not_serving(&changed, wanted),
+        let first = || {
+            let mut left = self.left_alone(wanted, &gone).into_iter();
+            Ok(left.try_for_each(|(module, digest)| directory.write(&waits(&module), digest.as_bytes()))?)
         };
-        if let Some(problem) = failed {
-            for ((name, _), old) in writes.iter().zip(old).rev() {
-                match old {
-                    Some(old) => directory.write(name, &old)?,
-                    None => drop(directory.remove(name)?),
-                }
-            }
-            self.registry.rescan();
-            self.tidy(directory)?;
-            return Err(problem);
-        }
-        self.tidy(directory)
+        self.write_whole(directory, &writes, first, || self.not_serving(&changed, wanted))
     }
 
     /// The modules, with their digests, that a rule names now and none will: they must not run by their own defaults.

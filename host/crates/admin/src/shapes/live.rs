@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tidegate_model::Alert;
 
 /// What is shown of what passes.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -91,4 +92,19 @@ pub(crate) struct SeenAlert {
     pub time_us: i64,
     pub value: Option<f64>,
     pub message: String,
+}
+
+impl From<&Alert> for SeenAlert {
+    fn from(alert: &Alert) -> Self {
+        Self {
+            rule: Some(alert.rule.to_string()),
+            topic: alert.topic.to_string(),
+            key: alert.key.to_string(),
+            transition: alert.transition.as_str().to_owned(),
+            severity: alert.severity.as_str().to_owned(),
+            time_us: alert.time_us,
+            value: Some(alert.value).filter(|value| value.is_finite()),
+            message: alert.message.clone(),
+        }
+    }
 }

@@ -99,17 +99,7 @@ impl<'a> Work<'a> {
     /// Alerts of a rule: those that are news are published.
     pub fn alerts(&mut self, rule: &Rule, raw: Vec<RawAlert>) {
         for raw in raw {
-            let Some(series) = self.books.series(raw.series) else { continue };
-            let alert = Alert {
-                rule: rule.name.clone(),
-                topic: series.topic.clone(),
-                key: raw.key,
-                time_us: raw.time_us,
-                transition: raw.transition,
-                severity: raw.severity,
-                value: raw.value,
-                message: raw.message,
-            };
+            let Some(alert) = raw.of(&rule.name, self.books) else { continue };
             match self.alert_book.enter(&alert) {
                 News::Publish => self.alerts.push(alert),
                 News::Known => {}
