@@ -42,7 +42,7 @@ impl House {
     }
 
     fn diff(&self) -> Value {
-        self.host.ask("GET", "/api/v1/rules/r/shadow").send().expect(200)
+        self.host.ask("GET", "/api/v1/rules/r/shadow/differences").send().expect(200)
     }
 
     fn promote(&self, state: &str) -> Value {
@@ -87,6 +87,8 @@ fn exactly_what_differs() {
     assert_eq!((&diff["alerts_only_serving"], &diff["alerts_only_candidate"]), (&json!(3), &json!(0)));
     assert_eq!((&diff["rows"], &diff["rows_changed"], &diff["state"]), (&json!(5), &json!(0), &json!("running")));
     assert!(diff["ns_per_row_candidate"].as_f64() > Some(0.0) && diff["cost_nanos"].as_u64() > Some(0), "{diff}");
+    let in_short = house.host.ask("GET", "/api/v1/rules/r/shadow").send().expect(200);
+    assert_eq!((&in_short["alerts_only_serving"], &in_short["alert_differences"]), (&json!(3), &json!([])));
     let status = house.host.status();
     assert_eq!((status.rule("r").stats.rows_in, status.alerts_standing), (5, 2), "as without it");
     assert_eq!(tidegate_tests::files(&house.host.rules_dir()), files, "nothing is written");
@@ -171,6 +173,41 @@ fn state_as_asked() {
         let back = house.host.ask("POST", "/api/v1/rules/r/rollback").json(&json!({})).send().expect(200);
         assert_eq!(back["sha256"].as_str(), first.as_deref(), "{back}");
     }
+}
+
+/// Guarantees: when a shadow serves with the state it has built, just the alerts stand that stand by that state: what it does not know of is
+/// cleared, what it alone has raised is raised, and what both have is not published again; all are cleared by it afterwards.
+#[test]
+fn alerts_as_by_its_own_state() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let mut house = House::start(&broker, "threshold", &built_module("threshold"), THRESHOLD);
+    house.measure(&[("dev/old", 85.0), ("dev/mild", 85.0)]);
+    // A copy of the state believes that both stand, and goes on believing it of the one that is not measured again.
+    house.shadow(json!({"definition": threshold(70.0), "state": "copied", "max_share_percent": 100}));
+    house.measure(&[("dev/mild", 20.0), ("dev/new", 75.0), ("dev/both", 95.0)]);
+    let standing = |house: &House| -> Vec<String> {
+        let all = house.host.ask("GET", "/api/v1/alerts").send().expect(200);
+        let mut topics: Vec<_> =
+            all.as_array().unwrap().iter().map(|it| it["topic"].as_str().unwrap().to_owned()).collect();
+        topics.sort();
+        topics
+    };
+    assert_eq!(standing(&house), ["dev/both", "dev/old"]);
+    house.promote("own");
+    assert_eq!(standing(&house), ["dev/both", "dev/new", "dev/old"]);
+
+    // One that began without any state knows of what it was given since, and of nothing else.
+    house.shadow(json!({"definition": threshold(80.0), "state": "empty", "max_share_percent": 100}));
+    house.measure(&[("dev/both", 96.0)]);
+    house.promote("own");
+    assert_eq!(standing(&house), ["dev/both"]);
+    house.measure(&[("dev/both", 20.0), ("dev/old", 85.0)]);
+    assert_eq!(standing(&house), ["dev/old"]);
+    let past = house.host.ask("GET", "/api/v1/alerts/history?topic=dev/both").send().expect(200);
+    let told: Vec<&str> =
+        past["alerts"].as_array().unwrap().iter().map(|it| it["transition"].as_str().unwrap()).collect();
+    assert_eq!(told, ["cleared", "raised"], "{past}");
+    house.host.status().assert_balanced("promotions");
 }
 
 /// Guarantees: what a candidate fails on is its own affair: it is stopped after a few faults, and the rule that serves has none, is not

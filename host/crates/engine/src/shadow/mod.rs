@@ -7,12 +7,13 @@
 
 mod compare;
 mod report;
+mod standing;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use tidegate_model::{Books, Messages, Points, StateBook};
+use tidegate_model::{Alert, Books, Messages, Points, StateBook};
 
 use crate::calls::{Decoded, Emitted, Processed, RawAlert};
 use crate::fault::Fault;
@@ -20,6 +21,7 @@ use crate::instance::{Instance, Voice};
 use crate::load_error::LoadError;
 use crate::rule::{Limits, Rule};
 use crate::shadow::compare::{Outcomes, alerts_apart};
+use crate::shadow::standing::Standing;
 use crate::stats::{RuleStats, Share};
 
 pub use report::{AlertDifference, PointMade, RowDifference, RowMade, ShadowReport, ShadowState, ShadowTotals};
@@ -38,6 +40,7 @@ pub struct Shadow {
     report: Arc<ShadowReport>,
     allowance: Allowance,
     memory: Share,
+    standing: Standing,
 }
 
 impl Shadow {
@@ -53,6 +56,7 @@ impl Shadow {
             report: report.clone(),
             allowance: Allowance::new(report.share(), Instant::now()),
             memory: Share::default(),
+            standing: Standing::default(),
         };
         shadow.instance = Some(shadow.made()?);
         report.lanes.fetch_add(1, Relaxed);
@@ -79,6 +83,11 @@ impl Shadow {
         self.instance.as_mut().map_or(Ok(()), |instance| instance.restore(version, state))
     }
 
+    /// These alerts stand by the state that it has been given.
+    pub fn stand(&mut self, alerts: impl IntoIterator<Item = Alert>) {
+        alerts.into_iter().for_each(|alert| self.standing.note(alert));
+    }
+
     /// The serving decoder has made `serving` of `batch`, in the time `took`.
     pub fn decode(&mut self, now_us: i64, batch: &Messages, serving: &Decoded, took: Duration) {
         self.call(batch.len(), took, |instance, report, books| {
@@ -93,7 +102,7 @@ impl Shadow {
             report.rows_apart(&ours, &theirs, batch.len(), books, names);
             report.rejected(serving.rejects.row.len(), made.rejects.row.len());
             report.commands(serving.commands.len(), made.commands.len());
-            Ok(())
+            Ok(Vec::new())
         });
     }
 
@@ -114,7 +123,7 @@ impl Shadow {
             alerts(report, books, &serving.alerts, &made.alerts);
             report.rejected(serving.rejects.row.len(), made.rejects.row.len());
             report.commands(serving.commands.len(), made.commands.len());
-            Ok(())
+            Ok(made.alerts)
         });
     }
 
@@ -127,15 +136,16 @@ impl Shadow {
             report.generated(serving.points.len(), made.points.len());
             alerts(report, books, &serving.alerts, &made.alerts);
             report.commands(serving.commands.len(), made.commands.len());
-            Ok(())
+            Ok(made.alerts)
         });
     }
 
+    /// Calls the instance, if there is time for it, with what gives the alerts it would send.
     fn call(
         &mut self,
         rows: usize,
         took: Duration,
-        call: impl FnOnce(&mut Instance, &ShadowReport, &Books) -> Result<(), Fault>,
+        call: impl FnOnce(&mut Instance, &ShadowReport, &Books) -> Result<Vec<RawAlert>, Fault>,
     ) {
         let began = Instant::now();
         if self.report.has_ended() {
@@ -147,9 +157,12 @@ impl Shadow {
             return;
         }
         self.report.called(rows, took);
-        let failed = call(instance, &self.report, &self.books).err();
-        if let Some(fault) = failed {
-            self.faulted(&fault);
+        match call(instance, &self.report, &self.books) {
+            Ok(said) => {
+                let alerts = said.into_iter().filter_map(|raw| raw.of(&self.rule.name, &self.books));
+                alerts.for_each(|alert| self.standing.note(alert));
+            }
+            Err(fault) => self.faulted(&fault),
         }
         let memory = self.instance.as_ref().map_or(0, Instance::memory_bytes);
         self.report.memory.set(&mut self.memory, memory as u64);
@@ -161,6 +174,7 @@ impl Shadow {
     /// A fault is the shadow's own affair: it begins anew, without state, or is stopped.
     fn faulted(&mut self, fault: &Fault) {
         self.instance = None;
+        self.standing.forget();
         if self.report.faulted(fault) {
             return;
         }
@@ -172,11 +186,12 @@ impl Shadow {
         }
     }
 
-    /// The instance, with the state that it has built, as one of the generation that serves from now on; none if it was stopped.
-    pub fn into_serving(mut self) -> Option<Instance> {
+    /// The instance, with the state that it has built, as one of the generation that serves from now on, and the alerts that stand by that
+    /// state; none if it was stopped.
+    pub fn into_serving(mut self) -> Option<(Instance, Vec<Alert>)> {
         let mut instance = self.instance.take()?;
         instance.serve_as(self.rule.clone());
-        Some(instance)
+        Some((instance, std::mem::take(&mut self.standing).into_alerts()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A lane: an OS thread that owns one instance of every rule, and takes each batch through all of them.
 
+mod alerts;
 mod batch;
 mod decode;
 mod episodes;
@@ -290,7 +291,10 @@ impl Lane {
                 self.rules_changed();
                 let _ = reply.send(());
             }
-            Control::Shadow { shadow, rule, has_copy, reply } => {
+            Control::Shadow { mut shadow, rule, has_copy, reply } => {
+                if has_copy {
+                    shadow.stand(self.standing_of(&rule));
+                }
                 let gone = || Err(LoadError::Unsupported("the rule does not serve any more".into()));
                 let done = self.slot(&rule).map_or_else(gone, |slot| slot.shadow_with(shadow, has_copy));
                 let _ = reply.send(done);
@@ -304,7 +308,9 @@ impl Lane {
             Control::Promote { fresh, reply } => {
                 let name = fresh.rule().name.clone();
                 let done = match self.slot(&name) {
-                    Some(slot) => slot.promote(*fresh, now_us),
+                    Some(slot) => {
+                        slot.promote(*fresh, now_us).map(|standing| self.alerts_become(&name, standing, now_us))
+                    }
                     None => Err(LoadError::Unsupported("the rule does not serve any more".into())),
                 };
                 self.rules_changed();
@@ -316,25 +322,6 @@ impl Lane {
 
     fn slot(&mut self, rule: &str) -> Option<&mut Slot> {
         self.slots.iter_mut().find(|slot| &*slot.rule().name == rule)
-    }
-
-    /// Clears what a rule raised of its state on this lane, which it has just forgotten: at once, since with its next batch it may raise it
-    /// again. Those of no series any more are cleared with everything.
-    fn clear_alerts_of(&self, rule: &str, of: Reset) {
-        let (books, lanes) = (&self.around.books, self.lanes);
-        let about = |topic: &str| {
-            let id = books.all_series().find(topic).map(SeriesId);
-            let Some((id, series)) = id.and_then(|id| Some((id, books.series(id)?))) else {
-                return of == Reset::Everything;
-            };
-            let asked = match of {
-                Reset::Everything => true,
-                Reset::Series(only) => id == only,
-                Reset::Partition(only) => series.partition == only,
-            };
-            asked && series.partition.index() % lanes == self.index
-        };
-        self.around.clear_alerts(rule, about, "the state of the rule was reset");
     }
 
     fn rules_changed(&mut self) {
