@@ -66,7 +66,13 @@ fn the_matrix() {
     // What anybody may see is decided here, once more.
     assert_eq!(open, ["/api/v1", "/api/v1/openapi.json", "/health", "/livez", "/metrics", "/readyz"]);
     // And that values and payloads are not for those who may see how things are, nor for those who change rules.
-    for (method, path) in [("GET", "backtests/1"), ("GET", "tail"), ("POST", "trace"), ("GET", "dead-letters")] {
+    for (method, path) in [
+        ("GET", "backtests/1"),
+        ("GET", "rules/nobody/shadow/differences"),
+        ("GET", "tail"),
+        ("POST", "trace"),
+        ("GET", "dead-letters"),
+    ] {
         let path = format!("/api/v1/{path}");
         let found = operations.iter().find(|(of, at, _)| of == method && *at == path);
         assert_eq!(found.and_then(|(_, _, needs)| needs.as_deref()), Some("data"), "{method} {path}");

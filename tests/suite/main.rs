@@ -16,6 +16,7 @@ mod api_generations;
 mod api_letters;
 mod api_live;
 mod api_shadow;
+mod api_state;
 mod architecture;
 mod backtest;
 mod bridge;

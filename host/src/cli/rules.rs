@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 use tidegate_config::{Name, RuleFile};
+use url::form_urlencoded;
 
 use crate::cli::api::{Client, Column, Nodes, Refusal, Request, Table, field, joined};
 use crate::cli::modules::{manifest, upload};
@@ -21,6 +22,7 @@ use crate::cli::modules::{manifest, upload};
 ///   tidegate rules list
 ///   tidegate rules put overheat overheat.toml --module threshold.wasm
 ///   tidegate rules rollback overheat
+///   tidegate rules reset-state overheat --series dev/line1/temp
 ///   tidegate rules shadow start overheat candidate.toml && tidegate rules shadow diff overheat
 ///   tidegate rules disable overheat --node https://edge-1:8081 --node https://edge-2:8081
 #[derive(Debug, clap::Args)]
@@ -76,6 +78,16 @@ enum Action {
         #[arg(value_parser = name)]
         rule: Name,
     },
+    /// Let it forget its state, and clear the alerts that came of that; it goes on as if it had just begun.
+    ResetState {
+        #[arg(value_parser = name)]
+        rule: Name,
+        #[command(flatten)]
+        of: Whose,
+        /// Only if the rule has this ETag still.
+        #[arg(long, value_name = "ETAG")]
+        if_match: Option<String>,
+    },
     /// List the generations it can go back to.
     Versions {
         #[arg(value_parser = name)]
@@ -109,6 +121,31 @@ enum Action {
     },
 }
 
+/// Whose state is forgotten. Nothing said is not everything: that would be a slip that cannot be taken back.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Whose {
+    /// All of it.
+    #[arg(long)]
+    all: bool,
+    /// That of one series: its topic.
+    #[arg(long, value_name = "TOPIC")]
+    series: Option<String>,
+    /// That of one partition and its series.
+    #[arg(long, value_name = "NAME")]
+    partition: Option<String>,
+}
+
+impl Whose {
+    fn query(&self) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (name, value) in [("series", &self.series), ("partition", &self.partition)] {
+            query.extend_pairs(value.iter().map(|value| (name, value)));
+        }
+        query.finish()
+    }
+}
+
 fn name(text: &str) -> Result<Name, tidegate_config::NameError> {
     text.parse()
 }
@@ -133,6 +170,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Action::Enable { rule } => send("POST", format!("rules/{rule}/enable"), None),
         Action::Disable { rule } => send("POST", format!("rules/{rule}/disable"), None),
         Action::Retry { rule } => send("POST", format!("rules/{rule}/retry"), None),
+        Action::ResetState { rule, of, if_match } => {
+            let columns = vec![Column("CELLS FORGOTTEN", |v| field(v, "/cells"))];
+            nodes.ask(&Table::new("", columns, "nothing"), |client| {
+                let path = format!("rules/{rule}/reset-state?{}", of.query());
+                client.send(&Request { method: "POST", path, body: None, if_match: if_match.clone() })
+            })
+        }
         Action::Versions { rule } => nodes.ask(&versions(), |client| client.get(&format!("rules/{rule}/versions"))),
         Action::Rollback { rule, to, if_match } => {
             let to = to.map_or_else(|| json!({}), |to| json!({ "generation": to })).to_string().into_bytes();

@@ -30,7 +30,7 @@ pub(crate) use letters::{Counted, LetterPage, LetterQuery, PurgeQuery};
 pub(crate) use live::{SeenAlert, SeenMessage, SeenPoint, TailQuery};
 pub(crate) use series::{OneSeries, Series, SeriesQuery};
 pub(crate) use shadow::{PromoteInput, ShadowInput, ShadowShape};
-pub(crate) use state::{Ledger, OneSpool};
+pub(crate) use state::{Ledger, OneSpool, ResetQuery, StateReset};
 pub(crate) use trace::{TraceNext, TraceOutput, TraceStep};
 pub(crate) use trial::{TrialCommand, TrialInput, TrialMessage, TrialOutput, TrialReject};
 

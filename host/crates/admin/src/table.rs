@@ -18,8 +18,8 @@ use crate::rules::{ManifestShape, Signature};
 use crate::shapes::{
     AlertQuery, AnyJson, AuditPage, AuditQuery, ConvergeQuery, Converged, Counted, Definition, Document, ExportQuery,
     Ledger, LetterPage, LetterQuery, Module, Modules, OneSpool, PastAlerts, PastQuery, PromoteInput, PurgeQuery,
-    RollbackInput, RuleShape, Series, SeriesQuery, ShadowInput, ShadowShape, TailQuery, TraceNext, TraceOutput,
-    TrialInput, TrialMessage, TrialOutput, UploadQuery, Versions,
+    ResetQuery, RollbackInput, RuleShape, Series, SeriesQuery, ShadowInput, ShadowShape, StateReset, TailQuery,
+    TraceNext, TraceOutput, TrialInput, TrialMessage, TrialOutput, UploadQuery, Versions,
 };
 use crate::sse;
 use crate::status::Status;
@@ -142,13 +142,18 @@ pub(crate) fn routes() -> Vec<Route> {
             .about("Answers when no lane calls the rule any more.").json::<RuleShape>(),
         Route::change(Method::POST, "/api/v1/rules/{rule}/retry", "retryRule", Rules, Effect::Changes, |call| Box::pin(rules::retry(call)))
             .about("Lets a rule out of quarantine. Its file stays as it is.").json::<RuleShape>(),
+        Route::change(Method::POST, "/api/v1/rules/{rule}/reset-state", "resetState", Rules, Effect::Changes, |call| Box::pin(rules::reset_state(call)))
+            .about("Lets a rule forget all its state, or that of one series or partition, and clears the alerts that came of it. Its file stays as it is.")
+            .query::<ResetQuery>().json::<StateReset>(),
         Route::get("/api/v1/rules/{rule}/versions", "listVersions", Read, |call| Box::pin(rules::versions(call)))
             .about("The generations of a rule that it can go back to, the newest first: the last ten that served.").json::<Versions>(),
         change(Method::POST, "/api/v1/rules/{rule}/rollback", "rollbackRule", |call| Box::pin(rules::rollback(call)))
             .about("Goes back to the generation before, or to the one named: its file and module are put back as they were, and it serves when this answers.")
             .takes(Takes::Json(of::<RollbackInput>)).json::<RuleShape>(),
-        Route::get("/api/v1/rules/{rule}/shadow", "getShadow", Rules, |call| Box::pin(shadow::get(call)))
-            .about("What the shadow of a rule does otherwise than the rule: counts, and the newest differences.").json::<ShadowShape>(),
+        Route::get("/api/v1/rules/{rule}/shadow", "getShadow", Read, |call| Box::pin(shadow::get(call)))
+            .about("How the shadow of a rule is, and how much it does otherwise than the rule.").json::<ShadowShape>(),
+        Route::get("/api/v1/rules/{rule}/shadow/differences", "getShadowDifferences", Data, |call| Box::pin(shadow::differences(call)))
+            .about("The same with the newest rows and alerts in which they differ: it takes the scope of those who may see values.").json::<ShadowShape>(),
         Route::change(Method::POST, "/api/v1/rules/{rule}/shadow", "startShadow", Rules, Effect::Changes, |call| Box::pin(shadow::start(call)))
             .about("Runs a candidate beside a rule, on the same batches and without effects, in the place of the shadow it has.")
             .takes(Takes::Json(of::<ShadowInput>)).json::<ShadowShape>(),

@@ -174,6 +174,11 @@ impl Books {
         self.partitions.intern(name, |name| name).map(PartitionId)
     }
 
+    /// The id of a partition, if it is known.
+    pub fn find_partition(&self, name: &str) -> Option<PartitionId> {
+        self.partitions.find(name).map(PartitionId)
+    }
+
     /// What is known of a topic.
     pub fn topic(&self, id: TopicId) -> Option<&Topic> {
         self.topics.get(id.0)

@@ -25,6 +25,6 @@ pub use alert_history::{Past, PastFilter};
 pub use deploy::LaneDeploy;
 pub use flush::{SinkLimits, SinkStatus, SinkTotals};
 pub use lane::{Fate, LaneStatus, LaneTotals, Reset};
-pub use pipeline::{Drained, Pipeline, PipelineSettings, PipelineStatus, SourceStatus};
+pub use pipeline::{Drained, Pipeline, PipelineSettings, PipelineStatus, ResetError, SourceStatus};
 pub use sink_setup::SinkSetup;
 pub use tap::{Glimpse, MOST_TAILS, Tail, TooManyTails, Wanted};

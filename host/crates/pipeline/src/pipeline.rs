@@ -2,6 +2,8 @@
 
 mod state;
 
+pub use state::ResetError;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};

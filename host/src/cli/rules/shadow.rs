@@ -27,11 +27,11 @@ pub enum Shadow {
         #[arg(long, value_name = "PERCENT", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100))]
         max_share: u32,
     },
-    /// Show what it does otherwise than the rule: counts, and the newest rows and alerts.
+    /// Show what it does otherwise than the rule: counts, and the newest rows and alerts, which a token of scope `data` may see.
     Diff {
         #[arg(value_parser = name)]
         rule: Name,
-        /// Only the numbers, a line for each host.
+        /// Only the numbers, a line for each host; a token of scope `read` may see them.
         #[arg(long)]
         brief: bool,
     },
@@ -77,8 +77,8 @@ pub fn run(nodes: &Nodes, shadow: &Shadow) -> anyhow::Result<ExitCode> {
             })
         }
         Shadow::Diff { rule, brief } => {
-            let table = if *brief { numbers() } else { Table::whole() };
-            nodes.ask(&table, |client| client.get(&format!("rules/{rule}/shadow")))
+            let (table, what) = if *brief { (numbers(), "") } else { (Table::whole(), "/differences") };
+            nodes.ask(&table, |client| client.get(&format!("rules/{rule}/shadow{what}")))
         }
         Shadow::Stop { rule } => nodes.ask(&Table::nothing_but("stopped"), |client| {
             let path = format!("rules/{rule}/shadow");

@@ -7,12 +7,15 @@ use serde::Serialize;
 use serde_json::Value;
 use tidegate_config::RuleFile;
 use tidegate_engine::RuleStatus;
+use tidegate_model::SeriesId;
+use tidegate_pipeline::Reset;
 
 use super::json;
+use crate::house::House;
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
 use crate::rules::{Condition, Desk, Known, Outcome};
-use crate::shapes::RollbackInput;
+use crate::shapes::{ResetQuery, RollbackInput, StateReset};
 
 #[derive(Serialize)]
 struct Shown<'a> {
@@ -62,6 +65,33 @@ pub(crate) async fn disable(call: Call) -> Answer {
 
 pub(crate) async fn retry(call: Call) -> Answer {
     at_desk(call, Desk::retry).await
+}
+
+pub(crate) async fn reset_state(call: Call) -> Answer {
+    let (house, name, condition) = (call.house.clone(), call.name(), Condition::of(&call.headers)?);
+    let query: ResetQuery = call.query()?;
+    let reset = house.blocking(move |house| {
+        let of = whose(house, &query)?;
+        house.desk.with_rule(&name, &condition, |name| Ok(house.view.pipeline.reset_state(name, of)?))
+    });
+    Ok(json(StateReset { cells: reset.await?? }))
+}
+
+/// The part of a state that is meant. A name that is not known has none anywhere.
+fn whose(house: &House, query: &ResetQuery) -> Result<Reset, Problem> {
+    let books = &house.view.books;
+    match (&query.series, &query.partition) {
+        (None, None) => Ok(Reset::Everything),
+        (Some(topic), None) => {
+            let found = books.all_series().find(topic).map(|id| Reset::Series(SeriesId(id)));
+            found.ok_or_else(|| Problem::missing("there is no such series; GET /api/v1/series lists them"))
+        }
+        (None, Some(name)) => {
+            let found = books.find_partition(name).map(Reset::Partition);
+            found.ok_or_else(|| Problem::missing("there is no such partition"))
+        }
+        (Some(_), Some(_)) => Err(Problem::bad("`series` or `partition`, not both")),
+    }
 }
 
 pub(crate) async fn versions(call: Call) -> Answer {

@@ -14,6 +14,10 @@ use crate::shapes::{PromoteInput, ShadowInput};
 const SHARE: u32 = 25;
 
 pub(crate) async fn get(call: Call) -> Answer {
+    Ok(json(call.house.desk.shadow(&call.name())?.in_short()))
+}
+
+pub(crate) async fn differences(call: Call) -> Answer {
     Ok(json(call.house.desk.shadow(&call.name())?))
 }
 
@@ -28,7 +32,7 @@ pub(crate) async fn start(call: Call) -> Answer {
     let started =
         house.blocking(move |house| house.desk.start_shadow(&name, &definition, state.into(), share)).await?;
     let (shadow, changed) = started?;
-    let mut response = json(shadow);
+    let mut response = json(shadow.in_short());
     response.extensions_mut().insert(changed);
     Ok(response)
 }

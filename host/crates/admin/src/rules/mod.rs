@@ -20,6 +20,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tidegate_config::RuleFile;
 use tidegate_engine::{Confined, MAX_WASI_MODULE_BYTES, Module, RegistryHandle, Rule, RuleState, RuleStatus, Wasi};
+use tidegate_pipeline::ResetError;
 
 pub(crate) use desired::{Mode, Others};
 use directory::FileError;
@@ -212,6 +213,18 @@ impl Desk {
         self.outcome(name, Some(&before))
     }
 
+    /// Does something with a rule that leaves its files as they are, alone at the desk. Blocks.
+    pub fn with_rule<T>(
+        &self,
+        name: &str,
+        condition: &Condition,
+        work: impl FnOnce(&str) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let _alone = self.begin();
+        condition.check(Some(&self.rule(name)?))?;
+        work(name)
+    }
+
     /// The rule that a definition would make, tried on scratch instances. Blocks.
     pub fn examine(&self, name: &str, file: &RuleFile) -> Result<Arc<Rule>, Problem> {
         self.examine_with(name, file, &self.admit(file)?)
@@ -290,6 +303,17 @@ fn merge(target: &mut Value, patch: &Value) {
 
 fn no_rule(name: &str) -> Problem {
     Problem::missing(format!("there is no rule {name:?}; GET /api/v1/rules lists them"))
+}
+
+impl From<ResetError> for Problem {
+    fn from(error: ResetError) -> Self {
+        let text = error.to_string();
+        match error {
+            ResetError::NotServing(_) => Problem::conflict("not_serving", text),
+            ResetError::Busy => Problem::busy(text),
+            ResetError::Refused(_) => Problem::conflict("state_refused", text),
+        }
+    }
 }
 
 impl From<FileError> for Problem {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tidegate_model::{MessageTotals, PointTotals, SpoolTotals};
 
 /// How all messages and points ended.
@@ -26,4 +26,21 @@ pub(crate) struct OneSpool {
     pub sink: String,
     #[serde(flatten)]
     pub totals: SpoolTotals,
+}
+
+/// Which state of a rule is to be forgotten; all of it if nothing is said.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResetQuery {
+    /// That of this series only: its topic.
+    pub series: Option<String>,
+    /// That of this partition and its series only: its name, which is a topic where `lane_by` says nothing else.
+    pub partition: Option<String>,
+}
+
+/// What was forgotten.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct StateReset {
+    /// How many series and partitions had state.
+    pub cells: usize,
 }

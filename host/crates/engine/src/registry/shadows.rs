@@ -72,6 +72,14 @@ pub struct ShadowStatus {
     pub totals: ShadowTotals,
 }
 
+impl ShadowStatus {
+    /// Without the rows and alerts in which they differ, which tell what was measured.
+    #[must_use]
+    pub fn in_short(self) -> Self {
+        Self { totals: self.totals.in_short(), ..self }
+    }
+}
+
 /// All of them, by rule.
 #[derive(Debug, Default)]
 pub(super) struct Shadows(Mutex<BTreeMap<String, Shadowed>>);
@@ -102,11 +110,7 @@ impl Shadows {
 
     /// Those of all rules, without the rows and alerts in which they differ.
     pub fn totals(&self) -> BTreeMap<String, ShadowTotals> {
-        let each = |(rule, shadow): (&String, &Shadowed)| {
-            let totals = shadow.report.totals();
-            (rule.clone(), ShadowTotals { row_differences: Vec::new(), alert_differences: Vec::new(), ..totals })
-        };
-        self.all().iter().map(each).collect()
+        self.all().iter().map(|(rule, shadow)| (rule.clone(), shadow.report.totals().in_short())).collect()
     }
 
     pub fn candidate(&self, rule: &str) -> Option<Candidate> {

@@ -129,6 +129,14 @@ pub struct ShadowTotals {
     pub alert_differences: Vec<AlertDifference>,
 }
 
+impl ShadowTotals {
+    /// Without the rows and alerts in which they differ.
+    #[must_use]
+    pub fn in_short(self) -> Self {
+        Self { row_differences: Vec::new(), alert_differences: Vec::new(), ..self }
+    }
+}
+
 /// A row of which the two made something else.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct RowDifference {

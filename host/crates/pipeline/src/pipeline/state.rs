@@ -25,6 +25,20 @@ pub(super) fn alerts_that_stood(store: &dyn StateStore) -> std::io::Result<Vec<A
     }
 }
 
+/// Why state was not reset.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResetError {
+    /// No lane has the rule.
+    #[error("the rule {0:?} does not serve, so it has no state to forget")]
+    NotServing(String),
+    /// A lane is held back. What lanes before it have forgotten is gone.
+    #[error("a lane did not come to the end of its batch: a sink holds it back; try again")]
+    Busy,
+    /// The rule does not take what is left. What lanes before that one have forgotten is gone.
+    #[error("the rule does not take what is left of its state: {0}")]
+    Refused(String),
+}
+
 impl Pipeline {
     /// Forgets the state and the alerts of all rules but these: a rule that went while the host was away is not coming back. Blocks: not for a
     /// runtime's thread.
@@ -42,20 +56,20 @@ impl Pipeline {
     /// # Errors
     /// It does not serve, a lane is held back by a sink, or it does not take what is left of its state. What lanes before that one have
     /// forgotten is gone.
-    pub fn reset_state(&self, rule: &str, of: Reset) -> Result<usize, String> {
+    pub fn reset_state(&self, rule: &str, of: Reset) -> Result<usize, ResetError> {
         let (mut cells, mut serves) = (0, false);
         for lane in &self.controls {
             let (reply, answer) = sync_channel(1);
             let told = tell(lane, Control::Reset { rule: rule.into(), of, reply }, &answer);
-            match told.ok_or("a lane did not come to the end of its batch: a sink holds it back; try again")? {
+            match told.ok_or(ResetError::Busy)? {
                 Some(Ok(gone)) => cells += gone,
-                Some(Err(error)) => return Err(error.to_string()),
+                Some(Err(error)) => return Err(ResetError::Refused(error.to_string())),
                 None => continue,
             }
             serves = true;
         }
         if !serves {
-            return Err(format!("the rule {rule:?} does not serve"));
+            return Err(ResetError::NotServing(rule.to_owned()));
         }
         Ok(cells)
     }
