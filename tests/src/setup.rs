@@ -73,10 +73,15 @@ impl Setup {
 
     /// The source `fleet`: a Kafka topic whose keys are the logical topics. The group forgets a member that was killed soon.
     pub fn kafka(self, kafka: &Kafka, topic: &str) -> Self {
+        self.kafka_with(kafka, topic, "")
+    }
+
+    /// The same with more of the source's settings.
+    pub fn kafka_with(self, kafka: &Kafka, topic: &str, lines: &str) -> Self {
         let brokers = kafka.brokers();
         self.toml(&format!(
             "[sources.kafka.fleet]\nbrokers = \"{brokers}\"\ngroup = \"tidegate\"\ntopics = [\"{topic}\"]\n\
-             topic_from = \"key\"\n\n[sources.kafka.fleet.client]\n\"session.timeout.ms\" = 6000\n\
+             topic_from = \"key\"\n{lines}\n\n[sources.kafka.fleet.client]\n\"session.timeout.ms\" = 6000\n\
              \"heartbeat.interval.ms\" = 1000\n"
         ))
     }

@@ -53,7 +53,17 @@ pub struct SourceStatus {
     pub up: bool,
     pub down: Option<String>,
     pub failures: u64,
+    pub lag: Vec<Lag>,
     pub messages: Messages,
+}
+
+/// How far a source is behind in a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[allow(missing_docs, reason = "as the API's documentation says")]
+pub struct Lag {
+    pub topic: String,
+    pub partition: i32,
+    pub messages: u64,
 }
 
 /// One sink.

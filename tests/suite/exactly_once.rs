@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use tidegate_tests::{
-    Account, DEADLINE, Fault, Host, Kafka, Message, Postgres, Proxy, Setup, built_module, readings, wait_for,
+    Account, DEADLINE, Fault, Host, Kafka, Lag, Message, Postgres, Proxy, Setup, built_module, readings, wait_for,
 };
 
 const TOPIC: &str = "fleet";
@@ -16,9 +16,13 @@ fn batch(number: u64) -> Vec<Message> {
 }
 
 fn setup(kafka: &Kafka, url: &str, exact: bool) -> Setup {
+    setup_with(kafka, "", url, exact)
+}
+
+fn setup_with(kafka: &Kafka, source: &str, url: &str, exact: bool) -> Setup {
     let once = if exact { "exactly_once = \"kafka\"" } else { "spool = { enabled = false }" };
     Setup::new()
-        .kafka(kafka, TOPIC)
+        .kafka_with(kafka, TOPIC, source)
         .toml(&format!("[sinks.timescale.db]\nurl = \"{url}\"\nconnections = 2\n{once}"))
         .bytes("json-reading", &built_module("json-reading"))
 }
@@ -85,6 +89,45 @@ fn between_commit_and_the_offsets() {
 
 fn rows(postgres: &Postgres) -> i64 {
     postgres.number("SELECT count(*) FROM metrics").unwrap()
+}
+
+/// Guarantees: how far each partition is behind is in the status and in the metrics, grows while nothing can be stored, also when nothing is
+/// fetched any more, and is 0 when all is; it is counted from what is settled, not from what was read.
+#[test]
+fn lag_by_partition() {
+    let Some(postgres) = Postgres::start() else { return };
+    let line = Proxy::start(postgres.port());
+    let mut kafka = Kafka::start(TOPIC, 2);
+    let host = setup_with(&kafka, "max_in_flight = 500", &postgres.url_by(line.port()), true).start();
+    kafka.deliver(batch(0));
+    at_rest(&kafka, &postgres, &[&host], "the beginning");
+    let wait_lag = |due: u64| {
+        host.wait_status(&format!("a lag of {due}"), |status| {
+            let lag = &status.sources[0].lag;
+            let all: u64 = lag.iter().map(|lag| lag.messages).sum();
+            (lag.len() == 2 && lag.iter().all(|lag| lag.topic == TOPIC) && all == due).then(|| lag.clone())
+        })
+    };
+    wait_lag(0);
+    line.set(Fault::Stalled);
+    kafka.deliver(batch(1));
+    wait_lag(READINGS);
+    // By now as much is in flight as may be, and the partitions are paused, or will be.
+    kafka.deliver(batch(2));
+    let lag = wait_lag(2 * READINGS);
+    let metrics = host.get("/metrics").body;
+    for Lag { partition, messages, .. } in lag {
+        let label = format!("partition=\"{partition}\"");
+        let of = |text: &&str| {
+            text.starts_with("tidegate_source_lag_messages{")
+                && text.contains(&label)
+                && text.contains("topic=\"fleet\"")
+        };
+        let found = metrics.lines().find(of).and_then(|text| text.rsplit(' ').next()?.parse::<f64>().ok());
+        assert_eq!(found, Some(messages as f64), "{partition}: {metrics}");
+    }
+    line.set(Fault::None);
+    wait_lag(0);
 }
 
 /// Guarantees: a connection that ends after COMMIT was sent and before its answer came doubles nothing, without `dedupe`.

@@ -122,7 +122,16 @@ impl Scrape {
         )?;
         gauge(to, "source_up", "Whether the source is connected", by_source(|s| f64::from(u8::from(s.up))))?;
         counter(to, "source_failures", "Connections lost or not made", by_source(|s| s.failures as f64))?;
-        counter(to, "source_stale", "Connections given up since nothing came", by_source(|s| s.stale as f64))
+        counter(to, "source_stale", "Connections given up since nothing came", by_source(|s| s.stale as f64))?;
+        let lag = sources.iter().flat_map(|source| source.lag.iter().map(move |lag| (source, lag)));
+        let lag: Vec<_> = lag.map(|(source, lag)| (source, lag, lag.partition.to_string())).collect();
+        let lag = lag.iter().map(|(source, lag, partition)| {
+            (
+                vec![("source", &*source.name), ("topic", &*lag.topic), ("partition", &**partition)],
+                lag.messages as f64,
+            )
+        });
+        gauge(to, "source_lag_messages", "Messages in a Kafka partition that are not settled", lag.collect())
     }
 
     fn sinks(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -3,13 +3,31 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 /// Shared between a part and those who ask after it.
 #[derive(Debug, Default)]
 pub struct Health {
     state: Mutex<State>,
     failures: AtomicU64,
     stale: AtomicU64,
+    lag: Mutex<Vec<Lag>>,
 }
+
+/// How far a source is behind in one partition of what it reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Lag {
+    /// The topic, as the brokers call it.
+    pub topic: String,
+    /// The partition of the topic.
+    pub partition: i32,
+    /// Messages that are there and not settled.
+    pub messages: u64,
+}
+
+/// The most partitions that are told of one by one.
+const MOST_LAGS: usize = 1_000;
 
 /// What a part last said of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +67,21 @@ impl Health {
         self.stale.fetch_add(1, Relaxed);
     }
 
+    /// How far it is behind in each partition it holds. Of very many, those furthest behind are kept.
+    pub fn behind(&self, mut lag: Vec<Lag>) {
+        if lag.len() > MOST_LAGS {
+            lag.sort_unstable_by_key(|lag| std::cmp::Reverse(lag.messages));
+            lag.truncate(MOST_LAGS);
+        }
+        lag.sort_unstable_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = lag;
+    }
+
+    /// How far it was behind when it last looked, by topic and partition.
+    pub fn lag(&self) -> Vec<Lag> {
+        self.lag.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// How often nothing had come for too long.
     pub fn stale(&self) -> u64 {
         self.stale.load(Relaxed)
@@ -57,5 +90,20 @@ impl Health {
     /// How often it went down or failed to come up.
     pub fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: partitions come in order, and of very many those that are furthest behind are kept.
+    #[test]
+    fn lags_are_bounded() {
+        let health = Health::default();
+        let lag =
+            |partition: i32| Lag { topic: "t".to_owned(), partition, messages: u64::from(partition.unsigned_abs()) };
+        health.behind((0..1_500).rev().map(lag).collect());
+        assert_eq!(health.lag(), (500..1_500).map(lag).collect::<Vec<_>>());
     }
 }

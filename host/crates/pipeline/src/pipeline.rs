@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_model::{
-    Books, Clock, Health, Inlet, Intake, Limits, MessageLedger, MessageTotals, ParcelLimits, Phase, PointLedger,
+    Books, Clock, Health, Inlet, Intake, Lag, Limits, MessageLedger, MessageTotals, ParcelLimits, Phase, PointLedger,
     PointTotals, Sink, Source, State, StateStore, StateTotals,
 };
 use tokio::runtime::Handle;
@@ -120,6 +120,8 @@ pub struct SourceStatus {
     pub failures: u64,
     /// How often its connection was given up since nothing had come for too long.
     pub stale: u64,
+    /// How far it is behind, by partition: of Kafka, and some seconds old.
+    pub lag: Vec<Lag>,
     /// Its account.
     pub messages: MessageTotals,
 }
@@ -264,6 +266,7 @@ impl Pipeline {
                 },
                 failures: source.health.failures(),
                 stale: source.health.stale(),
+                lag: source.health.lag(),
                 messages: source.ledger.totals(),
             }
         };

@@ -2,18 +2,21 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::Offset;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
 use tidegate_config::{KafkaSource as Settings, KafkaStart};
+use tidegate_model::Health;
 
 use super::consumer::exact::Begin;
+use super::lag::{self, Ends};
 
 /// The consumer with our callbacks.
 pub(super) type Client = BaseConsumer<Context>;
@@ -27,8 +30,12 @@ pub(super) enum Rebalance {
 
 /// What librdkafka calls, on the thread that polls. Rebalances are only noted: librdkafka waits until the loop, which owns
 /// all state, has carried them out. So no lock is taken for a record.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Context {
+    /// Where it is told how far we are behind.
+    health: Arc<Health>,
+    /// Where partitions end, as far as that was asked.
+    ends: Mutex<Ends>,
     rebalances: Mutex<VecDeque<Rebalance>>,
     /// The loop is gone: rebalances are carried out at once.
     closing: AtomicBool,
@@ -37,9 +44,26 @@ pub(super) struct Context {
 }
 
 impl Context {
+    /// One that nothing has happened to yet.
+    pub(super) fn new(health: Arc<Health>) -> Self {
+        Self {
+            health,
+            ends: Mutex::default(),
+            rebalances: Mutex::default(),
+            closing: AtomicBool::new(false),
+            commits: AtomicU64::new(0),
+            commit_failing: AtomicBool::new(false),
+        }
+    }
+
     /// The oldest rebalance not carried out.
     pub(super) fn next_rebalance(&self) -> Option<Rebalance> {
         self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// Where partitions end: librdkafka itself only knows of those that it fetches from.
+    pub(super) fn they_end(&self, ends: Ends) {
+        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
     }
 
     /// How many commits were answered.
@@ -49,6 +73,10 @@ impl Context {
 }
 
 impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        self.health.behind(lag::of(&statistics, &self.ends.lock().unwrap_or_else(PoisonError::into_inner)));
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
@@ -143,6 +171,8 @@ pub(super) fn config(settings: &Settings) -> ClientConfig {
     config.set("client.id", "tidegate");
     // The default of 1 s leaves a consumer idle that is faster than its queue is refilled.
     config.set("fetch.queue.backoff.ms", "20");
+    // How far we are behind.
+    config.set("statistics.interval.ms", "2000");
     // Of one consumer, all partitions: the default of 64 MiB is much for an edge node.
     config.set("queued.max.messages.kbytes", "16384");
     for (key, value) in &settings.client {

@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use self::reach::Reach;
 use super::assignment::{Assignment, Position, Token};
 use super::client::{self, Client};
+use super::lag::Ends;
 use super::logs::Logs;
 use super::records::Records;
 use crate::phase;
@@ -92,6 +93,8 @@ pub(super) struct Consumer {
     intake: Intake,
     flow: Flow,
     reach: Reach,
+    /// When to ask next where partitions end.
+    look_at: Instant,
 }
 
 impl Consumer {
@@ -120,6 +123,7 @@ impl Consumer {
             intake: Intake::Open,
             flow: Flow::Reading,
             reach: Reach::Unknown,
+            look_at: Instant::now(),
         }
     }
 
@@ -266,6 +270,9 @@ impl Consumer {
                     return false;
                 }
             }
+            if self.flow == Flow::Paused {
+                client.context().they_end(Ends::default());
+            }
             self.flow = Flow::Reading;
         }
         room
@@ -281,6 +288,7 @@ impl Consumer {
                 now
             }
             Flow::Paused => {
+                self.look_ahead(client);
                 // Nothing comes from paused partitions, but callbacks do, and the group wants to see us poll.
                 match client.poll(Duration::ZERO) {
                     Some(Ok(record)) => self.take(&record, self.inlet.now_us()),

@@ -14,6 +14,7 @@
 mod assignment;
 mod client;
 mod consumer;
+mod lag;
 mod logs;
 mod offsets;
 mod range;
@@ -32,7 +33,7 @@ pub use range::{Bound, KafkaRange, RangeError, RangeProgress, Stretch};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer as _;
 use tidegate_config::KafkaSource as Settings;
-use tidegate_model::{Inlet, Phase, PhaseWatch, Source, SourceError, Stored};
+use tidegate_model::{Health, Inlet, Phase, PhaseWatch, Source, SourceError, Stored};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -101,14 +102,17 @@ fn consume(
     mut phase: PhaseWatch,
     runtime: Handle,
 ) -> Result<(), SourceError> {
-    let name = inlet.source().clone();
+    let (name, health) = (inlet.source().clone(), inlet.health().clone());
     let mut consumer = Consumer::new(settings.clone(), stored, inlet, phase.clone(), runtime.clone());
     let mut backoff = Backoff::default();
     loop {
-        let client = connect(&settings).map_err(|why| SourceError(format!("source {name}: {why}")))?;
+        let client =
+            connect(&settings, health.clone()).map_err(|why| SourceError(format!("source {name}: {why}")))?;
         backoff.holds();
         let end = consumer.run(&client);
         client::leave(client);
+        // Of partitions that are nobody's or another's by now.
+        health.behind(Vec::new());
         match end {
             End::Closed => return Ok(()),
             End::Broken(breach) => {
@@ -121,10 +125,11 @@ fn consume(
 }
 
 /// A client that is subscribed; no broker need be there yet.
-fn connect(settings: &Settings) -> Result<Client, String> {
-    let client = Client::from_config_and_context(&client::config(settings), Context::default()).map_err(|error| {
-        format!("librdkafka refuses the configuration: {}; correct it under `client`", client::describe(&error))
-    })?;
+fn connect(settings: &Settings, health: Arc<Health>) -> Result<Client, String> {
+    let client =
+        Client::from_config_and_context(&client::config(settings), Context::new(health)).map_err(|error| {
+            format!("librdkafka refuses the configuration: {}; correct it under `client`", client::describe(&error))
+        })?;
     let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
     client.subscribe(&topics).map_err(|error| {
         format!(

@@ -1,16 +1,22 @@
-//! Whether the cluster can be reached, and what its errors lead to.
+//! Whether the cluster can be reached, what its errors lead to, and where partitions end that are not read.
 
 use std::time::{Duration, Instant};
 
+use rdkafka::Offset;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 
 use super::{Breach, Consumer, End};
 use crate::kafka::client::{self, Client, Meaning};
+use crate::kafka::lag::Ends;
 
 /// How often a broker that was down is asked whether it is back, and how long the answer may take.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// How often brokers are asked where paused partitions end, and how long the answer may take.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+const LOOK_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Whether brokers can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +58,21 @@ impl Consumer {
         if self.reach != Reach::Up {
             self.reach = Reach::Up;
             self.inlet.health().up();
+        }
+    }
+
+    /// Asks now and then where partitions end, all at a time: for how far we are behind, while nothing is fetched that would tell.
+    pub(super) fn look_ahead(&mut self, client: &Client) {
+        let now = Instant::now();
+        if now < self.look_at {
+            return;
+        }
+        self.look_at = now + LOOK_EVERY;
+        let mut asked = client::list(&self.assignment.all());
+        let ends = asked.set_all_offsets(Offset::End).and_then(|()| client.offsets_for_times(asked, LOOK_TIMEOUT));
+        match ends {
+            Ok(ends) => client.context().they_end(Ends::of(&ends)),
+            Err(error) => tracing::debug!(%error, "where partitions end is not known for now"),
         }
     }
 

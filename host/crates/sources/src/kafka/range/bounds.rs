@@ -81,8 +81,9 @@ impl KafkaRange {
             .set("group.id", "tidegate-replay")
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
+            .set("statistics.interval.ms", "0")
             .set("auto.offset.reset", "error");
-        let client = Client::from_config_and_context(&config, Context::default())
+        let client = Client::from_config_and_context(&config, Context::new(Arc::default()))
             .map_err(|error| RangeError::Configuration(client::describe(&error)))?;
         let brokers = settings.brokers.clone();
         let told =
