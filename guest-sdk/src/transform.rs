@@ -1,5 +1,7 @@
 //! Transforms: a reading at a time to a reading, changed or not.
 
+use std::collections::BTreeMap;
+
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::about::About;
@@ -58,7 +60,7 @@ pub struct EachPoint<T: Transform> {
     transform: T,
     states: BySeries<T::State>,
     /// Series whose unit this rule is to change, until their next reading tells the row.
-    units: Vec<(SeriesId, NewSeries)>,
+    units: BTreeMap<SeriesId, NewSeries>,
 }
 
 /// How far a batch has been changed, from free to dear.
@@ -75,14 +77,11 @@ impl<T: Transform> EachPoint<T> {
     #[cold]
     fn tell_units(&mut self, call: &mut Call<'_>, batch: &Points) {
         let mut told = Vec::new();
-        self.units.retain_mut(|(series, new)| {
-            let Some(row) = batch.series.iter().position(|at| at == series) else {
-                return true;
-            };
-            new.from_row = row as u32;
-            told.push(new.clone());
-            false
-        });
+        for (row, series) in batch.series.iter().enumerate() {
+            if let Some(new) = self.units.remove(series) {
+                told.push(NewSeries { from_row: row as u32, ..new });
+            }
+        }
         if told.is_empty() {
             return;
         }
@@ -102,7 +101,7 @@ impl<T: Transform> Rule for EachPoint<T> {
     const ABOUT: About = T::ABOUT;
 
     fn new(config: Self::Config) -> Result<Self, String> {
-        Ok(Self { transform: T::new(config)?, states: BySeries::default(), units: Vec::new() })
+        Ok(Self { transform: T::new(config)?, states: BySeries::default(), units: BTreeMap::new() })
     }
 
     fn declare_series(&mut self, new: Vec<Series>) {
@@ -110,23 +109,23 @@ impl<T: Transform> Rule for EachPoint<T> {
             let Some(unit) = self.transform.declared(&series) else {
                 continue;
             };
-            self.units.retain(|(id, _)| *id != series.id);
+            self.units.remove(&series.id);
             if series.unit.as_deref() != Some(unit.as_str()) {
-                self.units.push((
-                    series.id,
-                    NewSeries {
-                        topic: series.topic,
-                        unit: Some(unit),
-                        labels: series.labels,
-                        from_row: crate::columns::NO_ROW,
-                    },
-                ));
+                let new = NewSeries {
+                    topic: series.topic,
+                    unit: Some(unit),
+                    labels: series.labels,
+                    from_row: crate::columns::NO_ROW,
+                };
+                self.units.insert(series.id, new);
             }
         }
     }
 
     fn retire(&mut self, series: &[SeriesId], _partitions: &[PartitionId]) {
-        self.units.retain(|(id, _)| !series.contains(id));
+        for id in series {
+            self.units.remove(id);
+        }
     }
 
     fn process(&mut self, call: &mut Call<'_>, mut batch: Points) -> Outcome {

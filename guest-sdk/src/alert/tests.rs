@@ -65,3 +65,38 @@ fn the_earliest_wake_up_stands() {
     assert_eq!(seen.wake_us, None);
     assert_eq!(seen.alerts.iter().map(|alert| alert.key.as_str()).collect::<Vec<_>>(), ["few", "few"]);
 }
+
+/// Keeps nothing, and tells of every text.
+struct Texts;
+
+impl Alert for Texts {
+    type Config = Nothing;
+    type State = ();
+    const ABOUT: About = crate::about!("Texts");
+
+    fn new(_: Nothing) -> Result<Self, String> {
+        Ok(Self)
+    }
+
+    fn check(&mut self, reading: &Reading<'_>, _state: &mut Tracked<()>, out: &mut Alarms) {
+        if let Some(text) = reading.text {
+            out.event(reading, Severity::Info, format_args!("{text}"));
+        }
+    }
+}
+
+/// Guarantees: a rule without state has no table, with texts as without.
+#[test]
+fn without_state_nothing_grows() {
+    let mut rule = EachReading::<Texts>::new(Nothing {}).unwrap();
+    let mut host = crate::testing::TestHost::default();
+    let mut call = Call { now_us: 1, host: &mut host };
+    let mut batch = Points::default();
+    batch.push_with_text(99_999, 1, 1.0, 192, None);
+    batch.push_with_text(99_999, 1, 1.0, 192, Some("on"));
+    assert_eq!(rule.process(&mut call, batch).alerts.message_bytes, b"on");
+    let mut batch = Points::default();
+    batch.push(99_999, 1, 1.0, 192);
+    assert!(rule.process(&mut call, batch).alerts.series.is_empty());
+    assert!(rule.states.entries().is_empty());
+}

@@ -313,6 +313,10 @@ impl<R: Rule> RuleTest<R> {
             Passage::Values(value) => {
                 let batch = Points { value, ..batch.clone() };
                 seen.points = self.seen_points(&batch, Some(&rows));
+                // Rows that are rejected or held do not go on with the others.
+                let gone: Vec<usize> =
+                    seen.rejects.iter().map(|(row, _)| *row).chain(seen.held.iter().copied()).collect();
+                seen.points.retain(|point| point.row.is_none_or(|row| !gone.contains(&row)));
             }
             Passage::Replaced(made) => {
                 seen.points = self.seen_points(&made.points, Some(&made.from_row));
