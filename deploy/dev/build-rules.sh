@@ -5,8 +5,9 @@
 #   build-rules.sh threshold …     these
 #   build-rules.sh examples/x …    the rule crate in that directory, in the workspace or not
 #
-# They are core modules for wasm32-unknown-unknown; the host makes components of them. Run setup.sh
-# first; this calls it when nobody has.
+# They are core modules for wasm32-unknown-unknown; the host makes components of them. What stands in a
+# rule's testcases/ goes along in its module, and the host runs it before the module serves. Run
+# setup.sh first; this calls it when nobody has.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -52,14 +53,34 @@ run_cargo() {
 
 package_of() { sed -n 's/^name *= *"\(.*\)".*/\1/p;/^\[lib\]/q' "$1/Cargo.toml" | head -n 1; }
 
-# Puts a module in its place, whole or not at all, and only when it is another.
+# The program that puts test cases into modules; it runs here, so it is built by whatever cargo there is.
+embed_cases() {
+  if [ -z "${embedder_is_new:-}" ]; then
+    (cd "$root" && cargo build --quiet --package tidegate-cases --bin embed-cases --target-dir "$build") || return
+    embedder_is_new=yes
+  fi
+  "$build/debug/embed-cases" "$1" "$2"
+}
+
+# Puts a crate's module in its place, with its test cases, whole or not at all, and only when it is another.
 place() {
-  local package=$1 name=${1#rule-} built
+  local package name built new
+  package=$(package_of "$1")
+  name=${package#rule-}
   built="$build/$target/rule/${package//-/_}.wasm"
+  new="$modules/.$name.wasm.$$"
   [ -f "$built" ] || die "$package made no module; its Cargo.toml needs [lib] crate-type = [\"cdylib\", \"rlib\"]"
-  if ! cmp -s "$built" "$modules/$name.wasm"; then
-    cp "$built" "$modules/.$name.wasm.$$"
-    mv -f "$modules/.$name.wasm.$$" "$modules/$name.wasm"
+  cp "$built" "$new"
+  if [ -d "$1/testcases" ]; then
+    embed_cases "$new" "$1/testcases" || {
+      rm -f "$new"
+      die "the test cases of $package cannot be put into its module"
+    }
+  fi
+  if cmp -s "$new" "$modules/$name.wasm"; then
+    rm -f "$new"
+  else
+    mv -f "$new" "$modules/$name.wasm"
     printf 'build-rules: %s (%s bytes)\n' "${modules#"$root"/}/$name.wasm" "$(stat -c %s "$modules/$name.wasm")"
   fi
 }
@@ -69,7 +90,7 @@ if [ "$#" -eq 0 ]; then
   set -- "$root"/rules/*/*/
 fi
 
-packages=()
+inside=()
 outside=()
 for wanted in "$@"; do
   found=()
@@ -78,16 +99,17 @@ for wanted in "$@"; do
   done
   [ "${#found[@]}" -gt 0 ] || die "'$wanted' is neither a rule under rules/ nor a directory with a Cargo.toml"
   case "${found[0]}" in
-    "$root"/rules/*) packages+=("$(package_of "${found[0]}")") ;;
+    "$root"/rules/*) inside+=("${found[0]}") ;;
     *) outside+=("${found[0]}") ;;
   esac
 done
 
-if [ "${#packages[@]}" -gt 0 ]; then
-  (cd "$root" && run_cargo --quiet --profile rule --target "$target" --target-dir "$build" "${packages[@]/#/--package=}")
-  for package in "${packages[@]}"; do place "$package"; done
+if [ "${#inside[@]}" -gt 0 ]; then
+  packages=()
+  for directory in "${inside[@]}"; do packages+=("--package=$(package_of "$directory")"); done
+  (cd "$root" && run_cargo --quiet --profile rule --target "$target" --target-dir "$build" "${packages[@]}")
 fi
 for directory in ${outside[@]+"${outside[@]}"}; do
   (cd "$directory" && run_cargo --quiet "${profile[@]}" --profile rule --target "$target" --target-dir "$build")
-  place "$(package_of "$directory")"
 done
+for directory in ${inside[@]+"${inside[@]}"} ${outside[@]+"${outside[@]}"}; do place "$directory"; done

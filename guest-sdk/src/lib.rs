@@ -53,7 +53,7 @@
 //! **State** is kept by series or by partition ([`BySeries`], [`ByPartition`]), saved by the host as it changes, and carried over when the
 //! rule is replaced. **Time** is what the host says (`now_us`), in microseconds since 1970-01-01 UTC. **Configuration** is a struct; its JSON
 //! Schema comes from it, and a key it does not have is refused. **Tests** are plain `cargo test` (see `testing`, natively only). **Building**:
-//! `deploy/dev/build-rules.sh <directory>` makes `target/rules/<name>.wasm`.
+//! `tidegate rule build` makes `target/<name>.wasm`, with the test cases in it; `tidegate rule new` writes a crate to begin with.
 
 mod about;
 mod alert;

@@ -133,7 +133,7 @@ pub fn weigh(what: Weigh) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let cache = Cache::open(&directory.path().join("cache"))?;
     let admission = Admission::new(engine, Box::new(ChildProcess::of_this_binary(&["compile"])), Some(cache));
-    let shared = std::sync::Arc::new(admission.admit(&file, None, Wasi::Refused)?);
+    let shared = admission.admit(&file, None, Wasi::Refused)?;
     let mut deploy = line.deploy();
     let weighed = match what.modules {
         Modules::Shared => WEIGHED,
@@ -145,7 +145,7 @@ pub fn weigh(what: Weigh) -> Result<()> {
             Modules::Shared => shared.clone(),
             Modules::Own => {
                 let bytes = rules::variant(&file, number as u32);
-                std::sync::Arc::new(admission.admit(&bytes, None, Wasi::Refused)?)
+                admission.admit(&bytes, None, Wasi::Refused)?
             }
         };
         deploy.install(&rules::rule(&Setup { name: format!("rule-{number}"), ..Setup::threshold() }, &module)?)?;

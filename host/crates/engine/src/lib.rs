@@ -27,7 +27,8 @@ mod wasi;
 mod words;
 
 pub use admission::{
-    Admission, Cache, CacheTotals, ChildProcess, Compile, CompileLimits, InProcess, Precompiled, compile_and_exit,
+    Admission, Cache, CacheTotals, ChildProcess, Compile, CompileLimits, Examination, InProcess, Precompiled,
+    compile_and_exit,
 };
 pub use calls::{Decoded, Emitted, Passage, Processed, RawAlert, RawCommand, Rejects};
 pub use confined::{Bounds, Confined, Ended, serve_and_exit};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidegate_cases::CasesError;
+
 use crate::fault::Fault;
 use crate::module::{MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES};
 use crate::signature::SignatureError;
@@ -71,6 +73,34 @@ pub enum LoadError {
         /// How.
         fault: Fault,
     },
+    /// The test cases that it ships cannot be read.
+    #[error("its test cases cannot be used: {0}")]
+    TestCases(#[from] CasesError),
+    /// One of them ends otherwise than it says.
+    #[error(
+        "its test case `{case}` fails{}: expected {expected}, and {got} came out; `tidegate rule test` runs them",
+        .line.map(|line| format!(" at line {line} of expected.ndjson")).unwrap_or_default()
+    )]
+    TestCaseFailed {
+        /// The case's name.
+        case: String,
+        /// Which line of its `expected.ndjson`, if it came that far.
+        line: Option<usize>,
+        /// What the case says.
+        expected: String,
+        /// What came out.
+        got: String,
+    },
+    /// All of them together took longer than they may.
+    #[error(
+        "its test cases took longer than {} s of CPU time, or {} s, together: ship fewer or shorter ones", .cpu.as_secs(), .wall.as_secs()
+    )]
+    TestCasesTime {
+        /// CPU time that they may take.
+        cpu: Duration,
+        /// And how long by the wall.
+        wall: Duration,
+    },
     /// Its `describe` returned something else than the contract says.
     #[error("`describe` returned no valid description: {0}")]
     Description(String),
@@ -106,6 +136,9 @@ impl LoadError {
             LoadError::Compiler(_) => "compiler",
             LoadError::Fault(_) => "fault",
             LoadError::Trial { .. } => "trial",
+            LoadError::TestCases(_) => "test_cases",
+            LoadError::TestCaseFailed { .. } => "test_case_failed",
+            LoadError::TestCasesTime { .. } => "test_cases_time",
             LoadError::Description(_) => "description",
             LoadError::Config(_) => "config",
             LoadError::State(_) => "state",

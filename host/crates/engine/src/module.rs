@@ -101,13 +101,13 @@ pub enum Scope {
 }
 
 impl Module {
-    /// Looks over and compiles `bytes` (a core module, or a component), here and without limits: for tests, and for modules that
-    /// are one's own. [`crate::Admission`] is for all others. Slow: tens of milliseconds. Never on a lane.
+    /// Looks over and compiles `bytes` (a core module, or a component), here, without limits and without its test cases: for tests, and for
+    /// modules that are one's own. [`crate::Admission`] is for all others. Slow: tens of milliseconds. Never on a lane.
     ///
     /// # Errors
     /// It cannot serve.
     pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Module, LoadError> {
-        Admission::in_process(engine.clone()).admit(bytes, None, Wasi::Refused)
+        Admission::in_process(engine.clone()).untested(bytes, Wasi::Refused).map(|(module, _)| module)
     }
 
     /// Of a compiled component: finds what it exports, and asks it what it is.
@@ -168,6 +168,18 @@ impl Module {
 impl fmt::Debug for Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Module({} {})", self.description.name, self.sha256)
+    }
+}
+
+impl Scope {
+    /// The word used in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Scope::None => "none",
+            Scope::Series => "series",
+            Scope::Partition => "partition",
+            Scope::Node => "node",
+        }
     }
 }
 

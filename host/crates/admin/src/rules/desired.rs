@@ -239,7 +239,7 @@ impl Desk {
             None => manifest_of(directory, &file.module)?,
         };
         let wasi = if file.wasi { Wasi::Empty } else { Wasi::Refused };
-        let module: Arc<Module> = Arc::new(self.registry.admit(&bytes, manifest.as_deref(), wasi)?);
+        let module: Arc<Module> = self.registry.admit(&bytes, manifest.as_deref(), wasi)?;
         self.remember(&module);
         admitted.insert(key, module.clone());
         self.examine_with(name, file, &module).map(drop)

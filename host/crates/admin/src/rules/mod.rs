@@ -254,7 +254,7 @@ impl Desk {
         let manifest = manifest_of(&directory, &file.module)?;
         let module = self.registry.admit(&bytes, manifest.as_deref(), wasi)?;
         self.remember(&module);
-        Ok(Arc::new(module))
+        Ok(module)
     }
 
     fn replace(&self, name: &str, file: &RuleFile, text: &str, before: Option<Known>) -> Result<Outcome, Problem> {

@@ -4,6 +4,9 @@
 //! so that one entry cannot stand in for another. What does not fit is compiled again, and counted; the directory must be ours
 //! alone, for who may write to it could put machine code and its digest there.
 //!
+//! Beside it may stand `<the same>.passed`, a mark and a digest of its own name: the module's test cases passed, under this very version. They are
+//! not run again then. Nothing but the name tells what passed, and nobody but us writes there.
+//!
 //! The code stands first so that the file can be mapped: of a rule's some 800 KB only what runs is in memory then.
 
 use std::fs::File;
@@ -22,6 +25,8 @@ use crate::private_dir::{DirectoryError, Durability, PrivateDir};
 const MAX_BYTES: u64 = 1 << 30;
 /// What stands behind the code; the number is that of the layout.
 const MARK: &[u8; 16] = b"tidegate-aot-02\n";
+/// What stands in the note that a module has passed its test cases.
+const PASSED: &[u8; 16] = b"tidegate-cases1\n";
 const DIGEST_BYTES: usize = 32;
 const TAIL_BYTES: usize = MARK.len() + DIGEST_BYTES;
 /// How much of a file is read at once.
@@ -64,6 +69,11 @@ impl Key {
     /// Both are hexadecimal.
     pub fn new(module_sha256: &str, compiled_how: &str) -> Self {
         Self(format!("{module_sha256}-{compiled_how}.aot"))
+    }
+
+    /// The note that its test cases have passed.
+    fn passed(&self) -> Self {
+        Self(format!("{}.passed", self.0))
     }
 }
 
@@ -138,6 +148,25 @@ impl Cache {
         // No sync: after a power cut the digest tells whether it is whole.
         self.directory.write(&key.0, &[code, MARK, &digest(key, code)], Durability::Remade)?;
         Ok(self.checked(key)?.map(Precompiled::vouched_for_file))
+    }
+
+    /// Whether that module has passed its test cases. Where that cannot be told they are run again.
+    pub(super) fn has_passed(&self, key: &Key) -> bool {
+        let note = key.passed();
+        let kept = self.directory.read(&note.0, (PASSED.len() + DIGEST_BYTES) as u64).ok().flatten();
+        if kept.is_none_or(|kept| kept[..] != [&PASSED[..], &digest(&note, PASSED)].concat()) {
+            return false;
+        }
+        // When it was last of use, for `make_room`; if that cannot be noted, it goes earlier.
+        let _ = self.directory.touch(&note.0);
+        true
+    }
+
+    /// Notes that it has.
+    pub(super) fn note_passed(&self, key: &Key) -> io::Result<()> {
+        let note = key.passed();
+        self.make_room((PASSED.len() + DIGEST_BYTES) as u64)?;
+        self.directory.write(&note.0, &[PASSED, &digest(&note, PASSED)], Durability::Remade)
     }
 
     /// What it has done.
@@ -215,6 +244,27 @@ mod tests {
         assert!(cache.load(&key("b")).is_none(), "another module's code");
         let damaged = (sound.len() * 9 + 1) as u64;
         assert_eq!(cache.totals(), CacheTotals { hits: 1, misses: 1, damaged, evicted: 0 });
+    }
+
+    /// Guarantees: only the note of that very module, whole, says that it has passed.
+    #[test]
+    fn what_has_passed() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("cache");
+        let cache = Cache::open(&path).unwrap();
+        assert!(!cache.has_passed(&key("a")));
+        cache.note_passed(&key("a")).unwrap();
+        assert!(cache.has_passed(&key("a")) && !cache.has_passed(&key("b")));
+        let note = |name: &str| path.join(format!("{name}-how.aot.passed"));
+        fs::copy(note("a"), note("b")).unwrap();
+        assert!(!cache.has_passed(&key("b")), "another module's note");
+        let sound = fs::read(note("a")).unwrap();
+        for cut in [0, 1, sound.len() - 1] {
+            fs::write(note("a"), &sound[..cut]).unwrap();
+            assert!(!cache.has_passed(&key("a")), "the first {cut} bytes");
+        }
+        fs::write(note("a"), [&sound[..], b"x"].concat()).unwrap();
+        assert!(!cache.has_passed(&key("a")), "a byte too many");
     }
 
     /// Guarantees: the cache stays within its bytes, and what was used last stays.

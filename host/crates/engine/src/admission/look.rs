@@ -1,7 +1,8 @@
-//! What can be told of a module without compiling it: its size, whether it is whole, and what it imports.
+//! What can be told of a module without compiling it: its size, whether it is whole, what it imports, and which test cases it ships.
 //!
 //! Only the outermost sections are read, in one pass, so that nothing in a module can make this long.
 
+use tidegate_cases::{CasesError, SECTION};
 use wasmparser::{Imports, Parser, Payload};
 
 use crate::load_error::LoadError;
@@ -9,6 +10,20 @@ use crate::module::{MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Wasi};
 
 /// What an import may be called. Types cost nothing and can do nothing.
 const IMPORTS: [&str; 2] = ["tidegate:rule/host@0.1.0", "tidegate:rule/telemetry@0.1.0"];
+
+/// The most imports and sections that are listed.
+const MAX_LISTED: usize = 100;
+
+/// What stands in a module's outermost sections.
+#[derive(Debug, Default)]
+pub(crate) struct Outline<'a> {
+    /// Its test cases, unread.
+    pub cases: Option<&'a [u8]>,
+    /// What it imports; each name once.
+    pub imports: Vec<String>,
+    /// Names and sizes of its custom sections.
+    pub sections: Vec<(String, usize)>,
+}
 
 /// Refuses what is too large.
 pub(super) fn size(bytes: &[u8], wasi: Wasi) -> Result<(), LoadError> {
@@ -20,7 +35,7 @@ pub(super) fn size(bytes: &[u8], wasi: Wasi) -> Result<(), LoadError> {
 }
 
 /// Refuses what is no module, or asks for what it may not have.
-pub(super) fn look(bytes: &[u8], wasi: Wasi) -> Result<(), LoadError> {
+pub(super) fn look(bytes: &[u8], wasi: Wasi) -> Result<Outline<'_>, LoadError> {
     if !Parser::is_component(bytes) && !Parser::is_core_wasm(bytes) {
         return Err(LoadError::NotWasm(match bytes.len() {
             0 => "the file is empty".to_owned(),
@@ -29,13 +44,14 @@ pub(super) fn look(bytes: &[u8], wasi: Wasi) -> Result<(), LoadError> {
     }
     let not_wasm = |error: wasmparser::BinaryReaderError| LoadError::NotWasm(error.to_string());
     let mut depth = 0_u32;
+    let mut outline = Outline::default();
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(not_wasm)? {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
-                    permit(import.map_err(not_wasm)?.name.name, wasi)?;
+                    outline.import(import.map_err(not_wasm)?.name.name, wasi)?;
                 }
             }
             Payload::ImportSection(section) if depth == 0 => {
@@ -44,13 +60,32 @@ pub(super) fn look(bytes: &[u8], wasi: Wasi) -> Result<(), LoadError> {
                         Imports::Single(_, import) => import.module,
                         Imports::Compact1 { module, .. } | Imports::Compact2 { module, .. } => module,
                     };
-                    permit(module, wasi)?;
+                    outline.import(module, wasi)?;
+                }
+            }
+            Payload::CustomSection(section) if depth == 0 => {
+                if section.name() == SECTION && outline.cases.replace(section.data()).is_some() {
+                    let why = format!("the section `{SECTION}` is there twice");
+                    return Err(LoadError::TestCases(CasesError::Malformed(why)));
+                }
+                if outline.sections.len() < MAX_LISTED {
+                    outline.sections.push((section.name().to_owned(), section.data().len()));
                 }
             }
             _ => {}
         }
     }
-    Ok(())
+    Ok(outline)
+}
+
+impl Outline<'_> {
+    fn import(&mut self, name: &str, wasi: Wasi) -> Result<(), LoadError> {
+        permit(name, wasi)?;
+        if self.imports.len() < MAX_LISTED && !self.imports.iter().any(|known| known == name) {
+            self.imports.push(name.to_owned());
+        }
+        Ok(())
+    }
 }
 
 fn permit(import: &str, wasi: Wasi) -> Result<(), LoadError> {
@@ -70,7 +105,7 @@ mod tests {
     use super::*;
 
     fn code(wat: &str, wasi: Wasi) -> &'static str {
-        look(&wat::parse_str(wat).unwrap(), wasi).map_or_else(|error| error.code(), |()| "taken")
+        look(&wat::parse_str(wat).unwrap(), wasi).map_or_else(|error| error.code(), |_| "taken")
     }
 
     /// Guarantees: what a module imports decides, in core modules and components alike, and only at its outermost level.

@@ -1,22 +1,27 @@
 //! From a file's bytes to a module that may serve, or to the reason why it may not.
 //!
 //! In this order, the cheap before the dear: its size and who has signed it ([`crate::signature`]); its outermost sections and imports ([`look`]); the cache ([`cache`]); the
-//! compiler, in a child process ([`child`]); its exports and what it says of itself ([`crate::module`]). When it has become a rule, that
-//! is tried on a scratch instance ([`trial`]). Nobody waits for any of this but the thread that reads the rules directory.
+//! compiler, in a child process ([`child`]); its exports and what it says of itself ([`crate::module`]); the test cases that it ships
+//! ([`cases`]). When it has become a rule, that is tried on a scratch instance ([`trial`]). Nobody waits for any of this but the thread that reads the rules directory.
 
 mod cache;
+mod cases;
 mod child;
 mod compile;
+mod examination;
 mod look;
 mod native;
 mod trial;
 
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use tidegate_cases::Suite;
 use wasmtime::component::Component;
 
 use crate::admission::cache::Key;
+use crate::admission::look::Outline;
 use crate::engine::Engine;
 use crate::load_error::LoadError;
 use crate::module::{Module, Wasi, hex};
@@ -25,6 +30,7 @@ use crate::signature::{SignatureError, Trust};
 pub use cache::{Cache, CacheTotals};
 pub use child::{ChildProcess, compile_and_exit};
 pub use compile::{Compile, CompileLimits, InProcess};
+pub use examination::Examination;
 pub use native::Precompiled;
 pub(crate) use trial::try_out;
 
@@ -60,12 +66,17 @@ impl Admission {
     ///
     /// # Errors
     /// It cannot serve.
-    pub fn admit(&self, bytes: &[u8], manifest: Option<&[u8]>, wasi: Wasi) -> Result<Module, LoadError> {
+    pub fn admit(&self, bytes: &[u8], manifest: Option<&[u8]>, wasi: Wasi) -> Result<Arc<Module>, LoadError> {
         self.admit_if(bytes, wasi, |sha256| self.trust.check(sha256, manifest).map(drop))
     }
 
     /// The same for one that has served here and was kept by this host itself: it may be older than what has served since.
-    pub(crate) fn admit_again(&self, bytes: &[u8], manifest: Option<&[u8]>, wasi: Wasi) -> Result<Module, LoadError> {
+    pub(crate) fn admit_again(
+        &self,
+        bytes: &[u8],
+        manifest: Option<&[u8]>,
+        wasi: Wasi,
+    ) -> Result<Arc<Module>, LoadError> {
         self.admit_if(bytes, wasi, |sha256| self.trust.check_again(sha256, manifest))
     }
 
@@ -74,13 +85,40 @@ impl Admission {
         bytes: &[u8],
         wasi: Wasi,
         vouched_for: impl FnOnce(&str) -> Result<(), SignatureError>,
-    ) -> Result<Module, LoadError> {
+    ) -> Result<Arc<Module>, LoadError> {
         look::size(bytes, wasi)?;
         let sha256 = hex(&Sha256::digest(bytes));
         vouched_for(&sha256)?;
-        look::look(bytes, wasi)?;
-        let component = self.component(bytes, &sha256, wasi)?;
-        Module::new(&self.engine, &component, &sha256, wasi)
+        let outline = look::look(bytes, wasi)?;
+        let key = self.key(&sha256);
+        // What has passed here before is not even read again.
+        let passed = self.cache.as_ref().is_some_and(|cache| cache.has_passed(&key));
+        let cases = outline.cases.filter(|_| !passed).map(Suite::read).transpose()?;
+        let module = Arc::new(self.module(bytes, &sha256, wasi)?);
+        if let Some(cases) = cases {
+            cases::run_all(&module, &cases)?;
+            if let Some(Err(error)) = self.cache.as_ref().map(|cache| cache.note_passed(&key)) {
+                tracing::warn!("that a module has passed its test cases cannot be noted, so they run again: {error}");
+            }
+        }
+        Ok(module)
+    }
+
+    /// The same without its test cases, and from anybody: for who wants to look into it.
+    ///
+    /// # Errors
+    /// It could not serve.
+    pub fn examine(&self, bytes: &[u8], wasi: Wasi) -> Result<Examination, LoadError> {
+        let (module, outline) = self.untested(bytes, wasi)?;
+        let cases = outline.cases.map(Suite::read).transpose()?.unwrap_or_default();
+        Ok(Examination { module: Arc::new(module), cases, imports: outline.imports, sections: outline.sections })
+    }
+
+    /// The module that `bytes` are, from anybody, and what stands in its sections.
+    pub(crate) fn untested<'a>(&self, bytes: &'a [u8], wasi: Wasi) -> Result<(Module, Outline<'a>), LoadError> {
+        look::size(bytes, wasi)?;
+        let outline = look::look(bytes, wasi)?;
+        Ok((self.module(bytes, &hex(&Sha256::digest(bytes)), wasi)?, outline))
     }
 
     /// Whose modules are taken.
@@ -93,8 +131,17 @@ impl Admission {
         self.cache.as_ref().map(Cache::totals)
     }
 
+    fn key(&self, sha256: &str) -> Key {
+        Key::new(sha256, &self.compiled_how)
+    }
+
+    fn module(&self, bytes: &[u8], sha256: &str, wasi: Wasi) -> Result<Module, LoadError> {
+        let component = self.component(bytes, sha256, wasi)?;
+        Module::new(&self.engine, &component, sha256, wasi)
+    }
+
     fn component(&self, bytes: &[u8], sha256: &str, wasi: Wasi) -> Result<Component, LoadError> {
-        let key = Key::new(sha256, &self.compiled_how);
+        let key = self.key(sha256);
         if let Some(cache) = &self.cache
             && let Some(known) = cache.load(&key)
         {

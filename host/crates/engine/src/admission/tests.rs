@@ -15,7 +15,7 @@ use crate::rule::{Limits, Rule};
 
 #[path = "../../../../../tests/src/wat_guest.rs"]
 mod wat_guest;
-use wat_guest::wat_guest;
+pub(super) use wat_guest::wat_guest;
 
 fn rule(engine: &Engine, module: &[u8]) -> Result<Rule, LoadError> {
     Ok(Rule {

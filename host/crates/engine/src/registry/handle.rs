@@ -100,7 +100,7 @@ impl RegistryHandle {
     ///
     /// # Errors
     /// It cannot serve.
-    pub fn admit(&self, bytes: &[u8], manifest: Option<&[u8]>, wasi: Wasi) -> Result<Module, LoadError> {
+    pub fn admit(&self, bytes: &[u8], manifest: Option<&[u8]>, wasi: Wasi) -> Result<Arc<Module>, LoadError> {
         self.admission.admit(bytes, manifest, wasi)
     }
 

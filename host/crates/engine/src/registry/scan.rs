@@ -231,7 +231,7 @@ impl Scanner {
         let path = self.directory.join(&file.module);
         let bytes = read_bounded(&path, MAX_WASI_MODULE_BYTES as u64 + 1)
             .map_err(|error| LoadError::File(format!("{}: {error}", file.module)))?;
-        let module = Arc::new(self.admission.admit(&bytes, manifest, wasi)?);
+        let module = self.admission.admit(&bytes, manifest, wasi)?;
         self.modules.retain(|_, module| module.strong_count() > 0);
         self.modules.insert((module.sha256().to_string(), wasi), Arc::downgrade(&module));
         // While its bytes are at hand: its file may be another a moment later.

@@ -94,7 +94,7 @@ impl Registry {
         let kept = store.generation(name, number).map_err(LoadError::File)?;
         let wasi = if kept.file.wasi { Wasi::Empty } else { Wasi::Refused };
         let manifest = kept.manifest.as_deref().map(str::as_bytes);
-        let module = Arc::new(self.admission.admit_again(&kept.module, manifest, wasi)?);
+        let module = self.admission.admit_again(&kept.module, manifest, wasi)?;
         let rule = Rule::of_file(name, &kept.file, module, stats, new)?;
         try_out(&rule)?;
         let rule = Arc::new(rule);
