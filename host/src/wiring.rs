@@ -11,8 +11,8 @@ use anyhow::Context;
 use tidegate_admin::{Admin, Status, View};
 use tidegate_config::{Config, Name, Offsets, RuleFile, Signatures, SinkSettings, SourceSettings};
 use tidegate_engine::{
-    Admission, Cache, ChildProcess, Confined, DirectoryError, Engine, Generations, Registry, RegistryHandle,
-    RuleState, RuleStatus, SIGNATURE_SUFFIX, Trust, Wasi,
+    Admission, Cache, ChildProcess, Confined, DirectoryError, Engine, Examination, Generations, Registry,
+    RegistryHandle, RuleState, RuleStatus, SIGNATURE_SUFFIX, Trust, Wasi,
 };
 use tidegate_model::{Books, Clock, History, Limits, ParcelLimits, Sink, Source, Spool, StateStore, SystemClock};
 use tidegate_pipeline::{Drained, Pipeline, PipelineSettings, SinkLimits, SinkSetup};
@@ -267,6 +267,11 @@ fn open_generations(data_dir: &Path) -> Option<Generations> {
     let told =
         |error: DirectoryError| tracing::error!("there will be no generation of a rule to go back to: {error}");
     Generations::open(&data_dir.join("generations")).map_err(told).ok()
+}
+
+/// Looks into a module, for `tidegate rule`; its test cases are not run, and who has signed it is not looked at.
+pub fn examine(bytes: &[u8], wasi: Wasi) -> anyhow::Result<Examination> {
+    Ok(admission(None)?.examine(bytes, wasi)?)
 }
 
 /// Compiles a module and says in a line what it is, for `tidegate check`. `file` is its rule's, if it has one. Which versions have served

@@ -36,6 +36,7 @@ mod limits;
 mod outages;
 mod proxy;
 mod replay;
+mod rule_author;
 mod signatures;
 mod spool;
 mod state;

@@ -1,12 +1,17 @@
 //! `tidegate rule`: what somebody who makes modules does with them, without a host.
 
+mod build;
+mod look;
+mod new;
 mod sign;
+mod toolchain;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use semver::Version;
 use tidegate_config::Name;
+use tidegate_engine::Wasi;
 
 /// Make and look into modules; needs no running host.
 #[derive(Debug, clap::Args)]
@@ -17,6 +22,58 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
+    /// Write a crate that is a rule, with a test case, ready to be built.
+    New {
+        /// What the rule is called, and its directory.
+        #[arg(value_parser = name)]
+        name: Name,
+        /// What it does: a decoder makes points of messages, a processor points and alerts of points.
+        #[arg(long, value_enum, default_value_t = new::Kind::Processor)]
+        kind: new::Kind,
+        /// Where it is written, if not to a directory of its name. It must not be there yet.
+        #[arg(long, value_name = "DIRECTORY")]
+        into: Option<PathBuf>,
+        /// The sources of the crate `tidegate-rule`: `guest-sdk` in Tidegate's. Else those of the nearest Tidegate around.
+        #[arg(long, value_name = "DIRECTORY")]
+        sdk: Option<PathBuf>,
+    },
+    /// Build a rule's crate, and put its test cases into the module: a host runs them before the module serves.
+    ///
+    /// Needs Rust, with the target wasm32-unknown-unknown (`rustup target add`) or as Debian packages it. Writes `target/<rule>.wasm`.
+    Build {
+        /// The crate.
+        #[arg(default_value = ".", value_name = "DIRECTORY")]
+        directory: PathBuf,
+        /// Where the module is written.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// As a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the test cases that a module carries, as a host does before the module serves. Exit code 1: one has failed.
+    Test {
+        /// The module, or a crate, which is built first.
+        #[arg(default_value = ".", value_name = "WASM|DIRECTORY")]
+        module: PathBuf,
+        /// As where the rule's file says `wasi = true`.
+        #[arg(long)]
+        wasi: bool,
+        /// As a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a module says of itself, imports and carries.
+    Inspect {
+        #[arg(value_name = "WASM")]
+        module: PathBuf,
+        /// As where the rule's file says `wasi = true`.
+        #[arg(long)]
+        wasi: bool,
+        /// As a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Make a key to sign modules with, and print what makes it known to hosts.
     Keygen {
         /// What hosts will call it.
@@ -69,9 +126,17 @@ fn name(text: &str) -> Result<Name, tidegate_config::NameError> {
     text.parse()
 }
 
+fn allowed(wasi: bool) -> Wasi {
+    if wasi { Wasi::Empty } else { Wasi::Refused }
+}
+
 /// Exit codes as in the help.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.action {
+        Action::New { name, kind, into, sdk } => new::new(name, *kind, into.as_deref(), sdk.as_deref()),
+        Action::Build { directory, out, json } => build::build(directory, out.as_deref(), *json),
+        Action::Test { module, wasi, json } => look::test(module, allowed(*wasi), *json),
+        Action::Inspect { module, wasi, json } => look::inspect(module, allowed(*wasi), *json),
         Action::Keygen { name, out, json } => sign::keygen(name, out, *json),
         Action::Sign { modules, key, version, name, days } => sign::sign(modules, key, version, name.as_ref(), *days),
         Action::Verify { modules, keys, config } => sign::verify(modules, keys, config.as_deref()),
