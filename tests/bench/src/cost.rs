@@ -5,7 +5,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::clock;
-use crate::loading::resident_kib;
+use crate::resident::{self, Pages};
 
 /// What one repetition took.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -21,5 +21,5 @@ pub fn of<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Cost)> {
     let before = clock::process_cpu();
     let made = work()?;
     let cpu_s = clock::process_cpu().saturating_sub(before).as_secs_f64();
-    Ok((made, Cost { cpu_s, rss_mib: resident_kib()? as f64 / 1024.0 }))
+    Ok((made, Cost { cpu_s, rss_mib: resident::kib(Pages::All)? as f64 / 1024.0 }))
 }

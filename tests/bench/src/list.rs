@@ -13,6 +13,7 @@ use crate::measure::{Better, Compared, Effort, Sample};
 use crate::mqtt::wire::{Qos, Version};
 use crate::poison::Hundredth;
 use crate::report::Progress;
+use crate::resident::Pages;
 use crate::{
     broker, chain, crossing, host_path, hostile, kafka, loading, native, poison, postgres, routing, spool, swap,
     wasm, whole_line,
@@ -137,9 +138,13 @@ fn engine_and_lanes() -> Vec<Bench> {
             loading::measure(modules, compiled, effort, progress)
         }));
     }
-    for (name, modules) in [("one-module", Modules::Shared), ("own-modules", Modules::Own)] {
-        all.push(Bench::new(format!("loading/memory-{name}"), "KiB/rule", Better::Lower, move |effort, progress| {
-            loading::memory(modules, effort, progress)
+    for (name, modules, pages) in [
+        ("loading/memory-one-module", Modules::Shared, Pages::Private),
+        ("loading/memory-own-modules", Modules::Own, Pages::Private),
+        ("loading/mapped-own-modules", Modules::Own, Pages::Mapped),
+    ] {
+        all.push(Bench::new(name, "KiB/rule", Better::Lower, move |effort, progress| {
+            loading::memory(modules, pages, effort, progress)
         }));
     }
     all.push(Bench::new("swap/pause-p99-100000-series", "ms", Better::Lower, swap::measure).by_difference());

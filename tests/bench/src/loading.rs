@@ -4,13 +4,15 @@
 //!   all lanes: the file read, looked over, compiled in a child process (cold) or taken from the cache of compiled modules (cached),
 //!   tried on a scratch instance, installed. **Out**: the quiet that a running host waits for before it reads a directory that changes.
 //! - `loading/restart-50-rules-cached`: the same of fifty rules, each with a module of its own.
-//! - `loading/memory-…`: KiB of resident memory that a rule adds on one lane, linear memory included: what of it is touched. Measured in a process of its own that loads
-//!   a hundred rules: of one module, and each of its own.
+//! - `loading/memory-…`: KiB of memory that a rule adds on one lane and that only this process has (`RssAnon`), linear memory included: what of it
+//!   is touched. Measured in a process of its own that loads a hundred rules: of one module, and each of its own.
+//! - `loading/mapped-…`: KiB beside that of files, mapped and touched (`RssFile`): machine code, which is read from the cache again when it is
+//!   called, so that the kernel takes it back when memory is short.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tidegate_engine::{Admission, Cache, ChildProcess, Deploy, Engine, Registry, RuleState, Wasi, compile_and_exit};
 use tidegate_model::Books;
 use tidegate_pipeline::SinkSetup;
@@ -20,6 +22,7 @@ use crate::line::{Line, LineSetup};
 use crate::measure::{Effort, Sample, alone};
 use crate::mqtt::process::Process;
 use crate::report::Progress;
+use crate::resident::{self, Pages};
 use crate::rules::{self, Setup};
 
 const REPETITIONS: usize = 9;
@@ -113,12 +116,14 @@ fn line(lanes: usize) -> Result<Line> {
 pub struct Weigh {
     #[arg(long)]
     modules: Modules,
+    #[arg(long)]
+    pages: Pages,
 }
 
 /// KiB a rule.
-pub fn memory(modules: Modules, effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
+pub fn memory(modules: Modules, pages: Pages, effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
     alone(effort.repetitions(WEIGHINGS), progress, || {
-        let process = Process::start(&["weigh", "--modules", modules.word()])?;
+        let process = Process::start(&["weigh", "--modules", modules.word(), "--pages", pages.word()])?;
         let line = process.line()?;
         line.parse().with_context(|| format!("a process was to say a weight and said {line:?}"))
     })
@@ -150,22 +155,11 @@ pub fn weigh(what: Weigh) -> Result<()> {
         };
         deploy.install(&rules::rule(&Setup { name: format!("rule-{number}"), ..Setup::threshold() }, &module)?)?;
         if number == 0 {
-            before = resident_kib()?;
+            before = resident::kib(what.pages)?;
         }
     }
-    println!("{}", resident_kib()?.saturating_sub(before) as f64 / weighed as f64);
+    println!("{}", resident::kib(what.pages)?.saturating_sub(before) as f64 / weighed as f64);
     line.close()
-}
-
-/// Memory of this process that lies in RAM.
-pub fn resident_kib() -> Result<u64> {
-    let status =
-        std::fs::read_to_string("/proc/self/status").context("this system does not tell a process's memory")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let Some(kib) = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok()) else {
-        bail!("/proc/self/status says no VmRSS");
-    };
-    Ok(kib)
 }
 
 fn millis(time: Duration) -> f64 {

@@ -26,6 +26,7 @@ mod native;
 mod poison;
 mod postgres;
 mod report;
+mod resident;
 mod routing;
 mod rules;
 mod servers;

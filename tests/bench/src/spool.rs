@@ -33,9 +33,9 @@ use tidegate_spool::SpoolQueue;
 
 use crate::cost::{self, Cost};
 use crate::line::{Line, LineSetup, Load, Route};
-use crate::loading::resident_kib;
 use crate::measure::{Effort, Sample, Side, in_turn, seconds_since};
 use crate::report::Progress;
+use crate::resident::{self, Pages};
 use crate::rules::{self, Setup};
 use crate::servers::postgres::Postgres;
 use crate::timed::paced;
@@ -282,7 +282,7 @@ fn outage(effort: Effort, progress: &Progress) -> Result<Seen> {
         sent += load.len();
         match stage {
             Stage::Before if began.elapsed() >= BEFORE => {
-                before = resident_kib()?;
+                before = resident::kib(Pages::All)?;
                 server.crash();
                 progress.at(1, 1);
                 stage = Stage::Away;
@@ -307,7 +307,7 @@ fn outage(effort: Effort, progress: &Progress) -> Result<Seen> {
             _ => {}
         }
         if stage != Stage::Before && number % 100 == 0 {
-            most = most.max(resident_kib()?);
+            most = most.max(resident::kib(Pages::All)?);
         }
         ensure!(began.elapsed() < BEFORE + away + PATIENCE, "the spool was never empty again: {:?}", totals(&line)?);
         Ok(drained.is_none())

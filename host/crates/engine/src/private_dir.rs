@@ -48,15 +48,6 @@ pub enum DirectoryError {
     },
 }
 
-/// Whether a file must be there after a power cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Durability {
-    /// It must, when the write has returned.
-    Synced,
-    /// It need not: it can be made again.
-    Remade,
-}
-
 /// A plain file in the directory.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -132,27 +123,24 @@ impl PrivateDir {
         }
     }
 
-    /// Writes a file, whole or not at all. The pieces stand one after another in it.
-    pub fn write(&self, name: &str, pieces: &[&[u8]], durability: Durability) -> io::Result<()> {
+    /// Writes a file, whole or not at all, and on the disk when this returns. The pieces stand one after another in it.
+    pub fn write(&self, name: &str, pieces: &[&[u8]]) -> io::Result<()> {
         let part = format!("{name}{PART}");
-        let written = self.draft(&part, pieces, durability);
+        let written = self.draft(&part, pieces);
         let placed = written.and_then(|()| Ok(renameat(&self.fd, &part, &self.fd, name)?));
         if let Err(error) = placed {
             // A rest that cannot be removed goes at the next start.
             let _ = self.remove(&part);
             return Err(error);
         }
-        if durability == Durability::Synced {
-            rustix::fs::fsync(&self.fd)?;
-        }
-        Ok(())
+        Ok(rustix::fs::fsync(&self.fd)?)
     }
 
-    fn draft(&self, part: &str, pieces: &[&[u8]], durability: Durability) -> io::Result<()> {
+    fn draft(&self, part: &str, pieces: &[&[u8]]) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(openat(&self.fd, part, flags, Mode::RUSR | Mode::WUSR)?);
         pieces.iter().try_for_each(|piece| file.write_all(piece))?;
-        if durability == Durability::Synced { file.sync_all() } else { Ok(()) }
+        file.sync_all()
     }
 
     /// Removes a file; it need not be there.
@@ -256,13 +244,13 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let (path, elsewhere) = (directory.path().join("ours"), directory.path().join("elsewhere"));
         let ours = PrivateDir::open(&path).unwrap();
-        ours.write("a", &[b"1", b"2"], Durability::Synced).unwrap();
+        ours.write("a", &[b"1", b"2"]).unwrap();
         fs::create_dir(&elsewhere).unwrap();
         fs::write(elsewhere.join("a"), "theirs").unwrap();
         fs::rename(&path, directory.path().join("moved")).unwrap();
         symlink(&elsewhere, &path).unwrap();
         assert_eq!(ours.read("a", 10).unwrap().unwrap(), b"12");
-        ours.write("b", &[b"3"], Durability::Remade).unwrap();
+        ours.write("b", &[b"3"]).unwrap();
         assert!(!elsewhere.join("b").exists() && directory.path().join("moved/b").exists());
         symlink(elsewhere.join("a"), directory.path().join("moved/c")).unwrap();
         assert!(ours.read("c", 10).is_err() && !ours.has("c"));
@@ -275,7 +263,7 @@ mod tests {
     fn rests_go() {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("ours");
-        PrivateDir::open(&path).unwrap().write("a", &[b"1"], Durability::Synced).unwrap();
+        PrivateDir::open(&path).unwrap().write("a", &[b"1"]).unwrap();
         fs::write(path.join("b.part"), "half").unwrap();
         let names: Vec<String> =
             PrivateDir::open(&path).unwrap().entries().unwrap().into_iter().map(|entry| entry.name).collect();

@@ -19,7 +19,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::admission::native::Precompiled;
-use crate::private_dir::{DirectoryError, Durability, PrivateDir};
+use crate::private_dir::{DirectoryError, PrivateDir};
 
 /// What all compiled modules may take up together; the ones not used for longest go first.
 const MAX_BYTES: u64 = 1 << 30;
@@ -145,8 +145,9 @@ impl Cache {
     pub(super) fn store(&self, key: &Key, compiled: &Precompiled) -> io::Result<Option<Precompiled>> {
         let Some(code) = compiled.bytes() else { return Ok(None) };
         self.make_room((code.len() + TAIL_BYTES) as u64)?;
-        // No sync: after a power cut the digest tells whether it is whole.
-        self.directory.write(&key.0, &[code, MARK, &digest(key, code)], Durability::Remade)?;
+        // Synced, though it could be made again: what is mapped as code must not differ from what is read for its digest, and its pages
+        // are the kernel's to take back only once they are on the disk.
+        self.directory.write(&key.0, &[code, MARK, &digest(key, code)])?;
         Ok(self.checked(key)?.map(Precompiled::vouched_for_file))
     }
 

@@ -18,7 +18,7 @@ use tidegate_config::{Name, RuleFile};
 
 use crate::generations::record::{MAX_RECORD_BYTES, Record};
 use crate::module::{MAX_WASI_MODULE_BYTES, hex};
-use crate::private_dir::{DirectoryError, Durability, PrivateDir};
+use crate::private_dir::{DirectoryError, PrivateDir};
 use crate::words::cut;
 
 pub use record::Version;
@@ -171,7 +171,7 @@ impl Generations {
     pub(crate) fn keep_module(&self, sha256: &str, bytes: &[u8]) -> io::Result<()> {
         let name = module_name(sha256);
         if !self.directory.has(&name) {
-            self.directory.write(&name, &[bytes], Durability::Synced)?;
+            self.directory.write(&name, &[bytes])?;
             self.modules().insert(name, bytes.len() as u64);
         }
         Ok(())
@@ -208,7 +208,7 @@ impl Generations {
         let mut rules = self.rules();
         let Some(kept) = rules.get_mut(rule).filter(|kept| kept.serving != Some(number)) else { return Ok(()) };
         let text = number.to_string();
-        self.directory.write(&serving_name(rule), &[text.as_bytes()], Durability::Synced)?;
+        self.directory.write(&serving_name(rule), &[text.as_bytes()])?;
         kept.serving = Some(number);
         Ok(())
     }
@@ -240,7 +240,7 @@ impl Generations {
         cut(&mut fault, MAX_FAULT_BYTES);
         let record = Record { fault: Some(fault), ..record };
         let bytes = record.sealed();
-        if let Err(error) = self.directory.write(&record.name(), &[&bytes], Durability::Synced) {
+        if let Err(error) = self.directory.write(&record.name(), &[&bytes]) {
             tracing::warn!(rule, generation = number, "that it was quarantined cannot be noted on disk: {error}");
         }
         if let Some(kept) = self.rules().get_mut(rule) {
@@ -251,7 +251,7 @@ impl Generations {
 
     fn write(&self, rule: &str, record: Record) -> io::Result<()> {
         let bytes = record.sealed();
-        self.directory.write(&record.name(), &[&bytes], Durability::Synced)?;
+        self.directory.write(&record.name(), &[&bytes])?;
         let version = record.version(bytes.len() as u64);
         let number = version.generation;
         let mut rules = self.rules();
