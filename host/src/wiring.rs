@@ -14,12 +14,14 @@ use tidegate_engine::{
     Admission, Cache, ChildProcess, Confined, DirectoryError, Engine, Examination, Generations, Registry,
     RegistryHandle, RuleState, RuleStatus, SIGNATURE_SUFFIX, Trust, Wasi,
 };
-use tidegate_model::{Books, Clock, History, Limits, ParcelLimits, Sink, Source, Spool, StateStore, SystemClock};
+use tidegate_model::{
+    Books, Clock, History, Limits, Logs, ParcelLimits, Sink, Source, Spool, StateStore, SystemClock,
+};
 use tidegate_pipeline::{Drained, Pipeline, PipelineSettings, SinkLimits, SinkSetup};
 use tidegate_sinks::{
     DeadLetters, Discard, Kafka, Mqtt, Ndjson, SourcePositions, Sqlite, SqliteHistory, Timescale, TimescaleHistory,
 };
-use tidegate_sources::{KafkaSource, MqttSource, ReplaySource};
+use tidegate_sources::{KafkaLogs, KafkaSource, MqttSource, ReplaySource};
 use tidegate_spool::SpoolQueue;
 use tidegate_state::StateFile;
 use tokio::runtime::Handle;
@@ -85,6 +87,7 @@ impl Host {
             books: known,
             letters: Arc::new(LetterFile(DeadLetters::path(&config.data_dir))),
             histories: histories(config, runtime),
+            logs: logs(config),
             rules_dir: config.rules_dir.clone(),
             data_dir: config.data_dir.clone(),
             schemas: Confined::of_this_binary(&["validate"]),
@@ -239,6 +242,18 @@ fn histories(config: &Config, runtime: &Handle) -> BTreeMap<String, Arc<dyn Hist
             }
         };
         Some((name.to_string(), history))
+    });
+    each.collect()
+}
+
+/// The sources whose messages can be read again.
+fn logs(config: &Config) -> BTreeMap<String, Arc<dyn Logs>> {
+    let each = config.sources.iter().filter_map(|(name, settings)| match settings {
+        SourceSettings::Kafka(settings) => {
+            let logs: Arc<dyn Logs> = Arc::new(KafkaLogs::new(settings.clone()));
+            Some((name.to_string(), logs))
+        }
+        SourceSettings::Mqtt(_) => None,
     });
     each.collect()
 }

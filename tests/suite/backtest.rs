@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tidegate_tests::{DEADLINE, Host, Setup, binary, guest_module, wait_for};
+use tidegate_tests::{DEADLINE, Events, Host, Kafka, Message, Setup, binary, guest_module, plain, wait_for};
 
 use crate::api::quiet;
 
@@ -219,4 +219,118 @@ fn bounded() {
     ] {
         host.ask("POST", "/api/v1/backtests").json(&input).send().expect_problem(code, word);
     }
+}
+
+/// Guarantees: how far a backtest is comes as events, the last of which says how it ended, whenever one begins to listen; none tells of the rows.
+#[test]
+fn progress_as_events() {
+    let host = quiet().module("threshold").rule("hot", HOT).launch();
+    let job = ask(&host, &json!({"rule": "hot", "read": "upload"}));
+    let mut early = Events::open(host.port(), &format!("{job}/events"));
+    let waiting = early.wait_for("the wait for its rows", |name, _| name == "progress");
+    assert_eq!(waiting["state"], "waiting", "{waiting}");
+    upload(&host, &job, &climb(2_000));
+    let over = early.wait_for("the end", |name, _| name == "over");
+    assert_eq!((&over["state"], &over["rows"]["given"]), (&json!("done"), &json!(4_000)), "{over}");
+    assert!(over["alert_list"].is_null() && over["alerts"]["raised"] == 1, "{over}");
+    assert!(early.next().is_none(), "it ends with that");
+    let late: Vec<String> = Events::open(host.port(), &format!("{job}/events")).map(|(name, _)| name).collect();
+    assert_eq!(late, ["over"]);
+
+    let job = ask(&host, &json!({"rule": "hot", "read": "upload"}));
+    let mut events = Events::open(host.port(), &format!("{job}/events"));
+    events.wait_for("the wait for its rows", |name, _| name == "progress");
+    host.ask("DELETE", &job).send().expect(204);
+    assert_eq!(events.wait_for("the end", |name, _| name == "over")["state"], "cancelled");
+    host.ask("GET", "/api/v1/backtests/999/events").send().expect_problem(404, "not_found");
+}
+
+/// Guarantees: a part of a Kafka topic is given to a decoder as it is, and to another rule as points that the rules before it made of it, in the order
+/// of the records' times over all partitions; by time, by offset, by API and by command; no offset moves, and nothing is done. What cannot be
+/// read is refused with its place.
+fn a_part_of_a_kafka_topic(kafka: &mut Kafka) -> Host {
+    // Four series that climb from 40 to 64, twice that when `double` has seen them; and messages that are no reading.
+    kafka.deliver((0..100).map(|n| plain(&format!("dev/{}/temp", n % 4), n, 40.0 + (n / 4) as f64)));
+    kafka.deliver((0..5).map(|n| Message::poison(format!("dev/bad{n}"), "no reading")));
+    let double = "module = \"scale.wasm\"\ntopics = [\"dev/#\"]\norder = 1\n[config]\nfactor = 2.0\n";
+    let hot = "module = \"threshold.wasm\"\ntopics = [\"dev/+/temp\"]\norder = 2\n[config]\nabove = 110.0\n";
+    let host = Setup::new()
+        .toml(&format!(
+            "[sources.kafka.fleet]\nbrokers = \"{}\"\ngroup = \"live\"\ntopics = [\"telemetry\", \"none\"]\ntopic_from = \"key\"\n",
+            kafka.brokers()
+        ))
+        .module("json-reading")
+        .module("scale")
+        .module("threshold")
+        .rule("double", double)
+        .rule("hot", hot)
+        .launch();
+    host.wait_settled(105);
+    let standing = host.status().alerts_standing;
+    let part = |more: Value| {
+        let mut part = json!({"topic": "telemetry"});
+        part.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        part
+    };
+    let found = over(&host, &ask(&host, &json!({"rule": "hot", "kafka": part(json!({}))})));
+    assert_eq!((&found["state"], &found["done"]), (&json!("done"), &json!(1.0)), "{found}");
+    let rows = &found["rows"];
+    assert_eq!(
+        (&rows["read"], &rows["given"], &rows["lost_before"]),
+        (&json!(105), &json!(100), &json!(5)),
+        "{found}"
+    );
+    let raised = found["alert_list"].as_array().unwrap();
+    let values: Vec<f64> = raised.iter().map(|alert| alert["value"].as_f64().unwrap()).collect();
+    assert_eq!(values, [112.0; 4], "each series once, when twice its value is above: {found}");
+
+    let one =
+        json!({"rule": "hot", "topic": "dev/1/#", "kafka": part(json!({"source": "fleet", "from": "earliest"}))});
+    assert_eq!(over(&host, &ask(&host, &one))["rows"]["given"], 25);
+    let decoder = json!({"rule": "json-reading", "kafka": part(json!({"from": "offset:0", "to": "latest"}))});
+    let found = over(&host, &ask(&host, &decoder));
+    assert_eq!((&found["rows"]["out"], &found["rows"]["rejected"]), (&json!(100), &json!(5)), "{found}");
+    let told = by_command(&host, &["--from", "earliest", "--to", "latest"]);
+    assert_eq!((&told["rows"]["given"], &told["alerts"]["raised"]), (&json!(100), &json!(4)), "{told}");
+
+    for (kafka, pointer) in [
+        (json!({"topic": "secret"}), "/kafka"),
+        (json!({}), "/kafka"),
+        (part(json!({"from": "yesterday"})), "/kafka"),
+        (part(json!({"source": "plant"})), "/kafka/source"),
+    ] {
+        let refused = host.ask("POST", "/api/v1/backtests").json(&json!({"rule": "hot", "kafka": kafka})).send();
+        assert_eq!(refused.expect_problem(422, "no_history")["errors"][0]["pointer"], pointer);
+    }
+    let both = json!({"rule": "hot", "read": "upload", "kafka": part(json!({}))});
+    host.ask("POST", "/api/v1/backtests").json(&both).send().expect_problem(422, "body");
+    let status = host.status();
+    assert_eq!((status.alerts_standing, status.messages.received), (standing, 105), "nothing is done");
+    host
+}
+
+fn by_command(host: &Host, range: &[&str]) -> Value {
+    let node = format!("http://127.0.0.1:{}", host.port());
+    let output = Command::new(binary())
+        .args(["backtest", "hot", "--kafka", "fleet", "--kafka-topic", "telemetry", "--json", "--node", &node])
+        .args(range)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_part_of_a_mock_topic() {
+    a_part_of_a_kafka_topic(&mut Kafka::start("telemetry", 3));
+}
+
+/// Guarantees: the same, and by the records' timestamps: an age, and a time that is to come.
+#[test]
+fn a_part_of_a_topic_of_apache_kafka() {
+    let Some(mut kafka) = Kafka::apache("telemetry", 3) else { return };
+    let host = a_part_of_a_kafka_topic(&mut kafka);
+    assert_eq!(by_command(&host, &["--from", "1d"])["rows"]["read"], 105);
+    assert_eq!(by_command(&host, &["--from", "2100-01-01"])["rows"]["read"], 0);
+    assert_eq!(by_command(&host, &["--from", "30d", "--to", "20d"])["rows"]["read"], 0);
 }

@@ -2,21 +2,21 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 use tidegate_config::{Name, RuleFile};
 use tidegate_model::TopicFilter;
+use tidegate_sinks::Rfc3339;
 
-use crate::cli::api::{Client, Column, Nodes, Refusal, Request, Table, field};
+use crate::cli::api::{Client, Column, Nodes, Refusal, Request, Table, field, follow};
 use crate::cli::time::{shown, time_us};
 
-/// How often a running backtest is asked how far it is.
-const ASK_EVERY: Duration = Duration::from_millis(250);
 /// The largest file: as much as a host takes.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 /// The most alerts shown to people; `--json` has more.
@@ -24,13 +24,14 @@ const MAX_ALERTS: usize = 20;
 
 /// Run a rule, or a candidate for one, over what was: nothing is done, all it would have done is counted.
 ///
-/// The rows come from the host's database, or from a file: points for a processor, messages for a decoder. What a database has are the points
-/// that came out of all rules, in the order they were stored (SQLite) or measured (TimescaleDB).
+/// The rows come from the host's database, from what a Kafka source reads, or from a file: points for a processor, messages for a decoder. What a
+/// database has are the points that came out of all rules, in the order they were stored (SQLite) or measured (TimescaleDB).
 ///
 /// Examples:
 ///   tidegate backtest overheat --from 7d
 ///   tidegate backtest overheat --from 2026-11-01 --to 2026-11-08 --topic "dev/line1/#" --config stricter.toml
 ///   tidegate backtest overheat --module new-threshold.wasm --file points.ndjson --json
+///   tidegate backtest overheat --kafka fleet --from 2h
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -42,7 +43,14 @@ pub struct Args {
     /// NDJSON with points {"topic", "time_us", "value"} or messages {"topic", "payload", "received_us"}, instead of the database.
     #[arg(long, value_name = "FILE", conflicts_with = "sink")]
     file: Option<PathBuf>,
-    /// From then on: an age as in 90s, 2h or 7d, or a time as in 2026-11-01 or 2026-11-01T12:00:00Z (UTC).
+    /// Read what this Kafka source reads instead: its messages, decoded by the rules that serve now where the rule is no decoder.
+    #[arg(long, value_name = "SOURCE", conflicts_with_all = ["file", "sink"])]
+    kafka: Option<String>,
+    /// Of the topics of that source, which one; not needed where it has one.
+    #[arg(long, value_name = "TOPIC", requires = "kafka")]
+    kafka_topic: Option<String>,
+    /// From then on: an age as in 90s, 2h or 7d, or a time as in 2026-11-01 or 2026-11-01T12:00:00Z (UTC). With --kafka also earliest, latest or
+    /// offset:<number>.
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
     /// Before then, written as for --from.
@@ -126,8 +134,20 @@ impl Asked {
         let mut set = |key: &str, value: Option<Value>| body.extend(value.map(|value| (key.to_owned(), value)));
         set("rule", args.rule.as_ref().map(|rule| rule.as_str().into()));
         set("topic", args.topic.as_ref().map(|topic| topic.as_str().into()));
-        set("from_us", time(&args.from)?.map(Value::from));
-        set("until_us", time(&args.to)?.map(Value::from));
+        match &args.kafka {
+            None => {
+                set("from_us", time(&args.from)?.map(Value::from));
+                set("until_us", time(&args.to)?.map(Value::from));
+            }
+            Some(source) => {
+                let place = |text: &Option<String>| text.as_deref().map(|text| place(text, now_us)).transpose();
+                let (from, to) = (place(&args.from)?, place(&args.to)?);
+                let part = [("topic", args.kafka_topic.clone()), ("from", from), ("to", to)];
+                let part = part.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into())));
+                let part: Map<String, Value> = part.chain([("source".to_owned(), source.as_str().into())]).collect();
+                set("kafka", Some(part.into()));
+            }
+        }
         set("sink", args.sink.as_deref().map(Value::from));
         set("read", args.file.as_ref().map(|_| "upload".into()));
         Ok(Self {
@@ -154,27 +174,18 @@ impl Asked {
         let job = client.send(&post)?;
         let path = format!("backtests/{}", field(&job, "/id"));
         std::thread::scope(|scope| {
-            let upload = self.rows.as_ref().map(|rows| {
-                let body = Some(("application/x-ndjson", rows.as_slice()));
-                let put = Request { method: "PUT", path: format!("{path}/rows"), body, if_match: None };
-                scope.spawn(move || client.send(&put))
-            });
-            let mut refused = None;
-            let mut upload = upload;
-            loop {
-                if upload.as_ref().is_some_and(std::thread::ScopedJoinHandle::is_finished) {
-                    let sent = upload.take().and_then(|upload| upload.join().ok());
-                    refused = sent.and_then(Result::err);
-                }
-                let job = client.get(&path)?;
+            let upload = self.rows.as_ref().map(|rows| scope.spawn(|| send_rows(client, &path, rows)));
+            follow(client, &format!("{path}/events"), |name, job| {
                 if progress {
                     tell(&job);
                 }
-                match (job["state"].as_str(), refused.take()) {
-                    (Some("waiting"), Some(refusal)) => return Err(refusal),
-                    (Some("waiting" | "running"), _) => std::thread::sleep(ASK_EVERY),
-                    _ => return Ok(job),
-                }
+                if name == "over" { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            let found = client.get(&path)?;
+            let sent = upload.map_or(Some(Ok(())), |upload| upload.join().ok());
+            match sent {
+                Some(Err(refusal)) if found["state"] == "cancelled" => Err(refusal),
+                _ => Ok(found),
             }
         })
     }
@@ -207,6 +218,21 @@ impl Asked {
     }
 }
 
+/// Uploads the rows of a backtest. One whose rows are refused would wait for others, so it is taken back; one that has ended by itself says
+/// why better than the upload can.
+fn send_rows(client: &Client, path: &str, rows: &[u8]) -> Result<(), Refusal> {
+    let body = Some(("application/x-ndjson", rows));
+    let put = Request { method: "PUT", path: format!("{path}/rows"), body, if_match: None };
+    let refusal = match client.send(&put) {
+        Ok(_) => return Ok(()),
+        Err(refusal) => refusal,
+    };
+    if client.get(path)?["state"] == "waiting" {
+        client.send(&Request { method: "DELETE", path: path.to_owned(), body: None, if_match: None })?;
+    }
+    Err(refusal)
+}
+
 /// How far it is, over the line before.
 fn tell(job: &Value) {
     let done = job["done"].as_f64().map_or_else(String::new, |done| format!("{:3.0} %  ", done * 100.0));
@@ -216,6 +242,14 @@ fn tell(job: &Value) {
     // Who does not see it misses nothing that is not told at the end.
     let _ = write!(out, "\r{}: {done}{rows} rows read, {raised} alerts raised   {end}", field(job, "/state"));
     let _ = out.flush();
+}
+
+/// A place in a Kafka topic, as a host understands it.
+fn place(text: &str, now_us: i64) -> anyhow::Result<String> {
+    if matches!(text, "earliest" | "latest") || text.starts_with("offset:") {
+        return Ok(text.to_owned());
+    }
+    Ok(Rfc3339(time_us(text, now_us)?).to_string())
 }
 
 fn rows(file: &Path) -> anyhow::Result<Vec<u8>> {

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail};
 use tidegate_config::{Config, KafkaSource, Name, ProcessEnv, SourceSettings};
-use tidegate_sources::{Bound, KafkaRange};
+use tidegate_sources::{Bound, KafkaRange, sole_topic};
 use tokio::runtime::Runtime;
 
 use crate::cli::replay::report::{End, Report, progress_line};
@@ -132,14 +132,8 @@ fn source<'a>(config: &'a Config, wanted: Option<&str>) -> anyhow::Result<(&'a N
 }
 
 fn topic<'a>(name: &Name, settings: &'a KafkaSource, wanted: Option<&'a str>) -> anyhow::Result<&'a str> {
-    if let Some(topic) = wanted {
-        return Ok(topic);
-    }
-    let [topic] = &settings.topics[..] else {
-        bail!("the source {name} has several topics: choose one with --topic")
-    };
-    ensure!(!topic.starts_with('^'), "the source {name} has topics by a regular expression: choose one with --topic");
-    Ok(topic)
+    let sole = || sole_topic(settings).map_err(|why| anyhow!("the source {name}: {why} with --topic"));
+    wanted.map_or_else(sole, Ok)
 }
 
 fn known<T>(sinks: &BTreeMap<Name, T>) -> String {

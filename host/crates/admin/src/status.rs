@@ -8,7 +8,7 @@ use std::time::Instant;
 use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_engine::{CacheTotals, Confined, RegistryHandle, RuleStatus, ShadowTotals};
-use tidegate_model::{Books, DeadLetterAccount, DeadLetterTotals, History, MessageTotals};
+use tidegate_model::{Books, DeadLetterAccount, DeadLetterTotals, History, Logs, MessageTotals};
 use tidegate_pipeline::{Pipeline, PipelineStatus, Standing};
 
 use crate::letters::Letters;
@@ -28,6 +28,8 @@ pub struct View {
     pub letters: Arc<dyn Letters>,
     /// What has been stored and can be read again, by sink.
     pub histories: BTreeMap<String, Arc<dyn History>>,
+    /// What sources have read and can be read again, by source.
+    pub logs: BTreeMap<String, Arc<dyn Logs>>,
     /// Where rules are dropped.
     pub rules_dir: PathBuf,
     /// Where the audit log is.

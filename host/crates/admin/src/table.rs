@@ -170,12 +170,15 @@ pub(crate) fn routes() -> Vec<Route> {
             .takes(Takes::Json(of::<TrialInput>)).json::<TrialOutput>(),
 
         Route::change(Method::POST, "/api/v1/backtests", "startBacktest", Rules, Effect::Tries, |call| Box::pin(backtests::ask(call)))
-            .about("Has a rule, or a candidate, run over what was stored or is uploaded, beside the lanes. Nothing is done.")
+            .about("Has a rule, or a candidate, run over what was stored, a part of a Kafka topic, or what is uploaded, beside the lanes. Nothing is done.")
             .takes(Takes::Json(of::<BacktestInput>)).gives(201, Gives::Json(of::<Backtest>)),
         Route::get("/api/v1/backtests", "listBacktests", Read, |call| Box::pin(backtests::list(call)))
             .about("All backtests, the newest first, without what may tell of its rows: lists and reasons. Those that are over are kept for an hour.").json::<Vec<Backtest>>(),
         Route::get("/api/v1/backtests/{id}", "getBacktest", Data, |call| Box::pin(backtests::get(call)))
             .about("How far a backtest is, and what it has found: of the rows as well, so that it takes the scope of those who may see them.").json::<Backtest>(),
+        Route::get("/api/v1/backtests/{id}/events", "followBacktest", Read, |call| Box::pin(backtests::events(call)))
+            .about("How far a backtest is, as server-sent events `progress` until it is `over`: its numbers, without what may tell of its rows.")
+            .gives(200, Gives::Other(sse::TYPE)).waits(),
         Route::change(Method::PUT, "/api/v1/backtests/{id}/rows", "uploadRows", Rules, Effect::Tries, |call| Box::pin(backtests::rows(call)))
             .about("The rows of a backtest that waits for them, one JSON object a line; they are read as they come.")
             .takes(Takes::Rows).json::<Backtest>(),

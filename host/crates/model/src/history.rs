@@ -58,6 +58,16 @@ pub trait History: Send + Sync {
     fn open(&self, span: Span, books: Arc<Books>) -> Result<Box<dyn Past>, HistoryError>;
 }
 
+/// Logs of messages that can be read again, such as the topics of a Kafka cluster.
+pub trait Logs: Send + Sync {
+    /// The part of a log from one place to the first that is not of it any more, both in the words of such logs. Without a name it is the log that
+    /// there is, if it is one. Nothing is read yet.
+    ///
+    /// # Errors
+    /// There is no such log, or no such place.
+    fn part(&self, log: Option<&str>, from: &str, to: &str) -> Result<Arc<dyn History>, HistoryError>;
+}
+
 /// A reading under way.
 pub trait Past: Send {
     /// The next page, which may have no row; none at the end. Blocks.

@@ -36,7 +36,7 @@ pub use dead_letters::{DeadLetterAccount, DeadLetterTotals, DroppedLetters, Repl
 pub use delivery::{DeadLetter, Delivery, OriginIs, Refused, Stage};
 pub use filter::{FilterError, TopicFilter};
 pub use health::{Health, Lag, State};
-pub use history::{History, HistoryError, Names, PAGE_BYTES, Page, Past, Span};
+pub use history::{History, HistoryError, Logs, Names, PAGE_BYTES, Page, Past, Span};
 pub use inlet::{Inlet, InletClosed, Intake, Parcel, ParcelLimits, Parcels};
 pub use latency::Latency;
 pub use ledger::{MessageLedger, MessageTotals, PointLedger, PointTotals, Tally};

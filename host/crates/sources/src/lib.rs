@@ -20,6 +20,6 @@ mod settlements;
 #[cfg(test)]
 mod testing;
 
-pub use kafka::{Bound, KafkaRange, KafkaSource, RangeError, RangeProgress, Stretch};
+pub use kafka::{Bound, KafkaLogs, KafkaRange, KafkaSource, RangeError, RangeProgress, Stretch, sole_topic};
 pub use mqtt::MqttSource;
 pub use replay::ReplaySource;

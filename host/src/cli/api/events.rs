@@ -1,6 +1,7 @@
 //! Event streams of hosts: server-sent events, read as they come.
 
 use std::io::{BufRead, BufReader, Read};
+use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use anyhow::{Context, bail};
@@ -37,6 +38,18 @@ pub fn events(clients: Vec<Client>, path: &str) -> anyhow::Result<Receiver<Event
 
 /// One stream, to its end.
 fn stream(client: &Client, path: &str, to: &SyncSender<Event>) -> Result<(), Refusal> {
+    follow(client, path, |name, data| {
+        let event = Event { node: client.node().to_owned(), said: Ok((name, data)) };
+        if to.send(event).is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+}
+
+/// Reads the events of one host until `each` has had enough of them. A stream that the host ends after its time begins anew.
+pub fn follow<T>(
+    client: &Client,
+    path: &str,
+    mut each: impl FnMut(String, Value) -> ControlFlow<T>,
+) -> Result<T, Refusal> {
     loop {
         let answer = client.open(path).map_err(|error| Refusal::unreachable(&format!("{error:#}")))?;
         let mut lines = BufReader::new(answer);
@@ -52,9 +65,8 @@ fn stream(client: &Client, path: &str, to: &SyncSender<Event>) -> Result<(), Ref
                 break;
             }
             let data = serde_json::from_str(data).unwrap_or_default();
-            let event = Event { node: client.node().to_owned(), said: Ok((std::mem::take(&mut name), data)) };
-            if to.send(event).is_err() {
-                return Ok(());
+            if let ControlFlow::Break(enough) = each(std::mem::take(&mut name), data) {
+                return Ok(enough);
             }
         }
     }

@@ -12,7 +12,7 @@ use anyhow::Context;
 use serde_json::Value;
 
 pub use client::{Client, Refusal, Request};
-pub use events::Event;
+pub use events::{Event, follow};
 pub use table::{Column, Table, field, joined, visible};
 
 /// The most hosts that are asked at once.

@@ -38,6 +38,13 @@ pub(crate) struct Backtest {
     pub findings: Findings,
 }
 
+impl JobState {
+    /// Whether nothing more will come.
+    pub const fn is_over(self) -> bool {
+        matches!(self, JobState::Done | JobState::Failed | JobState::Cancelled)
+    }
+}
+
 /// How far a backtest has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -108,6 +115,8 @@ pub(crate) struct Rows {
     pub nameless: u64,
     /// Lines that could not be read.
     pub bad_lines: u64,
+    /// Rows of which the rules before it made nothing, where the history has messages: no decoder took them, or one refused them.
+    pub lost_before: u64,
 }
 
 /// The alerts it would have published: what stands already and is raised again is no news, as in a lane.

@@ -22,10 +22,27 @@ pub(crate) struct BacktestInput {
     pub sink: Option<String>,
     /// An MQTT topic filter, of what the rule gets at all. Default: the rule's own topics.
     pub topic: Option<String>,
+    /// A part of what a Kafka source reads, instead: its messages are decoded, where the rule is no decoder, by the rules that serve now, and go
+    /// through those that stand before the rule.
+    pub kafka: Option<KafkaPart>,
     /// From this time on: microseconds since 1970-01-01 UTC. Default: from the oldest.
     pub from_us: Option<i64>,
     /// Before this time. Default: all.
     pub until_us: Option<i64>,
+}
+
+/// A part of a Kafka topic.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KafkaPart {
+    /// The source. Default: the one there is.
+    pub source: Option<String>,
+    /// Of the topics of that source, which one. Default: the one there is.
+    pub topic: Option<String>,
+    /// The first record: `earliest`, `latest`, `offset:<number>`, or a time (RFC 3339, UTC, by the records' timestamps). Default: `earliest`.
+    pub from: Option<String>,
+    /// The first record that is not read any more, written likewise. Default: `latest`.
+    pub to: Option<String>,
 }
 
 /// Where rows come from.

@@ -7,8 +7,10 @@
 mod findings;
 mod input;
 mod lines;
+mod rehearsed;
 mod run;
 mod upload;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -19,12 +21,14 @@ use axum::http::StatusCode;
 use tidegate_engine::Rule;
 use tidegate_model::{Books, History, HistoryError, Past, Span};
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 pub(crate) use findings::Backtest;
-pub(crate) use input::{BacktestInput, ReadFrom};
+pub(crate) use input::{BacktestInput, KafkaPart, ReadFrom};
 
 use crate::problem::Problem;
 use findings::{Findings, JobState};
+pub(crate) use run::Before;
 use run::{Leave, Run, Stop};
 use upload::{Pieces, Upload};
 
@@ -49,8 +53,8 @@ const NICE: i32 = 19;
 
 /// What a job reads.
 pub(crate) enum Source {
-    /// What a sink has stored.
-    Stored(Arc<dyn History>, Span),
+    /// What a sink has stored, or a log has of messages.
+    Stored(Arc<dyn History>, Span, Before),
     /// What comes in by a request of its own, of which only this part is used.
     Upload(Span),
 }
@@ -71,8 +75,8 @@ pub(crate) struct Job {
     asked_us: i64,
     cancelled: Arc<AtomicBool>,
     inner: Mutex<Inner>,
-    /// Its findings have changed.
-    pub news: Notify,
+    /// It has been shown anew, or has ended.
+    news: Notify,
 }
 
 struct Inner {
@@ -117,6 +121,11 @@ impl Backtests {
         found.ok_or_else(|| {
             Problem::missing(format!("there is no backtest {id}; those that are over are kept for an hour"))
         })
+    }
+
+    /// Ends those whose time is over.
+    pub fn tidy(&self) {
+        drop(self.tidied());
     }
 
     /// Ends a job, or forgets one that is over.
@@ -225,6 +234,11 @@ impl Job {
         self.told(&self.lock(), Findings::clone)
     }
 
+    /// Waits until it is shown anew or has ended. What happens from the first poll on is not missed.
+    pub fn news(&self) -> Notified<'_> {
+        self.news.notified()
+    }
+
     /// The same without what may be long, or may tell of the rows.
     pub fn in_short(&self) -> Backtest {
         self.told(&self.lock(), Findings::in_short)
@@ -268,7 +282,10 @@ impl Job {
         let source = inner.source.take()?;
         inner.state = JobState::Running;
         inner.started = Some(Instant::now());
-        Some((source, inner.upload.take()))
+        let upload = inner.upload.take();
+        drop(inner);
+        self.news.notify_waiters();
+        Some((source, upload))
     }
 
     /// It waits for an upload that has not begun, and for too long.
@@ -303,7 +320,7 @@ impl Job {
         if state == JobState::Waiting {
             self.end(JobState::Cancelled, None);
         }
-        !matches!(state, JobState::Waiting | JobState::Running)
+        state.is_over()
     }
 
     fn run(&self, source: (Source, Option<Upload>)) {
@@ -316,13 +333,17 @@ impl Job {
 
     fn read(&self, (source, upload): (Source, Option<Upload>)) -> Result<(), Stop> {
         let books = Arc::new(Books::new(MAX_SERIES));
+        let mut before = Before::default();
         let mut past: Box<dyn Past> = match (source, upload) {
-            (Source::Stored(history, span), _) => history.open(span, books.clone())?,
+            (Source::Stored(history, span, rules), _) => {
+                before = rules;
+                history.open(span, books.clone())?
+            }
             (Source::Upload(span), Some(upload)) => Box::new(upload.open(span, self.rule.kind(), books.clone())),
             (Source::Upload(_), None) => return Err(Stop::Because("its upload is gone".to_owned())),
         };
         let leave = Leave { cancelled: self.cancelled.clone(), until: Instant::now() + LONGEST };
-        let run = Run::new(self.rule.clone(), books, now_us(), leave);
+        let run = Run::new(self.rule.clone(), &before, books, now_us(), leave);
         let mut run = run.map_err(|error| Stop::Because(error.to_string()))?;
         let mut shown = Instant::now();
         let outcome = loop {

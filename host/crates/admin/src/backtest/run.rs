@@ -8,19 +8,21 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use tidegate_engine::{Cells, Fault, Instance, Kind, LoadError, Passage, RawAlert, Rejects, Rule};
-use tidegate_model::{Books, Messages, NO_ROW, Page, Points, StateBook, Transition};
+use tidegate_engine::{Fault, Kind, LoadError, Passage, RawAlert, Rejects, Rule};
+use tidegate_model::{Books, Messages, NO_ROW, Page, Points, Span, TopicFilter, Transition};
 use tidegate_pipeline::{AlertBook, News};
 
 use super::findings::{FaultShape, Findings, MAX_ALERTS, MAX_TOLD};
+use super::rehearsed::Rehearsed;
+use super::upstream::Upstream;
 use crate::shapes::SeenAlert;
 
 /// The most rows of a call.
-const BATCH: usize = 1_000;
+pub(super) const BATCH: usize = 1_000;
 /// A call ends once it has so many bytes of payloads and texts, as in a lane: one row may exceed it.
-const BATCH_BYTES: usize = 1 << 20;
+pub(super) const BATCH_BYTES: usize = 1 << 20;
 /// After so many faults it is given up.
-const MAX_FAULTS: u64 = 1_000;
+pub(super) const MAX_FAULTS: u64 = 1_000;
 /// The most ticks between two rows: a longer silence is gone through in longer steps.
 const TICKS_A_SILENCE: i64 = 1_000;
 /// A row may be so much later than now; what is later still does not move the time, or one wrong clock would.
@@ -52,14 +54,24 @@ impl Leave {
     }
 }
 
+/// What comes before the rule, where a history has messages and it takes points.
+#[derive(Default)]
+pub(crate) struct Before {
+    /// The rules that serve and come before it, in the order they run in.
+    pub rules: Vec<Arc<Rule>>,
+    /// The topics of points that are asked for; all of the rule's if there is none.
+    pub topics: Vec<TopicFilter>,
+}
+
 /// A rule on its way through a history.
 pub(super) struct Run {
-    rule: Arc<Rule>,
+    tried: Rehearsed,
+    /// The rules before it, for where the history has messages and it takes points.
+    upstream: Upstream,
+    /// What of it is asked for, by topic.
+    span: Span,
     books: Arc<Books>,
     leave: Leave,
-    instance: Instance,
-    /// What it has saved: where it stands after a fault.
-    saved: StateBook,
     alerts: AlertBook,
     findings: Findings,
     /// By id of topic or series, whether the rule gets it.
@@ -109,14 +121,19 @@ impl Batch {
 
 impl Run {
     /// `wall_us`: the time of day.
-    pub fn new(rule: Arc<Rule>, books: Arc<Books>, wall_us: i64, leave: Leave) -> Result<Self, LoadError> {
-        let instance = rule.rehearse(&books)?;
+    pub fn new(
+        rule: Arc<Rule>,
+        before: &Before,
+        books: Arc<Books>,
+        wall_us: i64,
+        leave: Leave,
+    ) -> Result<Self, LoadError> {
         Ok(Self {
-            rule,
+            tried: Rehearsed::new(rule, books.clone())?,
+            upstream: Upstream::new(&before.rules, &books)?,
+            span: Span { topics: before.topics.clone(), ..Span::default() },
             books,
             leave,
-            instance,
-            saved: StateBook::default(),
             alerts: AlertBook::default(),
             findings: Findings::default(),
             wanted: Vec::new(),
@@ -136,9 +153,14 @@ impl Run {
         self.findings.rows.read += page.looked_at;
         self.findings.rows.nameless += page.nameless;
         page.unreadable.into_iter().for_each(|line| self.findings.bad_line(line));
-        let rows = match self.rule.kind() {
+        let rows = match self.tried.rule.kind() {
             Kind::Decoder => Batch::Messages(page.messages),
-            Kind::Processor => Batch::Points(page.points),
+            Kind::Processor if page.messages.is_empty() => Batch::Points(page.points),
+            Kind::Processor => {
+                let (points, lost) = self.upstream.points(&page.messages, &self.leave)?;
+                self.findings.rows.lost_before += lost;
+                Batch::Points(points)
+            }
         };
         let (mut begun, mut bytes): (Vec<u32>, usize) = (Vec::new(), 0);
         for row in 0..rows.len() as u32 {
@@ -171,19 +193,19 @@ impl Run {
         if self.wanted.len() <= id {
             self.wanted.resize(id + 1, None);
         }
-        *self.wanted[id].get_or_insert_with(|| self.rule.wants(topic))
+        *self.wanted[id].get_or_insert_with(|| self.tried.rule.wants(topic) && self.span.has_topic(topic))
     }
 
     /// The time is this now.
     fn forward(&mut self, now_us: Option<i64>) {
-        if self.now_us.is_none() && self.instance.can_tick() {
+        if self.now_us.is_none() && self.tried.instance.can_tick() {
             self.due_us = self.every_us().zip(now_us).map(|(every, now)| now.saturating_add(every));
         }
         self.now_us = now_us;
     }
 
     fn every_us(&self) -> Option<i64> {
-        let every = self.rule.module.description().tick_ms?;
+        let every = self.tried.rule.module.description().tick_ms?;
         Some(i64::try_from(every).unwrap_or(i64::MAX).saturating_mul(1_000).max(1_000))
     }
 
@@ -195,7 +217,7 @@ impl Run {
             self.leave.check()?;
             now = due.max(now.saturating_add(step)).min(until_us);
             self.now_us = Some(now);
-            let (cpu, ticked) = timed(|| self.instance.tick(now));
+            let (cpu, ticked) = timed(|| self.tried.instance.tick(now));
             self.findings.ticks += 1;
             self.findings.tick_nanos += cpu;
             self.due_us = self.every_us().map(|every| now.saturating_add(every.max(step)));
@@ -205,7 +227,7 @@ impl Run {
                     self.enter(emitted.alerts);
                     self.findings.commands += emitted.commands.len() as u64;
                     self.plan(emitted.wake_us.map(|wake| wake.max(now.saturating_add(step.max(1)))));
-                    self.keep_state()?;
+                    self.tried.keep()?;
                 }
                 Err(fault) => self.failed("", now, &fault)?,
             }
@@ -215,7 +237,7 @@ impl Run {
 
     /// It asks to be ticked at this time.
     fn plan(&mut self, wake_us: Option<i64>) {
-        if let Some(wake) = wake_us.filter(|_| self.instance.can_tick()) {
+        if let Some(wake) = wake_us.filter(|_| self.tried.instance.can_tick()) {
             self.due_us = Some(self.due_us.map_or(wake, |due| due.min(wake)));
         }
     }
@@ -229,7 +251,7 @@ impl Run {
         let now_us = self.now_us.unwrap_or_default();
         let (cpu, outcome) = match batch {
             Batch::Points(points) => {
-                let (cpu, processed) = timed(|| self.instance.process(now_us, points));
+                let (cpu, processed) = timed(|| self.tried.instance.process(now_us, points));
                 let taken = processed.map(|processed| {
                     let gone = self.refused_or_held(&processed.rejects, processed.held.len());
                     self.enter(processed.alerts);
@@ -240,7 +262,7 @@ impl Run {
                 (cpu, taken)
             }
             Batch::Messages(messages) => {
-                let (cpu, decoded) = timed(|| self.instance.decode(now_us, messages));
+                let (cpu, decoded) = timed(|| self.tried.instance.decode(now_us, messages));
                 let taken = decoded.map(|decoded| {
                     let gone = self.refused_or_held(&decoded.rejects, decoded.held.len());
                     let mut from = decoded.from_row;
@@ -259,7 +281,7 @@ impl Run {
             Ok(wake_us) => {
                 self.given(batch);
                 self.plan(wake_us);
-                self.keep_state()
+                self.tried.keep()
             }
             Err(fault) if batch.len() == 1 => {
                 self.given(batch);
@@ -271,7 +293,7 @@ impl Run {
                 self.failed(&topic, at.unwrap_or_default(), &fault)
             }
             Err(_) => {
-                self.revive()?;
+                self.tried.revive()?;
                 let rows: Vec<u32> = (0..batch.len() as u32).collect();
                 rows.chunks(batch.len().div_ceil(2)).try_for_each(|half| self.call(&batch.gather(half)))
             }
@@ -298,24 +320,7 @@ impl Run {
             let why = format!("it failed on {MAX_FAULTS} rows; the first of them are listed");
             return Err(Stop::Because(why));
         }
-        self.revive()
-    }
-
-    /// A new instance where the old one stood before it failed.
-    fn revive(&mut self) -> Result<(), Stop> {
-        let ended = |error: LoadError| Stop::Because(format!("after a fault it could not be started again: {error}"));
-        self.instance = self.rule.rehearse(&self.books).map_err(ended)?;
-        let version = &self.rule.module.description().version;
-        self.instance.restore(version, &self.saved).map_err(ended)
-    }
-
-    fn keep_state(&mut self) -> Result<(), Stop> {
-        if self.instance.keeps_state() {
-            let unsaved = |fault: Fault| Stop::Because(format!("its state cannot be saved: {fault}"));
-            let saved = self.instance.save(Cells::Changed).map_err(unsaved)?;
-            self.saved.take(saved);
-        }
-        Ok(())
+        self.tried.revive()
     }
 
     fn refused_or_held(&mut self, rejects: &Rejects, held: usize) -> usize {
@@ -362,7 +367,7 @@ impl Run {
     fn enter(&mut self, alerts: Vec<RawAlert>) {
         for raw in alerts {
             let transition = raw.transition;
-            let Some(alert) = raw.of(&self.rule.name, &self.books) else { continue };
+            let Some(alert) = raw.of(&self.tried.rule.name, &self.books) else { continue };
             if self.alerts.enter(&alert) != News::Publish {
                 continue;
             }

@@ -1,21 +1,27 @@
 //! Backtests: asked for, fed, looked at, followed, ended.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use tidegate_model::{History, Span};
+use tidegate_engine::{Kind, Rule};
+use tidegate_model::{History, Span, TopicFilter};
 
 use super::json;
 use super::trial::defined_file;
-use crate::backtest::{Backtest, BacktestInput, ReadFrom, Source};
+use crate::backtest::{Backtest, BacktestInput, Backtests, Before, Job, KafkaPart, ReadFrom, Source};
 use crate::house::House;
 use crate::problem::{Mistake, Problem};
 use crate::route::{Answer, Call};
+use crate::sse::{Feed, Gone};
 
 /// The farthest time from 1970 that is asked for: 285 years, in microseconds. To so far every number is exact everywhere.
 const FARTHEST_US: i64 = 1 << 53;
+/// How often a backtest is shown of which there is no news.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) async fn ask(call: Call) -> Answer {
     let house = call.house.clone();
@@ -47,16 +53,20 @@ fn asked(house: &House, input: &BacktestInput) -> Result<Backtest, Problem> {
         .desk
         .examine(name, &file)
         .map_err(|problem| if input.definition.is_some() { problem.below("/definition") } else { problem })?;
-    let topics = topic.map_or_else(|| rule.filters.clone(), |topic| vec![topic]);
+    let topics = topic.clone().map_or_else(|| rule.filters.clone(), |topic| vec![topic]);
     let span = Span { topics, from_us: input.from_us, until_us: input.until_us };
     let source = match input.read {
+        _ if input.kafka.is_some() && (input.read == ReadFrom::Upload || input.sink.is_some()) => {
+            return Err(wrong("/kafka", "`kafka` stands alone: leave `read` and `sink` out".to_owned()));
+        }
         ReadFrom::Upload => Source::Upload(span),
-        ReadFrom::Stored if rule.kind() == tidegate_engine::Kind::Decoder => {
+        ReadFrom::Stored if let Some(part) = &input.kafka => of_kafka(house, part, &rule, span, topic)?,
+        ReadFrom::Stored if rule.kind() == Kind::Decoder => {
             let detail =
                 "the rule is a decoder, and what is stored are points: upload messages, with `\"read\": \"upload\"`";
             return Err(wrong("/read", detail.to_owned()));
         }
-        ReadFrom::Stored => Source::Stored(history(house, input.sink.as_deref())?, span),
+        ReadFrom::Stored => Source::Stored(history(house, input.sink.as_deref())?, span, Before::default()),
     };
     Ok(house.backtests.ask(rule, source)?.in_short())
 }
@@ -77,6 +87,46 @@ fn history(house: &House, sink: Option<&str>) -> Result<Arc<dyn History>, Proble
     })
 }
 
+/// A part of a Kafka topic, for a decoder as it is, and for others by the rules that serve and come before.
+fn of_kafka(
+    house: &House,
+    part: &KafkaPart,
+    rule: &Rule,
+    span: Span,
+    topic: Option<TopicFilter>,
+) -> Result<Source, Problem> {
+    let wrong = |field: &str, detail: String| {
+        Problem::unusable("no_history", detail.clone(), vec![Mistake::new(format!("/kafka{field}"), detail)])
+    };
+    let logs = &house.view.logs;
+    let there = || logs.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let log = match &part.source {
+        Some(name) => logs.get(name),
+        None => logs.values().next().filter(|_| logs.len() == 1),
+    };
+    let log = log.ok_or_else(|| {
+        let detail = match there() {
+            none if none.is_empty() => "this host has no Kafka source".to_owned(),
+            known => format!("say which Kafka source; there are: {known}"),
+        };
+        wrong("/source", detail)
+    })?;
+    let (from, to) = (part.from.as_deref().unwrap_or("earliest"), part.to.as_deref().unwrap_or("latest"));
+    let history = log.part(part.topic.as_deref(), from, to).map_err(|error| wrong("", error.to_string()))?;
+    if rule.kind() == Kind::Decoder {
+        return Ok(Source::Stored(history, span, Before::default()));
+    }
+    let mut rules = house.view.registry.serving();
+    rules.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
+    let comes_before = |it: &Arc<Rule>| {
+        it.kind() == Kind::Decoder || (it.name != rule.name && (it.order, &it.name) < (rule.order, &rule.name))
+    };
+    rules.retain(comes_before);
+    // Which points come of a message is known when it has been decoded.
+    let span = Span { topics: Vec::new(), ..span };
+    Ok(Source::Stored(history, span, Before { rules, topics: topic.into_iter().collect() }))
+}
+
 pub(crate) async fn list(call: Call) -> Answer {
     let all: Vec<Backtest> = call.house.backtests.all().iter().map(|job| job.in_short()).collect();
     Ok(json(all))
@@ -84,6 +134,37 @@ pub(crate) async fn list(call: Call) -> Answer {
 
 pub(crate) async fn get(call: Call) -> Answer {
     Ok(json(call.house.backtests.find(&call.name())?.shown()))
+}
+
+/// How far a backtest is, whenever that is known anew, and at last how it ended.
+pub(crate) async fn events(call: Call) -> Answer {
+    let (backtests, job) = (call.house.backtests.clone(), call.house.backtests.find(&call.name())?);
+    let (feed, response) = call.house.streams.open()?;
+    tidegate_telemetry::spawn("api-backtest", async move {
+        // Whoever read it is gone: so are we.
+        let _ = follow(&backtests, &job, &feed).await;
+    });
+    Ok(response)
+}
+
+async fn follow(backtests: &Backtests, job: &Job, feed: &Feed) -> Result<(), Gone> {
+    loop {
+        let mut news = pin!(job.news());
+        // From here on nothing is missed: what it is shows below, and what becomes of it meanwhile wakes us.
+        news.as_mut().enable();
+        let shown = job.in_short();
+        let over = shown.state.is_over();
+        feed.send(if over { "over" } else { "progress" }, &shown).await?;
+        if over {
+            return Ok(());
+        }
+        tokio::select! {
+            () = news => {}
+            () = feed.closed() => return Err(Gone),
+            // One that waits for an upload which never begins ends when somebody looks.
+            () = tokio::time::sleep(LOOK_EVERY) => backtests.tidy(),
+        }
+    }
 }
 
 /// Answers when all has been handed over; the job goes on reading what waits.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tidegate_engine::{Decoded, Emitted, Passage, Processed, RawAlert, RawCommand, Rejects, Rule};
+use tidegate_engine::{Decoded, Emitted, Processed, RawAlert, RawCommand, Rejects, Rule};
 use tidegate_model::{Books, Points};
 
 use super::show;
@@ -35,9 +35,8 @@ impl<'a> Outcome<'a> {
 
     /// Gives what goes on of `batch`, each row with the one it came from.
     pub fn processed(&mut self, batch: &Points, processed: Processed) -> (Points, Vec<u32>) {
-        let Processed { passage, alerts, rejects, held, commands, .. } = processed;
-        let gone: Vec<u32> = rejects.row.iter().chain(&held).copied().collect();
-        let (points, from) = onward(batch, passage, &gone);
+        let (points, from) = processed.carried(batch);
+        let Processed { alerts, rejects, held, commands, .. } = processed;
         self.rejects(&rejects);
         self.alerts(alerts);
         self.commands(commands);
@@ -88,30 +87,6 @@ impl<'a> Outcome<'a> {
                 retain: command.retain,
                 permitted,
             });
-        }
-    }
-}
-
-/// What goes on of a processor's batch, each row with the one it came from. `gone` are the rows it refuses or holds.
-fn onward(batch: &Points, passage: Passage, gone: &[u32]) -> (Points, Vec<u32>) {
-    let stay = || -> Vec<u32> { (0..batch.len() as u32).filter(|row| !gone.contains(row)).collect() };
-    match passage {
-        Passage::Unchanged => {
-            let rows = stay();
-            (batch.gather(&rows), rows)
-        }
-        Passage::Keep(rows) => (batch.gather(&rows), rows),
-        Passage::Values(values) => {
-            let (changed, rows) = (Points { value: values, ..batch.clone() }, stay());
-            (changed.gather(&rows), rows)
-        }
-        Passage::Replaced(points, from) => (points, from),
-        Passage::Added(points, from) => {
-            let mut rows = stay();
-            let mut all = batch.gather(&rows);
-            all.append(&points);
-            rows.extend(from);
-            (all, rows)
         }
     }
 }

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-pub use range::{Bound, KafkaRange, RangeError, RangeProgress, Stretch};
+pub use range::{Bound, KafkaLogs, KafkaRange, RangeError, RangeProgress, Stretch, sole_topic};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer as _;
 use tidegate_config::KafkaSource as Settings;

@@ -4,6 +4,7 @@
 //! live source. [`RangeProgress`] says at any time from where on each partition would have to be read again: everything before was settled.
 
 mod bounds;
+mod past;
 mod progress;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 pub use bounds::{Bound, KafkaRange, RangeError};
+pub use past::{KafkaLogs, sole_topic};
 pub use progress::{RangeProgress, Stretch};
 
 use super::assignment::{Assignment, Token};

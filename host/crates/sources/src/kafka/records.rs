@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use tidegate_config::{KafkaSource as Settings, LaneBy};
-use tidegate_model::{Inlet, Marks, Parcels};
+use tidegate_config::{KafkaSource as Settings, LaneBy, TimeFrom};
+use tidegate_model::{Inlet, Marks, Messages, Names, Page, Parcels, Span};
 
 use super::assignment::Token;
 use super::logs::Logs;
@@ -70,17 +70,50 @@ impl Records {
             messages.unnamed.push((row, String::from_utf8_lossy(topic).into()));
             return;
         }
-        if let Some(key) = record.key() {
-            messages.properties.push(row, KEY_PROPERTY, key);
+        tell_properties(record, row, messages);
+    }
+
+    /// The time that a record is of, for who reads it long after it came: where its source goes by its arrival, its own timestamp.
+    pub(super) fn time_of(&self, record: &impl Message) -> i64 {
+        self.received.of(record, Received::new(&TimeFrom::Record).of(record, 0))
+    }
+
+    /// Puts a record that is of the time `at` into a page, if it is of the span.
+    pub(super) fn read(&self, record: &impl Message, at: i64, span: &Span, names: &mut Names, page: &mut Page) {
+        page.looked_at += 1;
+        let found = self.logical.find(record);
+        let Ok(topic) = std::str::from_utf8(found.as_deref().unwrap_or(record.topic().as_bytes())) else {
+            let (partition, offset) = (record.partition(), record.offset());
+            page.unreadable.push(format!("partition {partition}, offset {offset}: its topic is not UTF-8"));
+            return;
+        };
+        let early = span.from_us.is_some_and(|from| at < from);
+        let late = span.until_us.is_some_and(|until| at >= until);
+        if early || late || !span.has_topic(topic) {
+            return;
         }
-        if let Some(headers) = record.headers() {
-            let mut left = MAX_HEADER_BYTES;
-            for header in headers.iter().take(MAX_HEADERS) {
-                let value = header.value.unwrap_or(&[]);
-                let Some(rest) = left.checked_sub(header.key.len() + value.len()) else { break };
-                left = rest;
-                messages.properties.push(row, header.key, value);
-            }
+        let Some(topic) = names.topic(topic) else {
+            page.nameless += 1;
+            return;
+        };
+        let row = page.messages.push(topic, at, Marks::REPLAYED, record.payload().unwrap_or(&[]));
+        tell_properties(record, row, &mut page.messages);
+    }
+}
+
+/// The key and the headers of a record, as properties of its row.
+#[inline]
+fn tell_properties(record: &impl Message, row: u32, messages: &mut Messages) {
+    if let Some(key) = record.key() {
+        messages.properties.push(row, KEY_PROPERTY, key);
+    }
+    if let Some(headers) = record.headers() {
+        let mut left = MAX_HEADER_BYTES;
+        for header in headers.iter().take(MAX_HEADERS) {
+            let value = header.value.unwrap_or(&[]);
+            let Some(rest) = left.checked_sub(header.key.len() + value.len()) else { break };
+            left = rest;
+            messages.properties.push(row, header.key, value);
         }
     }
 }

@@ -7,9 +7,9 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidegate_config::{KafkaSource as Settings, KafkaStart, LaneBy, Secret, TimeFrom, TopicFrom};
-use tidegate_model::{Marks, Outcome, ParcelLimits, Phase, State};
+use tidegate_model::{Books, Logs, Marks, Outcome, ParcelLimits, Phase, Span, State};
 
-use super::KafkaSource;
+use super::{KafkaLogs, KafkaSource};
 use crate::testing::{DEADLINE, Host, payloads, settled};
 
 /// Payload, key and header of a record.
@@ -278,4 +278,44 @@ async fn refused_setting() {
     let (_phase, watch) = tokio::sync::watch::channel(Phase::Running);
     let error = Box::new(KafkaSource::new(settings)).run(host.inlet.clone(), watch).await.unwrap_err();
     assert!(error.0.contains("sasl.mechanisms.typo") && !error.0.contains("hunter2"), "{error}");
+}
+
+/// Guarantees: a history has the records of all partitions by their times, of the range and of the span, and knows how far it is; one that nobody
+/// produces to ends as well.
+#[test]
+fn a_history_of_all_partitions() {
+    let cluster = Cluster::new(3);
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", cluster.0.bootstrap_servers()).create().unwrap();
+    // One partition after the other, so that what comes first from the brokers is not what is oldest; the last has nothing.
+    for (partition, times) in [(1, [2_000, 4_000, 6_000]), (0, [1_000, 3_000, 5_000])] {
+        for ms in times {
+            let payload = ms.to_string();
+            let record = BaseRecord::<(), String>::to("fleet").partition(partition).payload(&payload).timestamp(ms);
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+        producer.flush(DEADLINE).unwrap();
+    }
+    let logs = KafkaLogs::new(cluster.settings());
+    let read = |from: &str, to: &str, span: Span| -> Vec<i64> {
+        let books = std::sync::Arc::new(Books::new(10));
+        let mut past = logs.part(None, from, to).unwrap().open(span, books).unwrap();
+        let (mut times, mut done) = (Vec::new(), 0.0);
+        while let Some(page) = past.next_page().unwrap() {
+            assert!(page.done.is_none_or(|now| now >= done), "it goes on");
+            done = page.done.unwrap_or(1.0);
+            times.extend(page.messages.received_us.iter().map(|us| us / 1_000_000));
+        }
+        times
+    };
+    assert_eq!(read("earliest", "latest", Span::default()), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(read("offset:1", "offset:2", Span::default()), [3, 4]);
+    assert_eq!(read("latest", "latest", Span::default()), [0; 0]);
+    let part = Span { from_us: Some(2_000_000), until_us: Some(5_000_000), ..Span::default() };
+    assert_eq!(read("earliest", "latest", part), [2, 3, 4]);
+    let other = Span { topics: vec!["other/#".parse().unwrap()], ..Span::default() };
+    assert_eq!(read("earliest", "latest", other), [0; 0]);
+    for (log, from) in [(Some("secret"), "earliest"), (None, "yesterday"), (None, "offset:-1")] {
+        assert!(logs.part(log, from, "latest").is_err(), "{log:?} {from}");
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::Offset;
-use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -75,7 +75,18 @@ impl KafkaRange {
         (from, to): (Bound, Bound),
         resume: &BTreeMap<i32, i64>,
     ) -> Result<Self, RangeError> {
-        let mut config = client::config(&settings);
+        let config = client::config(&settings);
+        Self::find_by(config, settings, topic, (from, to), resume)
+    }
+
+    /// The same by a client of this configuration.
+    pub(super) fn find_by(
+        mut config: ClientConfig,
+        settings: Settings,
+        topic: &str,
+        (from, to): (Bound, Bound),
+        resume: &BTreeMap<i32, i64>,
+    ) -> Result<Self, RangeError> {
         // librdkafka wants a name; nothing is ever committed under it, and nobody joins.
         config
             .set("group.id", "tidegate-replay")
