@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use tidegate_tests::{
-    Account, DEADLINE, Fault, Host, Kafka, Lag, Message, Postgres, Proxy, Setup, built_module, readings, wait_for,
+    Account, DEADLINE, Fault, Host, Kafka, Lag, Message, Postgres, Proxy, Setup, built_module, plain, readings,
+    wait_for,
 };
 
 const TOPIC: &str = "fleet";
@@ -29,10 +30,10 @@ fn setup_with(kafka: &Kafka, source: &str, url: &str, exact: bool) -> Setup {
 
 /// Waits until all is there, and for what may still come behind it: until the group has committed all that was produced.
 fn at_rest(kafka: &Kafka, postgres: &Postgres, hosts: &[&Host], when: &str) -> Account {
-    let letters: Vec<_> = hosts.iter().flat_map(|host| host.dead_letters()).collect();
+    let letters = || hosts.iter().flat_map(|host| host.dead_letters()).collect::<Vec<_>>();
     let tails = || hosts.iter().map(|host| host.tail()).collect::<Vec<_>>().join("\n");
     wait_for(&format!("all that was produced, {when}"), 2 * DEADLINE, || {
-        let account = Account::of(kafka.sent(), postgres.rows(), &letters);
+        let account = Account::of(kafka.sent(), postgres.rows(), &letters());
         let committed: i64 = kafka.committed("tidegate").iter().sum();
         if account.complete() && committed >= kafka.sent().len() as i64 {
             Ok(account)
@@ -46,7 +47,7 @@ fn at_rest(kafka: &Kafka, postgres: &Postgres, hosts: &[&Host], when: &str) -> A
         Ok(0) => Ok(()),
         other => Err(format!("{other:?}")),
     });
-    let account = Account::of(kafka.sent(), postgres.rows(), &letters);
+    let account = Account::of(kafka.sent(), postgres.rows(), &letters());
     account.assert_nothing_lost(when);
     account
 }
@@ -212,4 +213,83 @@ fn a_database_put_back() {
     kafka.deliver(batch(2));
     host.start_again();
     at_rest(&kafka, &postgres, &[&host], "without positions").assert_exact("without positions");
+}
+
+/// Guarantees: a reading that the table refuses is a dead letter also when the connection ends after COMMIT was sent, with how far its partition is
+/// stored, and before the answer came; all others are stored once. With `dedupe`, where the first COMMIT is of the way by halves.
+#[test]
+fn a_refused_reading_and_commit_without_an_answer() {
+    let Some(postgres) = Postgres::start() else { return };
+    let line = Proxy::start(postgres.port());
+    let mut kafka = Kafka::start(TOPIC, 1);
+    let url = postgres.url_by(line.port());
+    let host = Setup::new()
+        .kafka(&kafka, TOPIC)
+        .toml(&format!(
+            "[sinks.timescale.db]\nurl = \"{url}\"\nconnections = 1\ndedupe = true\nexactly_once = \"kafka\""
+        ))
+        .bytes("json-reading", &built_module("json-reading"))
+        .start();
+    kafka.deliver(batch(0));
+    at_rest(&kafka, &postgres, &[&host], "the beginning");
+    postgres.execute("ALTER TABLE metrics ADD CONSTRAINT sane CHECK (value IS DISTINCT FROM 123456.5)");
+    let before = rows(&postgres);
+    line.leave_unanswered(b"COMMIT\0");
+    // Of a series without a unit, as this reading: nothing new is to be told of it, in a transaction of its own.
+    let poison = plain(&kafka.sent()[1].topic, 2 * READINGS, 123_456.5);
+    let mut readings = batch(1);
+    readings.insert(0, Message::poison(poison.topic, poison.payload));
+    kafka.deliver(readings);
+    wait_for("COMMIT to be carried out", DEADLINE, || {
+        let now = rows(&postgres);
+        if now > before { Ok(()) } else { Err(format!("{now} rows, armed: {}", line.armed())) }
+    });
+    line.cut();
+    line.set(Fault::None);
+    at_rest(&kafka, &postgres, &[&host], "after the cut").assert_exact("a cut at COMMIT");
+    let letters = host.dead_letters();
+    assert!(letters.len() == 1 && letters[0].reason.contains("\"sane\" (SQLSTATE 23514)"), "{letters:?}");
+    assert!(host.status().sinks[0].repeats > 0);
+}
+
+/// Guarantees: a host whose database goes back to an earlier state while it runs, as when a server takes over that had not all of it yet, stores
+/// nothing beyond the gap, says so, and reads again what is missing: nothing is lost, and nothing stored twice.
+#[test]
+fn a_database_that_goes_back() {
+    let Some(postgres) = Postgres::start() else { return };
+    let mut kafka = Kafka::start(TOPIC, 2);
+    let host = setup(&kafka, &postgres.url(), true).start();
+    kafka.deliver(batch(0));
+    at_rest(&kafka, &postgres, &[&host], "the beginning").assert_exact("the beginning");
+    postgres.execute("TRUNCATE metrics; UPDATE source_positions SET next_offset = 0");
+    kafka.deliver(batch(1));
+    at_rest(&kafka, &postgres, &[&host], "after it went back").assert_exact("a database that went back");
+    assert!(host.log().contains("is stored up to 0 now: another server has taken over"));
+    host.wait_status("source and sink to be up again", |status| {
+        (status.sources[0].up && status.sinks[0].down.is_none()).then_some(())
+    });
+    host.wait_settled(0).assert_balanced("a database that went back");
+}
+
+/// Guarantees: a partition that ends before what the database has stored of it, as of a topic that was made anew, is not read, since its
+/// records would be taken for stored; that is said with what to do; and when it is done, all is stored, once.
+#[test]
+fn a_topic_made_anew() {
+    let Some(postgres) = Postgres::start() else { return };
+    let mut kafka = Kafka::start(TOPIC, 2);
+    let mut host = setup(&kafka, &postgres.url(), true).start();
+    kafka.deliver(batch(0));
+    at_rest(&kafka, &postgres, &[&host], "the beginning").assert_exact("the beginning");
+    host.kill();
+    postgres.execute("UPDATE source_positions SET next_offset = next_offset + 5000 WHERE partition = 1");
+    kafka.deliver(batch(1));
+    host.launch_again();
+    let why = host.wait_status("the source to say so", |status| {
+        status.sources[0].down.clone().filter(|why| why.contains("nothing is read until somebody says"))
+    });
+    assert!(why.contains("partition 1 of fleet ends at") && why.contains("source_positions"), "{why}");
+    assert_eq!(rows(&postgres), READINGS as i64);
+    postgres.execute("DELETE FROM source_positions WHERE partition = 1");
+    at_rest(&kafka, &postgres, &[&host], "made anew").assert_exact("a topic made anew");
+    host.wait_status("the source to be up again", |status| status.sources[0].up.then_some(()));
 }

@@ -43,7 +43,7 @@ pub use ledger::{MessageLedger, MessageTotals, PointLedger, PointTotals, Tally};
 pub use limit::{Excess, Limit, Limits, PrefixLimit};
 pub use messages::{Marks, Messages, Properties};
 pub use points::{Points, Quality, Texts};
-pub use positions::{Log, Positions, Stored};
+pub use positions::{Log, Position, Positions, Stored};
 pub use ragged::Ragged;
 pub use sink::{RawMessages, Rejected, Sink, SinkError, Wants, Written};
 pub use source::{Phase, PhaseWatch, Source, SourceError};

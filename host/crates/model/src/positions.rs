@@ -20,6 +20,16 @@ pub struct Log {
     pub partition: i32,
 }
 
+/// Where a message stands in its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Its offset.
+    pub offset: i64,
+    /// Up to where the log must be stored before it: one past the message that was read before it, or where reading began. 0 where nothing was
+    /// known of what is stored. Whoever stores the message and has less must not: what is between would be passed by.
+    pub after: i64,
+}
+
 /// Positions of messages: sparse, ascending by row.
 ///
 /// Whoever gives them promises that the messages of one log come one after the other, by the same lane: when a message is stored, all
@@ -29,13 +39,13 @@ pub struct Positions {
     row: Vec<u32>,
     /// Index into `logs`.
     log: Vec<u32>,
-    offset: Vec<i64>,
+    position: Vec<Position>,
     logs: Vec<Arc<Log>>,
 }
 
 impl Positions {
     /// Adds that of `row`, which must be after the last row added.
-    pub fn push(&mut self, row: u32, log: &Arc<Log>, offset: i64) {
+    pub fn push(&mut self, row: u32, log: &Arc<Log>, position: Position) {
         // A parcel is of few partitions, and mostly of the one that the last message was of.
         let known = self.logs.iter().rposition(|known| Arc::ptr_eq(known, log) || known == log);
         let index = known.unwrap_or_else(|| {
@@ -44,7 +54,7 @@ impl Positions {
         });
         self.row.push(row);
         self.log.push(index as u32);
-        self.offset.push(offset);
+        self.position.push(position);
     }
 
     /// Whether no message has any.
@@ -57,31 +67,31 @@ impl Positions {
         &self.logs
     }
 
-    /// The position of `row`: an index into [`Self::logs`], and the offset.
-    pub fn of(&self, row: u32) -> Option<(u32, i64)> {
+    /// The position of `row`: an index into [`Self::logs`], and where it stands there.
+    pub fn of(&self, row: u32) -> Option<(u32, Position)> {
         // Where all messages have one, it stands at its own row.
         let at = match self.row.get(row as usize) {
             Some(&here) if here == row => row as usize,
             _ => self.row.binary_search(&row).ok()?,
         };
-        Some((self.log[at], self.offset[at]))
+        Some((self.log[at], self.position[at]))
     }
 
-    /// All of them, in order: the row, an index into [`Self::logs`], and the offset.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, u32, i64)> + '_ {
-        self.row.iter().zip(&self.log).zip(&self.offset).map(|((&row, &log), &offset)| (row, log, offset))
+    /// All of them, in order: the row, an index into [`Self::logs`], and where it stands there.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, u32, Position)> + '_ {
+        self.row.iter().zip(&self.log).zip(&self.position).map(|((&row, &log), &position)| (row, log, position))
     }
 
     pub(crate) fn append(&mut self, other: &Positions, row_offset: u32) {
         for (at, &row) in other.row.iter().enumerate() {
-            self.push(row + row_offset, &other.logs[other.log[at] as usize], other.offset[at]);
+            self.push(row + row_offset, &other.logs[other.log[at] as usize], other.position[at]);
         }
     }
 
     /// Gives `new` in `to` the position that `row` has here.
     pub(crate) fn copy(&self, row: u32, to: &mut Positions, new: u32) {
-        if let Some((log, offset)) = self.of(row) {
-            to.push(new, &self.logs[log as usize], offset);
+        if let Some((log, position)) = self.of(row) {
+            to.push(new, &self.logs[log as usize], position);
         }
     }
 }
@@ -105,7 +115,7 @@ mod tests {
 
     fn found(messages: &Messages) -> Vec<Option<(i32, i64)>> {
         let positions = &messages.positions;
-        let of = |row| positions.of(row).map(|(log, offset)| (positions.logs()[log as usize].partition, offset));
+        let of = |row| positions.of(row).map(|(log, at)| (positions.logs()[log as usize].partition, at.offset));
         (0..messages.len() as u32).map(of).collect()
     }
 
@@ -117,7 +127,7 @@ mod tests {
             for position in rows {
                 let row = messages.push(TopicId::default(), 0, Marks::default(), b"");
                 if let Some((partition, offset)) = position {
-                    messages.positions.push(row, &log(*partition), *offset);
+                    messages.positions.push(row, &log(*partition), Position { offset: *offset, after: 0 });
                 }
             }
             messages

@@ -154,4 +154,7 @@ pub enum SinkError {
     /// It will not work until somebody acts (a missing permission, a table of another shape). It is tried again, seldom.
     #[error("{0}")]
     NeedsOperator(String),
+    /// What it has stored of a log went back, behind what it is given: that goes back to its source, which reads again what is missing.
+    #[error("{0}")]
+    WentBack(String),
 }

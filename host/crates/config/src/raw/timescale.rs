@@ -44,7 +44,8 @@ pub(crate) struct RawTimescaleSink {
     /// Whether a point whose topic and time are stored already is counted and left out; costs half of the speed. Default: false.
     pub dedupe: Option<bool>,
     /// `"kafka"`: each point of a Kafka record is stored once, since the record's offset is stored in the same transaction, in the table
-    /// `source_positions`. Each Kafka partition keeps to one lane and one connection then, and there is no spool. Default: at least once.
+    /// `source_positions`. Each Kafka partition keeps to one lane and one connection then, and there is no spool. Before switching it on again
+    /// after a time without, delete the group's rows there: they are read from what was stored last with it. Default: at least once.
     pub exactly_once: Option<RawExactlyOnce>,
     /// The most rows of one COPY. Default: 5000.
     #[schemars(range(min = 1, max = 100_000))]

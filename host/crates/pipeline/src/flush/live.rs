@@ -15,7 +15,7 @@ pub(super) enum Went {
     Settled,
     /// It is in the spool; or held, if the spool did not take it.
     Spooled,
-    /// The shutdown's time was over first.
+    /// Its messages went back to their sources: the shutdown's time was over first, or the sink lacks what was before them.
     Returned,
 }
 
@@ -49,6 +49,12 @@ impl Flush {
                 }
                 Attempt::Done(Err(error)) => {
                     self.failed(&error);
+                    // Another try would never do. With a spool the sources have no part in it any more.
+                    if matches!(error, SinkError::WentBack(_)) && self.spool.is_none() {
+                        // What waits behind it goes the same way, and its source takes its time.
+                        self.wait = None;
+                        return self.give_back(batch);
+                    }
                     if let Some(spool) = &self.spool {
                         let deliveries = batch.deliveries.clone();
                         // What is removed from a spool is its oldest, and how much stands in one is not known before it is open.
@@ -122,6 +128,10 @@ impl Flush {
             deliveries = batch.acks.len(),
             "the shutdown's time is over while the sink was writing: the messages go back to their sources"
         );
+        self.give_back(batch)
+    }
+
+    fn give_back(&self, batch: Batch) -> Went {
         batch.resolve(Outcome::Returned);
         self.intake.in_hand(0);
         Went::Returned

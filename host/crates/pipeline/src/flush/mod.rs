@@ -192,6 +192,16 @@ impl Flush {
                 }
                 Duration::ZERO
             }
+            SinkError::WentBack(_) => {
+                if news {
+                    tracing::error!(
+                        sink = &*self.name,
+                        reason,
+                        "the sink has lost what it had confirmed; the sources that can read it again do"
+                    );
+                }
+                Duration::ZERO
+            }
             SinkError::NeedsOperator(_) => {
                 if news {
                     tracing::error!(

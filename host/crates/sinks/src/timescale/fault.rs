@@ -18,6 +18,8 @@ pub(super) enum Fault {
     Operator(String),
     /// It may pass.
     Passing(String),
+    /// What is stored of a log went back.
+    WentBack(String),
 }
 
 /// What a SQLSTATE calls for.
@@ -47,6 +49,12 @@ impl Fault {
         })
     }
 
+    /// Whether it says that such a row is there already.
+    pub(super) fn of_repeat(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        error.as_db_error().is_some_and(|said| matches!(said.code().code(), "23505" | "23P01"))
+    }
+
     /// The same fault, met in a table whose rows are not to be left out one by one: then its data want an operator.
     pub(super) fn of_table(self, table: &str) -> Self {
         match self.of_data() {
@@ -66,6 +74,7 @@ impl Fault {
             }
             Self::Operator(text) => return SinkError::NeedsOperator(format!("{database}: {text}")),
             Self::Passing(text) => return SinkError::Retry(format!("{database}: {text}")),
+            Self::WentBack(text) => return SinkError::WentBack(format!("{database}: {text}")),
         };
         if distrusts(&error) {
             return SinkError::NeedsOperator(format!(

@@ -1,7 +1,9 @@
 //! How far logs are stored: in the transaction of the points, so that neither is there without the other.
 //!
 //! A transaction begins with the rows of its logs: that locks them, against another host which took a partition for its own too soon, and
-//! tells what is stored already. Points of messages before that are left out: they were committed, and only nobody heard of it.
+//! tells what is stored already. Points of messages before that are left out: they were committed, and only nobody heard of it. Where less is
+//! stored than there was when the messages were read (another server has taken over, which had not all of it yet) nothing is written: what is
+//! between would be passed by. The messages go back, and their source reads from where the database is now.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,8 @@ pub(super) struct Span {
     pub(super) log: Arc<Log>,
     /// One past the last message.
     pub(super) next: i64,
+    /// How far it must be stored before this.
+    pub(super) after: i64,
     /// Which connection takes its points.
     pub(super) connection: usize,
 }
@@ -28,7 +32,7 @@ pub(super) struct Span {
 /// Where a point's message stands: which span, and its offset; none for a point that came of no message, or of one without.
 pub(super) type Place = Option<(u32, i64)>;
 
-/// Moves these logs on, and gives how far each was stored before.
+/// Moves these logs on, and gives how far each was stored before. A fault where that is too little: then the transaction must not be committed.
 pub(super) async fn advance(session: &Session, tables: &Tables, spans: &[&Span]) -> Result<Vec<i64>, Fault> {
     let (mut clusters, mut groups, mut topics) = (Vec::new(), Vec::new(), Vec::new());
     let (mut partitions, mut nexts) = (Vec::new(), Vec::new());
@@ -61,13 +65,26 @@ pub(super) async fn advance(session: &Session, tables: &Tables, spans: &[&Span])
             before[at] = previous;
         }
     }
-    Ok(before)
+    match spans.iter().zip(&before).find(|(span, before)| span.after > **before) {
+        None => Ok(before),
+        Some((span, before)) => {
+            let (Log { topic, partition, .. }, after) = (&*span.log, span.after);
+            Err(Fault::WentBack(format!(
+                "partition {partition} of {topic} was stored up to {after}, and is stored up to {before} now: another server has taken over, or \
+                 an earlier state was put back; it is read again from there"
+            )))
+        }
+    }
 }
 
-/// Those of the points that are not stored yet, where `before` is how far each span was.
-pub(super) fn left(numbers: &[u32], places: &[Place], before: impl Fn(u32) -> i64) -> Vec<u32> {
-    let is_new = |place: &Place| place.is_none_or(|(span, offset)| offset >= before(span));
-    numbers.iter().zip(places).filter(|(_, place)| is_new(place)).map(|(&number, _)| number).collect()
+/// The points that are not stored yet, and those that are, where `before` is how far each span was.
+pub(super) fn divide(numbers: &[u32], places: &[Place], before: impl Fn(u32) -> i64) -> (Vec<u32>, Vec<u32>) {
+    let (mut left, mut known) = (Vec::with_capacity(numbers.len()), Vec::new());
+    for (&number, place) in numbers.iter().zip(places) {
+        let is_new = place.is_none_or(|(span, offset)| offset >= before(span));
+        if is_new { left.push(number) } else { known.push(number) }
+    }
+    (left, known)
 }
 
 /// How far a database has stored logs, for the source that reads them.
@@ -124,11 +141,11 @@ impl Stored for SourcePositions {
 mod tests {
     use super::*;
 
-    /// Guarantees: a point is left out when its message is before what was stored of its own log, and only then.
+    /// Guarantees: a point is stored already when its message is before what was stored of its own log, and only then.
     #[test]
     fn what_is_left() {
         let places = [Some((0, 4)), None, Some((1, 4)), Some((0, 5)), Some((1, 9))];
         let before = |span: u32| [5, 0][span as usize];
-        assert_eq!(left(&[2, 3, 5, 8, 9], &places, before), [3, 5, 8, 9]);
+        assert_eq!(divide(&[2, 3, 5, 8, 9], &places, before), (vec![3, 5, 8, 9], vec![2]));
     }
 }

@@ -90,9 +90,57 @@ enum Then {
     Commit,
 }
 
+/// What becomes of the parts of a share that the database takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    Kept,
+    /// They were only tried.
+    Undone,
+}
+
+const UNDO: &str = "ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part";
+
+impl Parts {
+    fn end(self) -> &'static str {
+        match self {
+            Parts::Kept => "RELEASE SAVEPOINT part",
+            Parts::Undone => UNDO,
+        }
+    }
+}
+
+/// The numbers of the points that are left to be stored, and of those that are stored.
+type Divided = (Vec<u32>, Vec<u32>);
+
 impl Store<'_> {
     /// Stores a share in one transaction, but the points that the database refuses.
     pub(super) async fn share(&self, task: Task<'_>, buffer: &mut BytesMut) -> Result<Stored, Fault> {
+        match self.whole(task, buffer).await {
+            Err(fault @ Fault::WentBack(_)) => {
+                self.of_no_message(task, buffer).await?;
+                Err(fault)
+            }
+            other => other,
+        }
+    }
+
+    /// What no message brings again when messages go back to their source: the alerts, and points that came of none.
+    async fn of_no_message(&self, task: Task<'_>, buffer: &mut BytesMut) -> Result<(), Fault> {
+        self.session.run("ROLLBACK").await?;
+        let placed = task.numbers.iter().zip(&task.share.places);
+        let numbers: Vec<u32> = placed.filter(|(_, place)| place.is_none()).map(|(&number, _)| number).collect();
+        let refused = self.whole(Task { numbers: &numbers, spans: &[], ..task }, buffer).await?.refused;
+        if let Some((_, reason)) = refused.first() {
+            tracing::error!(
+                points = refused.len(),
+                reason,
+                "points that rules made by themselves were refused while what is stored went back: they are lost"
+            );
+        }
+        Ok(())
+    }
+
+    async fn whole(&self, task: Task<'_>, buffer: &mut BytesMut) -> Result<Stored, Fault> {
         let fault = match self.at_once(task, buffer).await {
             Ok(stored) => return Ok(stored),
             Err(fault) => fault,
@@ -107,13 +155,15 @@ impl Store<'_> {
     /// The usual way: everything, or nothing.
     async fn at_once(&self, task: Task<'_>, buffer: &mut BytesMut) -> Result<Stored, Fault> {
         let copy = self.begin(task.share.age, "").await?;
-        let (left, known) = self.advance(task).await?;
-        let task = Task { numbers: left.as_deref().unwrap_or(task.numbers), ..task };
+        let divided = self.advance(task).await?;
+        let mut stored = self.told_again(&copy, task, divided.as_ref(), buffer).await?;
+        let task = Task { numbers: divided.as_ref().map_or(task.numbers, |(left, _)| left), ..task };
         self.store_alerts(task, buffer).await?;
         let parts = parts(task.numbers.len(), self.manner.max_rows);
         let Some((last, before)) = parts.split_last() else {
+            drop(copy);
             self.session.run("COMMIT").await?;
-            return Ok(Stored { repeats: known, ..Stored::default() });
+            return Ok(stored);
         };
         for range in before {
             self.copy_points(copy.clone(), range.clone(), task, buffer, Then::Nothing).await?;
@@ -121,24 +171,61 @@ impl Store<'_> {
         let last = last.clone();
         if self.manner.repeats == Repeats::Stored {
             self.copy_points(copy, last, task, buffer, Then::Commit).await?;
-            return Ok(Stored { repeats: known, ..Stored::default() });
+            return Ok(stored);
         }
         self.copy_points(copy, last, task, buffer, Then::Nothing).await?;
         let (repeats, differing) = stage::move_over(self.session, self.manner.tables, task.numbers.len()).await?;
         fail_point!("commit-before", |_| std::process::abort());
         self.session.run("COMMIT").await?;
         fail_point!("commit-after", |_| std::process::abort());
-        Ok(Stored { refused: Vec::new(), repeats: known + repeats, differing })
+        stored.repeats += repeats;
+        stored.differing += differing;
+        Ok(stored)
     }
 
     /// The way when some rows are refused: what fails is halved, under savepoints, until the rows at fault stand alone.
     async fn by_halves(&self, task: Task<'_>, buffer: &mut BytesMut) -> Result<Stored, Fault> {
         // Constraints that would speak at COMMIT, when no row can be told any more, speak at once.
         let copy = self.begin(task.share.age, "SET CONSTRAINTS ALL IMMEDIATE").await?;
-        let (numbers, known) = self.advance(task).await?;
-        let task = Task { numbers: numbers.as_deref().unwrap_or(task.numbers), ..task };
-        let mut stored = Stored { repeats: known, ..Stored::default() };
+        let divided = self.advance(task).await?;
+        let mut stored = self.told_again(&copy, task, divided.as_ref(), buffer).await?;
+        let task = Task { numbers: divided.as_ref().map_or(task.numbers, |(left, _)| left), ..task };
         self.store_alerts(task, buffer).await?;
+        let halved = self.halve(&copy, task, Parts::Kept, buffer).await?;
+        drop(copy);
+        self.session.run("COMMIT").await?;
+        stored.refused.extend(halved.refused);
+        stored.repeats += halved.repeats;
+        stored.differing += halved.differing;
+        Ok(stored)
+    }
+
+    /// What is said of points that are stored already. Some of them may have been refused then, and whoever was to hear of it died, or lost the
+    /// connection within COMMIT: they are written once more and undone, and what the database refuses now is told again. Only what comes a second
+    /// time has this to bear.
+    async fn told_again(
+        &self,
+        copy: &Statement,
+        task: Task<'_>,
+        divided: Option<&Divided>,
+        buffer: &mut BytesMut,
+    ) -> Result<Stored, Fault> {
+        let Some((_, known)) = divided.filter(|(_, known)| !known.is_empty()) else { return Ok(Stored::default()) };
+        // As when they were refused: by row, not at COMMIT.
+        self.session.run("SET CONSTRAINTS ALL IMMEDIATE").await?;
+        let Stored { refused, .. } = self.halve(copy, Task { numbers: known, ..task }, Parts::Undone, buffer).await?;
+        Ok(Stored { repeats: (known.len() - refused.len()) as u64, refused, differing: 0 })
+    }
+
+    /// Writes the points of a task in parts, and what fails of them in halves.
+    async fn halve(
+        &self,
+        copy: &Statement,
+        task: Task<'_>,
+        parts_are: Parts,
+        buffer: &mut BytesMut,
+    ) -> Result<Stored, Fault> {
+        let mut stored = Stored::default();
         let mut left = parts(task.numbers.len(), self.manner.max_rows);
         left.reverse();
         while let Some(range) = left.pop() {
@@ -147,20 +234,24 @@ impl Store<'_> {
                 Ok((repeats, differing)) => {
                     stored.repeats += repeats;
                     stored.differing += differing;
-                    self.session.run("RELEASE SAVEPOINT part").await?;
+                    self.session.run(parts_are.end()).await?;
                     continue;
                 }
                 Err(fault) => fault,
             };
             let Some((reason, line)) = fault.of_data() else { return Err(fault) };
-            self.session.run("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part").await?;
+            self.session.run(UNDO).await?;
+            // It is in its own way, and so are most of them, perhaps.
+            let is_there = parts_are == Parts::Undone && fault.of_repeat();
             if range.len() == 1 {
-                stored.refused.extend(task.numbers.get(range.start).map(|&number| (number, reason)));
+                let number = task.numbers.get(range.start).filter(|_| !is_there);
+                stored.refused.extend(number.map(|&number| (number, reason)));
                 continue;
             }
             // The row that the database names is tried alone: a hint, which saves most of the halving.
-            let named =
-                line.and_then(|line| Some(range.start + line.checked_sub(1)?)).filter(|row| range.contains(row));
+            let named = line
+                .and_then(|line| Some(range.start + line.checked_sub(1)?))
+                .filter(|row| range.contains(row) && !is_there);
             let (before, rest) = match named {
                 Some(row) if row > range.start => (range.start..row, row..range.end),
                 Some(row) => (range.start..row + 1, row + 1..range.end),
@@ -171,8 +262,6 @@ impl Store<'_> {
             };
             left.extend([rest, before]);
         }
-        drop(copy);
-        self.session.run("COMMIT").await?;
         Ok(stored)
     }
 
@@ -194,10 +283,10 @@ impl Store<'_> {
         Ok(moved)
     }
 
-    /// Moves the logs of a share on, if it has any; gives the points that are left to be stored then, and how many are not.
-    async fn advance(&self, task: Task<'_>) -> Result<(Option<Vec<u32>>, u64), Fault> {
+    /// Moves the logs of a share on, if it has any; divides its points if some of them are stored already.
+    async fn advance(&self, task: Task<'_>) -> Result<Option<Divided>, Fault> {
         if task.spans.is_empty() {
-            return Ok((None, 0));
+            return Ok(None);
         }
         let spans: Vec<&Span> = task.spans.iter().map(|(_, span)| *span).collect();
         let before = positions::advance(self.session, self.manner.tables, &spans).await?;
@@ -206,11 +295,9 @@ impl Store<'_> {
             at.map_or(0, |at| before[at])
         };
         if before.iter().all(|&offset| offset == 0) {
-            return Ok((None, 0));
+            return Ok(None);
         }
-        let left = positions::left(task.numbers, &task.share.places, stored_to);
-        let known = (task.numbers.len() - left.len()) as u64;
-        Ok((Some(left), known))
+        Ok(Some(positions::divide(task.numbers, &task.share.places, stored_to)))
     }
 
     /// Begins the transaction and has the COPY of points parsed, in one round trip. The statement lives no longer than the transaction.

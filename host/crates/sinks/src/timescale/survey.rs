@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tidegate_config::Offsets;
-use tidegate_model::{Alert, Books, Delivery, Log, Positions, Rejected, SeriesId};
+use tidegate_model::{Alert, Books, Delivery, Log, Position, Positions, Rejected, SeriesId};
 
 use super::chunks::{Age, Chunks};
 use super::positions::{Place, Span};
@@ -142,18 +142,22 @@ impl<'a> Survey<'a> {
                     .topic
                     .bytes()
                     .fold(log.partition as usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte)));
-                self.spans.push(Span { log: log.clone(), next: 0, connection: hash % self.connections });
+                let connection = hash % self.connections;
+                self.spans.push(Span { log: log.clone(), next: 0, after: 0, connection });
                 self.spans.len() - 1
             });
             at as u32
         };
         let spans: Vec<u32> = positions.logs().iter().map(span).collect();
         let mut again = Vec::new();
-        for (row, log, offset) in positions.iter() {
+        for (row, log, Position { offset, after }) in positions.iter() {
             let span = &mut self.spans[spans[log as usize] as usize];
             if offset < span.next {
                 again.push(row);
             } else {
+                if after > span.next {
+                    span.after = after;
+                }
                 span.next = offset + 1;
             }
         }
@@ -163,7 +167,7 @@ impl<'a> Survey<'a> {
     /// Gives a point to the connection of its message's log; one without to that of its series.
     fn place_by_log(&mut self, delivery: &Delivery, row: u32, number: u32, spans: &[u32], series: SeriesId) {
         let position = delivery.origin_row(row).and_then(|message| delivery.positions.of(message));
-        let place = position.map(|(log, offset)| (spans[log as usize], offset));
+        let place = position.map(|(log, at)| (spans[log as usize], at.offset));
         let connection = match place {
             Some((span, _)) => self.spans[span as usize].connection,
             None => series.index() % self.connections,
@@ -380,7 +384,7 @@ mod tests {
             let mut of = Delivery::default();
             let id = books.intern_series("a", PartitionId(0), Description::default()).unwrap();
             for (row, (log, offset)) in messages.iter().enumerate() {
-                of.positions.push(row as u32, &logs[*log], *offset);
+                of.positions.push(row as u32, &logs[*log], Position { offset: *offset, after: *offset });
                 of.points.push(id, row as i64, 0.0, 192);
                 of.from_row.push(row as u32);
             }
@@ -398,5 +402,8 @@ mod tests {
         assert_eq!(survey.again(), 3);
         let reached: Vec<_> = survey.spans_of(share).iter().map(|(_, span)| span.next).collect();
         assert_eq!(reached, [8, 7]);
+        // What is between two messages of a write is in it; before the first of each log it must be stored.
+        let needed: Vec<_> = survey.spans_of(share).iter().map(|(_, span)| span.after).collect();
+        assert_eq!(needed, [5, 5]);
     }
 }

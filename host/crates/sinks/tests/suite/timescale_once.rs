@@ -1,9 +1,9 @@
-//! The TimescaleDB sink with `dedupe = true`: effectively once by topic and time.
+//! The TimescaleDB sink with `dedupe = true`: effectively once by topic and time; and with `exactly_once`: by the messages' positions.
 
 use std::sync::Arc;
 
-use tidegate_config::{Repeats, TimescaleSink};
-use tidegate_model::{Books, Sink, SinkError, Written};
+use tidegate_config::{Offsets, Repeats, TimescaleSink};
+use tidegate_model::{Books, Delivery, Log, NO_ROW, Position, Sink, SinkError, Written};
 use tidegate_sinks::Timescale;
 
 use crate::postgres::Postgres;
@@ -100,4 +100,90 @@ async fn it_needs_a_unique_index() {
     client.batch_execute("ALTER TABLE raw_telemetry ADD PRIMARY KEY (ts, tag)").await.unwrap();
     sink.write(&delivery).await.unwrap();
     assert_eq!(sums(&sink.write(&delivery).await.unwrap()), (1, 1, 0));
+}
+
+/// Messages at these offsets of one log, read behind what is stored up to `after`; each gives a point of its offset as value, and behind them
+/// comes a point of no message, of the value -1.
+fn logged(books: &Books, offsets: std::ops::Range<i64>, after: i64) -> Delivery {
+    let rows: Vec<_> = offsets.clone().map(|offset| ("a", None, offset, offset as f64, None)).collect();
+    let mut of = points(books, &[rows, vec![("b", None, offsets.end, -1.0, None)]].concat());
+    let log = Arc::new(Log { cluster: "c".into(), group: "g".into(), topic: "t".into(), partition: 0 });
+    let mut after = after;
+    for (row, offset) in (0..).zip(offsets) {
+        of.positions.push(row, &log, Position { offset, after });
+        of.from_row.push(row);
+        after = offset + 1;
+    }
+    of.from_row.push(NO_ROW);
+    of
+}
+
+/// Guarantees: what the database refuses is told again when its message comes again after the others were committed, as when the host died, or lost
+/// the connection, before anybody heard of it; what is stored is not taken for refused, whatever constraints find it in its own way, and
+/// is not stored twice.
+#[tokio::test]
+async fn what_was_refused_is_told_again() {
+    let Some(server) = Postgres::start() else { return };
+    let client = server.client().await;
+    for (repeats, constraint) in [
+        (Repeats::Stored, "ADD CHECK (value NOT IN (0, 70, 250))"),
+        (Repeats::Stored, "ADD CONSTRAINT own UNIQUE (topic, time, value), ADD CHECK (value NOT IN (0, 70, 250))"),
+        (Repeats::Dropped, "ADD CHECK (value NOT IN (0, 70, 250))"),
+    ] {
+        client.batch_execute("DROP TABLE IF EXISTS metrics, source_positions").await.unwrap();
+        let books = Arc::new(Books::new(9));
+        let settings =
+            TimescaleSink { repeats, offsets: Offsets::WithPoints, max_rows: 100, ..server.settings("postgres") };
+        let mut sink = Timescale::new(settings.clone(), Arc::clone(&books));
+        sink.write(&[Arc::new(logged(&books, 0..0, 0))]).await.unwrap();
+        client.batch_execute(&format!("ALTER TABLE metrics {constraint}")).await.unwrap();
+        let rejected = |written: &Written| written.rejected.iter().map(|of| of.row).collect::<Vec<_>>();
+        let delivery = || [Arc::new(logged(&books, 0..300, 0))];
+        let first = sink.write(&delivery()).await.unwrap();
+        assert_eq!((rejected(&first), sums(&first)), (vec![0, 70, 250], (298, 0, 0)), "{repeats:?} {constraint}");
+
+        // Another host, which knows nothing; half of what it gets is new.
+        client.batch_execute("DELETE FROM metrics WHERE value = -1").await.unwrap();
+        let mut sink = Timescale::new(settings, Arc::clone(&books));
+        let again = sink.write(&[Arc::new(logged(&books, 0..600, 0))]).await.unwrap();
+        assert_eq!((rejected(&again), sums(&again)), (vec![0, 70, 250], (598, 297, 0)), "{repeats:?} {constraint}");
+        let there = client.query_one("SELECT count(*), count(DISTINCT value) FROM metrics", &[]).await.unwrap();
+        assert_eq!((there.get::<_, i64>(0), there.get::<_, i64>(1)), (598, 598), "{repeats:?} {constraint}");
+    }
+}
+
+/// Guarantees: where the database has less of a log than it had when messages were read, nothing of them is stored, and that is told; what no
+/// message would bring again is stored all the same; and what is read again from where the database is now is stored.
+#[tokio::test]
+async fn a_database_that_went_back() {
+    let Some(server) = Postgres::start() else { return };
+    let client = server.client().await;
+    let books = Arc::new(Books::new(9));
+    let settings = TimescaleSink { offsets: Offsets::WithPoints, ..server.settings("postgres") };
+    let mut sink = Timescale::new(settings, Arc::clone(&books));
+    sink.write(&[Arc::new(logged(&books, 10..20, 0))]).await.unwrap();
+    sink.write(&[Arc::new(logged(&books, 20..30, 20))]).await.unwrap();
+    client
+        .batch_execute("DELETE FROM metrics WHERE value >= 20; UPDATE source_positions SET next_offset = 20")
+        .await
+        .unwrap();
+    client.batch_execute("DELETE FROM metrics WHERE value = -1").await.unwrap();
+
+    let mut behind = logged(&books, 30..40, 30);
+    behind.alerts = alerts(0, 1).alerts.clone();
+    let refused = sink.write(&[Arc::new(behind)]).await;
+    assert!(
+        matches!(&refused, Err(SinkError::WentBack(text)) if text.contains("stored up to 30, and is stored up to 20 now")),
+        "{refused:?}"
+    );
+    let counts = "SELECT count(*) FILTER (WHERE value >= 20), count(*) FILTER (WHERE value = -1), \
+                  (SELECT count(*) FROM alerts), (SELECT next_offset FROM source_positions) FROM metrics";
+    let counts = || async {
+        let row = client.query_one(counts, &[]).await.unwrap();
+        [0, 1, 2, 3].map(|at| row.get::<_, i64>(at))
+    };
+    assert_eq!(counts().await, [0, 1, 1, 20]);
+    let again = sink.write(&[Arc::new(logged(&books, 20..40, 20))]).await.unwrap();
+    assert_eq!(sums(&again), (21, 0, 0));
+    assert_eq!(counts().await, [20, 2, 1, 40]);
 }

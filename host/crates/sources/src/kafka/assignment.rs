@@ -24,6 +24,8 @@ pub(super) struct Received {
     pub(super) token: Token,
     /// Whether this consumer had it before.
     pub(super) again: bool,
+    /// Up to where its partition must be stored before it, where that is known.
+    pub(super) after: i64,
 }
 
 /// An offset of a partition.
@@ -42,6 +44,8 @@ struct Partition {
     window: Window,
     /// One past the highest offset received.
     seen: i64,
+    /// One past what was received last of this incarnation, or how far it was stored when that began: 0 if that is not known.
+    reached: i64,
     /// The low-water mark last given out to be stored.
     stored: Option<i64>,
     returned: bool,
@@ -76,11 +80,19 @@ impl Assignment {
             incarnation,
             window: Window::default(),
             seen: i64::MIN,
+            reached: 0,
             stored: None,
             returned: false,
             rewind: None,
             backoff: Backoff::default(),
         });
+    }
+
+    /// So far a partition is stored that was just assigned.
+    pub(super) fn stands_at(&mut self, topic: &str, number: i32, stored: i64) {
+        if let Some(at) = self.find(topic, number) {
+            self.partitions[at].reached = stored;
+        }
     }
 
     /// The group took it from us.
@@ -102,9 +114,11 @@ impl Assignment {
         }
         let again = offset < partition.seen;
         partition.seen = partition.seen.max(offset + 1);
+        let after = partition.reached;
+        partition.reached = after.max(offset + 1);
         self.in_flight += 1;
         let token = Token { incarnation: partition.incarnation, sequence: partition.window.receive(offset) };
-        Some(Received { token, again })
+        Some(Received { token, again, after })
     }
 
     /// Records ended. Call [`Self::advance`] after all that is known was told.
@@ -270,6 +284,19 @@ mod tests {
         held.settle(Outcome::Settled, &[old]);
         assert!(held.advance().is_empty());
         assert_eq!(held.in_flight(), 1);
+    }
+
+    /// Guarantees: each record says how far its partition must be stored before it: as far as it was when reading began, then up to the record
+    /// before; what lies in gaps of the log is no record, and what is read a second time lowers nothing.
+    #[test]
+    fn what_must_be_stored_before() {
+        let mut held = Assignment::default();
+        held.assign("t", 0);
+        held.assign("t", 1);
+        held.stands_at("t", 0, 7);
+        let mut after = |number, offset| held.receive("t", number, offset).unwrap().after;
+        assert_eq!([after(0, 5), after(0, 6), after(0, 9), after(0, 10)], [7, 7, 7, 10]);
+        assert_eq!([after(1, 5), after(1, 6)], [0, 6]);
     }
 
     /// Guarantees: something given back is read again from the oldest open record, with all behind it, and marked as

@@ -12,10 +12,9 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
-use tidegate_config::{KafkaSource as Settings, KafkaStart};
+use tidegate_config::{KafkaSource as Settings, KafkaStart, Offsets};
 use tidegate_model::Health;
 
-use super::consumer::exact::Begin;
 use super::lag::{self, Ends};
 
 /// The consumer with our callbacks.
@@ -123,8 +122,8 @@ impl ConsumerContext for Context {
 }
 
 /// Tells librdkafka that an assignment was taken or given up, in the way of the protocol the group agreed on. `begin` is where to begin with each
-/// partition; where it says nothing the group's offset stands.
-pub(super) fn carry_out(client: &Client, rebalance: &Rebalance, begin: &[Begin]) -> KafkaResult<()> {
+/// partition; where it is empty the group's offset stands.
+pub(super) fn carry_out(client: &Client, rebalance: &Rebalance, begin: &[Offset]) -> KafkaResult<()> {
     let cooperative = matches!(client.rebalance_protocol(), RebalanceProtocol::Cooperative);
     match rebalance {
         Rebalance::Assign(named) if cooperative => client.incremental_assign(&list_from(named, begin)?),
@@ -154,13 +153,11 @@ pub(super) fn list(named: &[(String, i32)]) -> TopicPartitionList {
     list
 }
 
-/// The same, each to be read from its offset, where there is one.
-fn list_from(named: &[(String, i32)], begin: &[Begin]) -> KafkaResult<TopicPartitionList> {
+/// The same, each to be read from its offset, where such are given.
+fn list_from(named: &[(String, i32)], begin: &[Offset]) -> KafkaResult<TopicPartitionList> {
     let mut list = list(named);
     for ((topic, partition), begin) in named.iter().zip(begin) {
-        if let Some(offset) = begin {
-            list.set_partition_offset(topic, *partition, Offset::Offset(*offset))?;
-        }
+        list.set_partition_offset(topic, *partition, *begin)?;
     }
     Ok(list)
 }
@@ -178,9 +175,11 @@ pub(super) fn config(settings: &Settings) -> ClientConfig {
     for (key, value) in &settings.client {
         config.set(key, value.reveal());
     }
-    let start = match settings.start {
-        KafkaStart::Earliest => "earliest",
-        KafkaStart::Latest => "latest",
+    let start = match (settings.offsets, settings.start) {
+        // Where to begin is told with each assignment, and nobody else may choose.
+        (Offsets::WithPoints, _) => "error",
+        (Offsets::Group, KafkaStart::Earliest) => "earliest",
+        (Offsets::Group, KafkaStart::Latest) => "latest",
     };
     config
         .set("bootstrap.servers", &settings.brokers)

@@ -161,6 +161,8 @@ impl Consumer {
             self.assignment.revoke(&topic, partition);
         }
         self.flow = Flow::Reading;
+        // The next has to show that it reaches the cluster.
+        self.reach = Reach::Unknown;
     }
 
     /// Takes what is at hand, waiting for the first, and hands it over.
@@ -203,7 +205,7 @@ impl Consumer {
             return;
         };
         let marks = if received.again { Marks::REDELIVERED } else { Marks::default() };
-        let what = (marks, received_us, received.token);
+        let what = (marks, received_us, received);
         self.records.put(record, what, self.logs.as_mut(), &self.inlet, &mut self.parcels);
     }
 
@@ -229,6 +231,7 @@ impl Consumer {
                 if let Err(error) = client.pause(&client::list(&[(from.topic, from.partition)])) {
                     tracing::debug!(%error, "a partition to be rewound was not paused; its records are left until then");
                 }
+                self.ask_anew();
             }
         }
         if self.intake == Intake::Open {

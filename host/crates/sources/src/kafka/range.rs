@@ -172,7 +172,7 @@ impl Reading {
             return self.read_to_the_end(partition);
         }
         if let Some(received) = self.assignment.receive(&self.topic, partition, offset) {
-            let what = (Marks::REPLAYED, arrived_us, received.token);
+            let what = (Marks::REPLAYED, arrived_us, received);
             self.records.put(record, what, None, &self.inlet, &mut self.parcels);
         }
         if self.progress.stretch(partition).is_some_and(|stretch| offset + 1 == stretch.to) {

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use tidegate_config::{KafkaSource as Settings, LaneBy, TimeFrom};
-use tidegate_model::{Inlet, Marks, Messages, Names, Page, Parcels, Span};
+use tidegate_model::{Inlet, Marks, Messages, Names, Page, Parcels, Position, Span};
 
-use super::assignment::Token;
+use super::assignment::{Received, Token};
 use super::logs::Logs;
-use super::time_from::Received;
+use super::time_from;
 use super::topic_from::LogicalTopic;
 use crate::routes::Routes;
 
@@ -22,7 +22,7 @@ const KEY_PROPERTY: &str = "kafka.key";
 #[derive(Debug)]
 pub(super) struct Records {
     logical: LogicalTopic,
-    received: Received,
+    received: time_from::Received,
     lane_by: LaneBy,
     routes: Routes,
 }
@@ -31,7 +31,7 @@ impl Records {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             logical: LogicalTopic::new(&settings.topic_from),
-            received: Received::new(&settings.time_from),
+            received: time_from::Received::new(&settings.time_from),
             lane_by: settings.lane_by.clone(),
             routes: Routes::default(),
         }
@@ -43,7 +43,7 @@ impl Records {
     pub(super) fn put(
         &mut self,
         record: &BorrowedMessage<'_>,
-        (marks, arrived_us, token): (Marks, i64, Token),
+        (marks, arrived_us, received): (Marks, i64, Received),
         logs: Option<&mut Logs>,
         inlet: &Inlet,
         parcels: &mut Parcels<Token>,
@@ -62,9 +62,10 @@ impl Records {
         });
         let (id, usual_lane) = route.unwrap_or_default();
         let lane = log.map_or(usual_lane, |log| log.lane);
-        let (messages, row) = parcels.push((id, lane), received_us, marks, payload, token);
+        let (messages, row) = parcels.push((id, lane), received_us, marks, payload, received.token);
         if let Some(log) = log {
-            messages.positions.push(row, &log.log, record.offset());
+            let position = Position { offset: record.offset(), after: received.after };
+            messages.positions.push(row, &log.log, position);
         }
         if route.is_none() {
             messages.unnamed.push((row, String::from_utf8_lossy(topic).into()));
@@ -75,7 +76,7 @@ impl Records {
 
     /// The time that a record is of, for who reads it long after it came: where its source goes by its arrival, its own timestamp.
     pub(super) fn time_of(&self, record: &impl Message) -> i64 {
-        self.received.of(record, Received::new(&TimeFrom::Record).of(record, 0))
+        self.received.of(record, time_from::Received::new(&TimeFrom::Record).of(record, 0))
     }
 
     /// Puts a record that is of the time `at` into a page, if it is of the span.

@@ -3,22 +3,50 @@
 //! The database decides, not the group. Where it has less than the group has committed (it was restored from a backup, say) records are read
 //! again from there; where it has more, the records between are read too, for what else comes of them, and the database
 //! leaves them out. Where it cannot be asked, nothing is read: nothing could be stored either.
+//!
+//! librdkafka never chooses where to go on (`auto.offset.reset` is `error`): offsets of a topic that was made anew, or whose end was lost with a
+//! broker, are below what is stored, and would be taken for stored. Then nothing is read until a person has said which it is. And whenever
+//! records are given back, the database is asked anew: it may have lost what it had.
 
 use std::time::Duration;
 
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer as _;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use tidegate_config::KafkaStart;
 use tidegate_model::Stored;
 
-use super::Consumer;
+use super::{Breach, Consumer, Intake};
 use crate::kafka::client::{self, Client};
 use crate::kafka::logs::Logs;
 
 /// How long the brokers may take to answer a question about offsets.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where a partition is to be read from; none to leave it to the group.
-pub(in crate::kafka) type Begin = Option<i64>;
+/// Where a partition is, as the brokers and the database have it.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// The oldest record there is.
+    first: i64,
+    /// One past the newest.
+    end: i64,
+    in_database: Option<i64>,
+    in_group: Option<i64>,
+}
+
+/// What is odd about where a partition begins: told, and no hindrance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Odd {
+    Nothing,
+    /// The database has less than the group has committed.
+    Behind,
+    /// Records were deleted before they were stored.
+    Deleted,
+    /// The group's offset is not in the log, and nothing is stored.
+    GroupAstray,
+    /// The group knows nothing of what the database has.
+    GroupUnaware,
+}
 
 impl Consumer {
     /// Where to begin with partitions that were assigned. An error is for people: then nothing may be read.
@@ -27,7 +55,7 @@ impl Consumer {
         client: &Client,
         stored: &dyn Stored,
         partitions: &[(String, i32)],
-    ) -> Result<Vec<Begin>, String> {
+    ) -> Result<Vec<Offset>, String> {
         let Some(cluster) = client.client().fetch_cluster_id(ANSWER_TIMEOUT) else {
             return Err("the brokers do not say which cluster they are, and offsets are stored by that".to_owned());
         };
@@ -35,64 +63,143 @@ impl Consumer {
         if !self.logs.as_ref().is_some_and(|logs| logs.are_of(&cluster)) {
             self.logs = Some(Logs::new(&cluster, group, self.inlet.lanes()));
         }
-        let known = self.runtime.block_on(stored.next_offsets(&cluster, group));
-        let known = known.map_err(|error| format!("which offsets are stored cannot be asked: {error}"))?;
+        let stored = self.runtime.block_on(stored.next_offsets(&cluster, group));
+        let stored = stored.map_err(|error| format!("which offsets are stored cannot be asked: {error}"))?;
         let committed = client
             .committed_offsets(client::list(partitions), ANSWER_TIMEOUT)
             .map_err(|error| format!("which offsets the group has committed cannot be asked: {error}"))?;
+        let (firsts, ends) = (edge(client, partitions, Offset::Beginning)?, edge(client, partitions, Offset::End)?);
         let mut begin = Vec::with_capacity(partitions.len());
         for (topic, number) in partitions {
             let is = |(t, n, _): &&(String, i32, i64)| t == topic && n == number;
-            let in_database = known.iter().find(is).map(|(_, _, offset)| *offset);
-            let in_group = committed.find_partition(topic, *number).and_then(|found| match found.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
-            });
-            if let Some(offset) = in_database.filter(|offset| in_group.is_none_or(|group| *offset > group)) {
-                self.is_there(client, topic, *number, offset)?;
-            }
-            if let (Some(stored), Some(committed)) = (in_database, in_group)
-                && stored < committed
-            {
-                tracing::warn!(
-                    source = %self.inlet.source(), topic, partition = number, stored, committed,
-                    "the database has less of this partition than the group has committed: it is read again from there"
-                );
-            }
-            begin.push(from(in_database, in_group));
+            let (Some(first), Some(end)) = (offset_in(&firsts, topic, *number), offset_in(&ends, topic, *number))
+            else {
+                return Err(format!("the brokers do not say where partition {number} of {topic} begins and ends"));
+            };
+            let in_database = stored.iter().find(is).map(|(_, _, offset)| *offset);
+            let in_group = offset_in(&committed, topic, *number);
+            let known = Known { first, end, in_database, in_group };
+            let Some((from, odd)) = from(known, self.settings.start) else {
+                return Err(format!(
+                    "partition {number} of {topic} ends at {end}, and the database has stored it up to {}: nothing is read until somebody says \
+                     why; if the topic was made anew, delete the row of the partition in source_positions; if its last records were lost, set \
+                     next_offset there to {end}",
+                    in_database.unwrap_or_default()
+                ));
+            };
+            self.tell(odd, (topic, *number), known);
+            self.assignment.stands_at(topic, *number, in_database.unwrap_or(0));
+            begin.push(from);
         }
         Ok(begin)
     }
 
-    /// A topic that was deleted and made anew counts from 0 again, and what the database takes for stored is not.
-    fn is_there(&self, client: &Client, topic: &str, partition: i32, offset: i64) -> Result<(), String> {
-        match client.fetch_watermarks(topic, partition, ANSWER_TIMEOUT) {
-            Ok((_, end)) if end < offset => Err(format!(
-                "partition {partition} of {topic} ends at {end}, and the database has stored it up to {offset}: the topic was made \
-                 anew, or lost records; delete its row in source_positions, and it is read from its beginning"
-            )),
-            Ok(_) => Ok(()),
-            Err(error) => Err(format!("where partition {partition} of {topic} ends cannot be asked: {error}")),
+    fn tell(&self, odd: Odd, (topic, partition): (&str, i32), known: Known) {
+        let source = self.inlet.source();
+        let Known { first, in_database: stored, in_group: committed, .. } = known;
+        match odd {
+            Odd::Nothing => {}
+            Odd::Behind => tracing::warn!(
+                %source, topic, partition, stored, committed,
+                "the database has less of this partition than the group has committed: it is read again from there"
+            ),
+            Odd::Deleted => tracing::error!(
+                %source, topic, partition, stored, committed, first,
+                "the brokers have deleted records of this partition that were not stored: it is read from the oldest there is"
+            ),
+            Odd::GroupAstray => tracing::warn!(
+                %source, topic, partition, committed, first,
+                "nothing of this partition is stored, and what the group has committed is not in it: it is read from `start`"
+            ),
+            Odd::GroupUnaware => tracing::warn!(
+                %source, topic, partition, stored,
+                "the database has this partition stored up to here, and the group has committed nothing: if the topic was made anew, stop, \
+                 delete the row of the partition in source_positions and start again, or its records up to there are taken for stored"
+            ),
+        }
+    }
+
+    /// Records were given back, perhaps since the database has lost what it had: a new client begins where that stands now.
+    pub(super) fn ask_anew(&mut self) {
+        if self.stored.is_some() && self.intake == Intake::Open {
+            let what = "records were given back, and how far they are stored is asked anew".to_owned();
+            self.broken = Some(Breach { what, advice: "the sink's state says why" });
         }
     }
 }
 
-/// The lesser of the two; where the database knows nothing, it is left to the group.
-fn from(in_database: Option<i64>, in_group: Option<i64>) -> Begin {
-    in_database.map(|stored| in_group.map_or(stored, |committed| stored.min(committed)))
+/// Where partitions begin, or end.
+fn edge(client: &Client, partitions: &[(String, i32)], which: Offset) -> Result<TopicPartitionList, String> {
+    let mut asked = client::list(partitions);
+    asked
+        .set_all_offsets(which)
+        .and_then(|()| client.offsets_for_times(asked, ANSWER_TIMEOUT))
+        .map_err(|error| format!("where partitions begin and end cannot be asked: {error}"))
+}
+
+fn offset_in(answer: &TopicPartitionList, topic: &str, partition: i32) -> Option<i64> {
+    match answer.find_partition(topic, partition)?.offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    }
+}
+
+/// The lesser of what database and group have; where nothing is stored the group's, or else as configured. None where what is stored cannot be of
+/// this log.
+fn from(known: Known, start: KafkaStart) -> Option<(Offset, Odd)> {
+    let Known { first, end, in_database, in_group } = known;
+    match (in_database, in_group) {
+        (Some(stored), _) if stored > end => None,
+        (Some(stored), _) if stored < first => Some((Offset::Offset(first), Odd::Deleted)),
+        (Some(stored), Some(committed)) if stored < committed => Some((Offset::Offset(stored), Odd::Behind)),
+        (Some(_), Some(committed)) => Some((Offset::Offset(committed.max(first)), Odd::Nothing)),
+        (Some(stored), None) if stored > 0 => Some((Offset::Offset(stored), Odd::GroupUnaware)),
+        (Some(stored), None) => Some((Offset::Offset(stored), Odd::Nothing)),
+        (None, Some(committed)) if (first..=end).contains(&committed) => {
+            Some((Offset::Offset(committed), Odd::Nothing))
+        }
+        (None, committed) => {
+            let at = match start {
+                KafkaStart::Earliest => first,
+                KafkaStart::Latest => end,
+            };
+            Some((Offset::Offset(at), if committed.is_some() { Odd::GroupAstray } else { Odd::Nothing }))
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Guarantees: nothing that one of the two has not is passed by, and where nothing is stored the group decides as ever.
+    /// Guarantees: nothing that one of the two has not is passed by; where nothing is stored the group decides, or else what is configured; what
+    /// is stored beyond the end is never believed; and what is odd is told.
     #[test]
     fn where_to_begin() {
-        assert_eq!(from(None, None), None);
-        assert_eq!(from(None, Some(7)), None);
-        assert_eq!(from(Some(5), None), Some(5));
-        assert_eq!(from(Some(5), Some(7)), Some(5));
-        assert_eq!(from(Some(9), Some(7)), Some(7));
+        let begin = |in_database, in_group, start| {
+            let known = Known { first: 3, end: 20, in_database, in_group };
+            from(known, start).map(|(offset, odd)| (offset.to_raw(), odd))
+        };
+        let at = |offset, odd| Some((Some(offset), odd));
+        let (early, late) = (KafkaStart::Earliest, KafkaStart::Latest);
+        let cases = [
+            (None, None, early, at(3, Odd::Nothing)),
+            (None, None, late, at(20, Odd::Nothing)),
+            (None, Some(7), late, at(7, Odd::Nothing)),
+            (None, Some(20), early, at(20, Odd::Nothing)),
+            (None, Some(21), early, at(3, Odd::GroupAstray)),
+            (None, Some(2), late, at(20, Odd::GroupAstray)),
+            (Some(5), None, late, at(5, Odd::GroupUnaware)),
+            (Some(5), Some(7), early, at(5, Odd::Behind)),
+            (Some(9), Some(7), early, at(7, Odd::Nothing)),
+            (Some(9), Some(2), early, at(3, Odd::Nothing)),
+            (Some(2), Some(7), early, at(3, Odd::Deleted)),
+            (Some(20), Some(20), early, at(20, Odd::Nothing)),
+            (Some(21), Some(7), early, None),
+            (Some(21), None, early, None),
+        ];
+        for (in_database, in_group, start, expected) in cases {
+            assert_eq!(begin(in_database, in_group, start), expected, "{in_database:?} {in_group:?} {start:?}");
+        }
     }
 }

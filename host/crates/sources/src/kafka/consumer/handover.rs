@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use rdkafka::Offset;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use tidegate_model::Phase;
 
-use super::exact::Begin;
 use super::{Breach, Consumer, Flow, ROOM_WAIT, positions};
 use crate::kafka::client::{self, Client, Rebalance};
 use crate::phase;
@@ -40,7 +40,9 @@ impl Consumer {
         if let Err(error) = client::carry_out(client, rebalance, &begin) {
             tracing::warn!(source = %self.inlet.source(), %error, "a rebalance was not carried out; the group will repeat it");
         }
-        if let Rebalance::Assign(partitions) = rebalance {
+        if let Rebalance::Assign(partitions) = rebalance
+            && self.broken.is_none()
+        {
             self.reached();
             if self.flow == Flow::Paused
                 && let Err(error) = client.pause(&client::list(partitions))
@@ -51,10 +53,13 @@ impl Consumer {
     }
 
     /// Where to begin with what was assigned; empty to leave it to the group. What cannot be known ends this client.
-    fn begin_with(&mut self, client: &Client, rebalance: &Rebalance) -> Vec<Begin> {
+    fn begin_with(&mut self, client: &Client, rebalance: &Rebalance) -> Vec<Offset> {
         let (Rebalance::Assign(partitions), Some(stored)) = (rebalance, self.stored.clone()) else {
             return Vec::new();
         };
+        if partitions.is_empty() {
+            return Vec::new();
+        }
         match self.begin(client, &*stored, partitions) {
             Ok(begin) => begin,
             Err(what) => {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::{Breach, Consumer, End};
 use crate::kafka::client::{self, Client, Meaning};
@@ -29,6 +30,10 @@ pub(super) enum Reach {
 
 impl Consumer {
     pub(super) fn failed(&mut self, error: &KafkaError) -> Option<End> {
+        if self.stored.is_some() && error.rdkafka_error_code() == Some(Code::AutoOffsetReset) {
+            let what = format!("a partition has not the offset that comes next: {}", client::describe(error));
+            return Some(End::Broken(Breach { what, advice: "where to go on is asked anew" }));
+        }
         match client::meaning(error) {
             Meaning::Passing => {
                 tracing::debug!(source = %self.inlet.source(), %error, "librdkafka reports");
