@@ -2,9 +2,11 @@
 //! cluster, and against Apache Kafka where there is one.
 
 use tidegate_tests::{
-    Account, DEADLINE, Host, Kafka, Message, Mosquitto, Postgres, Publisher, Qos, Setup, garbage, readings, root,
-    wait_for,
+    Account, DEADLINE, Host, Kafka, Message, Mosquitto, Postgres, Protocol, Publisher, Qos, Setup, Status, garbage,
+    readings, root, wait_for,
 };
+
+use crate::dead_letters::dead_letters;
 
 /// A host with a configuration of the example, but for these addresses.
 fn example(file: &str, setup: Setup, addresses: &[(&str, &str)]) -> Host {
@@ -93,4 +95,36 @@ fn kafka_away_and_the_edge_killed() {
     let account = Account::of(publisher.sent(), store.rows(), &store.dead_letters());
     account.assert_nothing_lost("Kafka away, and the edge killed");
     edge.wait_status("the spool to be empty", |status| (status.spool("raw").records == 0).then_some(()));
+}
+
+/// Guarantees: a message that was bridged and that a rule refused beside is not bridged again when its dead letter is put back, once or twice; its
+/// letter stays.
+#[test]
+fn bridged_once_however_often_replayed() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let kafka = Kafka::start("raw", 1);
+    let brokers = kafka.brokers();
+    let host = Setup::new()
+        .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
+        .toml(&format!("[sinks.kafka.raw]\nbrokers = \"{brokers}\"\nmessages = \"raw\"\n"))
+        .module("json-reading")
+        .start();
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    publisher.deliver((0..20).map(|number| Message::poison("dev/a", format!("no reading: {number}"))));
+    publisher.deliver(readings(0..100, 10));
+    host.wait_settled(120).assert_balanced("bridged and refused");
+    let bridged = |status: &Status| status.sinks.iter().find(|sink| sink.name == "raw").map(|sink| sink.messages);
+    assert_eq!(bridged(&host.status()), Some(120));
+    for round in 1..=2 {
+        assert_eq!(dead_letters(&host, &["replay", "--rule", "json-reading"])["requested"], 20);
+        let status = host.wait_status("the letters to die again", |status| {
+            let replay = status.sources.iter().find(|source| source.name == "replay")?.messages;
+            (replay.dead_lettered == 20 * round && replay.in_flight == 0).then(|| status.clone())
+        });
+        assert_eq!(bridged(&status), Some(120), "{status:?}");
+        wait_for("the letters that were put back to go", DEADLINE, || match host.dead_letters().len() {
+            20 => Ok(()),
+            other => Err(other),
+        });
+    }
 }

@@ -11,7 +11,7 @@ use tidegate_tests::{
 const STOP: Duration = Duration::from_secs(20);
 
 /// `tidegate dead-letters` on the host's configuration; its result as JSON.
-fn dead_letters(host: &Host, args: &[&str]) -> Value {
+pub(crate) fn dead_letters(host: &Host, args: &[&str]) -> Value {
     let output = Command::new(binary())
         .arg("dead-letters")
         .args(args)

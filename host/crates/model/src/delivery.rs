@@ -136,7 +136,7 @@ impl Delivery {
     }
 
     /// The rows of `origin` that a sink takes which wants these messages, ascending. What was beyond a limit or is not whole is none of
-    /// them: it is in the dead letters, or dropped.
+    /// them: it is in the dead letters, or dropped; nor is what those sinks have had before.
     pub fn raw_rows<'a>(&'a self, wanted: &'a RawMessages) -> impl Iterator<Item = u32> + 'a {
         let (rows, chosen) = match &self.origin_is {
             OriginIs::Cargo if wanted.any() => (self.origin.len() as u32, &[][..]),
@@ -148,7 +148,7 @@ impl Delivery {
         let shares = shares.flat_map(move |(at, (first, _))| *first..end(at));
         chosen.iter().copied().chain(shares).filter(|&row| {
             let marks = self.origin.marks.get(row as usize);
-            marks.is_some_and(|&marks| !Marks(marks).are_barred())
+            marks.is_some_and(|&marks| !Marks(marks).are_not_raw())
         })
     }
 

@@ -23,6 +23,9 @@ impl Marks {
     /// It was sent at most once (MQTT QoS 0): no broker would have sent it again.
     pub const AT_MOST_ONCE: Marks = Marks(64);
 
+    /// The sinks that take messages as they came have had it: a dead letter of it, when it is put back, is for the rules alone.
+    pub const HANDED_ON: Marks = Marks(128);
+
     /// The marks that tell how a message came, and the word for each, as it stands in JSON and in Kafka's headers.
     pub const WORDS: [(Marks, &'static str); 4] = [
         (Marks::RETAINED, "retained"),
@@ -34,6 +37,11 @@ impl Marks {
     /// Whether it goes to no rule and to no sink that takes messages, being beyond a limit or not whole.
     pub const fn are_barred(self) -> bool {
         self.0 & (Marks::EXCESS.0 | Marks::DROPPED.0 | Marks::TRUNCATED.0) != 0
+    }
+
+    /// Whether it is for no sink that takes messages.
+    pub const fn are_not_raw(self) -> bool {
+        self.are_barred() || self.has(Marks::HANDED_ON)
     }
 
     /// Both sets of bits.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidegate_engine::{Fault, Rule};
-use tidegate_model::{Books, DeadLetter, Messages, Stage};
+use tidegate_model::{Books, DeadLetter, Marks, Messages, RawMessages, Stage};
 
 /// What the letters of rows say that a rule is not given any more.
 pub(crate) const PARKED: &str = "parked: the rule failed on this partition again and again, and is not called for it; replay when it has been mended";
@@ -74,4 +74,12 @@ impl Cause {
             messages.properties.of(row).map(|(key, value)| (key.to_owned(), value.to_vec())).collect();
         letter
     }
+}
+
+/// The letter of a message that goes to the sinks that take messages, `raw`, beside: when it is put back, it is not for them.
+pub(crate) fn handed_on(mut letter: DeadLetter, raw: &RawMessages) -> DeadLetter {
+    if raw.are_of(&letter.source) && !Marks(letter.marks).are_not_raw() {
+        letter.marks |= Marks::HANDED_ON.0;
+    }
+    letter
 }

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_model::{
     Books, Clock, Health, Inlet, Intake, Lag, Limits, MessageLedger, MessageTotals, ParcelLimits, Phase, PointLedger,
-    PointTotals, Sink, Source, State, StateStore, StateTotals,
+    PointTotals, RawMessages, Sink, Source, State, StateStore, StateTotals,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -152,6 +152,7 @@ impl Pipeline {
         let (phase, _) = watch::channel(Phase::Running);
         let (give_up, told) = watch::channel(false);
         let _in_runtime = runtime.enter();
+        let raw = sinks.iter().fold(RawMessages::None, |all, setup| all.with(&setup.sink.wants().messages));
         let mut running = Vec::new();
         let mut queues = Vec::new();
         let mut start = |setup: SinkSetup, letters, last| {
@@ -169,6 +170,7 @@ impl Pipeline {
                 queue,
                 status: status.clone(),
                 books: settings.books.clone(),
+                raw: raw.clone(),
                 dead_letters: letters,
                 give_up: told.clone(),
                 finish: finished,

@@ -138,3 +138,36 @@ fn stored_without_a_decoder() {
     let sinks = pipeline.status().sinks;
     assert_eq!((sinks[0].messages, sinks[0].rejected), (3, 1));
 }
+
+/// Guarantees: what the bridge has had is not given to it again when it comes out of the dead letters, and stays so marked should it die again; what
+/// the bridge refused is not marked.
+#[test]
+fn what_the_bridge_has_had_is_not_for_it() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let books = Arc::new(Books::new(9));
+    let bridge = Bridge { books: books.clone(), taken: Arc::default() };
+    let letters = Letters::default();
+    let settings = PipelineSettings {
+        lanes: 1,
+        batch_rows: 1_000,
+        parcel: ParcelLimits::default(),
+        books,
+        clock: Arc::new(SystemClock),
+        state: None,
+    };
+    let sinks = vec![SinkSetup::new("bridge", Box::new(bridge.clone()))];
+    let pipeline = Pipeline::start(settings, sinks, Box::new(letters.clone()), runtime.handle()).unwrap();
+    let had = Marks::REPLAYED.with(Marks::HANDED_ON);
+    let messages: [(&str, &[u8], Marks); 3] =
+        [("a", b"too large", Marks::REPLAYED), ("a", b"had", had), ("a", b"not had", Marks::REPLAYED)];
+    let totals = send(&runtime, &pipeline.inlet("edge"), &messages);
+    assert_eq!((totals.stored, totals.dead_lettered), (1, 2));
+    let taken: Vec<_> = bridge.taken.lock().unwrap().iter().map(|(_, payload, _)| payload.clone()).collect();
+    assert_eq!(taken, [b"not had".to_vec()]);
+    let mut died: Vec<_> = letters.0.lock().unwrap().iter().map(|l| (l.payload.clone(), l.stage, l.marks)).collect();
+    died.sort();
+    assert_eq!(
+        died,
+        [(b"had".to_vec(), Stage::Route, had.0), (b"too large".to_vec(), Stage::Sink, Marks::REPLAYED.0)]
+    );
+}

@@ -131,6 +131,10 @@ impl<W: Write> Printer<'_, W> {
             (Marks::REDELIVERED, "redelivered: the broker had sent it before"),
             (Marks::REPLAYED, "replayed: it has died before"),
             (Marks::AT_MOST_ONCE, "at most once: it came with QoS 0"),
+            (
+                Marks::HANDED_ON,
+                "handed on: sinks that take messages as they came have it, and do not get it again by a replay",
+            ),
         ] {
             if marks.has(mark) {
                 field("mark", word)?;

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::Flush;
 use super::intake::Batch;
-use crate::dead_letter::Cause;
+use crate::dead_letter::{Cause, handed_on};
 
 impl Flush {
     /// Acknowledges what was written; a delivery of which something was refused only once that is in the dead letters.
@@ -38,13 +38,17 @@ impl Flush {
     /// The letters of what was refused, one for each message: it is in it whole.
     pub(super) fn refused(&self, deliveries: &[Arc<Delivery>], written: &Written) -> Vec<DeadLetter> {
         let mut seen = HashSet::new();
+        // What a sink would not take as it came is still for it when it is put back.
+        let raw: HashSet<_> = written.rejected_messages.iter().map(|r| (r.delivery, r.row)).collect();
         let from = |r: &Rejected| deliveries.get(r.delivery)?.origin_row(r.row);
         let points = written.rejected.iter().map(|r| (r, from(r)));
         let messages = written.rejected_messages.iter().map(|r| (r, Some(r.row)));
         let letter = |(r, row): (&Rejected, Option<u32>)| {
             let first = row.is_none_or(|row| seen.insert((r.delivery, row)));
             let delivery = deliveries.get(r.delivery).filter(|_| first)?;
-            Some(self.dead_letter(delivery, row, &r.reason))
+            let letter = self.dead_letter(delivery, row, &r.reason);
+            let is_raw = row.is_some_and(|row| raw.contains(&(r.delivery, row)));
+            Some(if is_raw { letter } else { handed_on(letter, &self.raw) })
         };
         points.chain(messages).filter_map(letter).collect()
     }

@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tidegate_model::{Books, Sink, SinkError, Spool, State};
+use tidegate_model::{Books, RawMessages, Sink, SinkError, Spool, State};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -82,6 +82,8 @@ pub(crate) struct Flush {
     intake: Intake,
     status: Arc<SinkStatus>,
     books: Arc<Books>,
+    /// The messages that any sink takes as they came.
+    raw: RawMessages,
     /// Where points go that this sink refuses; none for the dead letters themselves.
     dead_letters: Option<mpsc::Sender<Consignment>>,
     /// Set when the deadline of a shutdown has passed: what can be neither written nor spooled now is returned to its source.
@@ -103,6 +105,7 @@ pub(crate) struct FlushParts {
     pub queue: mpsc::Receiver<Consignment>,
     pub status: Arc<SinkStatus>,
     pub books: Arc<Books>,
+    pub raw: RawMessages,
     pub dead_letters: Option<mpsc::Sender<Consignment>>,
     pub give_up: watch::Receiver<bool>,
     pub finish: watch::Receiver<bool>,
@@ -110,7 +113,8 @@ pub(crate) struct FlushParts {
 
 impl Flush {
     pub fn new(parts: FlushParts) -> Self {
-        let FlushParts { name, sink, spool, limits, queue, status, books, dead_letters, give_up, finish } = parts;
+        let FlushParts { name, sink, spool, limits, queue, status, books, raw, dead_letters, give_up, finish } =
+            parts;
         let intake = Intake {
             name: name.clone(),
             queue,
@@ -130,6 +134,7 @@ impl Flush {
             intake,
             status,
             books,
+            raw,
             dead_letters,
             give_up,
             pause: Pause::default(),

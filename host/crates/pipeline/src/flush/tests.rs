@@ -149,6 +149,7 @@ impl House {
             queue: receiver,
             status: status.clone(),
             books: Arc::new(Books::new(10)),
+            raw: RawMessages::None,
             dead_letters: Some(letters),
             give_up: give_up.subscribe(),
             finish: finish.subscribe(),

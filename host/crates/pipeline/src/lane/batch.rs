@@ -83,7 +83,7 @@ impl Batch {
         for share in self.parcels.iter().filter(|share| raw.are_of(&share.source)) {
             let rows = share.first_row as usize..(share.first_row + share.rows) as usize;
             for (fate, &marks) in fates[rows.clone()].iter_mut().zip(&self.messages.marks[rows]) {
-                if !Marks(marks).are_barred() {
+                if !Marks(marks).are_not_raw() {
                     *fate = Fate::Stored;
                 }
             }

@@ -22,8 +22,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_engine::{Instance, LoadError, Rule, Shadow};
 use tidegate_model::{
-    Ack, Books, Clock, Latency, Messages, NO_ROW, OriginIs, Parcel, PartitionId, SavedState, SeriesId, StateBook,
-    StateStore,
+    Ack, Books, Clock, Latency, Messages, NO_ROW, OriginIs, Parcel, PartitionId, RawMessages, SavedState, SeriesId,
+    StateBook, StateStore,
 };
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -348,7 +348,7 @@ impl Lane {
         let source_of = |row: u32| batch.source_of(row);
         let (books, alert_book, outlets) = (&self.around.books, &self.around.alert_book, &self.around.outlets);
         let fates = batch.fates(outlets.messages());
-        let mut work = Work::new(&batch.messages, books, alert_book, &source_of, now_us, fates);
+        let mut work = Work::new(&batch.messages, (books, outlets.messages()), alert_book, &source_of, now_us, fates);
         let mut flow = decode::decode(&mut work, &mut self.slots, &mut self.routes);
         process::process(&mut work, &mut self.slots, 0, &mut self.routes, &mut flow);
         let (mut delivery, fates) = work.close(flow, outlets.points(), outlets.store_points());
@@ -406,7 +406,7 @@ impl Lane {
         let nothing = Messages::default();
         let no_source = |_: u32| Arc::<str>::default();
         let (books, alert_book) = (&self.around.books, &self.around.alert_book);
-        let mut work = Work::new(&nothing, books, alert_book, &no_source, now_us, Vec::new());
+        let mut work = Work::new(&nothing, (books, &RawMessages::None), alert_book, &no_source, now_us, Vec::new());
         work.account.generated = emitted.points.len() as u64;
         work.alerts(&rule, emitted.alerts);
         work.commands(&rule, emitted.commands);

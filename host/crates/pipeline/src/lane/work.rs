@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tidegate_engine::{RawAlert, RawCommand, Rule};
-use tidegate_model::{Alert, Books, Command, DeadLetter, Delivery, Messages, NO_ROW, PointLedger, Quality};
+use tidegate_model::{
+    Alert, Books, Command, DeadLetter, Delivery, Messages, NO_ROW, PointLedger, Quality, RawMessages,
+};
 
 use crate::alert_book::{AlertBook, MAX_STANDING, News};
-use crate::dead_letter::Cause;
+use crate::dead_letter::{Cause, handed_on};
 use crate::lane::batch::Fate;
 use crate::lane::flow::Flow;
 
@@ -18,6 +20,8 @@ const MAX_COMMANDS: usize = 1_000;
 pub(crate) struct Work<'a> {
     pub messages: &'a Messages,
     pub books: &'a Books,
+    /// The messages that sinks take as they came.
+    pub raw: &'a RawMessages,
     pub alert_book: &'a AlertBook,
     /// The source of a row.
     pub source_of: &'a dyn Fn(u32) -> Arc<str>,
@@ -45,7 +49,7 @@ pub(crate) struct Account {
 impl<'a> Work<'a> {
     pub fn new(
         messages: &'a Messages,
-        books: &'a Books,
+        (books, raw): (&'a Books, &'a RawMessages),
         alert_book: &'a AlertBook,
         source_of: &'a dyn Fn(u32) -> Arc<str>,
         now_us: i64,
@@ -54,6 +58,7 @@ impl<'a> Work<'a> {
         Self {
             messages,
             books,
+            raw,
             alert_book,
             source_of,
             now_us,
@@ -80,7 +85,7 @@ impl<'a> Work<'a> {
 
     fn letter(&mut self, row: Option<u32>, cause: Cause) {
         let source = row.map(|row| (self.source_of)(row)).unwrap_or_default();
-        let letter = cause.letter(self.books, self.messages, row, source);
+        let letter = handed_on(cause.letter(self.books, self.messages, row, source), self.raw);
         // Many points of one message are refused one after the other: one letter speaks for them. Two messages may well be the same to the
         // byte, and each has its own.
         let again = row.is_some() && self.last_letter_of == row && self.dead_letters.last() == Some(&letter);
