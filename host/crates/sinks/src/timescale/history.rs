@@ -1,9 +1,13 @@
 //! The points of the database, read again in the order of their times: by a cursor in a transaction that only reads, so that neither
 //! side holds more than a page: its rows are taken off the connection one by one, and what is too much for a page waits there. Works through PgBouncer in transaction mode.
+//!
+//! No transaction lasts for long, since vacuum and compression would wait for it: after a minute the next one goes on, from the next time on that has rows.
+//! So what stands throughout is read once and in order, and each minute's part is of one moment, but not the whole: what is stored meanwhile is read
+//! if its time is still to come, and what is dropped meanwhile is not.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use tidegate_config::TimescaleSink;
@@ -20,6 +24,8 @@ use super::session::{self, Session};
 const PAGE: usize = 5_000;
 /// How long the first page may take, for which the server may have to sort a chunk.
 const PAGE_WITHIN: Duration = Duration::from_secs(120);
+/// How long a transaction may give rows before another goes on: what was deleted or changed since it began has to be kept for it.
+const WINDOW: Duration = Duration::from_secs(60);
 /// With more filters than this the server is not told of topics at all; they are looked at here in any case.
 const MAX_CONDITIONS: usize = 16;
 
@@ -29,32 +35,38 @@ pub struct TimescaleHistory {
     settings: TimescaleSink,
     /// What the connection lives on.
     runtime: Handle,
+    window: Duration,
 }
 
 impl TimescaleHistory {
     /// Of the database that `settings` name; connections are made on `runtime`.
     pub fn new(settings: TimescaleSink, runtime: Handle) -> Self {
-        Self { settings: TimescaleSink { statement_timeout: PAGE_WITHIN, ..settings }, runtime }
+        Self { settings: TimescaleSink { statement_timeout: PAGE_WITHIN, ..settings }, runtime, window: WINDOW }
+    }
+
+    /// The same with transactions that last so long.
+    #[must_use]
+    pub fn in_windows_of(self, window: Duration) -> Self {
+        Self { window, ..self }
     }
 }
 
 impl History for TimescaleHistory {
     fn open(&self, span: Span, books: Arc<Books>) -> Result<Box<dyn Past>, HistoryError> {
-        let (settings, span_of) = (&self.settings, &span);
-        let address = session::address(settings);
-        let opening = async {
-            let session = Session::open(settings).await?;
-            let begin = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
-            let timeout = PAGE_WITHIN.as_millis();
-            let select = select(settings, span_of);
-            let declare = format!("DECLARE tidegate_history NO SCROLL CURSOR FOR {select}");
-            session.run(&format!("{begin}; SET LOCAL statement_timeout = {timeout}; {declare}")).await?;
-            Ok(session)
+        let session = self.runtime.block_on(Session::open(&self.settings));
+        let session = session.map_err(|fault| unreadable(&session::address(&self.settings), fault))?;
+        let mut rows = Rows {
+            session,
+            of: self.clone(),
+            span: span.clone(),
+            coming: None,
+            next: PAGE,
+            taken: 0,
+            began: None,
+            last_us: None,
         };
-        let session = self.runtime.block_on(opening).map_err(|fault| unreadable(&address, fault))?;
-        let (runtime, names) = (self.runtime.clone(), Names::new(books));
-        let rows = Rows { session, runtime, address, coming: None, next: PAGE, taken: 0 };
-        Ok(Box::new(Reading { rows, span, names, first_us: None }))
+        rows.begin(None)?;
+        Ok(Box::new(Reading { rows, span, names: Names::new(books), first_us: None }))
     }
 }
 
@@ -75,7 +87,7 @@ impl Past for Reading {
             last_us = row.try_get::<_, i64>(0).ok();
             self.first_us = self.first_us.or(last_us);
             let put = put(&mut page, &self.span, &mut self.names, &row);
-            put.map_err(|error| unreadable(&self.rows.address, error.into()))?;
+            put.map_err(|error| self.rows.unreadable(error.into()))?;
         }
         if page.looked_at == 0 {
             return Ok(None);
@@ -93,23 +105,59 @@ impl Past for Reading {
     }
 }
 
-/// The rows of the cursor. Those that nobody has taken wait on the connection, and then with the server.
+/// The rows of one cursor after the other. Those that nobody has taken wait on the connection, and then with the server.
 struct Rows {
     session: Session,
-    runtime: Handle,
-    address: String,
+    of: TimescaleHistory,
+    span: Span,
     /// Those asked for.
     coming: Option<Pin<Box<RowStream>>>,
     /// How many the server is asked for next.
     next: usize,
     /// How many of those asked for have come.
     taken: usize,
+    /// When the transaction gave its first row.
+    began: Option<Instant>,
+    /// The time of the last row given.
+    last_us: Option<i64>,
 }
 
 impl Rows {
+    /// Ends the transaction, if there is one, and begins another: of what is of the span, from this time on.
+    fn begin(&mut self, from_us: Option<i64>) -> Result<(), HistoryError> {
+        let Self { session, of, span, .. } = self;
+        let span = Span { from_us: from_us.or(span.from_us), ..span.clone() };
+        let end = if from_us.is_some() { "COMMIT;" } else { "" };
+        let begin = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        let timeout = PAGE_WITHIN.as_millis();
+        let select = select(&of.settings, &span);
+        let declare = format!("DECLARE tidegate_history NO SCROLL CURSOR FOR {select}");
+        // What is on its way of the rows before is left.
+        self.coming = None;
+        self.began = None;
+        let begin = format!("{end} {begin}; SET LOCAL statement_timeout = {timeout}; {declare}");
+        of.runtime.block_on(session.run(&begin)).map_err(|fault| self.unreadable(fault))
+    }
+
     /// The next one; none at the end.
     fn next(&mut self) -> Result<Option<Row>, HistoryError> {
-        let Self { session, runtime, coming, next, taken, .. } = self;
+        loop {
+            let Some(row) = self.fetched()? else { return Ok(None) };
+            let time_us = row.try_get::<_, i64>(0).map_err(|error| self.unreadable(error.into()))?;
+            let began = *self.began.get_or_insert_with(Instant::now);
+            // Rows of one time are of one transaction: so none is read twice, and none is passed by.
+            if began.elapsed() >= self.of.window && self.last_us.is_some_and(|last_us| time_us > last_us) {
+                self.last_us = None;
+                self.begin(Some(time_us))?;
+                continue;
+            }
+            self.last_us = Some(time_us);
+            return Ok(Some(row));
+        }
+    }
+
+    fn fetched(&mut self) -> Result<Option<Row>, HistoryError> {
+        let Self { session, of, coming, next, taken, .. } = self;
         let next_row = async {
             loop {
                 if let Some(rows) = coming.as_mut() {
@@ -131,7 +179,11 @@ impl Rows {
                 *next = (*next * 2).min(PAGE);
             }
         };
-        runtime.block_on(next_row).map_err(|fault| unreadable(&self.address, fault))
+        of.runtime.block_on(next_row).map_err(|fault| self.unreadable(fault))
+    }
+
+    fn unreadable(&self, fault: Fault) -> HistoryError {
+        unreadable(&session::address(&self.of.settings), fault)
     }
 }
 

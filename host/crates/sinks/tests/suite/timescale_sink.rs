@@ -1,6 +1,7 @@
 //! The TimescaleDB sink against a real PostgreSQL: what is stored, and in which tables.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_config::{Secret, TimescaleSink};
 use tidegate_model::{Books, History, Points, Sink, SinkError, Span};
@@ -245,4 +246,39 @@ async fn what_is_stored_is_read_again() {
     let (part, done) = part.unwrap();
     assert_eq!((part.time_us, done.is_some()), ((T0 + 10..T0 + 20).step_by(2).collect(), true));
     assert!(gone.unwrap_err().contains("127.0.0.1:1"));
+}
+
+/// Guarantees: a reading in many transactions gives each row once and in order, also rows of one time that lie on both sides of a page; what is
+/// stored ahead of it meanwhile is read, and what is stored behind it is not.
+#[tokio::test]
+async fn a_long_reading_is_many_transactions() {
+    let Some(server) = Postgres::start() else { return };
+    let books = Arc::new(Books::new(99));
+    let mut sink = Timescale::new(server.settings("postgres"), Arc::clone(&books));
+    // 700 rows of each time: a page ends among those of the last but one.
+    let rows: Vec<_> = (0..6_300).map(|i| ("dev/a", None, i / 700, i as f64, None)).collect();
+    sink.write(&[Arc::new(points(&books, &rows))]).await.unwrap();
+    let runtime = tokio::runtime::Handle::current();
+    let history = TimescaleHistory::new(server.settings("postgres"), runtime).in_windows_of(Duration::ZERO);
+    let (first, mut past) = tokio::task::spawn_blocking(move || {
+        let mut past = history.open(Span::default(), Arc::new(Books::new(99))).unwrap();
+        (past.next_page().unwrap().unwrap(), past)
+    })
+    .await
+    .unwrap();
+    let ahead = [("dev/a", None, 1_000_000, -1.0, None), ("dev/a", None, 0, -2.0, None)];
+    sink.write(&[Arc::new(points(&books, &ahead))]).await.unwrap();
+    let rest = tokio::task::spawn_blocking(move || {
+        let mut all = Points::default();
+        while let Some(page) = past.next_page().unwrap() {
+            all.append(&page.points);
+        }
+        all
+    });
+    let mut all = first.points;
+    all.append(&rest.await.unwrap());
+    assert!(all.time_us.is_sorted());
+    let mut values: Vec<_> = all.value.iter().map(|value| *value as i64).collect();
+    values.sort_unstable();
+    assert!(values.iter().copied().eq(-1..6_300), "{} rows, from {:?}", values.len(), values.first());
 }
