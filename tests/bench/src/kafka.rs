@@ -39,8 +39,8 @@ use crate::workload::{self, Expected};
 
 /// Records of one repetition: what the mock cluster keeps of its partitions is bounded, to 5 MB and 100,000 records each.
 const RECORDS: usize = 500_000;
-const PARTITIONS: i32 = 32;
-const TOPIC: &str = "telemetry";
+pub const PARTITIONS: i32 = 32;
+pub const TOPIC: &str = "telemetry";
 const REPETITIONS: usize = 7;
 const POLL: Duration = Duration::from_millis(100);
 

@@ -15,8 +15,8 @@ use crate::poison::Hundredth;
 use crate::report::Progress;
 use crate::resident::Pages;
 use crate::{
-    broker, chain, crossing, host_path, hostile, kafka, loading, native, poison, postgres, routing, spool, swap,
-    wasm, whole_line,
+    bridge, broker, chain, crossing, host_path, hostile, kafka, loading, native, poison, postgres, routing, spool,
+    swap, wasm, whole_line,
 };
 
 /// One figure.
@@ -89,6 +89,7 @@ pub fn all() -> Vec<Bench> {
     ] {
         all.push(Bench::new(name, unit, better, move |effort, progress| kafka::measure(figure, effort, progress)));
     }
+    all.push(Bench::new("bridge/mqtt-to-kafka", "msgs/s", Better::Higher, bridge::measure));
     for (repeats, what) in [(Repeats::Stored, "binary-copy"), (Repeats::Dropped, "dedupe")] {
         for connections in [1, 4] {
             let manner = postgres::Manner { connections, repeats };

@@ -3,11 +3,12 @@
 //! Builds nothing: `make bench` builds the rules and this program, and runs it. It prints a table, a line a bench, and writes
 //! `target/bench/results.json`. `ONLY=host-path` runs the benches whose names contain that, and writes only those. All are in [`list`], and each is a file that
 //! says what is in its figure and what is out: [`wasm`], [`native`], [`crossing`], [`routing`], [`chain`], [`loading`], [`swap`], [`hostile`],
-//! [`poison`], [`host_path`], [`broker`], [`kafka`], [`postgres`], [`whole_line`], [`spool`]. How repetitions become a figure, and when a target holds, is in [`measure`].
+//! [`poison`], [`host_path`], [`broker`], [`kafka`], [`bridge`], [`postgres`], [`whole_line`], [`spool`]. How repetitions become a figure, and when a target holds, is in [`measure`].
 //!
 //! A figure is only given for right results: what came out is compared with what had to, and a difference fails the bench.
 //! A missed target does not: it is in the table. The program fails when a bench could not be measured.
 
+mod bridge;
 mod broker;
 mod chain;
 mod clock;

@@ -4,7 +4,8 @@
 //! The table belongs to the server's session and is empty between transactions. It is asked for in each of them, since PgBouncer may
 //! give each another session; making it anew each time would swell the system catalogs.
 
-use tokio_postgres::types::Type;
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::fault::Fault;
 use super::schema::Tables;
@@ -18,20 +19,31 @@ pub(super) const MAKE: &str = "SET LOCAL client_min_messages = warning; \
 /// What COPY fills.
 pub(super) const COLUMNS: &str = "pg_temp.tidegate_stage (time, topic, value, value_str, quality, unit)";
 
+const NONE: &[(&(dyn ToSql + Sync), Type)] = &[];
+
 /// Between two parts of one transaction.
 pub(super) const EMPTY: &str = "DELETE FROM pg_temp.tidegate_stage";
 
-/// Moves all `rows` that wait to the real table. Gives how many of them were there already, or twice in the stage, and how
-/// many of those bear another value than the one stored.
-pub(super) async fn move_over(session: &Session, tables: &Tables, rows: usize) -> Result<(u64, u64), Fault> {
-    let none: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] = &[];
+/// Moves all rows that wait to the real table; gives how many were not there. It may be said before COPY's answer has come: what fails there fails
+/// this too.
+pub(super) async fn move_over(client: &Client, tables: &Tables) -> Result<u64, tokio_postgres::Error> {
     // `…_typed`: statements without a name, so that none is left behind in a pooled server.
-    let moved = session.answer(session.client.execute_typed(&tables.move_over, none)).await?;
+    client.execute_typed(&tables.move_over, NONE).await
+}
+
+/// Of `rows` that waited, of which so many were moved: how many were there already, or twice in the stage, and how many of those bear another value
+/// than the one stored.
+pub(super) async fn left_out(
+    session: &Session,
+    tables: &Tables,
+    rows: usize,
+    moved: u64,
+) -> Result<(u64, u64), Fault> {
     let repeats = (rows as u64).saturating_sub(moved);
     if repeats == 0 {
         return Ok((0, 0));
     }
-    let counted = session.answer(session.client.query_typed(&tables.count_differing, none)).await?;
+    let counted = session.answer(session.client.query_typed(&tables.count_differing, NONE)).await?;
     let differing: i64 = counted.first().map_or(0, |row| row.get(0));
     Ok((repeats, differing.unsigned_abs()))
 }

@@ -88,6 +88,8 @@ pub(super) struct Stored {
 enum Then {
     Nothing,
     Commit,
+    /// The rows go on from the stage.
+    Move,
 }
 
 /// What becomes of the parts of a share that the database takes.
@@ -173,8 +175,9 @@ impl Store<'_> {
             self.copy_points(copy, last, task, buffer, Then::Commit).await?;
             return Ok(stored);
         }
-        self.copy_points(copy, last, task, buffer, Then::Nothing).await?;
-        let (repeats, differing) = stage::move_over(self.session, self.manner.tables, task.numbers.len()).await?;
+        let moved = self.copy_points(copy, last, task, buffer, Then::Move).await?;
+        let (repeats, differing) =
+            stage::left_out(self.session, self.manner.tables, task.numbers.len(), moved).await?;
         fail_point!("commit-before", |_| std::process::abort());
         self.session.run("COMMIT").await?;
         fail_point!("commit-after", |_| std::process::abort());
@@ -274,13 +277,14 @@ impl Store<'_> {
         buffer: &mut BytesMut,
     ) -> Result<(u64, u64), Fault> {
         let rows = range.len();
-        self.copy_points(copy, range, task, buffer, Then::Nothing).await?;
         if self.manner.repeats == Repeats::Stored {
+            self.copy_points(copy, range, task, buffer, Then::Nothing).await?;
             return Ok((0, 0));
         }
-        let moved = stage::move_over(self.session, self.manner.tables, rows).await?;
+        let moved = self.copy_points(copy, range, task, buffer, Then::Move).await?;
+        let left_out = stage::left_out(self.session, self.manner.tables, rows, moved).await?;
         self.session.run(stage::EMPTY).await?;
-        Ok(moved)
+        Ok(left_out)
     }
 
     /// Moves the logs of a share on, if it has any; divides its points if some of them are stored already.
@@ -316,6 +320,7 @@ impl Store<'_> {
         self.session.answer(both).await
     }
 
+    /// Gives how many rows the last statement took.
     async fn copy_points(
         &self,
         copy: Statement,
@@ -323,7 +328,7 @@ impl Store<'_> {
         task: Task<'_>,
         buffer: &mut BytesMut,
         then: Then,
-    ) -> Result<(), Fault> {
+    ) -> Result<u64, Fault> {
         let client = &self.session.client;
         let copying = async {
             fail_point!("copy-before", |_| std::process::abort());
@@ -350,9 +355,14 @@ impl Store<'_> {
                     copied
                 }
                 Then::Commit => finish_and_commit(wire, client).await,
+                Then::Move => {
+                    let (copied, moved) = join(wire.finish(), stage::move_over(client, self.manner.tables)).await;
+                    fail_point!("copy-after", |_| std::process::abort());
+                    copied.and(moved)
+                }
             }
         };
-        self.session.answer(copying).await.map(drop)
+        self.session.answer(copying).await
     }
 
     async fn store_alerts(&self, task: Task<'_>, buffer: &mut BytesMut) -> Result<(), Fault> {
