@@ -167,7 +167,7 @@ impl Cache {
     pub(super) fn note_passed(&self, key: &Key) -> io::Result<()> {
         let note = key.passed();
         self.make_room((PASSED.len() + DIGEST_BYTES) as u64)?;
-        self.directory.write(&note.0, &[PASSED, &digest(&note, PASSED)], Durability::Remade)
+        self.directory.write(&note.0, &[PASSED, &digest(&note, PASSED)])
     }
 
     /// What it has done.
