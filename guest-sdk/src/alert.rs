@@ -54,8 +54,19 @@ pub struct Alarms {
 }
 
 impl Alarms {
-    fn new(now_us: i64, wake_us: Option<i64>) -> Self {
+    /// None yet, in a call at that time; `wake_us` is a wake-up asked for before. For a [`Rule`] that raises alerts itself.
+    pub fn new(now_us: i64, wake_us: Option<i64>) -> Self {
         Self { alerts: Alerts::default(), commands: Vec::new(), wake_us, now_us }
+    }
+
+    /// These alerts and commands as the outcome of a batch, which passes unchanged.
+    pub fn into_outcome(self) -> Outcome {
+        Outcome { alerts: self.alerts, commands: self.commands, wake_us: self.wake_us, ..Outcome::default() }
+    }
+
+    /// The same as what a tick has made.
+    pub fn into_emitted(self) -> Emitted {
+        Emitted { alerts: self.alerts, commands: self.commands, wake_us: self.wake_us, ..Emitted::default() }
     }
 
     /// The host's time, microseconds since 1970-01-01 UTC.
@@ -201,7 +212,7 @@ impl<A: Alert> Rule for EachReading<A> {
             self.check_texts(&batch, &mut out);
         }
         self.wake_us = out.wake_us;
-        Outcome { alerts: out.alerts, commands: out.commands, wake_us: out.wake_us, ..Outcome::default() }
+        out.into_outcome()
     }
 
     fn tick(&mut self, call: &mut Call<'_>) -> Emitted {
@@ -209,7 +220,7 @@ impl<A: Alert> Rule for EachReading<A> {
         let mut out = Alarms::new(call.now_us, pending);
         self.alert.tick(&mut self.states, &mut out);
         self.wake_us = out.wake_us;
-        Emitted { alerts: out.alerts, commands: out.commands, wake_us: out.wake_us, ..Emitted::default() }
+        out.into_emitted()
     }
 
     fn state(&mut self) -> State<'_> {

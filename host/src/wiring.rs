@@ -12,7 +12,7 @@ use tidegate_admin::{Admin, Status, View};
 use tidegate_config::{Config, Name, Offsets, RuleFile, Signatures, SinkSettings, SourceSettings};
 use tidegate_engine::{
     Admission, Cache, ChildProcess, Confined, DirectoryError, Engine, Examination, Generations, Registry,
-    RegistryHandle, RuleState, RuleStatus, SIGNATURE_SUFFIX, Trust, Wasi,
+    RegistryHandle, RuleState, RuleStatus, SIGNATURE_SUFFIX, Scope, Trust, Wasi,
 };
 use tidegate_model::{
     Books, Clock, History, Limits, Logs, ParcelLimits, Sink, Source, Spool, StateStore, SystemClock,
@@ -27,6 +27,7 @@ use tidegate_state::StateFile;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::cli::check::{Inspected, Runs};
 use crate::letters::LetterFile;
 
 /// The most points produced to Kafka in one write: a write ends with a round trip, so it should be worth one.
@@ -291,12 +292,15 @@ pub fn examine(bytes: &[u8], wasi: Wasi) -> anyhow::Result<Examination> {
 
 /// Compiles a module and says in a line what it is, for `tidegate check`. `file` is its rule's, if it has one. Which versions have served
 /// on the host is not looked at.
-pub fn inspect(signatures: &Signatures, module: &Path, file: Option<&RuleFile>) -> anyhow::Result<String> {
+pub fn inspect(signatures: &Signatures, module: &Path, file: Option<&RuleFile>) -> anyhow::Result<Inspected> {
     let bytes = std::fs::read(module).with_context(|| format!("{} cannot be read", module.display()))?;
     let manifest = std::fs::read(manifest_path(module)).ok();
     let wasi = if file.is_some_and(|file| file.wasi) { Wasi::Empty } else { Wasi::Refused };
     let admission = admission(None)?.trusting(Trust::open(signatures, None)?);
     let module = admission.admit(&bytes, manifest.as_deref(), wasi)?;
     let description = module.description();
-    Ok(format!("{} {} {}: {}", module.kind().as_str(), description.name, description.version, description.summary))
+    let kind = module.kind().as_str();
+    let what = format!("{kind} {} {}: {}", description.name, description.version, description.summary);
+    let runs = if description.scope == Scope::Node { Runs::OncePerNode } else { Runs::OnLanes };
+    Ok(Inspected { what, runs })
 }

@@ -33,6 +33,7 @@ mod failpoints;
 mod garbage;
 mod hostile;
 mod limits;
+mod node_lane;
 mod outages;
 mod proxy;
 mod replay;

@@ -41,8 +41,25 @@ pub struct Args {
     print_example: bool,
 }
 
-/// Says in a line what a module is, or why it cannot serve the rule of that file, or a rule without one.
-pub type Inspect = dyn Fn(&Signatures, &Path, Option<&RuleFile>) -> anyhow::Result<String>;
+/// Says what a module is, or why it cannot serve the rule of that file, or a rule without one.
+pub type Inspect = dyn Fn(&Signatures, &Path, Option<&RuleFile>) -> anyhow::Result<Inspected>;
+
+/// What a module is.
+#[derive(Debug)]
+pub struct Inspected {
+    /// In a line.
+    pub what: String,
+    pub runs: Runs,
+}
+
+/// Where a rule runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// On every lane.
+    OnLanes,
+    /// On the node's lane, once.
+    OncePerNode,
+}
 
 /// Exit codes as in the help. `inspect` compiles a module: this file knows no engine.
 pub async fn run(args: Args, inspect: &Inspect) -> anyhow::Result<ExitCode> {
@@ -97,6 +114,7 @@ fn check(path: &Path, inspect: &Inspect) -> Report {
     let mut warnings = config.warnings.clone();
     let rules = Rules::find(&config.rules_dir, &|module, file| inspect(&config.signatures, module, file));
     warnings.extend(rules.warnings);
+    warnings.extend(warnings_of_node(&config, &rules.of_node));
     let errors = rules.errors;
     // Writing to a String cannot fail.
     let _ = describe(&config, &rules.lines, &mut summary);
@@ -108,6 +126,33 @@ fn check(path: &Path, inspect: &Inspect) -> Report {
     let _ = writeln!(summary, "\n{}: {verdict}", path.display());
     let code = if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     Report { warnings, errors, summary, code }
+}
+
+/// What rules that run once for the whole node cannot do here.
+fn warnings_of_node(config: &Config, rules: &[String]) -> Vec<String> {
+    let once = config
+        .sinks
+        .values()
+        .any(|sink| matches!(sink, SinkSettings::Timescale(sink) if sink.offsets == Offsets::WithPoints));
+    let shared = config
+        .sources
+        .iter()
+        .find(|(_, source)| matches!(source, SourceSettings::Mqtt(source) if source.share.is_some()));
+    let mut warnings = Vec::new();
+    for rule in rules {
+        if once {
+            warnings.push(format!(
+                "{rule}: a rule of the whole node sees rows of many partitions, so what it lets through is stored at least once, and not `exactly_once`; narrow its topics to what may be double"
+            ));
+        }
+        if let Some((name, _)) = shared {
+            warnings.push(format!(
+                "{rule}: a rule of the whole node sees what this host is given, and the source `{}` shares its messages out over hosts; run it on the one host that gets them all",
+                name.as_str()
+            ));
+        }
+    }
+    warnings
 }
 
 fn count(n: usize, what: &str) -> String {
@@ -223,12 +268,14 @@ fn describe_sink(sink: &SinkSettings) -> String {
 }
 
 /// [`Inspect`], with the keys of this configuration.
-type InspectHere<'a> = dyn Fn(&Path, Option<&RuleFile>) -> anyhow::Result<String> + 'a;
+type InspectHere<'a> = dyn Fn(&Path, Option<&RuleFile>) -> anyhow::Result<Inspected> + 'a;
 
 /// What a rules directory holds.
 #[derive(Default)]
 struct Rules {
     lines: Vec<String>,
+    /// Those that run once for the whole node.
+    of_node: Vec<String>,
     warnings: Vec<String>,
     errors: Vec<String>,
 }
@@ -269,7 +316,7 @@ impl Rules {
         for module in modules.iter().filter(|module| !named.contains(*module)) {
             let stem = module.strip_suffix(".wasm").unwrap_or(module);
             rules.check_name(&directory.join(module), stem);
-            let inspected = rules.inspect(&directory.join(module), None, inspect);
+            let inspected = rules.inspect(&directory.join(module), stem, None, inspect);
             found.extend(inspected.map(|what| (100, format!("{stem:<24} {what}  (with its defaults)"))));
         }
         found.sort();
@@ -299,17 +346,30 @@ impl Rules {
     }
 
     fn describe(&mut self, directory: &Path, stem: &str, file: &RuleFile, inspect: &InspectHere) -> Option<String> {
-        let what = self.inspect(&directory.join(&file.module), Some(file), inspect)?;
+        let what = self.inspect(&directory.join(&file.module), stem, Some(file), inspect)?;
         let topics = file.topics.iter().flatten().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let on = if topics.is_empty() { String::new() } else { format!("  on {topics}") };
         let off = if file.enabled { "" } else { "  (off)" };
         Some(format!("{stem:<24} {what}{on}{off}"))
     }
 
-    fn inspect(&mut self, module: &Path, file: Option<&RuleFile>, inspect: &InspectHere) -> Option<String> {
-        inspect(module, file)
+    fn inspect(
+        &mut self,
+        module: &Path,
+        rule: &str,
+        file: Option<&RuleFile>,
+        inspect: &InspectHere,
+    ) -> Option<String> {
+        let inspected = inspect(module, file)
             .map_err(|e| self.errors.push(format!("{}: {e:#}; put a working module there", module.display())))
-            .ok()
+            .ok()?;
+        if inspected.runs == Runs::OncePerNode && file.is_none_or(|file| file.enabled) {
+            self.of_node.push(rule.to_owned());
+        }
+        Some(match inspected.runs {
+            Runs::OnLanes => inspected.what,
+            Runs::OncePerNode => format!("{}  (once for the whole node)", inspected.what),
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use tidegate_engine::{RuleState, RuleStatus, ShadowState, ShadowTotals};
 use tidegate_model::SpoolTotals;
-use tidegate_pipeline::SinkTotals;
+use tidegate_pipeline::{LaneKind, LaneTotals, SinkTotals};
 
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
@@ -345,8 +345,12 @@ impl Scrape {
     }
 
     fn lanes(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let names: Vec<String> = (0..self.status.pipeline.lanes.len()).map(|i| i.to_string()).collect();
-        let by_lane = |value: fn(&tidegate_pipeline::LaneTotals) -> f64| -> Rows<'_> {
+        let name = |(at, lane): (usize, &LaneTotals)| match lane.kind {
+            LaneKind::Partitions => at.to_string(),
+            LaneKind::Node => "node".to_owned(),
+        };
+        let names: Vec<String> = self.status.pipeline.lanes.iter().enumerate().map(name).collect();
+        let by_lane = |value: fn(&LaneTotals) -> f64| -> Rows<'_> {
             names
                 .iter()
                 .zip(&self.status.pipeline.lanes)
@@ -354,7 +358,7 @@ impl Scrape {
                 .collect()
         };
         counter(to, "lane_batches", "Batches taken", by_lane(|l| l.batches as f64))?;
-        counter(to, "lane_rows", "Messages taken", by_lane(|l| l.rows as f64))?;
+        counter(to, "lane_rows", "Messages taken, points on the node's", by_lane(|l| l.rows as f64))?;
         counter(to, "lane_busy_seconds", "Time spent on batches", by_lane(|l| l.busy_nanos as f64 / 1e9))?;
         gauge(to, "lane_waiting", "Parcels waiting", by_lane(|l| l.waiting as f64))?;
         gauge(to, "lane_memory_bytes", "Linear memory of the lane's rules", by_lane(|l| l.memory_bytes as f64))

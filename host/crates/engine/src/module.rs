@@ -96,7 +96,7 @@ pub enum Scope {
     Series,
     /// One partition.
     Partition,
-    /// The whole node.
+    /// The whole node: it runs on a lane of its own.
     Node,
 }
 
@@ -141,9 +141,10 @@ impl Module {
             description: Description::default(),
         };
         module.description = crate::instance::store::describe(&module)?;
-        if module.description.scope == Scope::Node {
+        if module.description.scope == Scope::Node && kind == Kind::Decoder {
             return Err(LoadError::Unsupported(
-                "its state belongs to the whole node (`scope = \"node\"`), which this version cannot run yet".into(),
+                "a decoder's state cannot belong to the whole node (`scope` \"node\"): messages are decoded on the lane of their partition; give that part to a processor"
+                    .into(),
             ));
         }
         Ok(module)

@@ -48,17 +48,14 @@ impl Ack {
         if parts == 1 {
             return vec![self];
         }
-        let shared = Arc::new(Join {
-            left: AtomicUsize::new(parts),
-            returned: AtomicBool::new(false),
-            whole: Mutex::new(Some(self)),
-        });
-        (0..parts)
-            .map(|_| {
-                let join = shared.clone();
-                Ack::new(move |outcome| join.part(outcome))
-            })
-            .collect()
+        let shared = Join::of(self, parts);
+        (0..parts).map(|_| shared.ack()).collect()
+    }
+
+    /// Two acks in its place; it resolves when both have, with the worse outcome.
+    pub fn halves(self) -> (Ack, Ack) {
+        let shared = Join::of(self, 2);
+        (shared.ack(), shared.ack())
     }
 
     /// One ack for several: resolving it resolves them all.
@@ -78,6 +75,16 @@ struct Join {
 }
 
 impl Join {
+    fn of(whole: Ack, parts: usize) -> Arc<Self> {
+        let (left, returned) = (AtomicUsize::new(parts), AtomicBool::new(false));
+        Arc::new(Self { left, returned, whole: Mutex::new(Some(whole)) })
+    }
+
+    fn ack(self: &Arc<Self>) -> Ack {
+        let join = self.clone();
+        Ack::new(move |outcome| join.part(outcome))
+    }
+
     fn part(&self, outcome: Outcome) {
         if outcome == Outcome::Returned {
             self.returned.store(true, Ordering::Release);
@@ -137,6 +144,22 @@ mod tests {
         drop(parts.pop());
         assert!(seen(&log).is_empty());
         parts.remove(0).resolve(Outcome::Settled);
+        assert_eq!(seen(&log), [Outcome::Returned]);
+    }
+
+    /// Guarantees: what has been parted in two is told when both parts are, whichever comes last.
+    #[test]
+    fn halves_wait_for_each_other() {
+        let (ack, log) = probe();
+        let (first, second) = ack.halves();
+        second.resolve(Outcome::Settled);
+        assert!(seen(&log).is_empty());
+        first.resolve(Outcome::Settled);
+        assert_eq!(seen(&log), [Outcome::Settled]);
+        let (ack, log) = probe();
+        let (first, second) = ack.halves();
+        first.resolve(Outcome::Settled);
+        drop(second);
         assert_eq!(seen(&log), [Outcome::Returned]);
     }
 

@@ -1,4 +1,9 @@
 //! Rules onto lanes: a new generation is made ready beside the one that serves, and takes over at a batch boundary.
+//!
+//! A rule whose state belongs to the whole node goes onto the node's lane, and the others are told what it matches: after it is there, and before
+//! it goes.
+
+mod placement;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,7 +15,8 @@ use tidegate_engine::{Cells, Deploy, Instance, LoadError, OnRefusedState, Rule, 
 use tidegate_model::{Ack, Delivery, KeptState, PartitionId, SavedState, StateBook, StateChange};
 use tokio::sync::mpsc;
 
-use crate::lane::{Begins, Control, Copied, Start, Surroundings};
+pub(crate) use crate::deploy::placement::Placement;
+use crate::lane::{Begins, Control, Copied, LaneKind, Start, Surroundings};
 
 /// How long a lane may take to come to a batch boundary: it can be held back by a sink for as long as that sink is down.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,6 +26,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Installs and removes rules on all lanes of a pipeline.
 pub struct LaneDeploy {
     pub(crate) lanes: Vec<mpsc::Sender<Control>>,
+    pub(crate) node: [mpsc::Sender<Control>; 1],
+    pub(crate) placement: Arc<Placement>,
     pub(crate) around: Surroundings,
 }
 
@@ -43,7 +51,102 @@ impl Deploy for LaneDeploy {
     /// predecessor serving on all lanes. A rule that refuses the state begins without, where its file says so. Where the rule does not
     /// serve yet, the state is what the store has of the lane's partitions.
     fn install(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
-        match self.let_serve(rule, Before::TakenOver) {
+        let done = self.placed(rule);
+        if done.is_ok() {
+            let handed = Placement::of(rule) == LaneKind::Node || self.placement.elsewhere(rule).is_some();
+            self.placement.enter(rule);
+            if handed {
+                self.tell_what_is_handed_over();
+            }
+        }
+        done
+    }
+
+    /// Makes a shadow for each lane, with a copy of the state of what serves if it is to have one. If one of them cannot be, none is.
+    fn shadow(&mut self, rule: &Arc<Rule>, report: &Arc<ShadowReport>, state: ShadowStart) -> Result<(), LoadError> {
+        if self.placement.elsewhere(rule).is_some() {
+            let why = "its state belongs to something else (`scope`) than that of the rule which serves, so it would see other rows: install it under a name of its own";
+            return Err(LoadError::Unsupported(why.into()));
+        }
+        let begun = self.lanes_of(rule).iter().try_for_each(|lane| self.shadow_on(lane, rule, report, state));
+        if begun.is_err() {
+            self.end_shadow(&rule.name);
+        }
+        begun
+    }
+
+    fn end_shadow(&mut self, rule: &str) {
+        for lane in self.lanes.iter().chain(&self.node) {
+            let (reply, answer) = sync_channel(1);
+            // It is let go of when the lane comes to it, if not within our patience.
+            let _ = tell(lane, Control::EndShadow { rule: rule.into(), reply }, &answer);
+        }
+    }
+
+    /// Each lane's shadow takes over there, with what it has.
+    fn promote(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
+        let lanes = self.lanes_of(rule);
+        let mut ready = Vec::with_capacity(lanes.len());
+        for lane in lanes {
+            if !has_answered(lane) {
+                return Err(busy());
+            }
+            ready.push(rule.instantiate(&self.around.books)?);
+        }
+        rule.stats.release(rule.generation);
+        for (lane, fresh) in lanes.iter().zip(ready) {
+            let (reply, answer) = sync_channel(1);
+            // Once sent it will take over, if not within our patience then later.
+            tell(lane, Control::Promote { fresh: Box::new(fresh), reply }, &answer).unwrap_or(Ok(()))?;
+        }
+        self.placement.enter(rule);
+        if Placement::of(rule) == LaneKind::Node {
+            self.tell_what_is_handed_over();
+        }
+        Ok(())
+    }
+
+    /// Takes the rule from all lanes, clears what it has raised and forgets its state: one that comes back begins afresh, as it must, since
+    /// it would else believe that its alerts still stand.
+    fn remove(&mut self, rule: &str, reason: &str) {
+        let gone = self.placement.leave(rule);
+        if gone.is_some_and(|gone| Placement::of(&gone) == LaneKind::Node) {
+            self.tell_what_is_handed_over();
+        }
+        leave(self.lanes.iter().chain(&self.node), rule);
+        self.around.forget(rule, reason);
+    }
+}
+
+impl LaneDeploy {
+    /// The lanes that this rule runs on.
+    fn lanes_of(&self, rule: &Rule) -> &[mpsc::Sender<Control>] {
+        match Placement::of(rule) {
+            LaneKind::Partitions => &self.lanes,
+            LaneKind::Node => &self.node,
+        }
+    }
+
+    /// Tells the lanes which rows the rules of the node match. Each first waits until those it handed over before are done with.
+    fn tell_what_is_handed_over(&self) {
+        let rules = self.placement.of_node();
+        for lane in &self.lanes {
+            let (reply, answer) = sync_channel(1);
+            // It takes it to heart when it comes to it, if not within our patience.
+            let _ = tell(lane, Control::NodeRules { rules: rules.clone(), reply }, &answer);
+        }
+    }
+
+    fn placed(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
+        let serves = match self.placement.elsewhere(rule) {
+            None => self.let_serve(rule, Before::TakenOver),
+            Some(before) => Err(LoadError::State(format!(
+                "it belongs to something else now: the `scope` was {:?} and is {:?}; to let it begin without state, write `discard_state = true` in its file",
+                before.module.description().scope,
+                rule.module.description().scope
+            ))),
+        };
+        match serves {
             Err(LoadError::State(why)) if rule.on_refused_state == OnRefusedState::Discard => {
                 // Where it does not come to serve, the one before it goes on with its state and its alerts.
                 self.let_serve(rule, Before::Discarded)?;
@@ -59,66 +162,24 @@ impl Deploy for LaneDeploy {
         }
     }
 
-    /// Makes a shadow for each lane, with a copy of the state of what serves if it is to have one. If one of them cannot be, none is.
-    fn shadow(&mut self, rule: &Arc<Rule>, report: &Arc<ShadowReport>, state: ShadowStart) -> Result<(), LoadError> {
-        let begun = self.lanes.iter().try_for_each(|lane| self.shadow_on(lane, rule, report, state));
-        if begun.is_err() {
-            self.end_shadow(&rule.name);
-        }
-        begun
-    }
-
-    fn end_shadow(&mut self, rule: &str) {
-        for lane in &self.lanes {
-            let (reply, answer) = sync_channel(1);
-            // It is let go of when the lane comes to it, if not within our patience.
-            let _ = tell(lane, Control::EndShadow { rule: rule.into(), reply }, &answer);
-        }
-    }
-
-    /// Each lane's shadow takes over there, with what it has.
-    fn promote(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
-        let mut ready = Vec::with_capacity(self.lanes.len());
-        for lane in &self.lanes {
-            if !has_answered(lane) {
-                return Err(busy());
-            }
-            ready.push(rule.instantiate(&self.around.books)?);
-        }
-        rule.stats.release(rule.generation);
-        for (lane, fresh) in self.lanes.iter().zip(ready) {
-            let (reply, answer) = sync_channel(1);
-            // Once sent it will take over, if not within our patience then later.
-            tell(lane, Control::Promote { fresh: Box::new(fresh), reply }, &answer).unwrap_or(Ok(()))?;
-        }
-        Ok(())
-    }
-
-    /// Takes the rule from all lanes, clears what it has raised and forgets its state: one that comes back begins afresh, as it must, since
-    /// it would else believe that its alerts still stand.
-    fn remove(&mut self, rule: &str, reason: &str) {
-        for lane in &self.lanes {
-            let (reply, answer) = sync_channel(1);
-            let _ = tell(lane, Control::Remove { rule: rule.into(), reply }, &answer);
-        }
-        self.around.forget(rule, reason);
-    }
-}
-
-impl LaneDeploy {
     fn let_serve(&mut self, rule: &Arc<Rule>, state: Before) -> Result<(), LoadError> {
-        let mut all = Vec::with_capacity(self.lanes.len());
+        let lanes = self.lanes_of(rule);
+        let mut all = Vec::with_capacity(lanes.len());
         let mut stored = None;
-        for at in 0..self.lanes.len() {
-            if !has_answered(&self.lanes[at]) {
+        for (at, lane) in lanes.iter().enumerate() {
+            if !has_answered(lane) {
                 return Err(busy());
             }
             all.push(self.made_ready(at, rule, state, &mut stored)?);
         }
         let before = all.iter().find_map(|ready| ready.before.clone());
+        if let Some(elsewhere) = self.placement.elsewhere(rule) {
+            // What is ready cannot fail any more where nothing serves yet; so no row is given to both.
+            leave(self.lanes_of(&elsewhere), &rule.name);
+        }
         rule.stats.release(rule.generation);
         for (at, ready) in all.into_iter().enumerate() {
-            if let Err(error) = takes_over(&self.lanes[at], ready) {
+            if let Err(error) = takes_over(&lanes[at], ready) {
                 self.go_back(at, before.as_ref());
                 return Err(error);
             }
@@ -138,7 +199,8 @@ impl LaneDeploy {
     ) -> Result<Ready, LoadError> {
         let mut instance = rule.instantiate(&self.around.books)?;
         let (reply, answer) = sync_channel(1);
-        let lane = &self.lanes[at];
+        let lanes = self.lanes_of(rule);
+        let lane = &lanes[at];
         let copied = tell(lane, Control::Copy { rule: rule.name.clone(), reply }, &answer).ok_or_else(busy)?;
         let empty = || Begins::At(Box::default());
         match copied {
@@ -152,7 +214,7 @@ impl LaneDeploy {
             }
             None if self.around.state.is_none() => Ok(Ready { instance, begins: empty(), before: None }),
             None => {
-                let own = self.dealt(at, self.stored(rule, stored)?);
+                let own = self.dealt(at, lanes.len(), self.stored(rule, stored)?);
                 let begins = match state {
                     Before::TakenOver if instance.keeps_state() => as_stored(&mut instance, own)?,
                     // What a version that keeps none finds, it leaves to nobody.
@@ -176,8 +238,9 @@ impl LaneDeploy {
     }
 
     /// Of what is stored, the cells of the partitions that belong to a lane: another number of lanes shares them out anew.
-    fn dealt(&self, lane: usize, stored: &[KeptState]) -> Vec<KeptState> {
-        let here = |partition: PartitionId| partition.index() % self.lanes.len() == lane;
+    /// The node's lane has all of them.
+    fn dealt(&self, lane: usize, lanes: usize, stored: &[KeptState]) -> Vec<KeptState> {
+        let here = |partition: PartitionId| partition.index() % lanes == lane;
         let part = |kept: &KeptState| {
             let series = kept
                 .cells
@@ -197,7 +260,7 @@ impl LaneDeploy {
         let Some(old) = old else { return };
         for at in 0..lanes {
             let ready = self.made_ready(at, old, Before::TakenOver, &mut None);
-            if let Err(error) = ready.and_then(|ready| takes_over(&self.lanes[at], ready)) {
+            if let Err(error) = ready.and_then(|ready| takes_over(&self.lanes_of(old)[at], ready)) {
                 let rule = &*old.name;
                 tracing::error!(
                     rule,
@@ -254,6 +317,14 @@ fn whole(stored: Vec<KeptState>) -> StateBook {
     let mut whole = StateBook::default();
     stored.into_iter().for_each(|part| whole.take(part.cells));
     whole
+}
+
+/// Has lanes call a rule no more.
+fn leave<'a>(lanes: impl IntoIterator<Item = &'a mpsc::Sender<Control>>, rule: &str) {
+    for lane in lanes {
+        let (reply, answer) = sync_channel(1);
+        let _ = tell(lane, Control::Remove { rule: rule.into(), reply }, &answer);
+    }
 }
 
 fn takes_over(lane: &mpsc::Sender<Control>, ready: Ready) -> Result<(), LoadError> {

@@ -6,7 +6,7 @@
 //!
 //! A [`lane`] is an OS thread that owns one instance of every rule. It takes what has gathered since its last
 //! batch, calls each rule once, and hands the outcome to the sinks. No lock is held across a guest call, and nothing
-//! is queued between rules. This crate knows traits, not brokers or databases.
+//! is queued between rules, but on the way to those of the whole node, which have a lane of their own. This crate knows traits, not brokers or databases.
 #![forbid(unsafe_code)]
 
 mod alert_book;
@@ -24,7 +24,7 @@ pub use alert_book::{AlertBook, MAX_STANDING, News, Standing};
 pub use alert_history::{Past, PastFilter};
 pub use deploy::LaneDeploy;
 pub use flush::{SinkLimits, SinkStatus, SinkTotals};
-pub use lane::{Fate, LaneStatus, LaneTotals, Reset};
+pub use lane::{Fate, LaneKind, LaneStatus, LaneTotals, Reset};
 pub use pipeline::{Drained, Pipeline, PipelineSettings, PipelineStatus, ResetError, SourceStatus};
 pub use sink_setup::SinkSetup;
 pub use tap::{Glimpse, MOST_TAILS, Tail, TooManyTails, Wanted};

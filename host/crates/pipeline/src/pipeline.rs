@@ -19,15 +19,17 @@ use tokio::sync::{mpsc, watch};
 
 use crate::alert_book::{AlertBook, Standing};
 use crate::alert_history::{Past, PastFilter};
-use crate::deploy::LaneDeploy;
+use crate::deploy::{LaneDeploy, Placement};
 use crate::flush::{Flush, FlushParts, SinkStatus, SinkTotals};
-use crate::lane::{Control, Lane, LaneStatus, LaneTotals, Surroundings};
+use crate::lane::{Control, HandOver, Lane, LaneKind, LaneStatus, LaneTotals, Surroundings, ToNode};
 use crate::outlets::Outlets;
 use crate::sink_setup::SinkSetup;
 use crate::tap::{Tail, TooManyTails, Wanted};
 
 /// Parcels waiting for a lane. With parcels of at most 1 MiB, what the queues can hold is bounded too.
 const LANE_QUEUE: usize = 32;
+/// Batches waiting for the node's lane, each with the messages it came from.
+const NODE_QUEUE: usize = 16;
 const CONTROL_QUEUE: usize = 16;
 /// Time kept at the end of a shutdown for sources to send their last acks.
 const LAST_ACKS: Duration = Duration::from_secs(2);
@@ -54,6 +56,9 @@ pub struct Pipeline {
     parcel: ParcelLimits,
     inlets: Vec<mpsc::Sender<tidegate_model::Parcel>>,
     controls: Vec<mpsc::Sender<Control>>,
+    node_control: mpsc::Sender<Control>,
+    placement: Arc<Placement>,
+    /// The node's lane last.
     lanes: Vec<(Arc<LaneStatus>, JoinHandle<()>)>,
     sinks: Vec<RunningSink>,
     sources: Mutex<Vec<RunningSource>>,
@@ -89,7 +94,7 @@ pub struct PipelineStatus {
     pub sources: Vec<SourceStatus>,
     /// By the name of the sink, the dead letters last.
     pub sinks: Vec<SinkTotals>,
-    /// Lane by lane.
+    /// Lane by lane; the node's last, once it has had a rule.
     pub lanes: Vec<LaneTotals>,
     /// The points' account.
     pub points: PointTotals,
@@ -194,11 +199,14 @@ impl Pipeline {
             runtime: runtime.clone(),
             batch_rows: settings.batch_rows,
         };
+        let (node_control, node_controls) = mpsc::channel(CONTROL_QUEUE);
         let mut pipeline = Self {
             around,
             parcel: settings.parcel,
             inlets: Vec::new(),
             controls: Vec::new(),
+            node_control,
+            placement: Arc::default(),
             lanes: Vec::new(),
             sinks: running,
             sources: Mutex::default(),
@@ -206,22 +214,36 @@ impl Pipeline {
             give_up,
         };
         let lanes = settings.lanes.max(1);
+        let (to_node, handed) = mpsc::channel::<ToNode>(NODE_QUEUE);
         for index in 0..lanes {
             let (inlet, parcels) = mpsc::channel(LANE_QUEUE);
             let (control, controls) = mpsc::channel(CONTROL_QUEUE);
-            let status = Arc::new(LaneStatus::default());
-            let lane = Lane::new(parcels, controls, pipeline.around.clone(), status.clone(), (index, lanes));
+            let status = Arc::new(LaneStatus::new(LaneKind::Partitions));
+            let hand_over = Some(HandOver(to_node.clone()));
+            let around = pipeline.around.clone();
+            let lane = Lane::new(parcels, controls, hand_over, around, status.clone(), (index, lanes));
             let thread = tidegate_telemetry::thread(&format!("lane-{index}"), move || lane.run())?;
             pipeline.inlets.push(inlet);
             pipeline.controls.push(control);
             pipeline.lanes.push((status, thread));
         }
+        // It is always there, and sleeps while it has no rule. Only lanes have a way to it, so it ends when the last of them has.
+        drop(to_node);
+        let status = Arc::new(LaneStatus::new(LaneKind::Node));
+        let lane = Lane::new(handed, node_controls, None, pipeline.around.clone(), status.clone(), (0, 1));
+        let thread = tidegate_telemetry::thread("lane-node", move || lane.run())?;
+        pipeline.lanes.push((status, thread));
         Ok(pipeline)
     }
 
     /// What installs rules on the lanes.
     pub fn deploy(&self) -> LaneDeploy {
-        LaneDeploy { lanes: self.controls.clone(), around: self.around.clone() }
+        LaneDeploy {
+            lanes: self.controls.clone(),
+            node: [self.node_control.clone()],
+            placement: self.placement.clone(),
+            around: self.around.clone(),
+        }
     }
 
     /// Starts a source.
@@ -275,7 +297,7 @@ impl Pipeline {
         PipelineStatus {
             sources: self.sources().iter().map(source).collect(),
             sinks: self.sinks.iter().map(|sink| sink.status.totals(&sink.name)).collect(),
-            lanes: self.lanes.iter().map(|(status, _)| status.totals()).collect(),
+            lanes: self.lane_totals(),
             points: self.around.outlets.points().totals(),
             p50_ms: ms(0.5),
             p99_ms: ms(0.99),
@@ -284,6 +306,11 @@ impl Pipeline {
             alerts_standing: self.around.alert_book.len(),
             state: self.around.state.as_ref().map(|store| store.totals()),
         }
+    }
+
+    fn lane_totals(&self) -> Vec<LaneTotals> {
+        let all = self.lanes.iter().map(|(status, _)| status.totals());
+        all.filter(|lane| lane.kind != LaneKind::Node || lane.rules + lane.batches > 0).collect()
     }
 
     /// Looks over the sources' accounts: one that stood still since the last audit must balance. Gives what is wrong, which can

@@ -8,11 +8,12 @@ use super::*;
 
 const CONFIG: &str = "node = \"n\"\n[sources.mqtt.plant]\nurl = \"mqtt://u:hunter2@broker\"\ntopics = [\"dev/#\"]\n";
 
-/// A module is right if its bytes begin with `good`.
-fn inspect(_: &Signatures, module: &Path, _: Option<&RuleFile>) -> anyhow::Result<String> {
-    let text = fs::read_to_string(module)?;
-    anyhow::ensure!(text.starts_with("good"), "not a module");
-    Ok(text)
+/// A module is right if its bytes begin with `good`, and the whole node's if they end so.
+fn inspect(_: &Signatures, module: &Path, _: Option<&RuleFile>) -> anyhow::Result<Inspected> {
+    let what = fs::read_to_string(module)?;
+    anyhow::ensure!(what.starts_with("good"), "not a module");
+    let runs = if what.ends_with("node") { Runs::OncePerNode } else { Runs::OnLanes };
+    Ok(Inspected { what, runs })
 }
 
 /// The report on a directory with these files.
@@ -93,4 +94,26 @@ fn no_rules() {
     let report = check_files(&[("tidegate.toml", CONFIG)]);
     assert_eq!(report.code, ExitCode::SUCCESS);
     assert!(report.warnings.iter().any(|w| w.contains("rules.d holds no rules")), "{:?}", report.warnings);
+}
+
+/// Guarantees: of a rule of the whole node it is told that it is one, and what it cannot do where hosts share a topic, or where points are to be
+/// stored exactly once; of one that is switched off, and of others, nothing.
+#[test]
+fn rules_of_the_node() {
+    let shared = format!("{CONFIG}share = \"group\"\n");
+    let once = "[sources.kafka.fleet]\nbrokers = \"k:9092\"\ngroup = \"g\"\ntopics = [\"t\"]\ntopic_from = \"key\"\n\
+                [sinks.timescale.db]\nurl = \"postgres://u@db/p\"\nexactly_once = \"kafka\"\n";
+    for (config, word) in [(shared.as_str(), "shares its messages"), (once, "exactly_once")] {
+        let report = check_files(&[
+            ("tidegate.toml", config),
+            ("rules.d/k.wasm", "good for the node"),
+            ("rules.d/other.wasm", "good"),
+            ("rules.d/off.toml", "module = \"k.wasm\"\nenabled = false"),
+            ("rules.d/on.toml", "module = \"k.wasm\""),
+        ]);
+        assert!(report.errors.is_empty(), "{:?}", report.errors);
+        let told: Vec<_> = report.warnings.iter().filter(|warning| warning.contains(word)).collect();
+        assert!(told.len() == 1 && told[0].starts_with("on: "), "{:?}", report.warnings);
+        assert_eq!(report.summary.matches("once for the whole node").count(), 2, "{}", report.summary);
+    }
 }

@@ -12,7 +12,7 @@ use crate::lane::{Lane, Reset};
 /// Why alerts are cleared that a promoted shadow does not know.
 const NOT_OF_THE_SHADOW: &str = "a generation with a state of its own serves now, by which this does not stand";
 
-impl Lane {
+impl<L> Lane<L> {
     /// Clears what a rule raised of its state on this lane, which it has just forgotten: at once, since with its next batch it may raise it
     /// again. Those of no series any more are cleared with everything.
     pub(super) fn clear_alerts_of(&self, rule: &str, of: Reset) {

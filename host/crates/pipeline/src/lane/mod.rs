@@ -1,4 +1,6 @@
 //! A lane: an OS thread that owns one instance of every rule, and takes each batch through all of them.
+//!
+//! Rules whose state belongs to the whole node run on a lane of their own ([`node`]), which the others hand the rows they match.
 
 mod alerts;
 mod batch;
@@ -8,34 +10,35 @@ mod flow;
 mod journal;
 mod keeping;
 mod kept;
+mod node;
+mod parcels;
 mod process;
 mod route;
 mod slot;
+mod status;
+mod told;
 mod work;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use schemars::JsonSchema;
-use serde::Serialize;
 use tidegate_engine::{Instance, LoadError, Rule, Shadow};
 use tidegate_model::{
-    Ack, Books, Clock, Latency, Messages, NO_ROW, OriginIs, Parcel, PartitionId, RawMessages, SavedState, SeriesId,
+    Ack, Books, Clock, Delivery, Latency, Messages, NO_ROW, PartitionId, RawMessages, SavedState, SeriesId,
     StateBook, StateStore,
 };
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::alert_book::AlertBook;
-use crate::lane::batch::Batch;
 pub use crate::lane::batch::Fate;
 use crate::lane::flow::Flow;
 use crate::lane::keeping::Keeping;
-use crate::lane::kept::Kept;
+pub(crate) use crate::lane::node::{HandOver, Handed, ToNode};
 use crate::lane::route::Routes;
 use crate::lane::slot::Slot;
+pub use crate::lane::status::{LaneKind, LaneStatus, LaneTotals};
 use crate::lane::work::Work;
 use crate::outlets::Outlets;
 
@@ -62,6 +65,8 @@ pub(crate) enum Control {
     EndShadow { rule: Arc<str>, reply: SyncSender<()> },
     /// Let the shadow serve from the next batch on, with its own state; where there is none any more, this instance.
     Promote { fresh: Box<Instance>, reply: SyncSender<Result<(), LoadError>> },
+    /// Hand what these rules match to the node's lane from the next batch on, once that has done with what it was handed before.
+    NodeRules { rules: Arc<[Arc<Rule>]>, reply: SyncSender<()> },
     /// Take nothing more in, finish what has come, and end.
     Finish,
 }
@@ -113,53 +118,23 @@ pub(crate) struct Surroundings {
     pub batch_rows: usize,
 }
 
-/// What a lane has done.
-#[derive(Debug, Default)]
-pub struct LaneStatus {
-    batches: AtomicU64,
-    rows: AtomicU64,
-    busy_nanos: AtomicU64,
-    waiting: AtomicU64,
-    memory_bytes: AtomicU64,
-}
-
-/// A reading of [`LaneStatus`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct LaneTotals {
-    /// Batches taken.
-    pub batches: u64,
-    /// Messages in them.
-    pub rows: u64,
-    /// Time spent on them, waiting for sinks included: nanoseconds.
-    pub busy_nanos: u64,
-    /// Parcels in its queue when it last looked.
-    pub waiting: u64,
-    /// Linear memory of its rules: bytes.
-    pub memory_bytes: u64,
-}
-
-impl LaneStatus {
-    /// A reading.
-    pub fn totals(&self) -> LaneTotals {
-        LaneTotals {
-            batches: self.batches.load(Relaxed),
-            rows: self.rows.load(Relaxed),
-            busy_nanos: self.busy_nanos.load(Relaxed),
-            waiting: self.waiting.load(Relaxed),
-            memory_bytes: self.memory_bytes.load(Relaxed),
-        }
-    }
+/// What a lane's queue brings: parcels of messages, or on the node's lane the rows that others hand over.
+pub(crate) trait Load: Sized {
+    /// Takes it, and of what waits behind it as much as makes a batch, through the rules.
+    fn take(self, lane: &mut Lane<Self>);
 }
 
 /// One lane, before its thread starts.
-pub(crate) struct Lane {
-    parcels: mpsc::Receiver<Parcel>,
+pub(crate) struct Lane<L> {
+    queue: mpsc::Receiver<L>,
     control: mpsc::Receiver<Control>,
     around: Surroundings,
     status: Arc<LaneStatus>,
     /// In the order they run in.
     slots: Vec<Slot>,
     routes: Routes,
+    /// The way to the node's lane; that itself has none.
+    hand_over: Option<HandOver>,
     save_at: Instant,
     /// What the store has yet to be told, if there is one.
     keeping: Option<Keeping>,
@@ -172,38 +147,39 @@ pub(crate) struct Lane {
 
 /// What a lane turns to next; it is matched at once and never kept.
 #[allow(clippy::large_enum_variant, reason = "a box for each parcel would be an allocation on the data path")]
-enum Event {
+enum Event<L> {
     Told(Control),
-    Taken(Parcel),
+    Taken(L),
     /// A tick or a save is due.
     Due,
-    /// No parcel will come any more.
+    /// Nothing will come any more.
     Ended,
 }
 
-impl Lane {
+impl<L: Load> Lane<L> {
     pub fn new(
-        parcels: mpsc::Receiver<Parcel>,
+        queue: mpsc::Receiver<L>,
         control: mpsc::Receiver<Control>,
+        hand_over: Option<HandOver>,
         around: Surroundings,
         status: Arc<LaneStatus>,
         (index, lanes): (usize, usize),
     ) -> Self {
         let save_at = Instant::now() + SAVE_EVERY;
         let keeping = around.state.clone().map(Keeping::new);
-        let (slots, routes) = (Vec::new(), Routes::default());
-        Self { parcels, control, around, status, slots, routes, save_at, keeping, busy: false, index, lanes }
+        let (slots, routes, busy) = (Vec::new(), Routes::default(), false);
+        Self { queue, control, around, status, slots, routes, hand_over, save_at, keeping, busy, index, lanes }
     }
 
-    /// Runs until told to finish, or until all sources are gone.
+    /// Runs until told to finish, or until all who fill its queue are gone.
     pub fn run(mut self) {
         loop {
             match self.next() {
-                Event::Told(Control::Finish) => self.parcels.close(),
+                Event::Told(Control::Finish) => self.queue.close(),
                 Event::Told(told) => self.obey(told),
-                Event::Taken(parcel) => {
+                Event::Taken(load) => {
                     self.busy = true;
-                    self.take(parcel);
+                    load.take(&mut self);
                 }
                 Event::Due => {}
                 Event::Ended => return self.save_now(),
@@ -213,7 +189,7 @@ impl Lane {
         }
     }
 
-    fn next(&mut self) -> Event {
+    fn next(&mut self) -> Event<L> {
         // Under load both queues have something: no timer is set, no clock is read.
         if let Some(event) = self.waiting() {
             return event;
@@ -225,152 +201,30 @@ impl Lane {
             }
         }
         let wait = self.wait();
-        let (control, parcels) = (&mut self.control, &mut self.parcels);
+        let (control, queue) = (&mut self.control, &mut self.queue);
         self.around.runtime.block_on(async move {
             tokio::select! {
                 biased;
                 Some(told) = control.recv() => Event::Told(told),
-                parcel = parcels.recv() => parcel.map_or(Event::Ended, Event::Taken),
+                load = queue.recv() => load.map_or(Event::Ended, Event::Taken),
                 () = tokio::time::sleep(wait) => Event::Due,
             }
         })
     }
 
-    fn waiting(&mut self) -> Option<Event> {
+    fn waiting(&mut self) -> Option<Event<L>> {
         let told = self.control.try_recv().ok().map(Event::Told);
-        told.or_else(|| self.parcels.try_recv().ok().map(Event::Taken))
+        told.or_else(|| self.queue.try_recv().ok().map(Event::Taken))
     }
+}
 
+impl<L> Lane<L> {
     /// How long until something is due.
     fn wait(&self) -> Duration {
         let save = self.save_at.saturating_duration_since(Instant::now());
         let Some(due_us) = self.slots.iter().filter_map(|slot| slot.due_us).min() else { return save };
         let us = due_us.saturating_sub(self.around.clock.now_us()).clamp(1_000, 3_600_000_000);
         save.min(Duration::from_micros(us as u64))
-    }
-
-    fn obey(&mut self, told: Control) {
-        let now_us = self.around.clock.now_us();
-        match told {
-            Control::Copy { rule, reply } => {
-                let slot = self.slots.iter_mut().find(|slot| slot.rule().name == rule);
-                let copy = slot.map(|slot| Copied { state: slot.copy(), rule: slot.rule().clone() });
-                // Who asked may have stopped waiting.
-                let _ = reply.send(copy);
-            }
-            Control::Install { instance, begins, reply } => {
-                let name = &instance.rule().name;
-                let done = match self.slots.iter_mut().find(|slot| slot.rule().name == *name) {
-                    Some(slot) => slot.succeed(*instance, begins, now_us),
-                    None => {
-                        let Start { state, differs } = match begins {
-                            Begins::At(start) => *start,
-                            Begins::WhereTheLastStands => Start::default(),
-                        };
-                        let kept = Kept::new(state, self.keeping.as_ref().map(|_| differs));
-                        self.slots.push(Slot::new(*instance, kept, self.around.books.clone(), now_us));
-                        Ok(())
-                    }
-                };
-                self.rules_changed();
-                let _ = reply.send(done);
-            }
-            Control::Reset { rule, of, reply } => {
-                let slot = self.slots.iter_mut().find(|slot| slot.rule().name == rule);
-                let done = slot.map(|slot| slot.reset(of));
-                if let Some(Ok(_)) = done {
-                    self.clear_alerts_of(&rule, of);
-                }
-                let _ = reply.send(done);
-            }
-            Control::Remove { rule, reply } => {
-                self.slots.retain(|slot| slot.rule().name != rule);
-                if let Some(keeping) = &mut self.keeping {
-                    keeping.forget(&rule);
-                }
-                self.rules_changed();
-                let _ = reply.send(());
-            }
-            Control::Shadow { mut shadow, rule, has_copy, reply } => {
-                if has_copy {
-                    shadow.stand(self.standing_of(&rule));
-                }
-                let gone = || Err(LoadError::Unsupported("the rule does not serve any more".into()));
-                let done = self.slot(&rule).map_or_else(gone, |slot| slot.shadow_with(shadow, has_copy));
-                let _ = reply.send(done);
-            }
-            Control::EndShadow { rule, reply } => {
-                if let Some(slot) = self.slot(&rule) {
-                    slot.end_shadow();
-                }
-                let _ = reply.send(());
-            }
-            Control::Promote { fresh, reply } => {
-                let name = fresh.rule().name.clone();
-                let done = match self.slot(&name) {
-                    Some(slot) => {
-                        slot.promote(*fresh, now_us).map(|standing| self.alerts_become(&name, standing, now_us))
-                    }
-                    None => Err(LoadError::Unsupported("the rule does not serve any more".into())),
-                };
-                self.rules_changed();
-                let _ = reply.send(done);
-            }
-            Control::Finish => {}
-        }
-    }
-
-    fn slot(&mut self, rule: &str) -> Option<&mut Slot> {
-        self.slots.iter_mut().find(|slot| &*slot.rule().name == rule)
-    }
-
-    fn rules_changed(&mut self) {
-        self.slots.sort_by(|a, b| {
-            let key = |slot: &Slot| (slot.rule().order, slot.rule().name.clone());
-            key(a).cmp(&key(b))
-        });
-        self.routes.forget();
-        self.note_memory();
-    }
-
-    fn note_memory(&self) {
-        let bytes: usize = self.slots.iter().map(Slot::memory_bytes).sum();
-        self.status.memory_bytes.store(bytes as u64, Relaxed);
-    }
-
-    fn take(&mut self, first: Parcel) {
-        let began = Instant::now();
-        let parcels = &mut self.parcels;
-        let batch = Batch::gather(first, self.around.batch_rows, || parcels.try_recv().ok());
-        self.status.waiting.store(self.parcels.len() as u64, Relaxed);
-        let rows = batch.messages.len() as u64;
-        let now_us = self.around.clock.now_us();
-        let source_of = |row: u32| batch.source_of(row);
-        let (books, alert_book, outlets) = (&self.around.books, &self.around.alert_book, &self.around.outlets);
-        let fates = batch.fates(outlets.messages());
-        let mut work = Work::new(&batch.messages, (books, outlets.messages()), alert_book, &source_of, now_us, fates);
-        let mut flow = decode::decode(&mut work, &mut self.slots, &mut self.routes);
-        process::process(&mut work, &mut self.slots, 0, &mut self.routes, &mut flow);
-        let (mut delivery, fates) = work.close(flow, outlets.points(), outlets.store_points());
-        delivery.sources = batch.sources();
-        let clock = self.around.clock.clone();
-        let refused = outlets.messages().any().then(|| delivery.refused.clone());
-        delivery.origin_is = if refused.is_some() { OriginIs::Cargo } else { OriginIs::Context };
-        // Whoever begins to look on now sees the next batch.
-        let seen = outlets.is_watched().then(|| fates.clone());
-        let (mut messages, ack) = batch.settle(fates, refused, self.around.latency.clone(), move || clock.now_us());
-        delivery.positions = std::mem::take(&mut messages.positions);
-        delivery.origin = Arc::new(messages);
-        if let Some(keeping) = &mut self.keeping {
-            keeping.note(&delivery.alerts);
-        }
-        if let Some(fates) = seen {
-            outlets.show(&delivery, &fates, &self.around.books);
-        }
-        outlets.send(delivery, ack);
-        self.status.batches.fetch_add(1, Relaxed);
-        self.status.rows.fetch_add(rows, Relaxed);
-        self.status.busy_nanos.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
     }
 
     fn tick(&mut self) {
@@ -412,13 +266,28 @@ impl Lane {
         work.commands(&rule, emitted.commands);
         let mut flow = Flow { from_row: vec![NO_ROW; emitted.points.len()], points: emitted.points };
         process::process(&mut work, &mut self.slots, at + 1, &mut self.routes, &mut flow);
+        let handed = node::part(&mut flow, &mut self.routes, &self.slots, books);
         let outlets = &self.around.outlets;
         let (delivery, _) = work.close(flow, outlets.points(), outlets.store_points());
+        self.note_alerts(&delivery);
+        self.around.outlets.show(&delivery, &[], &self.around.books);
+        self.send(delivery, handed, Ack::none());
+    }
+
+    fn note_alerts(&mut self, delivery: &Delivery) {
         if let Some(keeping) = &mut self.keeping {
             keeping.note(&delivery.alerts);
         }
-        outlets.show(&delivery, &[], &self.around.books);
-        outlets.send(delivery, Ack::none());
+    }
+
+    /// To the sinks, and what the node's rules match of the same batch to their lane; `ack` waits for both.
+    fn send(&self, delivery: Delivery, handed: Option<Flow>, ack: Ack) {
+        let outlets = &self.around.outlets;
+        let (Some(flow), Some(hand_over)) = (handed, &self.hand_over) else { return outlets.send(delivery, ack) };
+        let (origin, sources) = (delivery.origin.clone(), delivery.sources.clone());
+        let (ack, theirs) = ack.halves();
+        outlets.send(delivery, ack);
+        hand_over.send(Handed { flow, origin, sources, ack: theirs }, outlets.points());
     }
 
     fn save(&mut self) {

@@ -3,6 +3,8 @@
 //! Series that match the same rules share a *route*. A batch has few routes, so whether a rule gets all of it, none of it
 //! or some rows is decided by those, not row by row and rule by rule.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use tidegate_engine::{Kind, Rule, decoder_of};
 use tidegate_model::{Books, Points, SeriesId, TopicId};
@@ -16,17 +18,21 @@ pub(crate) struct Routes {
     decoder_of: Vec<u32>,
     /// By series: its route or [`UNKNOWN`].
     route_of: Vec<u32>,
-    /// By route: the slots that match, ascending.
+    /// By route: the slots that match, ascending; [`NODE_LANE`] last.
     routes: Vec<Box<[u32]>>,
     by_slots: HashMap<Box<[u32]>, u32>,
     /// The routes of the batch at hand.
     present: Vec<u32>,
     stamp: Vec<u64>,
     batch: u64,
+    /// Rules of the node, which run on another lane.
+    node_rules: Arc<[Arc<Rule>]>,
 }
 
 const UNKNOWN: u32 = u32::MAX;
 const NO_DECODER: u32 = u32::MAX - 1;
+/// In a route, the last slot: rules of the node match too.
+pub(crate) const NODE_LANE: usize = (u32::MAX - 2) as usize;
 
 /// Which rows of a batch a processor gets.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,7 +46,19 @@ pub(crate) enum Share {
 impl Routes {
     /// The rules have changed: nothing worked out so far holds.
     pub fn forget(&mut self) {
-        *self = Self { batch: self.batch, ..Self::default() };
+        *self = Self { batch: self.batch, node_rules: self.node_rules.clone(), ..Self::default() };
+    }
+
+    /// Rows that one of these matches are for [`NODE_LANE`].
+    pub fn hand_over(&mut self, rules: Arc<[Arc<Rule>]>) {
+        self.node_rules = rules;
+        self.forget();
+    }
+
+    /// Whether any row may be for [`NODE_LANE`].
+    #[inline]
+    pub fn hands_over(&self) -> bool {
+        !self.node_rules.is_empty()
     }
 
     /// The slot of the decoder for `topic`.
@@ -83,7 +101,9 @@ impl Routes {
     fn find_route(&mut self, series: SeriesId, slots: &[Slot], books: &Books) -> u32 {
         let topic = books.series_topic(series);
         let matches = |rule: &Rule| rule.kind() == Kind::Processor && rule.wants(topic);
-        let matching: Box<[u32]> = (0..slots.len()).filter(|&i| matches(slots[i].rule())).map(|i| i as u32).collect();
+        let matching = (0..slots.len()).filter(|&i| matches(slots[i].rule())).map(|i| i as u32);
+        let to_node = self.node_rules.iter().any(|rule| rule.wants(topic)).then_some(NODE_LANE as u32);
+        let matching: Box<[u32]> = matching.chain(to_node).collect();
         let route = match self.by_slots.get(&matching) {
             Some(&known) => known,
             None => {
@@ -99,7 +119,7 @@ impl Routes {
         route
     }
 
-    /// What the processor in `slot` gets of the points last looked at.
+    /// What the processor in `slot`, or [`NODE_LANE`], gets of the points last looked at.
     pub fn share(&self, slot: usize, points: &Points) -> Share {
         let has = |route: u32| self.routes[route as usize].binary_search(&(slot as u32)).is_ok();
         let matching = self.present.iter().filter(|&&route| has(route)).count();

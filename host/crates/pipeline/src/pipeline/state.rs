@@ -58,7 +58,7 @@ impl Pipeline {
     /// forgotten is gone.
     pub fn reset_state(&self, rule: &str, of: Reset) -> Result<usize, ResetError> {
         let (mut cells, mut serves) = (0, false);
-        for lane in &self.controls {
+        for lane in self.controls.iter().chain([&self.node_control]) {
             let (reply, answer) = sync_channel(1);
             let told = tell(lane, Control::Reset { rule: rule.into(), of, reply }, &answer);
             match told.ok_or(ResetError::Busy)? {

@@ -257,3 +257,40 @@ fn stored_state_that_is_refused() {
     end(&house);
     assert!(store.rules().is_empty() && stats.totals().state_discarded == 1, "{store:?}");
 }
+
+/// Guarantees: the state of a rule of the node is all with the node's lane after a restart, whatever the number of lanes; the alert it raised stands
+/// on, is not raised again, and is cleared once. What is reset begins again.
+#[test]
+fn of_the_node() {
+    let (books, store) = (Arc::new(Books::new(1_000)), Arc::<Memory>::default());
+    let mut expected = 0;
+    for lanes in [2, 3, 1] {
+        let mut house = house_with(lanes, &books, &store);
+        house.install("tally", "tally", 10, "dev/#", "{}");
+        house.send(&readings_of_ten(7, 1.0));
+        end(&house);
+        let mut numbers: Vec<f64> = numbers(&house).into_values().flatten().collect();
+        numbers.sort_by(f64::total_cmp);
+        assert_eq!(numbers, (expected + 1..=expected + 70).map(f64::from).collect::<Vec<_>>(), "{lanes} lanes");
+        expected += 70;
+    }
+    let hot = r#"{"k":2,"topic":"plant/hot","above":90.0,"fresh_s":600}"#;
+    let mut house = house_with(2, &books, &store);
+    house.install("hot", "k-of-n", 20, "dev/#", hot);
+    house.send(&[reading("dev/a", 95.0), reading("dev/b", 95.0), reading("dev/c", 20.0)]);
+    assert_eq!(house.alerts(), [("plant/hot".into(), Transition::Raised)]);
+    end(&house);
+    let mut house = house_with(3, &books, &store);
+    house.install("hot", "k-of-n", 20, "dev/#", hot);
+    // One after the other: they are on different lanes, whose rows come in no order.
+    house.send(&[reading("dev/c", 99.0)]);
+    house.send(&[reading("dev/a", 20.0)]);
+    assert!(house.alerts().is_empty(), "{:?}", house.alerts());
+    house.send(&[reading("dev/b", 20.0)]);
+    assert_eq!(house.alerts(), [("plant/hot".into(), Transition::Cleared)]);
+    house.send(&[reading("dev/b", 99.0)]);
+    assert!(house.pipeline.reset_state("hot", Reset::Everything).unwrap() > 0);
+    assert_eq!(house.pipeline.status().alerts_standing, 0);
+    house.send(&[reading("dev/b", 99.0)]);
+    assert_eq!(house.pipeline.status().alerts_standing, 0, "it has forgotten the other one");
+}

@@ -1,0 +1,46 @@
+//! Which rules run on which lanes: those of the whole node on a lane of their own, all others on each of the lanes that share the partitions.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tidegate_engine::{Rule, Scope};
+
+use crate::lane::LaneKind;
+
+/// The rules that serve, by name; shared by all who install some.
+#[derive(Debug, Default)]
+pub(crate) struct Placement(Mutex<BTreeMap<Arc<str>, Arc<Rule>>>);
+
+impl Placement {
+    /// Where a rule belongs.
+    pub fn of(rule: &Rule) -> LaneKind {
+        match rule.module.description().scope {
+            Scope::Node => LaneKind::Node,
+            Scope::None | Scope::Series | Scope::Partition => LaneKind::Partitions,
+        }
+    }
+
+    /// The generation of it that serves elsewhere than this one would.
+    pub fn elsewhere(&self, rule: &Rule) -> Option<Arc<Rule>> {
+        self.lock().get(&rule.name).filter(|serving| Self::of(serving) != Self::of(rule)).cloned()
+    }
+
+    /// It serves.
+    pub fn enter(&self, rule: &Arc<Rule>) {
+        self.lock().insert(rule.name.clone(), rule.clone());
+    }
+
+    /// It serves no more; gives what did.
+    pub fn leave(&self, rule: &str) -> Option<Arc<Rule>> {
+        self.lock().remove(rule)
+    }
+
+    /// The rules of the node.
+    pub fn of_node(&self) -> Arc<[Arc<Rule>]> {
+        self.lock().values().filter(|rule| Self::of(rule) == LaneKind::Node).cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<Rule>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
