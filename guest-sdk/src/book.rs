@@ -1,10 +1,11 @@
 //! The book of series a decoder writes to. A name crosses to the host once; after that a series is
-//! a handle, and its id one index away. All that is new in a call is asked for in one
-//! `host.resolve` at the end of it.
+//! a handle, and its id one index away. All that is new in a call is asked for at the end
+//! of it, a thousand names in each `host.resolve`.
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
+use std::num::NonZeroU32;
 
 use crate::call::{Call, NewSeries, Refusal};
 use crate::columns::{SeriesId, TopicId};
@@ -15,18 +16,25 @@ use crate::topics::{PerTopic, Topics};
 const ASK_AGAIN_S: u32 = 10;
 /// How many names without an id are kept before all handles are forgotten and met anew.
 const MAX_IDLE: usize = 16_384;
+/// How many series the host is asked for in one call: more would take room twice over in a fleet's first batch, and a call is cheap
+/// for so many.
+const ASKED_AT_ONCE: usize = 1_024;
 
 /// A series a rule writes to, good for as long as the cache it stands in: [`PerTopic`], or the
 /// current call.
+///
+/// Counted from 1, so that a cache of "perhaps one" for each topic of a fleet takes no more room than one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SeriesHandle(u32);
+pub struct SeriesHandle(NonZeroU32);
 
+/// How it stands with a series; [`Entry::number`] goes with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Unknown,
-    Known(SeriesId),
+    /// The host's id for it.
+    Known,
     /// Refused for a limit, until this second since 1970.
-    Refused(u32),
+    Refused,
     /// The topic can never be a series.
     Impossible,
 }
@@ -34,17 +42,24 @@ enum Standing {
 #[derive(Debug)]
 enum Name {
     Topic(TopicId),
-    Own(Box<str>),
+    Own(Box<Own>),
 }
 
-type Labels = Option<Box<[(String, String)]>>;
+/// A name of a rule's own making.
+#[derive(Debug)]
+struct Own {
+    topic: Box<str>,
+    /// Each key and each value behind its length: few bytes a series, where there may be a hundred thousand.
+    labels: Box<[u8]>,
+}
 
+/// Kept for each series there is, so every byte of it counts.
 #[derive(Debug)]
 struct Entry {
     name: Name,
-    labels: Labels,
+    number: u32,
     /// Index into `units`; 0 for none.
-    unit: u32,
+    unit: u16,
     standing: Standing,
     /// In `asking` already.
     asked: bool,
@@ -54,11 +69,11 @@ struct Entry {
 #[derive(Debug)]
 pub struct SeriesBook {
     entries: Vec<Entry>,
-    by_name: HashTable<u32>,
+    by_name: HashTable<SeriesHandle>,
     by_topic: PerTopic<Option<SeriesHandle>>,
     units: Vec<Key>,
-    /// Handle and row of what the end of this call asks for.
-    asking: Vec<(u32, u32)>,
+    /// Series and row of what the end of this call asks for.
+    asking: Vec<(SeriesHandle, u32)>,
     /// Entries without an id since some call: refused, or retired.
     idle: usize,
     now_s: u32,
@@ -75,6 +90,34 @@ impl Default for SeriesBook {
             idle: 0,
             now_s: 0,
         }
+    }
+}
+
+impl SeriesHandle {
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+impl Own {
+    fn new(topic: &str, labels: &[(&str, &str)]) -> Self {
+        let mut packed = Vec::new();
+        for word in labels.iter().flat_map(|(key, value)| [*key, *value]) {
+            packed.extend_from_slice(&(word.len() as u32).to_le_bytes());
+            packed.extend_from_slice(word.as_bytes());
+        }
+        Self { topic: topic.into(), labels: packed.into() }
+    }
+
+    fn labels(&self) -> Vec<(String, String)> {
+        let mut rest = &*self.labels;
+        let mut word = || {
+            let (length, after) = rest.split_first_chunk::<4>()?;
+            let (word, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            rest = after;
+            Some(String::from_utf8_lossy(word).into_owned())
+        };
+        std::iter::from_fn(|| Some((word()?, word()?))).collect()
     }
 }
 
@@ -104,7 +147,7 @@ impl SeriesBook {
 
     #[cold]
     fn meet_topic(&mut self, topic: TopicId, version: u32) -> SeriesHandle {
-        let handle = self.add(Name::Topic(topic), None, None);
+        let handle = self.add(Name::Topic(topic), None);
         *self.by_topic.at(topic, version) = Some(handle);
         handle
     }
@@ -114,25 +157,23 @@ impl SeriesBook {
         let hash = hash(topic);
         let found = self
             .by_name
-            .find(hash, |handle| matches!(&self.entries[*handle as usize].name, Name::Own(name) if **name == *topic));
+            .find(hash, |it| matches!(&self.entries[it.index()].name, Name::Own(own) if *own.topic == *topic));
         if let Some(handle) = found {
-            return SeriesHandle(*handle);
+            return *handle;
         }
-        let labels = (!labels.is_empty())
-            .then(|| labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect());
-        let handle = self.add(Name::Own(topic.into()), unit, labels);
+        let handle = self.add(Name::Own(Box::new(Own::new(topic, labels))), unit);
         let entries = &self.entries;
-        self.by_name.insert_unique(hash, handle.0, |handle| match &entries[*handle as usize].name {
-            Name::Own(name) => self::hash(name),
+        self.by_name.insert_unique(hash, handle, |handle| match &entries[handle.index()].name {
+            Name::Own(own) => self::hash(&own.topic),
             Name::Topic(_) => 0,
         });
         handle
     }
 
-    fn add(&mut self, name: Name, unit: Option<&str>, labels: Labels) -> SeriesHandle {
+    fn add(&mut self, name: Name, unit: Option<&str>) -> SeriesHandle {
         let unit = unit.map_or(0, |unit| self.intern_unit(unit));
-        let handle = SeriesHandle(self.entries.len() as u32);
-        self.entries.push(Entry { name, labels, unit, standing: Standing::Unknown, asked: false });
+        let handle = SeriesHandle(NonZeroU32::MIN.saturating_add(self.entries.len() as u32));
+        self.entries.push(Entry { name, number: 0, unit, standing: Standing::Unknown, asked: false });
         handle
     }
 
@@ -147,57 +188,55 @@ impl SeriesBook {
     /// The unit a series has; empty for none.
     #[inline(always)]
     pub fn unit(&self, series: SeriesHandle) -> &Key {
-        &self.units[self.entries[series.0 as usize].unit as usize]
+        &self.units[usize::from(self.entries[series.index()].unit)]
     }
 
     #[cold]
     fn change_unit(&mut self, series: SeriesHandle, unit: &str, row: u32) {
-        self.entries[series.0 as usize].unit = self.intern_unit(unit);
-        if matches!(self.entries[series.0 as usize].standing, Standing::Known(_)) {
+        self.entries[series.index()].unit = self.intern_unit(unit);
+        if self.entries[series.index()].standing == Standing::Known {
             self.ask(series, row);
         }
     }
 
-    fn intern_unit(&mut self, unit: &str) -> u32 {
+    fn intern_unit(&mut self, unit: &str) -> u16 {
         // Units are few; beyond the bound the last place is shared, and asked for each time.
         const MAX_UNITS: usize = 4_096;
         if let Some(index) = self.units.iter().position(|known| known.as_str() == unit) {
-            return index as u32;
+            return index as u16;
         }
         if self.units.len() < MAX_UNITS {
             self.units.push(Key::new(unit));
         } else if let Some(last) = self.units.last_mut() {
             *last = Key::new(unit);
         }
-        (self.units.len() - 1) as u32
+        (self.units.len() - 1) as u16
     }
 
     /// The id of a series, if the host has given one.
     #[inline(always)]
     pub fn id(&self, series: SeriesHandle) -> Option<SeriesId> {
-        match self.entries[series.0 as usize].standing {
-            Standing::Known(id) => Some(id),
-            _ => None,
-        }
+        let entry = &self.entries[series.index()];
+        (entry.standing == Standing::Known).then_some(entry.number)
     }
 
     /// Puts a series on the list of those the end of the call asks for.
     pub fn ask(&mut self, series: SeriesHandle, row: u32) {
-        let entry = &mut self.entries[series.0 as usize];
+        let entry = &mut self.entries[series.index()];
         let refused = match entry.standing {
-            Standing::Refused(until) => self.now_s < until,
+            Standing::Refused => self.now_s < entry.number,
             Standing::Impossible => true,
-            Standing::Unknown | Standing::Known(_) => false,
+            Standing::Unknown | Standing::Known => false,
         };
         if !entry.asked && !refused {
             entry.asked = true;
-            self.asking.push((series.0, row));
+            self.asking.push((series, row));
         }
     }
 
     /// Why a series has no id, once the call's questions are answered.
     pub fn refusal(&self, series: SeriesHandle) -> Refusal {
-        match self.entries[series.0 as usize].standing {
+        match self.entries[series.index()].standing {
             Standing::Impossible => Refusal::BadTopic,
             _ => Refusal::Limit,
         }
@@ -208,44 +247,44 @@ impl SeriesBook {
         if self.asking.is_empty() {
             return;
         }
-        let new = self
-            .asking
-            .iter()
-            .map(|(handle, row)| {
-                let entry = &self.entries[*handle as usize];
-                let unit = self.units[entry.unit as usize].as_str();
-                NewSeries {
-                    topic: match &entry.name {
-                        Name::Topic(id) => topics.name(*id).to_owned(),
-                        Name::Own(name) => name.to_string(),
-                    },
-                    unit: (!unit.is_empty()).then(|| unit.to_string()),
-                    labels: entry.labels.as_deref().unwrap_or_default().to_vec(),
-                    from_row: *row,
+        let asking = std::mem::take(&mut self.asking);
+        for part in asking.chunks(ASKED_AT_ONCE) {
+            let new = part.iter().map(|(series, row)| self.question(*series, *row, topics)).collect();
+            for ((series, _), answer) in part.iter().zip(call.host.resolve(new)) {
+                self.answered(*series, answer);
+            }
+        }
+    }
+
+    fn question(&self, series: SeriesHandle, row: u32, topics: &Topics) -> NewSeries {
+        let entry = &self.entries[series.index()];
+        let unit = self.unit(series).as_str();
+        let (topic, labels) = match &entry.name {
+            Name::Topic(id) => (topics.name(*id).to_owned(), Vec::new()),
+            Name::Own(own) => (own.topic.to_string(), own.labels()),
+        };
+        NewSeries { topic, unit: (!unit.is_empty()).then(|| unit.to_owned()), labels, from_row: row }
+    }
+
+    fn answered(&mut self, series: SeriesHandle, answer: Result<SeriesId, Refusal>) {
+        let entry = &mut self.entries[series.index()];
+        entry.asked = false;
+        let first = entry.standing == Standing::Unknown;
+        match answer {
+            Ok(id) => {
+                if !first && entry.standing != Standing::Known {
+                    self.idle = self.idle.saturating_sub(1);
                 }
-            })
-            .collect();
-        let answers = call.host.resolve(new);
-        for ((handle, _), answer) in self.asking.drain(..).zip(answers) {
-            let entry = &mut self.entries[handle as usize];
-            entry.asked = false;
-            let first = entry.standing == Standing::Unknown;
-            match answer {
-                Ok(id) => {
-                    if !first && !matches!(entry.standing, Standing::Known(_)) {
-                        self.idle = self.idle.saturating_sub(1);
-                    }
-                    entry.standing = Standing::Known(id);
-                }
-                // A change of unit that is refused leaves the series as it was.
-                Err(_) if matches!(entry.standing, Standing::Known(_)) => {}
-                Err(refusal) => {
-                    self.idle += usize::from(first);
-                    entry.standing = match refusal {
-                        Refusal::Limit => Standing::Refused(self.now_s.saturating_add(ASK_AGAIN_S)),
-                        Refusal::BadTopic => Standing::Impossible,
-                    };
-                }
+                (entry.standing, entry.number) = (Standing::Known, id);
+            }
+            // A change of unit that is refused leaves the series as it was.
+            Err(_) if entry.standing == Standing::Known => {}
+            Err(refusal) => {
+                self.idle += usize::from(first);
+                (entry.standing, entry.number) = match refusal {
+                    Refusal::Limit => (Standing::Refused, self.now_s.saturating_add(ASK_AGAIN_S)),
+                    Refusal::BadTopic => (Standing::Impossible, 0),
+                };
             }
         }
     }
@@ -258,11 +297,9 @@ impl SeriesBook {
         let mut gone = series.to_vec();
         gone.sort_unstable();
         for entry in &mut self.entries {
-            if let Standing::Known(id) = entry.standing
-                && gone.binary_search(&id).is_ok()
-            {
+            if entry.standing == Standing::Known && gone.binary_search(&entry.number).is_ok() {
                 // As if refused until now: unknown, and counted among the idle.
-                entry.standing = Standing::Refused(0);
+                (entry.standing, entry.number) = (Standing::Refused, 0);
                 self.idle += 1;
             }
         }

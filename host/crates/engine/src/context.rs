@@ -23,6 +23,10 @@ const MAX_TOPIC_BYTES: usize = 1_024;
 const MAX_UNIT_BYTES: usize = 64;
 const MAX_LABELS: usize = 32;
 const MAX_LABEL_BYTES: usize = 256;
+/// Memory that a guest may have for each name the host has told it of, beside its limit, and for how many: how large a fleet is is not the rule's
+/// doing, and no guest has more names than the host gives it.
+const NAME_BYTES: usize = 256;
+const MAX_NAMES_PAID: usize = 100_000;
 
 pub(crate) struct Context {
     pub limits: Limits,
@@ -194,6 +198,12 @@ impl Context {
         }
     }
 
+    /// The guest knows more topics and series than before.
+    pub fn pay_for_names(&mut self) {
+        let names = (self.topics.len() + self.series.len()).min(MAX_NAMES_PAID);
+        self.memory.limit_bytes = self.limits.memory_bytes + names * NAME_BYTES;
+    }
+
     /// Series made from now on are counted there, within these limits.
     pub fn count_for(&mut self, stats: &Arc<RuleStats>, limits: &Limits) {
         self.stats = stats.clone();
@@ -270,5 +280,28 @@ impl Context {
             Rows::Topics(topics) => self.books.topic(*topics.get(row as usize)?).map(|topic| topic.partition),
             Rows::Series(series) => self.books.series(*series.get(row as usize)?).map(|series| series.partition),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: names that a guest was told of raise its limit, up to so many, and the same names do so once.
+    #[test]
+    fn names_are_paid_for() {
+        let limits = Limits { memory_bytes: 1 << 20, ..Limits::default() };
+        let mut context = Context::new(Arc::new(Books::new(10)), Arc::default(), &limits);
+        context.pay_for_names();
+        assert_eq!(context.memory.limit_bytes, 1 << 20);
+        for name in [3, 4, 3] {
+            context.topics.local_or_add(name);
+            context.series.local_or_add(name);
+            context.pay_for_names();
+        }
+        assert_eq!(context.memory.limit_bytes, (1 << 20) + 4 * NAME_BYTES);
+        (0..2 * MAX_NAMES_PAID as u32).for_each(|name| _ = context.series.local_or_add(name));
+        context.pay_for_names();
+        assert_eq!(context.memory.limit_bytes, (1 << 20) + MAX_NAMES_PAID * NAME_BYTES);
     }
 }

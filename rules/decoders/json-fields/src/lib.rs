@@ -72,7 +72,8 @@ pub struct JsonFields {
     /// Where each open object or array begins in `path`, and what it is.
     open: Vec<Branch>,
     scratch: String,
-    message: u64,
+    /// Counts messages; 0 is none.
+    message: u32,
 }
 
 struct Branch {
@@ -115,7 +116,11 @@ impl Decoder for JsonFields {
         if json.value()? != Value::Object {
             return Err(Reason::from("the payload is not a JSON object"));
         }
-        self.message += 1;
+        self.message = self.message.checked_add(1).unwrap_or_else(|| {
+            // What was seen in messages of these numbers was seen in others.
+            self.shapes = PerTopic::default();
+            1
+        });
         self.path.clear();
         self.open.clear();
         self.open.push(Branch { path_len: 0, kind: Kind::Object });

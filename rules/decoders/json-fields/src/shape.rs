@@ -43,7 +43,7 @@ struct Field {
     path: u32,
     series: SeriesHandle,
     /// The last message that had it; twice in one is a fault.
-    message: u64,
+    message: u32,
 }
 
 /// The leaves of a topic, in the order of their last coming.
@@ -78,7 +78,7 @@ impl Shape {
         place: &mut Place,
         path: &[u8],
         paths: &Paths,
-        message: u64,
+        message: u32,
     ) -> Result<Option<SeriesHandle>, Reason> {
         let Some(field) = self.fields.get_mut(place.next) else {
             return Ok(None);
@@ -95,7 +95,7 @@ impl Shape {
         &mut self,
         place: &mut Place,
         path: u32,
-        message: u64,
+        message: u32,
     ) -> Result<Option<SeriesHandle>, Reason> {
         let Some(found) = self.fields.iter().position(|field| field.path == path) else {
             return Ok(None);
@@ -105,8 +105,12 @@ impl Shape {
     }
 
     /// Learns a leaf that was not there before.
-    pub(crate) fn add(&mut self, place: &mut Place, path: u32, series: SeriesHandle, message: u64) {
+    pub(crate) fn add(&mut self, place: &mut Place, path: u32, series: SeriesHandle, message: u32) {
         let at = place.next.min(self.fields.len());
+        // Most devices have few fields, and a fleet has many devices: no more room than they take.
+        if self.fields.len() == self.fields.capacity() {
+            self.fields.reserve_exact(1 + self.fields.len() / 2);
+        }
         self.fields.insert(at, Field { path, series, message });
         place.step(at);
     }
@@ -114,7 +118,7 @@ impl Shape {
 
 impl Field {
     #[inline]
-    fn take(&mut self, message: u64) -> Result<SeriesHandle, Reason> {
+    fn take(&mut self, message: u32) -> Result<SeriesHandle, Reason> {
         if self.message == message {
             return Err(Reason::from("it has the same field twice"));
         }

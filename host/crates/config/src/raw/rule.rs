@@ -41,7 +41,7 @@ pub(crate) struct RawRuleFile {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawRuleLimits {
-    /// Memory of one instance, in MiB. Default: 16.
+    /// Memory of one instance, in MiB, beside 256 bytes for each topic and series that the host tells it of (up to 100,000). Default: 16.
     #[schemars(range(min = 1, max = 64))]
     pub memory_mib: Option<i64>,
     /// CPU time of one call, in milliseconds. Default: 50.

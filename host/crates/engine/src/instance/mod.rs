@@ -213,18 +213,25 @@ impl Instance {
         if self.new.is_empty() {
             return Ok(());
         }
+        context.pay_for_names();
         let books = context.books.clone();
-        let first = context.topics.len() - self.new.len();
-        let mut named = Vec::with_capacity(self.new.len());
-        for (i, &global) in self.new.iter().enumerate() {
-            let topic = books.topic(TopicId(global));
-            named.push(telemetry::Topic {
-                id: (first + i) as u32,
-                name: topic.map_or("", |topic| &topic.name),
-                partition: local_partition(&mut context.partitions, topic.map(|topic| topic.partition)),
-            });
+        let mut id = context.topics.len() - self.new.len();
+        let mut left = Budget::lifecycle(&self.rule.limits);
+        for new in self.new.chunks(NAMES_A_CALL) {
+            let partitions = &mut self.store.data_mut().partitions;
+            let mut named = Vec::with_capacity(new.len());
+            for &global in new {
+                let topic = books.topic(TopicId(global));
+                named.push(telemetry::Topic {
+                    id: id as u32,
+                    name: topic.map_or("", |topic| &topic.name),
+                    partition: local_partition(partitions, topic.map(|topic| topic.partition)),
+                });
+                id += 1;
+            }
+            guarded_within(&mut self.store, &mut left, |store| guest.call_declare_topics(store, &named))?;
         }
-        guarded(&mut self.store, Call::Lifecycle, |store| guest.call_declare_topics(store, &named))
+        Ok(())
     }
 
     /// Translates a column of series into `self.ids`, after telling the guest the names it does not know and the units and labels
@@ -248,28 +255,36 @@ impl Instance {
             self.new.extend(context.series.globals().iter().copied().filter(changed));
         }
         context.series.translate(series.iter().map(|series| series.0), &mut self.ids, &mut self.new);
-        let Some(guest) = self.naming.clone().filter(|_| !self.new.is_empty()) else { return Ok(()) };
+        if self.new.is_empty() {
+            return Ok(());
+        }
+        context.pay_for_names();
+        let Some(guest) = self.naming.clone() else { return Ok(()) };
         let books = context.books.clone();
         let described =
             |&id: &u32| books.series(SeriesId(id)).map(|series| (id, series, series.description.load_full()));
-        let known: Vec<_> = self.new.iter().filter_map(described).collect();
-        let labels: Vec<Vec<(&str, &str)>> = known
-            .iter()
-            .map(|(_, _, description)| {
-                description.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
-            })
-            .collect();
-        let mut named = Vec::with_capacity(known.len());
-        for ((id, series, description), labels) in known.iter().zip(&labels) {
-            named.push(telemetry::Series {
-                id: context.series.local(*id).unwrap_or_default(),
-                topic: &series.topic,
-                unit: description.unit.as_deref(),
-                labels,
-                partition: local_partition(&mut context.partitions, Some(series.partition)),
-            });
+        for new in self.new.chunks(NAMES_A_CALL) {
+            let context = self.store.data_mut();
+            let known: Vec<_> = new.iter().filter_map(described).collect();
+            let labels: Vec<Vec<(&str, &str)>> = known
+                .iter()
+                .map(|(_, _, description)| {
+                    description.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
+                })
+                .collect();
+            let mut named = Vec::with_capacity(known.len());
+            for ((id, series, description), labels) in known.iter().zip(&labels) {
+                named.push(telemetry::Series {
+                    id: context.series.local(*id).unwrap_or_default(),
+                    topic: &series.topic,
+                    unit: description.unit.as_deref(),
+                    labels,
+                    partition: local_partition(&mut context.partitions, Some(series.partition)),
+                });
+            }
+            guarded_within(&mut self.store, left, |store| guest.call_declare_series(store, &named))?;
         }
-        guarded_within(&mut self.store, left, |store| guest.call_declare_series(store, &named))
+        Ok(())
     }
 
     /// The call has returned: what it asked for takes effect.
@@ -309,6 +324,8 @@ impl Instance {
     }
 }
 
+/// The most names told in one call: while a guest takes them in they lie in its memory twice.
+const NAMES_A_CALL: usize = 4_096;
 /// The most bytes kept of why a guest refuses its configuration or a state.
 const MAX_REFUSAL_BYTES: usize = 4 << 10;
 
