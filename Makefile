@@ -44,7 +44,7 @@ torture: ## kills host, broker and database under load, then accounts for every 
 	@KILLS="$(KILLS)" SECONDS="$(SECONDS)" SEED="$(SEED)" RATE="$(RATE)" MESSAGES="$(MESSAGES)" BROKER="$(BROKER)" \
 		target/debug/torture
 
-fuzz: ## what comes from outside, changed at random: filters, modules, guests' results, saved state (SECONDS=60 each)
+fuzz: ## what comes from outside, changed at random: filters, modules, their test cases, guests' results, saved state (SECONDS=60 each)
 	@deploy/dev/build-rules.sh
 	@TIDEGATE_FUZZ_SECONDS="$(or $(SECONDS),60)" $(CARGO) test --workspace --test short -- --nocapture
 

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `filters` | MQTT topic filters and topics, against a plain reference |
 //! | `admission` | modules that are looked over and compiled |
+//! | `cases` | test cases that a module ships |
 //! | `outputs` | what a guest returns, byte for byte |
 //! | `state` | saved state that a rule is given |
 //!

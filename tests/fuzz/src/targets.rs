@@ -1,6 +1,7 @@
 //! The targets.
 
 mod admission;
+mod cases;
 mod filters;
 mod outputs;
 mod state;
@@ -16,10 +17,11 @@ pub struct Target {
 }
 
 /// All of them.
-pub fn all() -> [Target; 4] {
+pub fn all() -> [Target; 5] {
     [
         Target { name: "filters", run: filters::run, seeds: Vec::new },
         Target { name: "admission", run: admission::run, seeds: admission::seeds },
+        Target { name: "cases", run: cases::run, seeds: cases::seeds },
         Target { name: "outputs", run: outputs::run, seeds: Vec::new },
         Target { name: "state", run: state::run, seeds: Vec::new },
     ]

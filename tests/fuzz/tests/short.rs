@@ -26,6 +26,12 @@ fn admission() {
     try_target("admission");
 }
 
+/// Guarantees: whatever test cases a module ships, they are refused, pass or fail.
+#[test]
+fn cases() {
+    try_target("cases");
+}
+
 /// Guarantees: whatever a guest returns is a fault or sound.
 #[test]
 fn outputs() {
