@@ -132,12 +132,15 @@ impl Reading {
             let detail = format!("{topic} has {} partitions, and {MAX_PARTITIONS} can be read at once", list.count());
             return Err(HistoryError(detail));
         }
-        client.assign(&list).map_err(told)?;
-        let open = wanted.filter_map(|stretch| {
-            let queue = client.split_partition_queue(&topic, stretch.partition)?;
-            Some(Partition { number: stretch.partition, to: stretch.to, queue, head: None })
+        // Before they are fetched: what comes earlier goes to the queue of all, where nobody looks for records.
+        let open = wanted.map(|stretch| {
+            let number = stretch.partition;
+            let queue = client.split_partition_queue(&topic, number);
+            let queue = queue.ok_or_else(|| HistoryError(format!("partition {number} of {topic} cannot be read")))?;
+            Ok(Partition { number, to: stretch.to, queue, head: None })
         });
-        let open: Vec<Partition> = open.collect();
+        let open = open.collect::<Result<Vec<Partition>, HistoryError>>()?;
+        client.assign(&list).map_err(told)?;
         let (records, names) = (Records::new(&settings), Names::new(books));
         let (brokers, heard) = (settings.brokers, Instant::now());
         Ok(Self { client, topic, brokers, records, progress, open, span, names, heard })
