@@ -60,6 +60,25 @@ impl Sink for Letters {
     }
 }
 
+/// A pipeline without rules whose one sink is the bridge, with books of so many topics.
+fn house(topics: usize) -> (tokio::runtime::Runtime, Pipeline, Bridge, Letters) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let books = Arc::new(Books::new(topics));
+    let bridge = Bridge { books: books.clone(), taken: Arc::default() };
+    let letters = Letters::default();
+    let settings = PipelineSettings {
+        lanes: 1,
+        batch_rows: 1_000,
+        parcel: ParcelLimits::default(),
+        books,
+        clock: Arc::new(SystemClock),
+        state: None,
+    };
+    let sinks = vec![SinkSetup::new("bridge", Box::new(bridge.clone()))];
+    let pipeline = Pipeline::start(settings, sinks, Box::new(letters.clone()), runtime.handle()).unwrap();
+    (runtime, pipeline, bridge, letters)
+}
+
 /// Hands messages over as one source, and waits until they are settled.
 fn send(runtime: &tokio::runtime::Runtime, inlet: &Inlet, messages: &[(&str, &[u8], Marks)]) -> MessageTotals {
     let mut parcels = inlet.parcels(|tokens: Vec<()>| {
@@ -90,20 +109,7 @@ fn send(runtime: &tokio::runtime::Runtime, inlet: &Inlet, messages: &[(&str, &[u
 /// the sink refuses, and one beyond a limit, is in the dead letters whole, and counted there.
 #[test]
 fn stored_without_a_decoder() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let books = Arc::new(Books::new(2));
-    let bridge = Bridge { books: books.clone(), taken: Arc::default() };
-    let letters = Letters::default();
-    let settings = PipelineSettings {
-        lanes: 1,
-        batch_rows: 1_000,
-        parcel: ParcelLimits::default(),
-        books,
-        clock: Arc::new(SystemClock),
-        state: None,
-    };
-    let sinks = vec![SinkSetup::new("bridge", Box::new(bridge.clone()))];
-    let pipeline = Pipeline::start(settings, sinks, Box::new(letters.clone()), runtime.handle()).unwrap();
+    let (runtime, pipeline, bridge, letters) = house(2);
     let none = Marks::default();
     let totals = send(
         &runtime,
@@ -143,20 +149,7 @@ fn stored_without_a_decoder() {
 /// the bridge refused is not marked.
 #[test]
 fn what_the_bridge_has_had_is_not_for_it() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let books = Arc::new(Books::new(9));
-    let bridge = Bridge { books: books.clone(), taken: Arc::default() };
-    let letters = Letters::default();
-    let settings = PipelineSettings {
-        lanes: 1,
-        batch_rows: 1_000,
-        parcel: ParcelLimits::default(),
-        books,
-        clock: Arc::new(SystemClock),
-        state: None,
-    };
-    let sinks = vec![SinkSetup::new("bridge", Box::new(bridge.clone()))];
-    let pipeline = Pipeline::start(settings, sinks, Box::new(letters.clone()), runtime.handle()).unwrap();
+    let (runtime, pipeline, bridge, letters) = house(9);
     let had = Marks::REPLAYED.with(Marks::HANDED_ON);
     let messages: [(&str, &[u8], Marks); 3] =
         [("a", b"too large", Marks::REPLAYED), ("a", b"had", had), ("a", b"not had", Marks::REPLAYED)];
