@@ -14,9 +14,13 @@
 //! out is written there.
 #![allow(clippy::panic, reason = "a test harness tells of a failure by panicking")]
 
+use std::fmt::{self, Display, Formatter};
 use std::fs;
+use std::ops::Deref;
 use std::path::Path;
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::quality::Quality;
@@ -103,9 +107,9 @@ fn same(want: &Value, got: &Value) -> bool {
 pub fn case_lines<R: Rule>(config: &str, input: &str) -> Result<Vec<Value>, String> {
     let mut rule = RuleTest::<R>::new(config);
     let mut out = Vec::new();
-    let mut batch: Vec<Value> = Vec::new();
+    let mut batch: Vec<Line<'_>> = Vec::new();
     let mut first_row = 0;
-    let mut flush = |rule: &mut RuleTest<R>, batch: &mut Vec<Value>, out: &mut Vec<Value>| {
+    let mut flush = |rule: &mut RuleTest<R>, batch: &mut Vec<Line<'_>>, out: &mut Vec<Value>| {
         if batch.is_empty() {
             return Ok(());
         }
@@ -120,7 +124,7 @@ pub fn case_lines<R: Rule>(config: &str, input: &str) -> Result<Vec<Value>, Stri
             flush(&mut rule, &mut batch, &mut out)?;
             continue;
         }
-        let line: Value = serde_json::from_str(line).map_err(|fault| format!("input.ndjson: {fault}: {line}"))?;
+        let line = Line::read(line)?;
         if let Some(now_us) = line.get("tick_us").and_then(Value::as_i64) {
             flush(&mut rule, &mut batch, &mut out)?;
             tell(&rule.tick(now_us), 0, &mut out);
@@ -135,7 +139,41 @@ pub fn case_lines<R: Rule>(config: &str, input: &str) -> Result<Vec<Value>, Stri
     Ok(out)
 }
 
-fn run_batch<R: Rule>(rule: &mut RuleTest<R>, batch: &[Value]) -> Result<Seen, String> {
+/// A line of the input.
+struct Line<'a> {
+    fields: Value,
+    /// As it is written: a message's bytes are no other JSON of the same meaning.
+    payload: Option<&'a RawValue>,
+}
+
+impl<'a> Line<'a> {
+    fn read(line: &'a str) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Written<'a> {
+            #[serde(borrow)]
+            payload: Option<&'a RawValue>,
+        }
+        let wrong = |fault| format!("input.ndjson: {fault}: {line}");
+        let fields = serde_json::from_str(line).map_err(wrong)?;
+        let Written { payload } = serde_json::from_str(line).map_err(wrong)?;
+        Ok(Self { fields, payload })
+    }
+}
+
+impl Deref for Line<'_> {
+    type Target = Value;
+    fn deref(&self) -> &Value {
+        &self.fields
+    }
+}
+
+impl Display for Line<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.fields.fmt(f)
+    }
+}
+
+fn run_batch<R: Rule>(rule: &mut RuleTest<R>, batch: &[Line<'_>]) -> Result<Seen, String> {
     let now_us = batch
         .iter()
         .flat_map(|line| ["now_us", "received_us", "time_us"].map(|key| line.get(key).and_then(Value::as_i64)))
@@ -158,11 +196,11 @@ fn run_batch<R: Rule>(rule: &mut RuleTest<R>, batch: &[Value]) -> Result<Seen, S
             .collect();
         return Ok(rule.decode_rows(now_us, &rows));
     }
-    let readings = batch.iter().map(reading).collect::<Result<Vec<_>, String>>()?;
+    let readings = batch.iter().map(|line| reading(line)).collect::<Result<Vec<_>, String>>()?;
     Ok(rule.process(now_us, &readings))
 }
 
-fn payload(line: &Value) -> Result<Vec<u8>, String> {
+fn payload(line: &Line<'_>) -> Result<Vec<u8>, String> {
     if let Some(hex) = line.get("payload_hex").and_then(Value::as_str) {
         return hex
             .as_bytes()
@@ -175,10 +213,10 @@ fn payload(line: &Value) -> Result<Vec<u8>, String> {
             })
             .collect();
     }
-    match line.get("payload") {
-        Some(Value::String(text)) => Ok(text.as_bytes().to_vec()),
-        Some(value) => Ok(value.to_string().into_bytes()),
-        None => Err(format!("a message without payload: {line}")),
+    match (line.get("payload"), line.payload) {
+        (Some(Value::String(text)), _) => Ok(text.as_bytes().to_vec()),
+        (_, Some(json)) => Ok(json.get().as_bytes().to_vec()),
+        (_, None) => Err(format!("a message without payload: {line}")),
     }
 }
 
@@ -240,5 +278,23 @@ fn tell(seen: &Seen, first_row: usize, out: &mut Vec<Value>) {
     }
     for row in &seen.held {
         out.push(json!({ "held": first_row + row }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: a payload is the bytes that stand in the line, where they are JSON as well as where they are text.
+    #[test]
+    fn payloads_as_written() {
+        for (line, bytes) in [
+            (r#"{"topic":"a","payload":{"b": 1,"a":2.50}}"#, r#"{"b": 1,"a":2.50}"#),
+            (r#"{"topic":"a","payload":"{\"b\": 1}"}"#, r#"{"b": 1}"#),
+            (r#"{"topic":"a","payload_hex":"6869"}"#, "hi"),
+        ] {
+            assert_eq!(payload(&Line::read(line).unwrap()).unwrap(), bytes.as_bytes(), "{line}");
+        }
+        assert!(payload(&Line::read(r#"{"topic":"a"}"#).unwrap()).is_err());
     }
 }

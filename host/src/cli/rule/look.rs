@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tidegate_engine::{Examination, MAX_WASI_MODULE_BYTES, Manifest, Wasi};
 
 use super::build;
+use crate::cli::api::visible;
 use crate::wiring::{self, manifest_path};
 
 /// How one case has ended; why, if it has failed, by a code and a sentence.
@@ -36,7 +37,7 @@ pub(super) fn test(place: &Path, wasi: Wasi, json: bool) -> anyhow::Result<ExitC
         for case in &ended {
             match &case.failure {
                 None => println!("{:width$}  passed", case.case),
-                Some((_, why)) => println!("{:width$}  failed  {why}", case.case),
+                Some((_, why)) => println!("{:width$}  failed  {}", case.case, lines(why)),
             }
         }
         println!("{} passed, {failed} failed", ended.len() - failed);
@@ -48,7 +49,10 @@ pub(super) fn inspect(path: &Path, wasi: Wasi, json: bool) -> anyhow::Result<Exi
     let (bytes, examined) = open(path, wasi)?;
     let manifest = std::fs::read(manifest_path(path)).ok();
     let manifest = manifest.map(|bytes| Manifest::read(&bytes)).transpose().context("its signature")?;
-    let signed = manifest.map(|manifest| format!("{manifest}, until {}", manifest.expires));
+    let signed = manifest.map(|manifest| {
+        let whose = if manifest.sha256 == **examined.module.sha256() { "not verified" } else { "OF ANOTHER MODULE" };
+        format!("{manifest}, until {} ({whose}: see `tidegate rule verify`)", manifest.expires)
+    });
     let (module, said) = (&examined.module, examined.module.description());
     let cases: Vec<&str> = examined.cases.cases.iter().map(|case| case.name.as_str()).collect();
     let sections: Vec<Value> =
@@ -74,7 +78,7 @@ pub(super) fn inspect(path: &Path, wasi: Wasi, json: bool) -> anyhow::Result<Exi
     if json {
         println!("{}", told.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Value>());
     } else {
-        told.iter().for_each(|(key, value)| println!("{:16}  {}", key.replace('_', " "), plain(value)));
+        told.iter().for_each(|(key, value)| println!("{:16}  {}", key.replace('_', " "), visible(&plain(value))));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -104,6 +108,11 @@ impl Ended {
             Some((code, why)) => json!({ "case": self.case, "passed": false, "reason": code, "detail": why }),
         }
     }
+}
+
+/// Line by line, without what would steer a terminal: a module says what it likes.
+fn lines(text: &str) -> String {
+    text.lines().map(visible).collect::<Vec<_>>().join("\n")
 }
 
 /// For people: lists in a line, nothing as a dash.

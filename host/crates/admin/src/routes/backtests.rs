@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use tidegate_engine::{Kind, Rule};
+use tidegate_engine::{Kind, Rule, Scope};
 use tidegate_model::{History, Span, TopicFilter};
 
 use super::json;
@@ -117,10 +117,11 @@ fn of_kafka(
         return Ok(Source::Stored(history, span, Before::default()));
     }
     let mut rules = house.view.registry.serving();
-    rules.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
-    let comes_before = |it: &Arc<Rule>| {
-        it.kind() == Kind::Decoder || (it.name != rule.name && (it.order, &it.name) < (rule.order, &rule.name))
-    };
+    // As lanes have them: rules of the whole node come after all others.
+    let place = |it: &Rule| (it.module.description().scope == Scope::Node, it.order, it.name.clone());
+    rules.sort_by_cached_key(|it| place(it));
+    let own = place(rule);
+    let comes_before = |it: &Arc<Rule>| it.kind() == Kind::Decoder || (it.name != rule.name && place(it) < own);
     rules.retain(comes_before);
     // Which points come of a message is known when it has been decoded.
     let span = Span { topics: Vec::new(), ..span };

@@ -44,6 +44,13 @@ pub struct Admission {
     compiled_how: String,
 }
 
+/// Whether a module's own test cases must pass.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TestCases {
+    Run,
+    Skip,
+}
+
 impl Admission {
     /// Compiles with `compiler` what is not in `cache`; takes everybody's modules.
     pub fn new(engine: Engine, compiler: Box<dyn Compile>, cache: Option<Cache>) -> Self {
@@ -67,23 +74,25 @@ impl Admission {
     /// # Errors
     /// It cannot serve.
     pub fn admit(&self, bytes: &[u8], manifest: Option<&[u8]>, wasi: Wasi) -> Result<Arc<Module>, LoadError> {
-        self.admit_if(bytes, wasi, |sha256| self.trust.check(sha256, manifest).map(drop))
+        self.admit_if(bytes, wasi, TestCases::Run, |sha256| self.trust.check(sha256, manifest).map(drop))
     }
 
-    /// The same for one that has served here and was kept by this host itself: it may be older than what has served since.
+    /// The same for one that has served here and was kept by this host itself: it may be older than what has served since, and its test cases
+    /// are not run again: that it served says more than they do.
     pub(crate) fn admit_again(
         &self,
         bytes: &[u8],
         manifest: Option<&[u8]>,
         wasi: Wasi,
     ) -> Result<Arc<Module>, LoadError> {
-        self.admit_if(bytes, wasi, |sha256| self.trust.check_again(sha256, manifest))
+        self.admit_if(bytes, wasi, TestCases::Skip, |sha256| self.trust.check_again(sha256, manifest))
     }
 
     fn admit_if(
         &self,
         bytes: &[u8],
         wasi: Wasi,
+        cases: TestCases,
         vouched_for: impl FnOnce(&str) -> Result<(), SignatureError>,
     ) -> Result<Arc<Module>, LoadError> {
         look::size(bytes, wasi)?;
@@ -92,8 +101,8 @@ impl Admission {
         let outline = look::look(bytes, wasi)?;
         let key = self.key(&sha256);
         // What has passed here before is not even read again.
-        let passed = self.cache.as_ref().is_some_and(|cache| cache.has_passed(&key));
-        let cases = outline.cases.filter(|_| !passed).map(Suite::read).transpose()?;
+        let due = cases == TestCases::Run && !self.cache.as_ref().is_some_and(|cache| cache.has_passed(&key));
+        let cases = outline.cases.filter(|_| due).map(Suite::read).transpose()?;
         let module = Arc::new(self.module(bytes, &sha256, wasi)?);
         if let Some(cases) = cases {
             cases::run_all(&module, &cases)?;

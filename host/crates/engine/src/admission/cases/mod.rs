@@ -1,7 +1,7 @@
 //! The test cases that a module ships, run before it serves: what its author says it does, it does on this host too.
 //!
 //! A case brings its own configuration and runs on an instance with books of its own, so that what comes of it depends on the module and this
-//! version of the host alone: it is run once, and noted in the cache. Its limits are the widest that a rule's file can set, for that file is
+//! version of the host alone: it is run once, and noted in the cache; that a machine is busy is no fault of the module. Its limits are the widest that a rule's file can set, for that file is
 //! not known here; what all cases take together is bounded. What a case says may come from anybody ([`tidegate_cases::Suite::read`]).
 
 mod lines;
@@ -51,20 +51,38 @@ impl Allowance {
         Self { cpu, wall, cpu_began: thread_cpu(), wall_began: Instant::now() }
     }
 
+    /// Whether the time by the wall has run out and that of the CPU has not: others had it.
+    fn is_starved(&self) -> bool {
+        self.wall_began.elapsed() >= self.wall && !self.is_used_up()
+    }
+
+    fn is_used_up(&self) -> bool {
+        thread_cpu().saturating_sub(self.cpu_began) >= self.cpu
+    }
+
+    fn busy(&self) -> LoadError {
+        LoadError::Busy(format!(
+            "this machine had no {} s of CPU time for its test cases within {} s: they are tried again",
+            self.cpu.as_secs(),
+            self.wall.as_secs()
+        ))
+    }
+
     /// What is left by the wall.
     fn left(&self) -> Result<Duration, LoadError> {
         let left = self.wall.saturating_sub(self.wall_began.elapsed());
-        if left.is_zero() || thread_cpu().saturating_sub(self.cpu_began) >= self.cpu {
+        if left.is_zero() || self.is_used_up() {
             return Err(LoadError::TestCasesTime { cpu: self.cpu, wall: self.wall });
         }
         Ok(left)
     }
 }
 
-/// Runs all cases, on this thread, until one fails.
+/// Runs all cases, on this thread, until one fails. [`LoadError::Busy`] where this machine had no time for them: that says nothing of the module.
 pub(super) fn run_all(module: &Arc<Module>, suite: &Suite) -> Result<(), LoadError> {
     let allowance = Allowance::of_a_module();
-    suite.cases.iter().try_for_each(|case| run(module, case, &allowance))
+    let ended = suite.cases.iter().try_for_each(|case| run(module, case, &allowance));
+    ended.map_err(|error| if allowance.is_starved() { allowance.busy() } else { error })
 }
 
 /// Runs one case, on this thread.

@@ -175,3 +175,12 @@ fn each_case_is_told() {
     assert!(examined.sections.iter().any(|(name, _)| name == tidegate_cases::SECTION), "{:?}", examined.sections);
     assert!(admission.examine(&wat_guest("cased", &[]), Wasi::Refused).unwrap().cases.cases.is_empty());
 }
+
+/// Guarantees: a machine without time for a module's cases is told from a module whose cases take too much of it.
+#[test]
+fn a_busy_machine_is_no_fault_of_the_module() {
+    let starved = Allowance::of(ALL_CPU, Duration::ZERO);
+    assert!(starved.is_starved() && matches!(starved.busy(), LoadError::Busy(_)));
+    assert!(!Allowance::of(Duration::ZERO, Duration::ZERO).is_starved());
+    assert!(!Allowance::of_a_module().is_starved());
+}

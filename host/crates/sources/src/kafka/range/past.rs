@@ -146,11 +146,18 @@ impl Reading {
         Ok(Self { client, topic, brokers, records, progress, open, span, names, heard })
     }
 
-    /// What the client has to say beside records, which it must be asked for.
+    /// What the client has to say beside records, which it must be asked for. A record here has passed its partition's queue by.
     fn listen(&self) -> Result<(), HistoryError> {
         while let Some(said) = self.client.poll(Duration::ZERO) {
-            if let Err(error) = said {
-                self.tolerate(&error)?;
+            match said {
+                Err(error) => self.tolerate(&error)?,
+                Ok(record) => {
+                    let (number, offset) = (record.partition(), record.offset());
+                    let topic = &self.topic;
+                    return Err(HistoryError(format!(
+                        "record {offset} of {topic}/{number} came out of order: try again"
+                    )));
+                }
             }
         }
         Ok(())
