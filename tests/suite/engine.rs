@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_tests::{Mosquitto, Protocol, Setup, built_module, variant};
+use tidegate_tests::{Mosquitto, Protocol, Setup, built_module, variant, wat_guest};
 
 const RULES: u32 = 50;
+/// Of these many are of a size that takes a compiler a while; the rest are small, so that a slow machine gets done too.
+const LARGE: u32 = 10;
 
 /// Guarantees: modules are compiled once: after a restart fifty rules come from the cache, and the host is ready; one whose compiled file was
 /// damaged meanwhile is compiled again, and serves too; nobody else can read the cache.
@@ -15,7 +17,8 @@ fn a_restart_compiles_nothing() {
     let mut setup = Setup::new().mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "").module("json-reading");
     let threshold = built_module("threshold");
     for number in 0..RULES - 1 {
-        let (name, module) = (format!("watch-{number}"), variant(&threshold, number));
+        let name = format!("watch-{number}");
+        let module = if number < LARGE { variant(&threshold, number) } else { wat_guest(&name, &[]) };
         let file = format!("module = \"{name}.wasm\"\ntopics = [\"dev/#\"]\n[config]\nabove = {number}.0\n");
         setup = setup.bytes(&name, &module).rule(&name, &file);
     }
@@ -37,7 +40,7 @@ fn a_restart_compiles_nothing() {
     let files = || std::fs::read_dir(&directory).unwrap().map(|file| file.unwrap().path());
     let ends = |file: &std::path::Path, wanted| file.extension().is_some_and(|ending| ending == wanted);
     let passed = files().filter(|file| ends(file, "passed")).count();
-    assert_eq!(passed, RULES as usize, "their test cases were run, and are not run again");
+    assert_eq!(passed, 1 + LARGE as usize, "their test cases were run, and are not run again");
     let file = files().find(|file| ends(file, "aot")).unwrap();
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;

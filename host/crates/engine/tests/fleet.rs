@@ -72,7 +72,8 @@ fn after_decoding(module: &str, payload: fn(usize) -> String) -> f64 {
 
 /// What a processor takes up once it has met the whole fleet twice, and has handed its state over to a successor: MiB of either.
 fn after_processing(module: &str, config: &str) -> f64 {
-    let books = Arc::new(Books::new(TOPICS));
+    // And one for a rule that makes its own.
+    let books = Arc::new(Books::new(TOPICS + 1));
     let mut processor = instance(module, config, &books);
     let series: Vec<SeriesId> = (0..TOPICS)
         .map(|number| {
@@ -113,9 +114,10 @@ fn a_whole_fleet_fits_by_default() {
     let others = [
         after_processing("threshold", r#"{"above": 80, "for_s": 5}"#),
         after_processing("absence", r#"{"after_s": 30}"#),
+        after_processing("k-of-n", r#"{"k": 3, "topic": "plant/overheat", "above": 80}"#),
         after_processing("scale", r#"{"factor": 2, "unit": "°F"}"#),
     ];
     assert!(reading < 16.0, "json-reading: {reading} MiB");
     assert!(fields < 32.0, "json-fields: {fields} MiB");
-    assert!(others.iter().all(|mib| *mib < 16.0), "threshold, absence, scale: {others:?} MiB");
+    assert!(others.iter().all(|mib| *mib < 16.0), "threshold, absence, k-of-n, scale: {others:?} MiB");
 }
