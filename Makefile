@@ -46,7 +46,7 @@ torture: ## kills host, broker and database under load, then accounts for every 
 
 fuzz: ## what comes from outside, changed at random: filters, modules, their test cases, guests' results, saved state (SECONDS=60 each)
 	@deploy/dev/build-rules.sh
-	@TIDEGATE_FUZZ_SECONDS="$(or $(SECONDS),60)" $(CARGO) test --workspace --test short -- --nocapture
+	@tests/fuzz/run.sh "$(or $(SECONDS),60)"
 
 swaps: ## 1,000 changes of a rule by the API under load, then accounts for every message (SWAPS=n)
 	@deploy/dev/setup.sh test

@@ -1,9 +1,12 @@
 //! What comes from outside, changed at random: nothing of it may bring the host down, or be taken for what it is not.
 //!
 //! Each target is a plain function of some bytes that panics when something does not hold. [`fuzz`] gives it the stored corpus
-//! (`corpus/<target>/`), then that corpus changed at random for some seconds, in the same order every time. It is no libFuzzer: it does not
-//! see what code it reaches; but it builds with any compiler, and runs wherever tests run. `make fuzz SECONDS=600` runs it for
-//! longer.
+//! (`corpus/<target>/`), then that corpus changed at random for some seconds, in the same order every time. It does not see what code it
+//! reaches; but it builds with any compiler, and runs wherever tests run.
+//!
+//! `make fuzz SECONDS=600` has libFuzzer drive the same targets (`fuzz_targets/`), which does see that, where there is a C++ compiler to build it
+//! with; it needs no other Rust, for `coverage.sh` has ours count. With `cargo-fuzz`: `cargo fuzz run --fuzz-dir tests/fuzz --features libfuzzer
+//! --sanitizer none fuzz-filters`.
 //!
 //! | target | what is changed |
 //! |---|---|
@@ -48,6 +51,16 @@ pub fn fuzz(target: &Target, time: Duration) -> u64 {
         inputs += 1;
     }
     inputs
+}
+
+/// Tries one input on the target of that name.
+///
+/// # Panics
+/// The target does, or there is none of that name.
+pub fn try_input(name: &str, input: &[u8]) {
+    let all = all();
+    let target = all.iter().find(|target| target.name == name).expect("there is such a target");
+    (target.run)(input);
 }
 
 fn one(target: &Target, input: &[u8]) {

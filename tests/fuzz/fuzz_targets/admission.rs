@@ -1,0 +1,4 @@
+//! The target `admission`, driven by libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tidegate_fuzz::try_input("admission", data));
