@@ -1,7 +1,11 @@
 //! Dead letters by the API, from end to end: seen page by page, put back, deleted; and nothing by a slip.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
-use tidegate_tests::{DEADLINE, Host, Mosquitto, Protocol, Publisher, Qos, Setup, built_module, plain, wait_for};
+use tidegate_tests::{
+    DEADLINE, Host, Mosquitto, Protocol, Publisher, Qos, Setup, binary, built_module, plain, wait_for,
+};
 
 const A: u64 = 30;
 const B: u64 = 12;
@@ -58,6 +62,7 @@ fn seen_replayed_and_purged() {
         }
     }
     assert_eq!(matching(""), A + B, "nothing was done by a slip");
+    by_command(&host, first);
 
     assert_eq!(post("purge", &format!("?id={first}")).expect(200), json!({"letters": 1}));
     assert_eq!(post("purge", &format!("?id={first}")).expect(200), json!({"letters": 0}), "it is gone already");
@@ -86,6 +91,36 @@ fn seen_replayed_and_purged() {
         .filter(|line| line["status"] == 200)
         .map(|line| line["operation"].as_str().unwrap())
         .collect();
-    let expected = ["purgeDeadLetters", "purgeDeadLetters", "replayDeadLetters", "purgeDeadLetters"];
+    let expected =
+        ["purgeDeadLetters", "purgeDeadLetters", "purgeDeadLetters", "replayDeadLetters", "purgeDeadLetters"];
     assert_eq!(done, expected, "{audit}");
+}
+
+/// Guarantees: the same by command, of a host that is asked over its API: a list, one letter, and none changed by a slip or where only the file can say;
+/// who is asked twice answers twice.
+fn by_command(host: &Host, id: i64) {
+    let node = format!("http://127.0.0.1:{}", host.port());
+    let tidegate = |args: &[&str]| {
+        let mut command = Command::new(binary());
+        command.env_remove("TIDEGATE_TOKEN").args(["dead-letters", "--node", &node]).args(args);
+        command.output().unwrap()
+    };
+    let said = |args: &[&str]| {
+        let output = tidegate(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = said(&["list", "--topic", "dev/b/#", "--limit", "5"]);
+    assert!(table.starts_with("ID") && table.lines().count() == 6 && table.contains("dev/b/temp"), "{table}");
+    let page: Value = serde_json::from_str(&said(&["list", "--since", "1h", "--json"])).unwrap();
+    assert_eq!(page["matching"], json!(A + B), "{page}");
+    assert!(said(&["show", &id.to_string()]).contains("\"stage\": \"route\""));
+    assert!(said(&["list", "--rule", "nobody"]).contains("no dead letters"));
+    let both = said(&["list", "--node", &node, "--limit", "2"]);
+    assert!(both.starts_with("NODE") && both.lines().count() == 5, "{both}");
+    for slip in [&["purge"][..], &["purge", "--all", "--dry-run"], &["replay", "--all", "--cancel"], &["export"]] {
+        assert!(!tidegate(slip).status.success(), "{slip:?}");
+    }
+    assert_eq!(said(&["purge", "--topic", "nobody/#", "--json"]).trim(), "{\"letters\":0}");
+    assert_eq!(list(host, "?limit=1")["matching"], json!(A + B));
 }

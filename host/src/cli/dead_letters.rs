@@ -1,8 +1,9 @@
 //! `tidegate dead-letters`: what could not be used, looked at, put back, or purged.
 //!
-//! It works on the file in the host's `data_dir`, whether the host runs or not, and never on the network.
+//! It works on the file in the host's `data_dir`, whether the host runs or not; or, with --node, over the API of running hosts.
 
 mod print;
+mod remote;
 mod select;
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ use tidegate_sinks::dead_letters::{
 
 use super::place::Place;
 use print::{Form, Printer};
+use remote::Remote;
 use select::{Filters, Which};
 
 /// How many letters are read at a time for an export.
@@ -38,11 +40,14 @@ const EXPORT_PAGE: u32 = 500;
 ///   tidegate dead-letters replay --rule json-reading      after the rule was mended
 ///   tidegate dead-letters purge --topic 'test/#' --until 2025-01-01
 ///   tidegate dead-letters export --output letters.ndjson
+///   tidegate dead-letters list --node https://edge-1:8081 --node https://edge-2:8081
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    remote: Remote,
     #[command(subcommand)]
     action: Action,
 }
@@ -115,6 +120,9 @@ enum Action {
 
 /// Exit code 0: done, also if there was nothing to do. 1: it could not be done, or there is no such letter.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.remote.is_meant() {
+        return args.remote.run(&args.action, now_us());
+    }
     let path = DeadLetters::path(&args.place.data_dir()?);
     let stdout = io::stdout();
     let human = if stdout.is_terminal() { Form::Terminal } else { Form::Text };

@@ -118,6 +118,12 @@ enum Action {
         rule: Name,
         /// JSON: {"messages": [{"topic": …, "payload": …}]} for a decoder, {"points": [{"topic": …, "value": …}]} for another.
         input: PathBuf,
+        /// Try what this rule's file says instead of the rule as it is; it need not be there yet.
+        #[arg(long, value_name = "FILE")]
+        definition: Option<PathBuf>,
+        /// Upload this module first, and try that, whatever `module` the file names.
+        #[arg(long, value_name = "WASM", requires = "definition")]
+        module: Option<PathBuf>,
     },
 }
 
@@ -190,11 +196,21 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Action::Delete { rule } => nodes.ask(&Table::nothing_but("deleted"), |client| {
             client.send(&Request { method: "DELETE", path: format!("rules/{rule}"), body: None, if_match: None })
         }),
-        Action::Test { rule, input } => {
-            let input = read(input)?;
+        Action::Test { rule, input, definition, module } => {
+            let text = read(input)?;
+            let input: Value =
+                serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", input.display()))?;
+            let definition =
+                definition.as_deref().map(|file| Definition::read(file, module.as_deref())).transpose()?;
             nodes.ask(&Table::whole(), |client| {
-                let body = Some(("application/json", input.as_slice()));
-                client.send(&Request { method: "POST", path: format!("rules/{rule}/test"), body, if_match: None })
+                let (mut input, mut path) = (input.clone(), format!("rules/{rule}/test"));
+                if let Some(definition) = &definition {
+                    input["definition"] = definition.with_module(client)?;
+                    "test".clone_into(&mut path);
+                }
+                let bytes = input.to_string().into_bytes();
+                let body = Some(("application/json", bytes.as_slice()));
+                client.send(&Request { method: "POST", path, body, if_match: None })
             })
         }
     }

@@ -31,6 +31,16 @@ pub struct Nodes {
         default_value = "http://127.0.0.1:8081"
     )]
     nodes: Vec<String>,
+    #[command(flatten)]
+    access: Access,
+    /// What hosts say, as JSON: one object a line, with the host's address as `node` where several are asked.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// As whom hosts are asked, and who is trusted to be one.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Access {
     /// A file that holds the token to show; TIDEGATE_TOKEN can hold the token itself.
     #[arg(long, value_name = "FILE", global = true)]
     token_file: Option<PathBuf>,
@@ -46,9 +56,6 @@ pub struct Nodes {
     /// Sends the token also where nothing encrypts it on its way.
     #[arg(long, global = true)]
     insecure: bool,
-    /// What hosts say, as JSON: one object a line, with the host's address as `node` where several are asked.
-    #[arg(long, global = true)]
-    json: bool,
 }
 
 /// What one host has answered.
@@ -58,6 +65,11 @@ pub struct Said {
 }
 
 impl Nodes {
+    /// These, for commands that only may ask hosts.
+    pub fn of(nodes: &[String], access: &Access, json: bool) -> Self {
+        Self { nodes: nodes.to_vec(), access: access.clone(), json }
+    }
+
     /// Asks all hosts, `ask` each; shows what they say; gives 1 if any of them refused or could not be reached.
     pub fn ask<A>(&self, show: &Table, ask: A) -> anyhow::Result<ExitCode>
     where
@@ -117,7 +129,8 @@ impl Nodes {
     }
 
     fn clients(&self) -> anyhow::Result<Vec<Client>> {
-        let token = match &self.token_file {
+        let Access { token_file, ca_file, cert_file, key_file, insecure } = &self.access;
+        let token = match token_file {
             Some(file) => {
                 let text =
                     std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
@@ -125,8 +138,8 @@ impl Nodes {
             }
             None => std::env::var("TIDEGATE_TOKEN").ok(),
         };
-        let tls = client::tls(self.ca_file.as_deref(), self.cert_file.as_deref().zip(self.key_file.as_deref()))?;
-        self.nodes.iter().map(|node| Client::new(node, token.clone(), tls.clone(), self.insecure)).collect()
+        let tls = client::tls(ca_file.as_deref(), cert_file.as_deref().zip(key_file.as_deref()))?;
+        self.nodes.iter().map(|node| Client::new(node, token.clone(), tls.clone(), *insecure)).collect()
     }
 }
 

@@ -8,6 +8,10 @@ use tidegate_config::Name;
 
 use super::{Definition, name, rules};
 use crate::cli::api::{Column, Nodes, Request, Table, field};
+use crate::cli::time::shown;
+
+/// The most differences of a kind that people are shown; `--json` has all.
+const MAX_DIFFERENCES: usize = 20;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Shadow {
@@ -77,8 +81,12 @@ pub fn run(nodes: &Nodes, shadow: &Shadow) -> anyhow::Result<ExitCode> {
             })
         }
         Shadow::Diff { rule, brief } => {
-            let (table, what) = if *brief { (numbers(), "") } else { (Table::whole(), "/differences") };
-            nodes.ask(&table, |client| client.get(&format!("rules/{rule}/shadow{what}")))
+            let path = format!("rules/{rule}/shadow");
+            if *brief {
+                return nodes.ask(&numbers(), |client| client.get(&path));
+            }
+            let path = format!("{path}/differences");
+            nodes.ask_for(&[numbers(), rows(), alerts()], |client| client.get(&path))
         }
         Shadow::Stop { rule } => nodes.ask(&Table::nothing_but("stopped"), |client| {
             let path = format!("rules/{rule}/shadow");
@@ -113,6 +121,39 @@ fn numbers() -> Table {
         Column("REASON", |v| field(v, "/reason")),
     ];
     Table::new("", columns, "no shadow")
+}
+
+fn rows() -> Table {
+    let columns = vec![
+        Column("ROW OF", |v| shown(v, "/time_us")),
+        Column("TOPIC", |v| field(v, "/topic")),
+        Column("BY THE RULE", |v| made(&v["serving"])),
+        Column("BY IT", |v| made(&v["candidate"])),
+    ];
+    Table::new("/row_differences", columns, "").first(MAX_DIFFERENCES)
+}
+
+fn alerts() -> Table {
+    let columns = vec![
+        Column("ALERT OF", |v| shown(v, "/time_us")),
+        Column("ONLY BY", |v| if v["only"] == "serving" { "the rule".to_owned() } else { "it".to_owned() }),
+        Column("ALERT", |v| field(v, "/transition")),
+        Column("SEVERITY", |v| field(v, "/severity")),
+        Column("TOPIC", |v| field(v, "/topic")),
+        Column("MESSAGE", |v| field(v, "/message")),
+    ];
+    Table::new("/alert_differences", columns, "").first(MAX_DIFFERENCES)
+}
+
+/// What one of the two made of a row: its points' values, or what else became of it.
+fn made(of: &Value) -> String {
+    let points = of["points"].as_array().into_iter().flatten();
+    let values: Vec<String> = points.map(|point| field(point, "/value")).collect();
+    match (values.is_empty(), of["reason"].as_str()) {
+        (false, _) => values.join(", "),
+        (true, Some(reason)) => format!("{}: {reason}", field(of, "/outcome")),
+        (true, None) => field(of, "/outcome"),
+    }
 }
 
 fn whole(number: &Value) -> String {
