@@ -102,7 +102,7 @@ fn by_command(host: &Host, id: i64) {
     let node = format!("http://127.0.0.1:{}", host.port());
     let tidegate = |args: &[&str]| {
         let mut command = Command::new(binary());
-        command.env_remove("TIDEGATE_TOKEN").args(["dead-letters", "--node", &node]).args(args);
+        command.env_remove("TIDEGATE_TOKEN").arg("dead-letters").args(args).args(["--node", &node]);
         command.output().unwrap()
     };
     let said = |args: &[&str]| {
