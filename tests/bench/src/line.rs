@@ -28,7 +28,8 @@ pub struct LineSetup {
 
 /// A pipeline that runs.
 pub struct Line {
-    pipeline: Pipeline,
+    pipeline: Arc<Pipeline>,
+    books: Arc<Books>,
     inlet: Inlet,
     runtime: Runtime,
 }
@@ -77,13 +78,13 @@ impl Line {
             lanes: setup.lanes,
             batch_rows: setup.batch_rows.unwrap_or(BATCH_ROWS),
             parcel,
-            books: setup.books,
+            books: setup.books.clone(),
             clock: Arc::new(SystemClock),
             state: None,
         };
-        let pipeline = Pipeline::start(settings, setup.sinks, setup.letters, runtime.handle())?;
+        let pipeline = Arc::new(Pipeline::start(settings, setup.sinks, setup.letters, runtime.handle())?);
         let inlet = pipeline.inlet("bench");
-        Ok(Self { pipeline, inlet, runtime })
+        Ok(Self { pipeline, books: setup.books, inlet, runtime })
     }
 
     /// Lets a rule serve, or its next generation.
@@ -97,8 +98,13 @@ impl Line {
     }
 
     /// The pipeline itself.
-    pub fn pipeline(&self) -> &Pipeline {
+    pub fn pipeline(&self) -> &Arc<Pipeline> {
         &self.pipeline
+    }
+
+    /// The names it knows.
+    pub fn books(&self) -> &Arc<Books> {
+        &self.books
     }
 
     /// The way of each topic.

@@ -15,8 +15,8 @@ use crate::poison::Hundredth;
 use crate::report::Progress;
 use crate::resident::Pages;
 use crate::{
-    bridge, broker, chain, crossing, host_path, hostile, kafka, loading, native, poison, postgres, routing, spool,
-    swap, wasm, whole_line,
+    api, bridge, broker, chain, crossing, host_path, hostile, kafka, loading, native, poison, postgres, routing,
+    spool, swap, wasm, whole_line,
 };
 
 /// One figure.
@@ -110,6 +110,7 @@ pub fn all() -> Vec<Bench> {
         }));
     }
     all.extend(spools());
+    all.extend(apis());
     all
 }
 
@@ -192,6 +193,14 @@ fn spools() -> Vec<Bench> {
     });
     all.push(memory.by_difference());
     all
+}
+
+fn apis() -> [Bench; 3] {
+    [
+        Bench::new("api/rate-under-load", "msgs/s", Better::Higher, api::rate),
+        Bench::new("api/p99-under-load", "ms", Better::Lower, api::tail),
+        Bench::new("api/rule-change", "ms", Better::Lower, api::rule_change),
+    ]
 }
 
 fn host_paths() -> Vec<Bench> {

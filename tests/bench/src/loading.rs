@@ -55,16 +55,21 @@ impl Modules {
     }
 }
 
-/// What the compiler's child process is called with: bounds that it sets itself.
+/// What a child process of the engine or of the API is called with: bounds that it sets itself.
 #[derive(Clone, Copy, Debug, clap::Args)]
-pub struct Compile {
+pub struct Bounds {
     memory_bytes: u64,
     seconds: u64,
 }
 
 /// The compiler's child process.
-pub fn compile(bounds: Compile) -> std::process::ExitCode {
+pub fn compile(bounds: Bounds) -> std::process::ExitCode {
     compile_and_exit(bounds.memory_bytes, bounds.seconds)
+}
+
+/// The API's child process, for schemas.
+pub fn validate(bounds: Bounds) -> std::process::ExitCode {
+    tidegate_admin::validate_and_exit(bounds.memory_bytes, bounds.seconds)
 }
 
 /// Milliseconds until so many rules serve.

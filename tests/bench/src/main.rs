@@ -3,11 +3,13 @@
 //! Builds nothing: `make bench` builds the rules and this program, and runs it. It prints a table, a line a bench, and writes
 //! `target/bench/results.json`. `ONLY=host-path` runs the benches whose names contain that, and writes only those. All are in [`list`], and each is a file that
 //! says what is in its figure and what is out: [`wasm`], [`native`], [`crossing`], [`routing`], [`chain`], [`loading`], [`swap`], [`hostile`],
-//! [`poison`], [`host_path`], [`broker`], [`kafka`], [`bridge`], [`postgres`], [`whole_line`], [`spool`]. How repetitions become a figure, and when a target holds, is in [`measure`].
+//! [`poison`], [`host_path`], [`broker`], [`kafka`], [`bridge`], [`postgres`], [`whole_line`], [`spool`],
+//! [`api`]. How repetitions become a figure, and when a target holds, is in [`measure`].
 //!
 //! A figure is only given for right results: what came out is compared with what had to, and a difference fails the bench.
 //! A missed target does not: it is in the table. The program fails when a bench could not be measured.
 
+mod api;
 mod bridge;
 mod broker;
 mod chain;
@@ -43,6 +45,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail, ensure};
 use clap::{Parser, Subcommand};
 
+use crate::api::driver;
 use crate::list::Bench;
 use crate::measure::Effort;
 use crate::mqtt::{feeder, publisher};
@@ -80,7 +83,11 @@ enum Part {
     #[command(hide = true)]
     Weigh(loading::Weigh),
     #[command(hide = true)]
-    Compile(loading::Compile),
+    Ask(driver::Ask),
+    #[command(hide = true)]
+    Compile(loading::Bounds),
+    #[command(hide = true)]
+    Validate(loading::Bounds),
 }
 
 fn main() -> Result<ExitCode> {
@@ -90,7 +97,9 @@ fn main() -> Result<ExitCode> {
         Some(Part::Publish(publish)) => publisher::run(publish)?,
         Some(Part::Kafka(cluster)) => kafka::run(cluster)?,
         Some(Part::Weigh(what)) => loading::weigh(what)?,
+        Some(Part::Ask(ask)) => driver::run(ask)?,
         Some(Part::Compile(bounds)) => return Ok(loading::compile(bounds)),
+        Some(Part::Validate(bounds)) => return Ok(loading::validate(bounds)),
         None => run(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,0 +1,141 @@
+//! A process that asks an API again and again, at a pace, over many connections that it keeps: on one thread, with requests written beforehand and answers
+//! that are read and thrown away, so that it takes as little as it can of the cores that it shares with what it asks.
+//!
+//! It says `ready` when all connections stand and it has begun to ask, goes on until a line comes on standard input, and then says how often it asked and
+//! how often the answer was 200.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::mqtt::process::Process;
+
+const CONNECTIONS: usize = 1_000;
+const REQUESTS_PER_S: usize = 500;
+/// What is asked for, in turn.
+const PATHS: [&str; 6] =
+    ["/api/v1/rules", "/api/v1/ledger", "/api/v1/alerts", "/api/v1/lanes", "/readyz", "/api/v1/series?limit=10"];
+/// The most of an answer that is read.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// Of the questions that were due, so many must have been answered.
+const ENOUGH: f64 = 0.8;
+
+/// What the process is called with.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Ask {
+    /// The API's port on 127.0.0.1.
+    #[arg(long)]
+    port: u16,
+}
+
+/// A process that asks.
+pub struct Asking(Process);
+
+impl Asking {
+    /// Begins to ask, over all connections.
+    pub fn begin(port: u16) -> Result<Self> {
+        let process = Process::start(&["ask", "--port", &port.to_string()])?;
+        process.says("ready")?;
+        Ok(Self(process))
+    }
+
+    /// Ends it; an error unless it asked, in these seconds, about as often as it should, and was answered.
+    pub fn end(mut self, seconds: f64) -> Result<()> {
+        self.0.go()?;
+        let line = self.0.line()?;
+        let counts: Vec<u64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+        let &[asked, answered] = &counts[..] else { bail!("who asks said {line:?}") };
+        let due = seconds * REQUESTS_PER_S as f64 * ENOUGH;
+        ensure!(answered as f64 >= due, "of {asked} questions {answered} were answered; {due:.0} were due");
+        Ok(())
+    }
+}
+
+/// Files and sockets that this process may have open: as many as it is allowed to allow itself.
+pub fn many_files() -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).context("this process may not have so many connections")
+}
+
+/// Asks until it is told to end.
+pub fn run(ask: Ask) -> Result<()> {
+    many_files()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (asked, answered) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let mut streams = Vec::with_capacity(CONNECTIONS);
+        for _ in 0..CONNECTIONS {
+            let stream = TcpStream::connect(("127.0.0.1", ask.port)).await.context("the API cannot be reached")?;
+            stream.set_nodelay(true)?;
+            streams.push(stream);
+        }
+        let each = Duration::from_secs_f64(CONNECTIONS as f64 / REQUESTS_PER_S as f64);
+        let began = Instant::now();
+        for (number, stream) in streams.into_iter().enumerate() {
+            let first = began + each.mul_f64(number as f64 / CONNECTIONS as f64);
+            let path = PATHS[number % PATHS.len()];
+            let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n\r\n", ask.port);
+            tokio::spawn(again(stream, request, first, each, asked.clone(), answered.clone()));
+        }
+        let (told, end) = oneshot::channel();
+        std::thread::spawn(move || {
+            // Who started us has gone, or says that it is enough.
+            let _ = std::io::stdin().read_line(&mut String::new());
+            let _ = told.send(());
+        });
+        println!("ready");
+        end.await.context("its thread ended")?;
+        println!("{} {}", asked.load(Relaxed), answered.load(Relaxed));
+        Ok(())
+    })
+}
+
+/// Asks over one connection, until it breaks: then there are fewer answers than are due.
+async fn again(
+    mut stream: TcpStream,
+    request: String,
+    mut at: Instant,
+    each: Duration,
+    asked: Arc<AtomicU64>,
+    answered: Arc<AtomicU64>,
+) {
+    let mut answer = Vec::new();
+    loop {
+        tokio::time::sleep_until(at).await;
+        at += each;
+        asked.fetch_add(1, Relaxed);
+        if stream.write_all(request.as_bytes()).await.is_err() {
+            return;
+        }
+        match read(&mut stream, &mut answer).await {
+            Ok(200) => drop(answered.fetch_add(1, Relaxed)),
+            Ok(_) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Reads an answer, which says how long it is; gives its status.
+async fn read(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<u16> {
+    answer.clear();
+    loop {
+        ensure!(stream.read_buf(answer).await? > 0, "it hung up");
+        let Some(head) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+        let text = String::from_utf8_lossy(answer.get(..head).unwrap_or_default()).to_ascii_lowercase();
+        let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
+        let length: usize = length.context("an answer without a length")?;
+        ensure!(length <= MAX_ANSWER_BYTES, "an answer of {length} bytes");
+        while answer.len() < head + 4 + length {
+            ensure!(stream.read_buf(answer).await? > 0, "it hung up");
+        }
+        return text.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status");
+    }
+}
