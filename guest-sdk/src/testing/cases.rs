@@ -282,6 +282,7 @@ fn tell(seen: &Seen, first_row: usize, out: &mut Vec<Value>) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
