@@ -6,6 +6,7 @@ mod cli;
 mod demo;
 mod letters;
 mod simulator;
+mod unpark;
 mod wiring;
 
 use std::process::ExitCode;

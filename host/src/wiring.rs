@@ -29,6 +29,7 @@ use tokio::task::JoinHandle;
 
 use crate::cli::check::{Inspected, Runs};
 use crate::letters::LetterFile;
+use crate::unpark::unpark;
 
 /// The most points produced to Kafka in one write: a write ends with a round trip, so it should be worth one.
 const KAFKA_ROWS: usize = 20_000;
@@ -69,6 +70,7 @@ impl Host {
         chores.push(tidegate_telemetry::spawn("dead-letters", dead_letters.upkeep()));
         let (account, replays) = (dead_letters.account(), dead_letters.replays());
         let known = books.clone();
+        let parked_clock = clock.clone();
         let state = StateFile::open(&config.data_dir, books.clone(), clock.clone());
         let state: Arc<dyn StateStore> = Arc::new(state.context("the store of the rules' state cannot start")?);
         let settings = pipeline_settings(config, books, clock, Some(state));
@@ -81,6 +83,11 @@ impl Host {
         let registry = Registry::start(admission, &config.rules_dir, generations, Box::new(pipeline.deploy()))
             .with_context(|| format!("the rules directory {} cannot be used", config.rules_dir.display()))?;
         chores.push(tidegate_telemetry::spawn("forget-state", forget_state(pipeline.clone(), registry.clone())));
+        let letters = DeadLetters::path(&config.data_dir);
+        chores.push(tidegate_telemetry::spawn(
+            "unpark",
+            unpark(letters, registry.clone(), known.clone(), parked_clock),
+        ));
         let view = View {
             pipeline,
             registry,

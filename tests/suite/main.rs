@@ -35,6 +35,7 @@ mod hostile;
 mod limits;
 mod node_lane;
 mod outages;
+mod parked;
 mod proxy;
 mod replay;
 mod rule_author;

@@ -290,6 +290,7 @@ impl Scrape {
         counter(to, "rule_series", "Series the rule made", by_rule(|r| r.stats.series_made as f64))?;
         counter(to, "rule_bypassed", "Rows that passed a quarantined rule by", by_rule(|r| r.stats.bypassed as f64))?;
         counter(to, "rule_parked", "Rows parked in the dead letters", by_rule(|r| r.stats.parked as f64))?;
+        counter(to, "rule_unparked", "Letters of parked rows put back", by_rule(|r| r.stats.unparked as f64))?;
         counter(to, "rule_replayed", "Calls repeated after faults", by_rule(|r| r.stats.replayed as f64))?;
         let refused = by_rule(|r| r.stats.alerts_refused as f64);
         counter(to, "rule_alerts_refused", "Alerts beyond those a rule may have standing", refused)?;

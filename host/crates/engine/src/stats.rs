@@ -52,6 +52,8 @@ pub struct RuleStats {
     pub bypassed: AtomicU64,
     /// Rows that went to the dead letters since their partition is quarantined.
     pub parked: AtomicU64,
+    /// Letters of parked rows that were put back, since it is called for their partition again.
+    pub unparked: AtomicU64,
     /// Batches given again after faults, so that its state is exact.
     pub replayed: AtomicU64,
     /// Faults after which its state was only as new as its last save.
@@ -121,6 +123,7 @@ pub struct RuleTotals {
     pub series_made: u64,
     pub bypassed: u64,
     pub parked: u64,
+    pub unparked: u64,
     pub replayed: u64,
     pub state_lost: u64,
     pub state_discarded: u64,
@@ -213,6 +216,11 @@ impl RuleStats {
         lock(&self.quarantine).rule.as_ref().map(|(_, reason)| reason.clone())
     }
 
+    /// Whether it is not called for this one.
+    pub fn shuns(&self, partition: &str) -> bool {
+        lock(&self.quarantine).partitions.contains_key(partition)
+    }
+
     /// For how many partitions it is not called.
     pub fn quarantined_partitions(&self) -> usize {
         lock(&self.quarantine).partitions.len()
@@ -279,6 +287,7 @@ impl RuleStats {
             series_made: self.series_made.load(Relaxed),
             bypassed: self.bypassed.load(Relaxed),
             parked: self.parked.load(Relaxed),
+            unparked: self.unparked.load(Relaxed),
             replayed: self.replayed.load(Relaxed),
             state_lost: self.state_lost.load(Relaxed),
             state_discarded: self.state_discarded.load(Relaxed),

@@ -71,11 +71,13 @@ pub enum Stage {
     Process,
     /// A sink refused it.
     Sink,
+    /// A rule was not called for its partition: it has not died, but waits until the rule is.
+    Parked,
 }
 
 impl Stage {
     /// All of them, in the order of a message's way.
-    pub const ALL: [Stage; 4] = [Stage::Route, Stage::Decode, Stage::Process, Stage::Sink];
+    pub const ALL: [Stage; 5] = [Stage::Route, Stage::Decode, Stage::Process, Stage::Sink, Stage::Parked];
 
     /// The word used in JSON and in the database.
     pub const fn as_str(self) -> &'static str {
@@ -84,6 +86,7 @@ impl Stage {
             Stage::Decode => "decode",
             Stage::Process => "process",
             Stage::Sink => "sink",
+            Stage::Parked => "parked",
         }
     }
 }

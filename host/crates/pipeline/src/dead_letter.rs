@@ -6,7 +6,7 @@ use tidegate_engine::{Fault, Rule};
 use tidegate_model::{Books, DeadLetter, Marks, Messages, RawMessages, Stage};
 
 /// What the letters of rows say that a rule is not given any more.
-pub(crate) const PARKED: &str = "parked: the rule failed on this partition again and again, and is not called for it; replay when it has been mended";
+const PARKED: &str = "parked: the rule failed on this partition again and again, and is not called for it; replayed when it is called again";
 
 /// Why rows cannot be used.
 #[derive(Clone, Debug)]
@@ -33,6 +33,11 @@ impl Cause {
             reason: reason.to_owned(),
             backtrace: None,
         }
+    }
+
+    /// The rule is not called for the row's partition: it waits in the dead letters until the rule is.
+    pub fn parked(rule: &Rule) -> Self {
+        Self::reject(Stage::Parked, rule, PARKED)
     }
 
     /// A rule failed on a row; or on one of `rows`, and which one was not found out.

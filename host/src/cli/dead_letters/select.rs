@@ -15,7 +15,7 @@ pub(super) struct Filters {
     /// The source they came from.
     #[arg(long)]
     pub(super) source: Option<String>,
-    /// Where they died: route, decode, process or sink.
+    /// Where they died: route, decode, process, sink or parked.
     #[arg(long, value_parser = stage)]
     pub(super) stage: Option<Stage>,
     /// Their topic, or an MQTT topic filter: `+` for one level, `#` for all that follow.

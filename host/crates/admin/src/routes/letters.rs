@@ -70,7 +70,7 @@ fn choice(query: PurgeQuery) -> Result<LetterChoice, Problem> {
 fn stage(word: Option<String>) -> Result<Option<Stage>, Problem> {
     let Some(word) = word else { return Ok(None) };
     let found = Stage::ALL.into_iter().find(|stage| stage.as_str() == word);
-    found.map(Some).ok_or_else(|| Problem::bad("stage: one of route, decode, process, sink"))
+    found.map(Some).ok_or_else(|| Problem::bad("stage: one of route, decode, process, sink, parked"))
 }
 
 fn topic(text: Option<String>) -> Result<Option<TopicFilter>, Problem> {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tidegate_engine::{Decoded, Kind};
 use tidegate_model::{Books, Marks, Messages, PartitionId, Stage, TopicId};
 
-use crate::dead_letter::{Cause, PARKED};
+use crate::dead_letter::Cause;
 use crate::lane::batch::Fate;
 use crate::lane::flow::{Flow, Insert};
 use crate::lane::route::Routes;
@@ -86,7 +86,7 @@ fn share_out(work: &mut Work<'_>, slots: &[Slot], routes: &mut Routes) -> Vec<Ve
             Some(slot) if slots[slot].shuns_any() && slots[slot].shuns(partition_of(work.books, topic)) => {
                 let rule = slots[slot].rule();
                 rule.stats.parked.fetch_add(1, Relaxed);
-                work.dead_letter_message(row, Cause::reject(Stage::Decode, rule, PARKED));
+                work.dead_letter_message(row, Cause::parked(rule));
             }
             Some(slot) => by_decoder[slot].push(row),
             // A sink takes it as it came: that is what it is for.

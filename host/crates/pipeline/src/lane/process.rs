@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tidegate_engine::{Kind, OnQuarantine, Passage, Processed};
 use tidegate_model::{Books, NO_ROW, PartitionId, Points, SeriesId, Stage};
 
-use crate::dead_letter::{Cause, PARKED};
+use crate::dead_letter::Cause;
 use crate::lane::flow::{Flow, Insert};
 use crate::lane::route::{Routes, Share};
 use crate::lane::slot::{Patience, Slot};
@@ -86,7 +86,7 @@ fn shun(work: &mut Work<'_>, slot: &Slot, share: Share, flow: &Flow, change: &mu
         OnQuarantine::Park => {
             rule.stats.parked.fetch_add(shunned.len() as u64, Relaxed);
             for &row in &shunned {
-                work.dead_letter_point(flow.from_row[row as usize], Cause::reject(Stage::Process, rule, PARKED));
+                work.dead_letter_point(flow.from_row[row as usize], Cause::parked(rule));
             }
             change.gone.extend(shunned);
         }

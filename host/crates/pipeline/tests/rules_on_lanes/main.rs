@@ -371,7 +371,7 @@ fn a_partition_is_quarantined() {
             .unwrap()
             .iter()
             .flat_map(|d| d.dead_letters.clone())
-            .filter(|letter| letter.reason.starts_with("parked"))
+            .filter(|letter| letter.reason.starts_with("parked") && letter.stage.as_str() == "parked")
             .count();
         assert_eq!(parked_letters as u64, parked);
         house.install("number", "brittle", 10, "dev/#", "{}");

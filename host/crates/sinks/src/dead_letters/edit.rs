@@ -25,10 +25,15 @@ pub enum Selection {
 /// # Errors
 /// The file cannot be changed; steps that were done stay done.
 pub fn request_replay(path: &Path, which: &Selection, now_us: i64) -> Result<u64, FileError> {
+    in_steps(path, which, |connection, id| request(connection, id, now_us))
+}
+
+/// Enters the wish for one letter.
+pub(super) fn request(connection: &Connection, id: i64, now_us: i64) -> rusqlite::Result<usize> {
     const REQUEST: &str = "INSERT INTO dead_letter_replays (dead_letter, requested_us)
         SELECT id, ?2 FROM dead_letters WHERE id = ?1 AND topic <> ''
         ON CONFLICT (dead_letter) DO UPDATE SET requested_us = requested_us";
-    in_steps(path, which, |connection, id| connection.prepare_cached(REQUEST)?.execute((id, now_us)))
+    connection.prepare_cached(REQUEST)?.execute((id, now_us))
 }
 
 /// Takes the wish to replay these back; gives how many it had not been done for. One that is on its way is done all the same.

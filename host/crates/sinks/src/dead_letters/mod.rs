@@ -2,11 +2,12 @@
 //!
 //! The sink writes, and drops what passes the limits of `[dead_letters]`, counted, never in silence. Everything else works on the
 //! same file from this or another process, while the sink is at work or not: reading ([`list`], [`newest`], [`get`], [`count`]),
-//! an operator's edits ([`request_replay`], [`cancel_replay`], [`purge`], [`compact`]), and the way back among the messages
-//! ([`ReplayFile`]).
+//! an operator's edits ([`request_replay`], [`cancel_replay`], [`purge`], [`compact`]), the wishes that the host has itself
+//! ([`request_parked`]), and the way back among the messages ([`ReplayFile`]).
 
 mod edit;
 mod file;
+mod parked;
 mod read;
 mod replays;
 mod retain;
@@ -25,6 +26,7 @@ use crate::sqlite_thread::SqliteThread;
 
 pub use edit::{Selection, cancel_replay, compact, purge, request_replay};
 pub use file::FileError;
+pub use parked::{Looked, Parked, request_parked};
 pub use read::{Filter, MAX_LIMIT, Stored, count, get, list, newest};
 pub use replays::ReplayFile;
 

@@ -7,7 +7,7 @@ CREATE TABLE IF NOT EXISTS dead_letters (
     topic       TEXT    NOT NULL,
     marks       INTEGER NOT NULL, -- bits: 1 retained, 2 redelivered, 4 replayed
     payload     BLOB    NOT NULL,
-    stage       TEXT    NOT NULL, -- route, decode, process, sink
+    stage       TEXT    NOT NULL, -- route, decode, process, sink, parked
     rule        TEXT,
     module      TEXT,             -- sha256 of the module, in hex
     reason      TEXT    NOT NULL,
@@ -25,6 +25,9 @@ CREATE TABLE IF NOT EXISTS dead_letter_properties (
 
 -- What retention and most questions of people go by.
 CREATE INDEX IF NOT EXISTS dead_letters_died ON dead_letters (died_us);
+
+-- Rows that wait for a rule to be called again: few or none, so that who looks for them every second reads nothing.
+CREATE INDEX IF NOT EXISTS dead_letters_parked ON dead_letters (rule, id) WHERE stage = 'parked';
 
 -- Those that an operator wants back among the messages; gone with the letter when that has happened.
 CREATE TABLE IF NOT EXISTS dead_letter_replays (

@@ -9,7 +9,8 @@ use tidegate_config::DeadLetters as Limits;
 use tidegate_model::{DeadLetter, Delivery, ManualClock, Marks, Replays, Sink, SinkError, Stage};
 use tidegate_sinks::DeadLetters;
 use tidegate_sinks::dead_letters::{
-    Filter, Selection, cancel_replay, compact, count, get, list, newest, purge, request_replay,
+    Filter, Looked, Parked, Selection, cancel_replay, compact, count, get, list, newest, purge, request_parked,
+    request_replay,
 };
 
 use crate::T0;
@@ -249,4 +250,33 @@ async fn what_cannot_be_written_is_not_confirmed() {
     sink.write(&[delivery(1..2)]).await.unwrap();
     assert_eq!(ids(&path, &Filter::default()), [1, 2]);
     sink.close().await;
+}
+
+/// Guarantees: of a rule's parked letters those on wanted topics are asked for, in order, each look going on where the last one ended; what only
+/// says in words that it is parked, as a guest's reason can, is not; nor is another rule's.
+#[tokio::test]
+async fn parked_letters_are_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = DeadLetters::path(dir.path());
+    let none = Looked { requested: 0, to: 0 };
+    let look = |rule, after, most| {
+        let none = Parked { rule: "nobody", after: 7, most };
+        let looks = [none, Parked { rule, after, most }];
+        let found = request_parked(&path, &looks, T0, |of, topic| of == rule && topic != "dev/2").unwrap();
+        assert_eq!((found.len(), found[0]), (2, Looked { requested: 0, to: 7 }));
+        found[1]
+    };
+    assert_eq!(look("hot", 0, 10), none, "without a file");
+    let clock = Arc::new(ManualClock::new(42));
+    let mut sink = sink(dir.path(), WIDE, &clock);
+    let parked = |n: u8, rule: &str| DeadLetter { stage: Stage::Parked, rule: Some(rule.into()), ..letter(n) };
+    let forged = DeadLetter { rule: Some("hot".into()), reason: "parked: so it says".into(), ..letter(3) };
+    let letters =
+        vec![parked(0, "hot"), parked(1, "cold"), parked(2, "hot"), forged, parked(4, "hot"), parked(5, "hot")];
+    sink.write(&[Arc::new(Delivery { dead_letters: letters, ..Delivery::default() })]).await.unwrap();
+    assert_eq!(look("hot", 0, 3), Looked { requested: 2, to: 5 });
+    assert_eq!(look("hot", 5, 3), Looked { requested: 1, to: 6 });
+    assert_eq!(look("hot", 6, 3), Looked { requested: 0, to: 6 });
+    let requested = sink.replays().requested(&BTreeSet::new(), 10).unwrap();
+    assert_eq!(requested.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 5, 6]);
 }

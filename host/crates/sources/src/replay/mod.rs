@@ -1,4 +1,4 @@
-//! Dead letters that an operator wants back among the messages.
+//! Dead letters that are wanted back among the messages: by an operator, or since a rule is called again for what was parked.
 //!
 //! Each goes the way it went before: on its topic, with its bytes, properties and time of receipt, on the lane where the topic's other
 //! messages are, under the name of the source it once came from, and marked [`Marks::REPLAYED`]. When it is settled its letter is
