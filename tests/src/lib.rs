@@ -40,7 +40,9 @@ pub use host::Host;
 pub use http::Response;
 pub use kafka::Kafka;
 pub use listener::{Heard, Listener};
-pub use machine::{binary, built_module, files, free_port, guest_module, installed, root, runtime, schemathesis};
+pub use machine::{
+    binary, built_module, componentize_py, files, free_port, guest_module, installed, root, runtime, schemathesis,
+};
 pub use message::{Expect, Message, Row, fleet, garbage, hostile, plain, readings};
 pub use mosquitto::Mosquitto;
 pub use postgres::Postgres;

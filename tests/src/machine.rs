@@ -81,10 +81,17 @@ pub fn installed(name: &str, package: &str) -> bool {
 
 /// `schemathesis`, which `deploy/dev/setup.sh test` puts into target/dev.
 pub fn schemathesis() -> Option<PathBuf> {
-    let place = root().join("target/dev/schemathesis/bin/schemathesis");
-    let found =
-        program("schemathesis", "python3-venv, then run deploy/dev/setup.sh test", &[&place.to_string_lossy()]);
-    found.filter(|path| path.exists())
+    by_pip("schemathesis")
+}
+
+/// `componentize-py`, which makes a component of Python; from the same place.
+pub fn componentize_py() -> Option<PathBuf> {
+    by_pip("componentize-py")
+}
+
+fn by_pip(name: &str) -> Option<PathBuf> {
+    let place = root().join(format!("target/dev/{name}/bin/{name}"));
+    program(name, "python3-venv, then run deploy/dev/setup.sh test", &[&place.to_string_lossy()])
 }
 
 /// The directories in which Debian keeps PostgreSQL's programs, newest first.

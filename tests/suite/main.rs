@@ -37,6 +37,7 @@ mod node_lane;
 mod outages;
 mod parked;
 mod proxy;
+mod python;
 mod replay;
 mod rule_author;
 mod signatures;

@@ -13,8 +13,9 @@ use crate::signature::SignatureError;
 pub enum LoadError {
     /// Past [`MAX_MODULE_BYTES`], or [`MAX_WASI_MODULE_BYTES`] where its rule allows WASI.
     #[error(
-        "the module has more than {most} bytes, which is the most{}: build it with `--release` and strip debug information",
-        if *.most == MAX_WASI_MODULE_BYTES { " even with `wasi = true`" } else { "" }
+        "the module has more than {most} bytes, which is the most{}: build it with `--release` and strip debug information{}",
+        if *.most == MAX_WASI_MODULE_BYTES { " even with `wasi = true`" } else { "" },
+        if *.most == MAX_WASI_MODULE_BYTES { "" } else { "; a component made of Python or JavaScript may have more, where its rule's file says `wasi = true`" }
     )]
     TooLarge {
         /// What it may have.
