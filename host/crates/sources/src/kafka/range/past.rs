@@ -146,16 +146,16 @@ impl Reading {
         Ok(Self { client, topic, brokers, records, progress, open, span, names, heard })
     }
 
-    /// What the client has to say beside records, which it must be asked for. A record here has passed its partition's queue by.
+    /// What the client has to say beside records, which it must be asked for.
     fn listen(&self) -> Result<(), HistoryError> {
         while let Some(said) = self.client.poll(Duration::ZERO) {
             match said {
                 Err(error) => self.tolerate(&error)?,
+                // It cannot be put in its order any more, and nothing is left out in silence.
                 Ok(record) => {
-                    let (number, offset) = (record.partition(), record.offset());
-                    let topic = &self.topic;
+                    let (topic, number) = (&self.topic, record.partition());
                     return Err(HistoryError(format!(
-                        "record {offset} of {topic}/{number} came out of order: try again"
+                        "{topic}: partition {number} came beside its queue; try again"
                     )));
                 }
             }
