@@ -80,6 +80,7 @@ impl Checker<'_> {
             },
             compression: match raw.compression {
                 None | Some(RawCompression::Lz4) => Compression::Lz4,
+                Some(RawCompression::Zstd) => Compression::Zstd,
                 Some(RawCompression::None) => Compression::None,
                 Some(RawCompression::Gzip) => Compression::Gzip,
                 Some(RawCompression::Snappy) => Compression::Snappy,

@@ -67,6 +67,8 @@ pub enum Compression {
     Snappy,
     /// LZ4
     Lz4,
+    /// Zstandard
+    Zstd,
 }
 
 impl Compression {
@@ -77,6 +79,7 @@ impl Compression {
             Compression::Gzip => "gzip",
             Compression::Snappy => "snappy",
             Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
         }
     }
 }

@@ -176,6 +176,27 @@ async fn messages_as_they_came() {
     assert_eq!(records, expected);
 }
 
+/// Guarantees: every compression that can be configured is built in, and what it made is read again; the producer is idempotent whichever it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_compression() {
+    let cluster = Cluster::start();
+    let books = Arc::new(Books::new(99));
+    let all = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+    for (i, compression) in (0..).zip(all) {
+        let mut sink = Kafka::new(KafkaSink { compression, ..cluster.settings() }, Arc::clone(&books));
+        let written = sink.write(&[numbered(&books, i * 700, 700)]).await;
+        assert_eq!(written.map(|written| written.points), Ok(700), "{compression:?}");
+        sink.close().await;
+    }
+    let records = cluster.records("points");
+    for (key, found) in values(&records) {
+        let mut found = found.clone();
+        found.sort_unstable();
+        found.dedup();
+        assert_eq!(found.len(), 500, "{key}");
+    }
+}
+
 /// Guarantees: a record that is larger than the brokers take is refused alone, by its delivery and row; all others are stored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_too_large_is_refused_alone() {
