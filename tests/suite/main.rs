@@ -43,6 +43,7 @@ mod rule_author;
 mod signatures;
 mod spool;
 mod state;
+mod state_crash;
 mod swaps;
 mod tidy;
 mod timescale;

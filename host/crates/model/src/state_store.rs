@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{Alert, SavedState};
+use crate::{Ack, Alert, SavedState};
 
 /// One thing that a lane has to keep.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +23,7 @@ pub enum StateChange {
     },
     /// An alert was raised, or cleared.
     Alert(Alert),
-    /// The rule is no more: neither its state nor its alerts are of use.
+    /// The rule is no more: its state is of no use. Of its alerts each is told by itself, once it is published that it is cleared.
     Forgotten {
         /// The rule.
         rule: Arc<str>,
@@ -62,8 +62,9 @@ pub struct StateUnread(pub String);
 /// Keeps the state of rules by the names of series and partitions. It is written to by lanes, which never wait for its disk unless too much
 /// waits already.
 pub trait StateStore: Debug + Send + Sync {
-    /// Takes what changed on a lane since it last told: all of it is kept at once, or nothing.
-    fn put(&self, changes: Vec<StateChange>);
+    /// Takes what changed on a lane since it last told: all of it is kept at once, or nothing. `kept` resolves when it is on disk, with all that
+    /// was put before; it is returned where that will never be.
+    fn put(&self, changes: Vec<StateChange>, kept: Ack);
 
     /// What is kept of a rule, one entry for each version that saved a part of it. Waits for what was put before.
     ///

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use fail::fail_point;
 use tidegate_engine::{Cells, Deploy, Instance, LoadError, OnRefusedState, Rule, Shadow, ShadowReport, ShadowStart};
-use tidegate_model::{Ack, Delivery, KeptState, PartitionId, SavedState, StateBook, StateChange};
+use tidegate_model::{KeptState, PartitionId, SavedState, StateBook};
 use tokio::sync::mpsc;
 
 pub(crate) use crate::deploy::placement::Placement;
@@ -110,11 +110,15 @@ impl Deploy for LaneDeploy {
     /// it would else believe that its alerts still stand.
     fn remove(&mut self, rule: &str, reason: &str) {
         let gone = self.placement.leave(rule);
-        if gone.is_some_and(|gone| Placement::of(&gone) == LaneKind::Node) {
+        if gone.as_ref().is_some_and(|gone| Placement::of(gone) == LaneKind::Node) {
             self.tell_what_is_handed_over();
         }
-        leave(self.lanes.iter().chain(&self.node), rule);
-        self.around.forget(rule, reason);
+        let of_node = gone.is_some_and(|gone| Placement::of(&gone) == LaneKind::Node);
+        let (here, there) =
+            if of_node { (&self.node[..], &self.lanes[..]) } else { (&self.lanes[..], &self.node[..]) };
+        // Who has raised them clears them: the store hears in order what one lane says.
+        leave(here, rule, Some(reason));
+        leave(there, rule, None);
     }
 }
 
@@ -155,7 +159,6 @@ impl LaneDeploy {
                     rule = &*rule.name,
                     "it begins without state, as its file allows (discard_state): {why}"
                 );
-                self.around.clear_alerts(&rule.name, |_| true, "the state of the rule was discarded");
                 Ok(())
             }
             done => done,
@@ -166,16 +169,17 @@ impl LaneDeploy {
         let lanes = self.lanes_of(rule);
         let mut all = Vec::with_capacity(lanes.len());
         let mut stored = None;
-        for (at, lane) in lanes.iter().enumerate() {
-            if !has_answered(lane) {
-                return Err(busy());
-            }
+        // What a lane has yet to forget must not be read from the disk for another.
+        if !self.lanes.iter().chain(&self.node).all(has_answered) {
+            return Err(busy());
+        }
+        for at in 0..lanes.len() {
             all.push(self.made_ready(at, rule, state, &mut stored)?);
         }
         let before = all.iter().find_map(|ready| ready.before.clone());
         if let Some(elsewhere) = self.placement.elsewhere(rule) {
             // What is ready cannot fail any more where nothing serves yet; so no row is given to both.
-            leave(self.lanes_of(&elsewhere), &rule.name);
+            leave(self.lanes_of(&elsewhere), &rule.name, Some("the state of the rule was discarded"));
         }
         rule.stats.release(rule.generation);
         for (at, ready) in all.into_iter().enumerate() {
@@ -202,26 +206,25 @@ impl LaneDeploy {
         let lanes = self.lanes_of(rule);
         let lane = &lanes[at];
         let copied = tell(lane, Control::Copy { rule: rule.name.clone(), reply }, &answer).ok_or_else(busy)?;
-        let empty = || Begins::At(Box::default());
         match copied {
             Some(Copied { rule: old, .. }) if state == Before::Discarded => {
-                Ok(Ready { instance, begins: empty(), before: Some(old) })
+                Ok(Ready { instance, begins: Begins::Afresh(Box::default()), before: Some(old) })
             }
             Some(Copied { rule: old, state }) => {
                 let taken = instance.restore(&old.module.description().version, &state);
                 taken.map_err(LoadError::of_old_state)?;
                 Ok(Ready { instance, begins: Begins::WhereTheLastStands, before: Some(old) })
             }
-            None if self.around.state.is_none() => Ok(Ready { instance, begins: empty(), before: None }),
+            None if self.around.state.is_none() => {
+                Ok(Ready { instance, begins: Begins::At(Box::default()), before: None })
+            }
             None => {
                 let own = self.dealt(at, lanes.len(), self.stored(rule, stored)?);
                 let begins = match state {
                     Before::TakenOver if instance.keeps_state() => as_stored(&mut instance, own)?,
                     // What a version that keeps none finds, it leaves to nobody.
-                    Before::TakenOver | Before::Discarded => {
-                        let differs = whole(own).succeeded_by(&StateBook::default());
-                        Begins::At(Box::new(Start { state: StateBook::default(), differs }))
-                    }
+                    Before::TakenOver => Begins::At(without(own)),
+                    Before::Discarded => Begins::Afresh(without(own)),
                 };
                 Ok(Ready { instance, begins, before: None })
             }
@@ -271,30 +274,6 @@ impl LaneDeploy {
     }
 }
 
-impl Surroundings {
-    /// Clears the alerts of a rule for certain topics, and says so.
-    pub fn clear_alerts(&self, rule: &str, topic: impl Fn(&str) -> bool, reason: &str) {
-        let alerts = self.alert_book.clear_where(rule, topic, self.clock.now_us(), reason);
-        if alerts.is_empty() {
-            return;
-        }
-        if let Some(store) = &self.state {
-            store.put(alerts.iter().cloned().map(StateChange::Alert).collect());
-        }
-        let delivery = Delivery { alerts, ..Delivery::default() };
-        self.outlets.show(&delivery, &[], &self.books);
-        self.outlets.send(delivery, Ack::none());
-    }
-
-    /// Nothing is kept any more of a rule that serves nowhere.
-    pub fn forget(&self, rule: &str, reason: &str) {
-        self.clear_alerts(rule, |_| true, reason);
-        if let Some(store) = &self.state {
-            store.put(vec![StateChange::Forgotten { rule: rule.into() }]);
-        }
-    }
-}
-
 /// Gives an instance what was stored, whichever versions that came from; where it has another form of its own, the store is to be told.
 fn as_stored(instance: &mut Instance, stored: Vec<KeptState>) -> Result<Begins, LoadError> {
     let version = instance.rule().module.description().version.clone();
@@ -313,17 +292,24 @@ fn as_stored(instance: &mut Instance, stored: Vec<KeptState>) -> Result<Begins, 
     Ok(Begins::At(Box::new(Start { differs: stored.succeeded_by(&state), state })))
 }
 
+/// A start without what is stored.
+fn without(stored: Vec<KeptState>) -> Box<Start> {
+    let differs = whole(stored).succeeded_by(&StateBook::default());
+    Box::new(Start { state: StateBook::default(), differs })
+}
+
 fn whole(stored: Vec<KeptState>) -> StateBook {
     let mut whole = StateBook::default();
     stored.into_iter().for_each(|part| whole.take(part.cells));
     whole
 }
 
-/// Has lanes call a rule no more.
-fn leave<'a>(lanes: impl IntoIterator<Item = &'a mpsc::Sender<Control>>, rule: &str) {
+/// Has lanes call a rule no more, keep nothing of it, and clear what it has raised if there is a reason. One that a sink holds back does it when it
+/// comes to it.
+pub(crate) fn leave(lanes: &[mpsc::Sender<Control>], rule: &str, clear: Option<&str>) {
     for lane in lanes {
         let (reply, answer) = sync_channel(1);
-        let _ = tell(lane, Control::Remove { rule: rule.into(), reply }, &answer);
+        let _ = tell(lane, Control::Remove { rule: rule.into(), clear: clear.map(Into::into), reply }, &answer);
     }
 }
 

@@ -195,6 +195,7 @@ impl Pipeline {
             alert_book: Arc::new(AlertBook::of(&stood)),
             outlets: Outlets::new(queues, points),
             state: settings.state,
+            give_up: give_up.subscribe(),
             latency: Arc::default(),
             runtime: runtime.clone(),
             batch_rows: settings.batch_rows,
@@ -390,7 +391,6 @@ impl Pipeline {
             drained = Drained::InPart;
             self.lanes_end(patience + Duration::from_millis(500)).await;
         }
-        self.state_kept(patience).await;
         for last in [false, true] {
             let ending: Vec<_> = self.sinks.iter().filter(|sink| sink.last == last).collect();
             for sink in &ending {
@@ -409,6 +409,7 @@ impl Pipeline {
                 }
             }
         }
+        self.state_kept(patience).await;
         self.phase.send_replace(Phase::Closed);
         let tasks: Vec<_> =
             self.sources().iter_mut().filter_map(|source| Some((source.name.clone(), source.task.take()?))).collect();

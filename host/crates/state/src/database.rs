@@ -120,7 +120,7 @@ impl Database {
             if words.forgotten {
                 transaction.execute("DELETE FROM cells WHERE rule = ?1", [numbers.rule])?;
             }
-            if words.forgotten || words.alerts_dropped {
+            if words.alerts_dropped {
                 transaction.execute("DELETE FROM alerts WHERE rule = ?1", [&**rule])?;
             }
             written += write_cells(&transaction, numbers, words, books, (&mut *series, &mut *partitions))?;

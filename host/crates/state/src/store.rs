@@ -8,13 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tidegate_model::{Alert, Books, Clock, KeptState, StateChange, StateStore, StateTotals, StateUnread};
+use tidegate_model::{
+    Ack, Alert, Books, Clock, KeptState, Outcome, StateChange, StateStore, StateTotals, StateUnread,
+};
 
 use crate::database::{Database, is_damage};
 use crate::unwritten::{Took, Unwritten};
 
-/// Handovers that may wait for the thread. A lane makes one a second; only a disk that stands still lets them gather.
-const QUEUE: usize = 64;
+/// Handovers that may wait for the thread: more than lanes make that await our word on a few before they make the next, so that who puts, which
+/// may be a sink that has just confirmed, never waits for a disk that stands still.
+const QUEUE: usize = 1_024;
 /// How long after a failure the disk is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// After a write the disk is left alone for as long as the write took, and no longer than this.
@@ -49,7 +52,7 @@ struct Account {
 }
 
 enum Ask {
-    Put(Vec<StateChange>),
+    Put(Vec<StateChange>, Ack),
     Load { rule: String, reply: SyncSender<Result<Vec<KeptState>, StateUnread>> },
     Alerts { reply: SyncSender<Result<Vec<Alert>, StateUnread>> },
     Rules { reply: SyncSender<Vec<String>> },
@@ -72,6 +75,7 @@ impl StateFile {
             account: account.clone(),
             database: None,
             unwritten: Unwritten::default(),
+            unkept: Vec::new(),
             write_at: Instant::now(),
         };
         let thread = tidegate_telemetry::thread("state", move || writer.run(&asked))?;
@@ -96,10 +100,10 @@ impl StateFile {
 }
 
 impl StateStore for StateFile {
-    fn put(&self, changes: Vec<StateChange>) {
-        if let Some(ask) = self.ask.as_ref().filter(|_| !changes.is_empty()) {
+    fn put(&self, changes: Vec<StateChange>, kept: Ack) {
+        if let Some(ask) = &self.ask {
             // Without its thread, which ended by a bug of ours and said so, there is nobody to tell.
-            let _ = ask.send(Ask::Put(changes));
+            let _ = ask.send(Ask::Put(changes, kept));
         }
     }
 
@@ -158,13 +162,15 @@ struct Writer {
     account: Arc<Account>,
     database: Option<Database>,
     unwritten: Unwritten,
+    /// Who waits for what is unwritten: a few a lane.
+    unkept: Vec<Ack>,
     write_at: Instant,
 }
 
 impl Writer {
     fn run(mut self, asked: &Receiver<Ask>) {
         loop {
-            let wait = if self.unwritten.is_empty() {
+            let wait = if self.unwritten.is_empty() && self.unkept.is_empty() {
                 LONGEST_REST
             } else {
                 self.write_at.saturating_duration_since(Instant::now())
@@ -189,7 +195,8 @@ impl Writer {
     // Who asked may have stopped waiting.
     fn answer(&mut self, ask: Ask) {
         match ask {
-            Ask::Put(changes) => {
+            Ask::Put(changes, kept) => {
+                self.unkept.push(kept);
                 if self.unwritten.take(changes) == Took::NotAll {
                     self.account.epoch.fetch_add(1, Release);
                 }
@@ -228,6 +235,7 @@ impl Writer {
     /// Writes what waits; gives whether nothing waits any more.
     fn write(&mut self) -> bool {
         if self.unwritten.is_empty() {
+            self.tell_kept();
             return true;
         }
         let began = Instant::now();
@@ -238,6 +246,7 @@ impl Writer {
             Some(cells) => {
                 self.account.written.fetch_add(cells, Relaxed);
                 self.write_at = Instant::now() + began.elapsed().min(LONGEST_REST);
+                self.tell_kept();
                 true
             }
             None => {
@@ -247,6 +256,10 @@ impl Writer {
                 false
             }
         }
+    }
+
+    fn tell_kept(&mut self) {
+        self.unkept.drain(..).for_each(|kept| kept.resolve(Outcome::Settled));
     }
 
     /// Reads; where there is no file yet, there is nothing, and none is made for it.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tidegate_model::{
-    Alert, Books, Cell, Clock, Description, KeptState, SavedState, Severity, StateChange, StateStore, SystemClock,
-    Transition,
+    Ack, Alert, Books, Cell, Clock, Description, KeptState, SavedState, Severity, StateChange, StateStore,
+    SystemClock, Transition,
 };
 
 use crate::StateFile;
@@ -15,6 +15,10 @@ use crate::store::path;
 use crate::unwritten::{Took, Unwritten};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+
+fn put(store: &StateFile, changes: Vec<StateChange>) {
+    store.put(changes, Ack::none());
+}
 
 fn open(directory: &Path, books: &Arc<Books>) -> StateFile {
     StateFile::open(directory, books.clone(), Arc::new(SystemClock)).unwrap()
@@ -72,25 +76,31 @@ fn said(states: &[KeptState], books: &Books) -> Vec<String> {
     said
 }
 
-/// Guarantees: what was put last on each cell is there for a process with other ids, by version; a rule that is forgotten has nothing, and
-/// the alerts that stood stand.
+/// Guarantees: what was put last on each cell is there for a process with other ids, by version; a rule that is forgotten has no
+/// state, and the alerts that stood stand.
 #[test]
 fn over_a_restart() {
     let directory = TempDir::new().unwrap();
     let first = books(&["a", "b", "c"]);
     let store = open(directory.path(), &first);
-    store.put(vec![
-        saved(&first, "avg", "1", &[("a", 1), ("b", 1), ("c", 1)], &[]),
-        alert("avg", "a", Transition::Raised),
-    ]);
+    put(
+        &store,
+        vec![saved(&first, "avg", "1", &[("a", 1), ("b", 1), ("c", 1)], &[]), alert("avg", "a", Transition::Raised)],
+    );
     assert!(store.sync(PATIENCE));
-    store.put(vec![saved(&first, "avg", "2", &[("b", 2)], &["c"]), saved(&first, "gone", "1", &[("a", 1)], &[])]);
-    store.put(vec![
-        alert("gone", "a", Transition::Raised),
-        alert("avg", "b", Transition::Raised),
-        alert("avg", "b", Transition::Cleared),
-    ]);
-    store.put(vec![StateChange::Forgotten { rule: "gone".into() }]);
+    put(&store, vec![saved(&first, "avg", "2", &[("b", 2)], &["c"]), saved(&first, "gone", "1", &[("a", 1)], &[])]);
+    put(
+        &store,
+        vec![
+            alert("gone", "a", Transition::Raised),
+            alert("avg", "b", Transition::Raised),
+            alert("avg", "b", Transition::Cleared),
+        ],
+    );
+    put(&store, vec![StateChange::Forgotten { rule: "gone".into() }]);
+    // An alert is told by itself, when it is published that it is cleared.
+    assert_eq!(store.rules(), ["avg", "gone"]);
+    put(&store, vec![alert("gone", "a", Transition::Cleared)]);
     assert_eq!(store.rules(), ["avg"]);
     drop(store);
 
@@ -120,7 +130,7 @@ fn a_damaged_file() {
         let store = open(directory.path(), &known);
         assert!(store.load("avg").unwrap().is_empty());
         assert_eq!((store.totals().damaged, store.epoch(), store.totals().down), (1, 1, None));
-        store.put(vec![saved(&known, "avg", "1", &[("a", round)], &[])]);
+        put(&store, vec![saved(&known, "avg", "1", &[("a", round)], &[])]);
         assert!(store.sync(PATIENCE));
         assert_eq!(store.load("avg").unwrap().len(), 1);
     }
@@ -135,7 +145,7 @@ fn a_damaged_cell() {
     let directory = TempDir::new().unwrap();
     let known = books(&["a", "b"]);
     let store = open(directory.path(), &known);
-    store.put(vec![saved(&known, "avg", "1", &[("a", 1), ("b", 1)], &[])]);
+    put(&store, vec![saved(&known, "avg", "1", &[("a", 1), ("b", 1)], &[])]);
     drop(store);
     let file = rusqlite::Connection::open(path(directory.path())).unwrap();
     assert_eq!(
@@ -158,7 +168,7 @@ fn a_disk_that_refuses() {
     std::fs::write(directory.path().join("state"), "").unwrap();
     let store = open(directory.path(), &known);
     for round in 0..100 {
-        store.put(vec![saved(&known, "avg", "1", &[("a", round)], &[])]);
+        put(&store, vec![saved(&known, "avg", "1", &[("a", round)], &[])]);
     }
     assert!(!store.sync(PATIENCE));
     assert!(store.totals().down.is_some() && store.totals().failures > 0);
@@ -174,7 +184,7 @@ fn a_disk_that_cannot_be_read_now() {
     let directory = TempDir::new().unwrap();
     let known = books(&["a"]);
     let store = open(directory.path(), &known);
-    store.put(vec![saved(&known, "avg", "1", &[("a", 1)], &[]), alert("avg", "a", Transition::Raised)]);
+    put(&store, vec![saved(&known, "avg", "1", &[("a", 1)], &[]), alert("avg", "a", Transition::Raised)]);
     drop(store);
     let other = rusqlite::Connection::open(path(directory.path())).unwrap();
     other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").unwrap();
@@ -192,7 +202,7 @@ fn a_disk_that_is_full_is_read() {
     let directory = TempDir::new().unwrap();
     let known = books(&["a"]);
     let store = open(directory.path(), &known);
-    store.put(vec![saved(&known, "avg", "1", &[("a", 1)], &[])]);
+    put(&store, vec![saved(&known, "avg", "1", &[("a", 1)], &[])]);
     drop(store);
     let before = std::fs::read(path(directory.path())).unwrap();
     let store = open(directory.path(), &known);
@@ -222,7 +232,7 @@ fn names_of_long_ago() {
     for (now, names) in [(1, &["old1", "new", "old2", "old3", "old4"][..]), (100, &["new"])] {
         let store = StateFile::open(directory.path(), all.clone(), Arc::new(Stands(now * hour))).unwrap();
         let cells: Vec<_> = names.iter().map(|name| (*name, 1)).collect();
-        store.put(vec![saved(&all, "avg", "1", &cells, &[])]);
+        put(&store, vec![saved(&all, "avg", "1", &cells, &[])]);
         assert!(store.sync(PATIENCE));
     }
     let narrow = Arc::new(Books::new(4));
@@ -258,7 +268,7 @@ fn more_series_than_may_be_known() {
     let directory = TempDir::new().unwrap();
     let known = books(&["a", "b"]);
     let store = open(directory.path(), &known);
-    store.put(vec![saved(&known, "avg", "1", &[("a", 1), ("b", 1)], &[])]);
+    put(&store, vec![saved(&known, "avg", "1", &[("a", 1), ("b", 1)], &[])]);
     drop(store);
     let narrow = Arc::new(Books::new(1));
     let store = open(directory.path(), &narrow);

@@ -29,7 +29,7 @@ pub(crate) struct Unwritten {
 /// What waits of one rule.
 #[derive(Debug, Default)]
 pub(crate) struct RuleWords {
-    /// First of all, everything that is kept of it goes.
+    /// First of all, the state that is kept of it goes.
     pub forgotten: bool,
     /// First of all, its alerts go: so many changed that which were cleared is not known any more.
     pub alerts_dropped: bool,
@@ -60,7 +60,10 @@ impl Unwritten {
                     }
                 }
                 StateChange::Forgotten { rule } => {
-                    self.rules.insert(rule, RuleWords { forgotten: true, ..RuleWords::default() });
+                    let words = self.rules.entry(rule).or_default();
+                    words.series.clear();
+                    words.partitions.clear();
+                    words.forgotten = true;
                 }
             }
         }

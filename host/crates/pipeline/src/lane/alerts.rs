@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use tidegate_model::{Ack, Alert, Delivery, SeriesId, Transition};
+use tidegate_model::{Alert, Delivery, SeriesId, Transition};
 
 use crate::alert_book::{News, key_of};
 use crate::lane::{Lane, Reset};
@@ -13,9 +13,9 @@ use crate::lane::{Lane, Reset};
 const NOT_OF_THE_SHADOW: &str = "a generation with a state of its own serves now, by which this does not stand";
 
 impl<L> Lane<L> {
-    /// Clears what a rule raised of its state on this lane, which it has just forgotten: at once, since with its next batch it may raise it
-    /// again. Those of no series any more are cleared with everything.
-    pub(super) fn clear_alerts_of(&self, rule: &str, of: Reset) {
+    /// Clears what a rule raised of its state on this lane, which is forgotten: at once, since with its next batch it may raise it again.
+    /// Those of no series any more are cleared with everything.
+    pub(super) fn clear_alerts_of(&mut self, rule: &str, of: Reset, reason: &str) {
         let (books, lanes) = (&self.around.books, self.lanes);
         let about = |topic: &str| {
             let id = books.all_series().find(topic).map(SeriesId);
@@ -29,7 +29,10 @@ impl<L> Lane<L> {
             };
             asked && series.partition.index() % lanes == self.index
         };
-        self.around.clear_alerts(rule, about, "the state of the rule was reset");
+        let alerts = self.around.alert_book.clear_where(rule, about, self.around.clock.now_us(), reason);
+        if !alerts.is_empty() {
+            self.send_own(Delivery { alerts, ..Delivery::default() }, None);
+        }
     }
 
     /// The alerts of a rule that stand and are of this lane's partitions.
@@ -51,15 +54,9 @@ impl<L> Lane<L> {
         });
         let book = self.around.alert_book.clone();
         let alerts: Vec<Alert> = cleared.chain(standing).filter(|alert| book.enter(alert) == News::Publish).collect();
-        if alerts.is_empty() {
-            return;
+        if !alerts.is_empty() {
+            self.send_own(Delivery { alerts, ..Delivery::default() }, None);
         }
-        if let Some(keeping) = &mut self.keeping {
-            keeping.note(&alerts);
-        }
-        let delivery = Delivery { alerts, ..Delivery::default() };
-        self.around.outlets.show(&delivery, &[], &self.around.books);
-        self.around.outlets.send(delivery, Ack::none());
     }
 
     /// Whether this lane is the one that speaks of a series. Of what is known of none, which an earlier run has left, the first lane does.

@@ -6,6 +6,7 @@ mod alerts;
 mod batch;
 mod decode;
 mod episodes;
+mod epoch;
 mod flow;
 mod journal;
 mod keeping;
@@ -14,6 +15,7 @@ mod node;
 mod parcels;
 mod process;
 mod route;
+mod saving;
 mod slot;
 mod status;
 mod told;
@@ -25,17 +27,16 @@ use std::time::{Duration, Instant};
 
 use tidegate_engine::{Instance, LoadError, Rule, Shadow};
 use tidegate_model::{
-    Ack, Books, Clock, Delivery, Latency, Messages, NO_ROW, PartitionId, RawMessages, SavedState, SeriesId,
-    StateBook, StateStore,
+    Books, Clock, Latency, Messages, NO_ROW, PartitionId, RawMessages, SavedState, SeriesId, StateBook, StateStore,
 };
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::alert_book::AlertBook;
 pub use crate::lane::batch::Fate;
 use crate::lane::flow::Flow;
-use crate::lane::keeping::Keeping;
-pub(crate) use crate::lane::node::{HandOver, Handed, ToNode};
+use crate::lane::keeping::{Handover, Keeping};
+pub(crate) use crate::lane::node::{HandOver, ToNode};
 use crate::lane::route::Routes;
 use crate::lane::slot::Slot;
 pub use crate::lane::status::{LaneKind, LaneStatus, LaneTotals};
@@ -57,8 +58,8 @@ pub(crate) enum Control {
     Install { instance: Box<Instance>, begins: Begins, reply: SyncSender<Result<(), LoadError>> },
     /// Let this rule forget that part of its state; gives how many cells that were, or nothing if it does not run here.
     Reset { rule: Arc<str>, of: Reset, reply: SyncSender<Option<Result<usize, LoadError>>> },
-    /// Call this rule no more.
-    Remove { rule: Arc<str>, reply: SyncSender<()> },
+    /// Call this rule no more, keep nothing of it, and, if a reason is given, clear for that what it has raised.
+    Remove { rule: Arc<str>, clear: Option<Arc<str>>, reply: SyncSender<()> },
     /// Give this shadow what its rule is given, after what has changed since a copy of its state was given, if there was one.
     Shadow { shadow: Box<Shadow>, rule: Arc<str>, has_copy: bool, reply: SyncSender<Result<(), LoadError>> },
     /// Let the shadow of a rule go.
@@ -83,6 +84,8 @@ pub(crate) enum Begins {
     WhereTheLastStands,
     /// There, whatever the one before it has.
     At(Box<Start>),
+    /// Without the state that there was: what was raised with it is cleared first.
+    Afresh(Box<Start>),
 }
 
 /// State that does not come from a lane.
@@ -113,6 +116,8 @@ pub(crate) struct Surroundings {
     pub outlets: Outlets,
     /// Where state outlives the process, if it does.
     pub state: Option<Arc<dyn StateStore>>,
+    /// Whether the shutdown's time is over: what sinks cannot write then goes back.
+    pub give_up: watch::Receiver<bool>,
     pub latency: Arc<Latency>,
     pub runtime: Handle,
     pub batch_rows: usize,
@@ -166,7 +171,7 @@ impl<L: Load> Lane<L> {
         (index, lanes): (usize, usize),
     ) -> Self {
         let save_at = Instant::now() + SAVE_EVERY;
-        let keeping = around.state.clone().map(Keeping::new);
+        let keeping = around.state.clone().map(|store| Keeping::new(store, around.give_up.clone()));
         let (slots, routes, busy) = (Vec::new(), Routes::default(), false);
         Self { queue, control, around, status, slots, routes, hand_over, save_at, keeping, busy, index, lanes }
     }
@@ -182,7 +187,7 @@ impl<L: Load> Lane<L> {
                     load.take(&mut self);
                 }
                 Event::Due => {}
-                Event::Ended => return self.save_now(),
+                Event::Ended => return self.save_now(Handover::Last),
             }
             self.tick();
             self.save();
@@ -269,40 +274,6 @@ impl<L> Lane<L> {
         let handed = node::part(&mut flow, &mut self.routes, &self.slots, books);
         let outlets = &self.around.outlets;
         let (delivery, _) = work.close(flow, outlets.points(), outlets.store_points());
-        self.note_alerts(&delivery);
-        self.around.outlets.show(&delivery, &[], &self.around.books);
-        self.send(delivery, handed, Ack::none());
-    }
-
-    fn note_alerts(&mut self, delivery: &Delivery) {
-        if let Some(keeping) = &mut self.keeping {
-            keeping.note(&delivery.alerts);
-        }
-    }
-
-    /// To the sinks, and what the node's rules match of the same batch to their lane; `ack` waits for both.
-    fn send(&self, delivery: Delivery, handed: Option<Flow>, ack: Ack) {
-        let outlets = &self.around.outlets;
-        let (Some(flow), Some(hand_over)) = (handed, &self.hand_over) else { return outlets.send(delivery, ack) };
-        let (origin, sources) = (delivery.origin.clone(), delivery.sources.clone());
-        let (ack, theirs) = ack.halves();
-        outlets.send(delivery, ack);
-        hand_over.send(Handed { flow, origin, sources, ack: theirs }, outlets.points());
-    }
-
-    fn save(&mut self) {
-        let now = Instant::now();
-        if now >= self.save_at || self.keeping.as_ref().is_some_and(Keeping::is_full) {
-            self.save_at = now + SAVE_EVERY;
-            self.save_now();
-        }
-    }
-
-    fn save_now(&mut self) {
-        self.slots.iter_mut().for_each(Slot::save);
-        self.note_memory();
-        if let Some(keeping) = &mut self.keeping {
-            keeping.hand_over(&mut self.slots, &self.around.alert_book);
-        }
+        self.send_own(delivery, handed);
     }
 }

@@ -118,7 +118,7 @@ impl Lane<ToNode> {
         // Before the messages are with it: who looks on has seen them when their lane sent them.
         outlets.show(&delivery, &[], books);
         (delivery.origin, delivery.sources) = (origin, sources);
-        self.note_alerts(&delivery);
+        let ack = self.tied(&delivery, ack);
         self.around.outlets.send(delivery, ack);
         self.status.batches.fetch_add(1, Relaxed);
         self.status.rows.fetch_add(rows, Relaxed);

@@ -35,10 +35,10 @@ impl Load for Parcel {
         let (mut messages, ack) = batch.settle(fates, refused, lane.around.latency.clone(), move || clock.now_us());
         delivery.positions = std::mem::take(&mut messages.positions);
         delivery.origin = Arc::new(messages);
-        lane.note_alerts(&delivery);
         if let Some(fates) = seen {
             lane.around.outlets.show(&delivery, &fates, &lane.around.books);
         }
+        let ack = lane.tied(&delivery, ack);
         lane.send(delivery, handed, ack);
         lane.status.batches.fetch_add(1, Relaxed);
         lane.status.rows.fetch_add(rows, Relaxed);

@@ -6,7 +6,7 @@ use tidegate_engine::LoadError;
 
 use crate::lane::kept::Kept;
 use crate::lane::slot::Slot;
-use crate::lane::{Begins, Control, Copied, Lane, Start};
+use crate::lane::{Begins, Control, Copied, Lane, Reset, Start};
 
 impl<L> Lane<L> {
     pub(super) fn obey(&mut self, told: Control) {
@@ -19,12 +19,15 @@ impl<L> Lane<L> {
                 let _ = reply.send(copy);
             }
             Control::Install { instance, begins, reply } => {
-                let name = &instance.rule().name;
-                let done = match self.slots.iter_mut().find(|slot| slot.rule().name == *name) {
+                let name = instance.rule().name.clone();
+                if let Begins::Afresh(_) = begins {
+                    self.clear_alerts_of(&name, Reset::Everything, "the state of the rule was discarded");
+                }
+                let done = match self.slots.iter_mut().find(|slot| slot.rule().name == name) {
                     Some(slot) => slot.succeed(*instance, begins, now_us),
                     None => {
                         let Start { state, differs } = match begins {
-                            Begins::At(start) => *start,
+                            Begins::At(start) | Begins::Afresh(start) => *start,
                             Begins::WhereTheLastStands => Start::default(),
                         };
                         let kept = Kept::new(state, self.keeping.as_ref().map(|_| differs));
@@ -39,12 +42,15 @@ impl<L> Lane<L> {
                 let slot = self.slots.iter_mut().find(|slot| slot.rule().name == rule);
                 let done = slot.map(|slot| slot.reset(of));
                 if let Some(Ok(_)) = done {
-                    self.clear_alerts_of(&rule, of);
+                    self.clear_alerts_of(&rule, of, "the state of the rule was reset");
                 }
                 let _ = reply.send(done);
             }
-            Control::Remove { rule, reply } => {
+            Control::Remove { rule, clear, reply } => {
                 self.slots.retain(|slot| slot.rule().name != rule);
+                if let Some(reason) = clear {
+                    self.clear_alerts_of(&rule, Reset::Everything, &reason);
+                }
                 if let Some(keeping) = &mut self.keeping {
                     keeping.forget(&rule);
                 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tidegate_model::{Alert, StateStore};
 
 use super::Pipeline;
-use crate::deploy::tell;
+use crate::deploy::{leave, tell};
 use crate::lane::{Control, Reset};
 
 /// How long the start waits for a disk that cannot be read.
@@ -46,7 +46,7 @@ impl Pipeline {
         let kept = self.around.state.as_ref().map(|store| store.rules()).unwrap_or_default();
         for rule in kept.iter().filter(|rule| !rules.contains(rule)) {
             tracing::info!(rule, "there is no such rule any more: its state is forgotten");
-            self.around.forget(rule, "the rule was removed");
+            leave(&self.controls, rule, Some("the rule was removed"));
         }
     }
 
@@ -74,7 +74,7 @@ impl Pipeline {
         Ok(cells)
     }
 
-    /// Waits until what the lanes saved at their end is on disk.
+    /// Waits until what the lanes saved at their end is on disk; they, and the sinks, have ended.
     pub(super) async fn state_kept(&self, deadline: Instant) {
         let Some(store) = self.around.state.clone() else { return };
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(500));

@@ -1,0 +1,70 @@
+//! State and alerts over a crash of the host, at the moments that matter: what is on disk must never be ahead of what the sinks have.
+
+use tidegate_tests::{
+    DEADLINE, Fault, Host, Listener, Mosquitto, Protocol, Proxy, Publisher, Qos, Setup, guest_module, plain, wait_for,
+};
+
+const NUMBER: &str = "module = \"brittle.wasm\"\ntopics = [\"dev/count/#\"]\n";
+const HOT: &str = "module = \"threshold.wasm\"\ntopics = [\"dev/oven/#\"]\n[config]\nabove = 90.0\n";
+
+/// What a query of one number says of the file of states; 0 while it is not there.
+fn on_disk(host: &Host, ask: &str) -> i64 {
+    let file = rusqlite::Connection::open(host.data_dir().join("state/state.db"));
+    file.and_then(|file| file.query_row(ask, [], |row| row.get(0))).unwrap_or(0)
+}
+
+/// Guarantees: an alert that its sink had not taken when the host was killed is published after that: though its lane saved again and again
+/// meanwhile, it was not kept as one that stands.
+#[test]
+fn an_alert_on_its_way_is_not_taken_for_published() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let line = Proxy::start(broker.port());
+    line.set(Fault::Refused);
+    let alerts = format!(
+        "[sinks.sqlite.store]\n[sinks.mqtt.alerts]\nurl = \"mqtt://127.0.0.1:{}\"\nspool = {{ enabled = false }}",
+        line.port()
+    );
+    let mut host = Setup::new()
+        .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
+        .toml(&alerts)
+        .module("json-reading")
+        .module("threshold")
+        .bytes("brittle", &guest_module("brittle"))
+        .rule("number", NUMBER)
+        .rule("hot", HOT)
+        .launch();
+    host.wait_status("the source and the rules", |status| {
+        let up = status.sources.iter().any(|source| source.name == "plant" && source.up);
+        let serve = status.rules.iter().filter(|rule| rule.state == "serving").count();
+        (up && serve == 3).then_some(())
+    });
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    publisher.deliver([plain("dev/oven/temp", 1, 95.0)]);
+    host.wait_status("the alert to stand", |status| (status.alerts_standing == 1).then_some(()));
+    // The other lane, which nothing holds back, saves at least twice: so has this one.
+    for round in 1..=2 {
+        publisher.deliver((0..4).map(|topic| plain(&format!("dev/count/t{topic}"), round, 1.0)));
+        wait_for("the state of the other lane to be on disk", DEADLINE, || {
+            let ask = format!("SELECT count(*) FROM cells WHERE substr(cell, 2, 1) = x'{round:02x}'");
+            if on_disk(&host, &ask) > 0 { Ok(()) } else { Err(host.tail()) }
+        });
+    }
+    assert_eq!(on_disk(&host, "SELECT count(*) FROM alerts"), 0, "nobody has heard of it");
+    host.kill();
+    let listener = Listener::start(&broker, "alerts/#");
+    line.set(Fault::None);
+    host.start_again();
+    let heard = listener.wait_for(1);
+    assert_eq!(
+        (heard[0].topic.as_str(), &heard[0].json()["transition"]),
+        ("alerts/hot/dev/oven/temp", &"raised".into())
+    );
+    wait_for("the alert to be kept", DEADLINE, || match on_disk(&host, "SELECT count(*) FROM alerts") {
+        1 => Ok(()),
+        other => Err(format!("{other} stand; {}", host.tail())),
+    });
+    // Kept as one that stands: after another crash it is not raised again while it lasts.
+    host.kill();
+    host.start_again();
+    assert_eq!(host.status().alerts_standing, 1);
+}
