@@ -349,7 +349,7 @@ impl LaneDeploy {
 }
 
 /// Waits until the lane has taken all it was told, within our patience: one that a sink holds back is not told more and more.
-fn has_answered(lane: &mpsc::Sender<Control>) -> bool {
+pub(crate) fn has_answered(lane: &mpsc::Sender<Control>) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while lane.capacity() < lane.max_capacity() && !lane.is_closed() {
         if Instant::now() >= deadline {

@@ -41,7 +41,11 @@ impl<L> Lane<L> {
             Control::Reset { rule, of, reply } => {
                 let slot = self.slots.iter_mut().find(|slot| slot.rule().name == rule);
                 let done = slot.map(|slot| slot.reset(of));
-                if let Some(Ok(_)) = done {
+                // A rule whose state is that of a partition forgets nothing of one series, and goes on to believe that what it raised stands.
+                if done
+                    .as_ref()
+                    .is_some_and(|done| done.as_ref().is_ok_and(|&cells| cells > 0 || of == Reset::Everything))
+                {
                     self.clear_alerts_of(&rule, of, "the state of the rule was reset");
                 }
                 let _ = reply.send(done);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tidegate_model::{Alert, StateStore};
 
 use super::Pipeline;
-use crate::deploy::{leave, tell};
+use crate::deploy::{has_answered, leave, tell};
 use crate::lane::{Control, Reset};
 
 /// How long the start waits for a disk that cannot be read.
@@ -32,7 +32,9 @@ pub enum ResetError {
     #[error("the rule {0:?} does not serve, so it has no state to forget")]
     NotServing(String),
     /// A lane is held back. What lanes before it have forgotten is gone.
-    #[error("a lane did not come to the end of its batch: a sink holds it back; try again")]
+    #[error(
+        "a lane did not come to the end of its batch: a sink holds it back; what it was told already it does when it comes to it; try again"
+    )]
     Busy,
     /// The rule does not take what is left. What lanes before that one have forgotten is gone.
     #[error("the rule does not take what is left of its state: {0}")]
@@ -58,7 +60,12 @@ impl Pipeline {
     /// forgotten is gone.
     pub fn reset_state(&self, rule: &str, of: Reset) -> Result<usize, ResetError> {
         let (mut cells, mut serves) = (0, false);
-        for lane in self.controls.iter().chain([&self.node_control]) {
+        let lanes = self.controls.iter().chain([&self.node_control]);
+        // Before any is told: what is in a lane's queue is done, however late.
+        if !lanes.clone().all(has_answered) {
+            return Err(ResetError::Busy);
+        }
+        for lane in lanes {
             let (reply, answer) = sync_channel(1);
             let told = tell(lane, Control::Reset { rule: rule.into(), of, reply }, &answer);
             match told.ok_or(ResetError::Busy)? {
