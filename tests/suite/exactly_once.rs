@@ -88,6 +88,31 @@ fn between_commit_and_the_offsets() {
     }
 }
 
+/// Guarantees: a host that dies after the first COMMIT of all, and before the group has committed anything of what it read, leaves where it
+/// began: all of that is read again, for what dead letters and other sinks lack of it, and the database leaves out what it has.
+#[test]
+fn before_the_first_commit_of_the_group() {
+    let Some(postgres) = Postgres::start() else { return };
+    let mut kafka = Kafka::start(TOPIC, 3);
+    let mut host = setup(&kafka, &postgres.url(), true).start();
+    host.kill();
+    kafka.deliver(batch(0));
+    host.arm("commit-after", 0);
+    host.launch_again();
+    host.wait_crash();
+    let ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tidegate'";
+    wait_for("PostgreSQL to see that the host is gone", DEADLINE, || match postgres.number(ours) {
+        Ok(0) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let left = u64::try_from(rows(&postgres)).unwrap();
+    assert!(left > 0, "nothing was committed");
+    assert_eq!(kafka.committed("tidegate"), [0, 0, 0], "the group has nothing yet, but where it began");
+    host.start_again();
+    at_rest(&kafka, &postgres, &[&host], "after the crash").assert_exact("a crash before the group's first commit");
+    assert_eq!(host.status().sinks[0].repeats, left, "what is in the database was not read again: {}", host.tail());
+}
+
 fn rows(postgres: &Postgres) -> i64 {
     postgres.number("SELECT count(*) FROM metrics").unwrap()
 }

@@ -4,6 +4,10 @@
 //! again from there; where it has more, the records between are read too, for what else comes of them, and the database
 //! leaves them out. Where it cannot be asked, nothing is read: nothing could be stored either.
 //!
+//! Where the group has no offset, it is given the one that reading begins at, before anything is read: else a host that died after the
+//! database's first COMMIT and before the group's would leave no trace of where it began, and the next would begin behind what
+//! dead letters and other sinks never got.
+//!
 //! librdkafka never chooses where to go on (`auto.offset.reset` is `error`): offsets of a topic that was made anew, or whose end was lost with a
 //! broker, are below what is stored, and would be taken for stored. Then nothing is read until a person has said which it is. And whenever
 //! records are given back, the database is asked anew: it may have lost what it had.
@@ -11,7 +15,7 @@
 use std::time::Duration;
 
 use rdkafka::Offset;
-use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tidegate_config::KafkaStart;
 use tidegate_model::Stored;
@@ -70,6 +74,7 @@ impl Consumer {
             .map_err(|error| format!("which offsets the group has committed cannot be asked: {error}"))?;
         let (firsts, ends) = (edge(client, partitions, Offset::Beginning)?, edge(client, partitions, Offset::End)?);
         let mut begin = Vec::with_capacity(partitions.len());
+        let mut untold = TopicPartitionList::new();
         for (topic, number) in partitions {
             let is = |(t, n, _): &&(String, i32, i64)| t == topic && n == number;
             let (Some(first), Some(end)) = (offset_in(&firsts, topic, *number), offset_in(&ends, topic, *number))
@@ -89,7 +94,17 @@ impl Consumer {
             };
             self.tell(odd, (topic, *number), known);
             self.assignment.stands_at(topic, *number, in_database.unwrap_or(0));
+            if in_group.is_none() || odd == Odd::GroupAstray {
+                untold
+                    .add_partition_offset(topic, *number, from)
+                    .map_err(|error| format!("partition {number} of {topic} cannot begin at {from:?}: {error}"))?;
+            }
             begin.push(from);
+        }
+        if untold.count() > 0 {
+            client
+                .commit(&untold, CommitMode::Sync)
+                .map_err(|error| format!("where reading begins cannot be committed to the group: {error}"))?;
         }
         Ok(begin)
     }
@@ -113,8 +128,8 @@ impl Consumer {
             ),
             Odd::GroupUnaware => tracing::warn!(
                 %source, topic, partition, stored,
-                "the database has this partition stored up to here, and the group has committed nothing: if the topic was made anew, stop, \
-                 delete the row of the partition in source_positions and start again, or its records up to there are taken for stored"
+                "the database has this partition stored up to here, and the group had committed nothing: if the topic was made anew, stop, \
+                 set next_offset of the partition to 0 in source_positions and start again, or its records up to there are taken for stored"
             ),
         }
     }
