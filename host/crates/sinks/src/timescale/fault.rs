@@ -18,7 +18,7 @@ pub(super) enum Fault {
     Operator(String),
     /// It may pass.
     Passing(String),
-    /// What is stored of a log went back.
+    /// What is stored of a log went back: none of its share's messages may be stored.
     WentBack(String),
 }
 

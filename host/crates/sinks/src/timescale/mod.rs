@@ -144,6 +144,10 @@ impl Timescale {
             }
             return Err(self.gravest(faults));
         }
+        // Not before all others are stored: what of them no message brings again would be gone.
+        if let Some(why) = done.iter().flatten().find_map(|stored| stored.went_back.clone()) {
+            return Err(Fault::WentBack(why).into_sink_error(&self.address));
+        }
         self.known = Some(known);
         let points = |age: Option<Age>| {
             let of_age = survey.shares().iter().filter(|share| age.is_none_or(|age| share.age == age));

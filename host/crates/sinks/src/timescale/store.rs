@@ -81,6 +81,9 @@ pub(super) struct Stored {
     pub(super) repeats: u64,
     /// Of those, the ones whose value is another.
     pub(super) differing: u64,
+    /// Why nothing is stored but what no message brings again, where what is stored of a log went back: the write as a whole is given back, once
+    /// its other shares are stored.
+    pub(super) went_back: Option<String>,
 }
 
 /// What follows a COPY in the same breath, to save the wait for an answer.
@@ -118,9 +121,9 @@ impl Store<'_> {
     /// Stores a share in one transaction, but the points that the database refuses.
     pub(super) async fn share(&self, task: Task<'_>, buffer: &mut BytesMut) -> Result<Stored, Fault> {
         match self.whole(task, buffer).await {
-            Err(fault @ Fault::WentBack(_)) => {
+            Err(Fault::WentBack(why)) => {
                 self.of_no_message(task, buffer).await?;
-                Err(fault)
+                Ok(Stored { went_back: Some(why), ..Stored::default() })
             }
             other => other,
         }
@@ -217,7 +220,7 @@ impl Store<'_> {
         // As when they were refused: by row, not at COMMIT.
         self.session.run("SET CONSTRAINTS ALL IMMEDIATE").await?;
         let Stored { refused, .. } = self.halve(copy, Task { numbers: known, ..task }, Parts::Undone, buffer).await?;
-        Ok(Stored { repeats: (known.len() - refused.len()) as u64, refused, differing: 0 })
+        Ok(Stored { repeats: (known.len() - refused.len()) as u64, refused, ..Stored::default() })
     }
 
     /// Writes the points of a task in parts, and what fails of them in halves.

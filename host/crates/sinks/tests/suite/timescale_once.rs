@@ -102,12 +102,17 @@ async fn it_needs_a_unique_index() {
     assert_eq!(sums(&sink.write(&delivery).await.unwrap()), (1, 1, 0));
 }
 
-/// Messages at these offsets of one log, read behind what is stored up to `after`; each gives a point of its offset as value, and behind them
+/// Messages at these offsets of the log of partition 0, read behind what is stored up to `after`; each gives a point of its offset as value, and behind them
 /// comes a point of no message, of the value -1.
 fn logged(books: &Books, offsets: std::ops::Range<i64>, after: i64) -> Delivery {
+    logged_of(books, 0, offsets, after)
+}
+
+/// The same of another partition.
+fn logged_of(books: &Books, partition: i32, offsets: std::ops::Range<i64>, after: i64) -> Delivery {
     let rows: Vec<_> = offsets.clone().map(|offset| ("a", None, offset, offset as f64, None)).collect();
     let mut of = points(books, &[rows, vec![("b", None, offsets.end, -1.0, None)]].concat());
-    let log = Arc::new(Log { cluster: "c".into(), group: "g".into(), topic: "t".into(), partition: 0 });
+    let log = Arc::new(Log { cluster: "c".into(), group: "g".into(), topic: "t".into(), partition });
     let mut after = after;
     for (row, offset) in (0..).zip(offsets) {
         of.positions.push(row, &log, Position { offset, after });
@@ -186,4 +191,60 @@ async fn a_database_that_went_back() {
     let again = sink.write(&[Arc::new(logged(&books, 20..40, 20))]).await.unwrap();
     assert_eq!(sums(&again), (21, 0, 0));
     assert_eq!(counts().await, [20, 2, 1, 40]);
+}
+
+/// Guarantees: where one share of a write met a log that went back and another failed for now, the write is tried again until the other is stored,
+/// and only then given back, whichever failed first: what no message brings again is stored once, in both.
+#[tokio::test]
+async fn a_log_that_went_back_beside_a_failure() {
+    let Some(server) = Postgres::start() else { return };
+    let client = server.client().await;
+    // Fails, as a deadlock would, on the rows of a partition while that is in `locked`.
+    let tables = "DROP TABLE IF EXISTS metrics, source_positions; \
+        CREATE TABLE IF NOT EXISTS locked (partition int); \
+        CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+          IF EXISTS (SELECT FROM locked WHERE partition = floor(NEW.value / 10000)) THEN \
+            RAISE 'not now' USING ERRCODE = '40P01'; \
+          END IF; \
+          RETURN NEW; END $$";
+    for (went_back, fails) in [(0, 1), (1, 0)] {
+        client.batch_execute(tables).await.unwrap();
+        let books = Arc::new(Books::new(9));
+        let settings = TimescaleSink { offsets: Offsets::WithPoints, connections: 2, ..server.settings("postgres") };
+        let mut sink = Timescale::new(settings, Arc::clone(&books));
+        // Enough rows for two shares: each partition is one's.
+        let rows = |partition: i32, after: i64| {
+            let from = i64::from(partition) * 10_000 + 10;
+            logged_of(&books, partition, from..from + 1_190, after)
+        };
+        sink.write(&[Arc::new(logged(&books, 0..0, 0))]).await.unwrap();
+        client
+            .batch_execute(&format!(
+                "TRUNCATE metrics; INSERT INTO locked VALUES ({fails}); \
+                 CREATE TRIGGER fail BEFORE INSERT ON metrics FOR EACH ROW EXECUTE FUNCTION fail()"
+            ))
+            .await
+            .unwrap();
+        let mut failing = rows(fails, 0);
+        failing.alerts = alerts(0, 1).alerts.clone();
+        let write = [Arc::new(failing), Arc::new(rows(went_back, 10))];
+        for _ in 0..2 {
+            let failed = sink.write(&write).await;
+            assert!(matches!(&failed, Err(SinkError::Retry(text)) if text.contains("not now")), "{failed:?}");
+        }
+        client.batch_execute("TRUNCATE locked").await.unwrap();
+        let given_back = sink.write(&write).await;
+        assert!(
+            matches!(&given_back, Err(SinkError::WentBack(text)) if text.contains("is stored up to 0 now")),
+            "{given_back:?}"
+        );
+        let counts = format!(
+            "SELECT count(*) FILTER (WHERE floor(value / 10000) = {fails}), count(*) FILTER (WHERE floor(value / 10000) = {went_back}), \
+             count(*) FILTER (WHERE value = -1), (SELECT count(*) FROM alerts) FROM metrics"
+        );
+        let row = client.query_one(&counts, &[]).await.unwrap();
+        let counts = [0, 1, 2, 3].map(|at| row.get::<_, i64>(at));
+        assert_eq!(counts, [1_190, 0, 2, 1], "partition {went_back} went back, {fails} failed");
+        client.batch_execute("TRUNCATE alerts").await.unwrap();
+    }
 }
