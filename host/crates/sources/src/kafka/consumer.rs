@@ -20,6 +20,8 @@ use tidegate_config::KafkaSource as Settings;
 use tidegate_model::{Inlet, InletClosed, Marks, Parcels, Phase, PhaseWatch, Stored};
 use tokio::runtime::Handle;
 
+#[cfg(test)]
+pub(super) use self::handover::REVOKE_WAIT;
 use self::reach::Reach;
 use super::assignment::{Assignment, Position, Token};
 use super::client::{self, Client};

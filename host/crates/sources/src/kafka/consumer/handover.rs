@@ -13,7 +13,7 @@ use crate::kafka::client::{self, Client, Rebalance};
 use crate::phase;
 
 /// How long what is in flight of a revoked partition may take; the whole group waits meanwhile.
-const REVOKE_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const REVOKE_WAIT: Duration = Duration::from_secs(5);
 /// How long the last commit may take.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
