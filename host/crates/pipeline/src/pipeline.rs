@@ -31,6 +31,9 @@ const LANE_QUEUE: usize = 32;
 /// Batches waiting for the node's lane, each with the messages it came from.
 const NODE_QUEUE: usize = 16;
 const CONTROL_QUEUE: usize = 16;
+/// Deliveries waiting for the dead letters, which have no spool: while their disk is full, good messages should go on for as long as the
+/// windows in flight of their sources let them, and a bad message that comes alone is a delivery of its own.
+const DEAD_LETTERS_QUEUE: usize = 256;
 /// Time kept at the end of a shutdown for sources to send their last acks.
 const LAST_ACKS: Duration = Duration::from_secs(2);
 
@@ -184,7 +187,9 @@ impl Pipeline {
             running.push(RunningSink { name, status, finish, task, last });
             to
         };
-        let letters = start(SinkSetup::new("dead-letters", dead_letters), None, true);
+        let mut dead_letters = SinkSetup::new("dead-letters", dead_letters);
+        dead_letters.limits.queue = DEAD_LETTERS_QUEUE;
+        let letters = start(dead_letters, None, true);
         for setup in sinks {
             start(setup, Some(letters.clone()), false);
         }
