@@ -19,15 +19,33 @@ cargo build --workspace --bins
 
 [ "$#" -gt 0 ] || set -- --workspace
 log="$root/target/test.log"
+again="$root/target/test-again.log"
 status=0
-TIDEGATE_REQUIRE_SERVERS=1 TIDEGATE_VECTORS=${TIDEGATE_VECTORS:-$root/../shared/vectors} \
-  cargo test --no-fail-fast --color never "$@" 2>&1 | tee "$log" || status=$?
+tests() {
+  TIDEGATE_REQUIRE_SERVERS=1 TIDEGATE_VECTORS=${TIDEGATE_VECTORS:-$root/../shared/vectors} \
+    cargo test --no-fail-fast --color never "$@" 2>&1
+}
+tests "$@" | tee "$log" || status=$?
+
+# What a test waited for in vain may only have come too late: a minute is not much on a machine that others keep busy. Such tests are run once more,
+# one at a time, and named. Any other failure stands: a message lost or a wrong answer is not a matter of time.
+mended=()
+for name in $(awk '/^---- .* stdout ----$/ { name = $2 } /waited [0-9.]+m?s for / && name { print name; name = "" }' "$log"); do
+  printf '\n%s waited too long: once more, alone\n' "$name"
+  if tests "$@" --tests -- --exact "$name" | tee "$again" && grep -q '^test result: ok\. 1 passed' "$again"; then
+    mended+=("$name")
+  fi
+done
+[ "${#mended[@]}" -eq 0 ] || printf '\npassed only when run once more, alone: %s\n' "${mended[*]}"
 
 # A test binary that died without a word about it, or did not compile, counts as one that failed.
-awk -v status="$status" '
+awk -v status="$status" -v mended="${#mended[@]}" -v died=0 '
   /^test result: / { passed += $4; failed += $6 }
+  /^test result: FAILED/ { died -= 1 }
+  /^error: (doc)?test failed/ { died += 1 }
   END {
     if (status != 0 && failed == 0) failed = 1
+    else { passed += mended; failed += died - mended }
     printf "%d passed, %d failed\n", passed, failed
     exit failed > 0
   }' "$log"

@@ -42,8 +42,10 @@ pub fn with_own_mounts(test: &str, body: impl FnOnce()) {
     command.arg(std::env::current_exe().unwrap()).args([test, "--exact", "--nocapture"]).env(INSIDE, "1");
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    print!("{said}");
-    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    // Not to be taken for a test run's own lines.
+    for line in said.lines().chain(String::from_utf8_lossy(&output.stderr).lines()) {
+        println!("| {line}");
+    }
     assert!(output.status.success(), "the test failed in its own namespace: {}", output.status);
     assert!(said.contains("1 passed"), "no test is named `{test}`");
 }
