@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use tidegate_telemetry::LogFormat;
+use tokio::runtime::Runtime;
 
 /// What `--version` says: also whether the sites are open at which tests make this process end (crate `fail`).
 const VERSION: &str = if fail::has_failpoints() {
@@ -110,11 +111,18 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
     // The one TLS implementation of this process; a second call would be a bug of ours.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = carry_out(command, &runtime);
+    // All that matters has been seen to its end. What may still be under way, such as a name that is looked up, is not waited for.
+    runtime.shutdown_background();
+    done
+}
+
+fn carry_out(command: Command, runtime: &Runtime) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run(arguments) => cli::run::run(&arguments, &runtime),
+        Command::Run(arguments) => cli::run::run(&arguments, runtime),
         Command::Check(arguments) => runtime.block_on(cli::check::run(arguments, &wiring::inspect)),
-        Command::Demo(arguments) => cli::demo::run(&arguments, &runtime),
-        Command::Replay(arguments) => cli::replay::run(&arguments, &runtime),
+        Command::Demo(arguments) => cli::demo::run(&arguments, runtime),
+        Command::Replay(arguments) => cli::replay::run(&arguments, runtime),
         Command::DeadLetters(arguments) => cli::dead_letters::run(&arguments),
         Command::Spool(arguments) => cli::spool::run(&arguments),
         Command::Validate(arguments) => Ok(cli::child::validate(&arguments)),

@@ -35,7 +35,7 @@ enum Reach {
 pub enum Signal {
     /// End in order.
     Term,
-    /// For PostgreSQL: end now, close connections.
+    /// As Ctrl-C does: end in order. For PostgreSQL: end now, close connections.
     Int,
     /// For PostgreSQL: end without order, as if the power had failed.
     Quit,

@@ -11,7 +11,7 @@ use tidegate_config::{Config, ProcessEnv};
 use tidegate_pipeline::Drained;
 use tokio::runtime::Runtime;
 
-use crate::cli::run::told_to_end;
+use crate::cli::ending::Ending;
 use crate::demo::broker::EmbeddedBroker;
 use crate::demo::house::House;
 use crate::demo::plant::{AlertWatch, Plant};
@@ -71,6 +71,7 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
             temporary.path()
         }
     };
+    let ending = runtime.block_on(async { Ending::listen() })?;
     let broker = EmbeddedBroker::start(args.port)?;
     let house = House::furnish(directory, &broker, args.http.unwrap_or(0))?;
     let config = Config::load(&house.config, &ProcessEnv)?;
@@ -89,7 +90,7 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
         format!("rules     {}   drop a .wasm or .toml in", directory.join("rules.d").display()),
         format!("database  {}", house.database.display()),
     ];
-    watch_it(args, runtime, &host, &watch, &places, began)?;
+    watch_it(args, &ending, &host, &watch, &places, began)?;
 
     plant.stop();
     eprintln!("draining …");
@@ -122,7 +123,7 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
 /// Shows what happens until it is time to end.
 fn watch_it(
     args: &Args,
-    runtime: &Runtime,
+    ending: &Ending,
     host: &Host,
     watch: &AlertWatch,
     places: &[String],
@@ -131,14 +132,12 @@ fn watch_it(
     let live = !args.plain && !args.json && std::io::stdout().is_terminal();
     let mut screen =
         if live { Some(Screen::open().context("the terminal cannot be used; try --plain")?) } else { None };
-    let _in_runtime = runtime.enter();
-    let ended = tidegate_telemetry::spawn("signals", told_to_end());
     let mut rates = Rates::new(&host.status());
     if !live {
         places.iter().for_each(|place| eprintln!("{place}"));
     }
     let mut say_at = Instant::now() + Duration::from_secs(1);
-    while !ended.is_finished() && args.time.is_none_or(|time| began.elapsed() < time) {
+    while !ending.is_told() && args.time.is_none_or(|time| began.elapsed() < time) {
         let status = host.status();
         let (msgs_per_s, points_per_s) = rates.update(&status);
         let (alerts, counts) = (watch.latest(), watch.counts());
@@ -165,7 +164,6 @@ fn watch_it(
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    ended.abort();
     Ok(())
 }
 

@@ -8,6 +8,7 @@ pub mod child;
 pub mod dead_letters;
 pub mod demo;
 pub mod desired;
+pub mod ending;
 pub mod load;
 pub mod migrate;
 pub mod modules;

@@ -12,8 +12,8 @@ use tidegate_config::{Config, KafkaSource, Name, ProcessEnv, SourceSettings};
 use tidegate_sources::{Bound, KafkaRange, sole_topic};
 use tokio::runtime::Runtime;
 
+use crate::cli::ending::Ending;
 use crate::cli::replay::report::{End, Report, progress_line};
-use crate::cli::run::told_to_end;
 use crate::wiring::backfill::{Alerts, Backfill, Target};
 
 /// How often progress is told.
@@ -90,6 +90,7 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
     let range = KafkaRange::find(settings.clone(), topic, (args.from, args.to), resume)?;
     let progress = range.progress();
     eprintln!("{topic}: {} records or fewer in {} partitions", progress.total(), progress.stretches().len());
+    let mut ending = runtime.block_on(async { Ending::listen() })?;
     let backfill = Backfill::start(&config, runtime.handle(), name, range, &target)?;
     let began = Instant::now();
     runtime.block_on(async {
@@ -98,10 +99,7 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
         let end = loop {
             tokio::select! {
                 ended = progress.ended() => break ended.map_or_else(End::Failed, |()| End::Complete),
-                told = told_to_end() => {
-                    told?;
-                    break End::Stopped;
-                }
+                () = ending.told() => break End::Stopped,
                 _ = tell.tick() => {
                     let now = progress.settled();
                     let rate = (now - settled) as f64 / TELL_EVERY.as_secs_f64();

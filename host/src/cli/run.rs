@@ -3,18 +3,17 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use tidegate_config::{Config, ProcessEnv};
 use tidegate_pipeline::Drained;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 
+use crate::cli::ending::Ending;
 use crate::wiring::Host;
 
 /// Run the host with a configuration file.
 ///
 /// It goes on until SIGTERM or Ctrl-C, then drains: sources take no more, what was taken is stored, acknowledged, and
-/// only then connections close.
+/// only then connections close. A second Ctrl-C ends it where it stands; what was not acknowledged comes again.
 ///
 /// Example: tidegate run --config tidegate.toml
 #[derive(Debug, clap::Args)]
@@ -30,9 +29,10 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    let mut ending = runtime.block_on(async { Ending::listen() })?;
     let host = Host::start(&config, runtime.handle())?;
     runtime.block_on(async {
-        told_to_end().await?;
+        ending.told().await;
         let (drained, status) = host.shutdown().await;
         let m = status.messages;
         tracing::info!(
@@ -52,14 +52,4 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
             Drained::InPart => ExitCode::from(3),
         })
     })
-}
-
-/// Resolves on SIGTERM or SIGINT.
-pub async fn told_to_end() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be awaited")?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: shutting down"),
-        _ = tokio::signal::ctrl_c() => tracing::info!("Ctrl-C: shutting down"),
-    }
-    Ok(())
 }
