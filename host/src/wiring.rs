@@ -152,18 +152,21 @@ impl Host {
 
 /// A rule that went while the host was away is forgotten, but not at once: its directory may be filled by somebody who starts as late as we do.
 async fn forget_state(pipeline: Arc<Pipeline>, registry: RegistryHandle) {
-    tokio::time::sleep(FORGET_AFTER).await;
-    let forgotten = tokio::task::spawn_blocking(move || {
-        let gone = |rule: &RuleStatus| rule.state == RuleState::Disabled;
-        let rules: Vec<String> =
-            registry.rules().into_iter().filter(|rule| !gone(rule)).map(|rule| rule.name).collect();
-        // An empty directory may be one that is not mounted.
-        if !rules.is_empty() {
-            pipeline.forget_all_but(&rules);
+    loop {
+        tokio::time::sleep(FORGET_AFTER).await;
+        let (pipeline, registry) = (pipeline.clone(), registry.clone());
+        let forgotten = tokio::task::spawn_blocking(move || {
+            let gone = |rule: &RuleStatus| rule.state == RuleState::Disabled;
+            let rules: Vec<String> =
+                registry.rules().into_iter().filter(|rule| !gone(rule)).map(|rule| rule.name).collect();
+            // An empty directory may be one that is not mounted.
+            if rules.is_empty() { Ok(()) } else { pipeline.forget_all_but(&rules) }
+        });
+        // Where a lane is held back it is tried again. A panic in it has been said by the thread it was in.
+        if !matches!(forgotten.await, Ok(Err(_))) {
+            return;
         }
-    });
-    // A panic in it has been said by the thread it was in.
-    let _ = forgotten.await;
+    }
 }
 
 /// Rows that wait for a sink that is no more, or has no spool any more, wait for ever: that is said.

@@ -23,13 +23,17 @@ impl Deploy for Lanes {
         Ok(())
     }
 
-    fn remove(&mut self, _rule: &str, _reason: &str) {}
+    fn remove(&mut self, _rule: &str, _reason: &str) -> Result<(), LoadError> {
+        Ok(())
+    }
 
     fn shadow(&mut self, _: &Arc<Rule>, _: &Arc<ShadowReport>, _: ShadowStart) -> Result<(), LoadError> {
         Ok(())
     }
 
-    fn end_shadow(&mut self, _rule: &str) {}
+    fn end_shadow(&mut self, _rule: &str) -> Result<(), LoadError> {
+        Ok(())
+    }
 
     fn promote(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
         self.install(rule)

@@ -3,30 +3,27 @@
 //! A rule whose state belongs to the whole node goes onto the node's lane, and the others are told what it matches: after it is there, and before
 //! it goes.
 
+mod orders;
 mod placement;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::{Duration, Instant};
 
 use fail::fail_point;
-use tidegate_engine::{Cells, Deploy, Instance, LoadError, OnRefusedState, Rule, Shadow, ShadowReport, ShadowStart};
+use tidegate_engine::{
+    Cells, Deploy, Instance, LoadError, OnRefusedState, Rule, Shadow, ShadowReport, ShadowStart, ShadowState,
+};
 use tidegate_model::{KeptState, PartitionId, SavedState, StateBook};
-use tokio::sync::mpsc;
 
+use crate::deploy::orders::tell_all;
+pub(crate) use crate::deploy::orders::{Held, Orders, at_hand, orders};
 pub(crate) use crate::deploy::placement::Placement;
 use crate::lane::{Begins, Control, Copied, LaneKind, Start, Surroundings};
 
-/// How long a lane may take to come to a batch boundary: it can be held back by a sink for as long as that sink is down.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is looked at meanwhile.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
-
 /// Installs and removes rules on all lanes of a pipeline.
 pub struct LaneDeploy {
-    pub(crate) lanes: Vec<mpsc::Sender<Control>>,
-    pub(crate) node: [mpsc::Sender<Control>; 1],
+    pub(crate) lanes: Vec<Orders>,
+    pub(crate) node: [Orders; 1],
     pub(crate) placement: Arc<Placement>,
     pub(crate) around: Surroundings,
 }
@@ -56,7 +53,7 @@ impl Deploy for LaneDeploy {
             let handed = Placement::of(rule) == LaneKind::Node || self.placement.elsewhere(rule).is_some();
             self.placement.enter(rule);
             if handed {
-                self.tell_what_is_handed_over();
+                self.tell_what_is_handed_over("")?;
             }
         }
         done
@@ -68,77 +65,81 @@ impl Deploy for LaneDeploy {
             let why = "its state belongs to something else (`scope`) than that of the rule which serves, so it would see other rows: install it under a name of its own";
             return Err(LoadError::Unsupported(why.into()));
         }
+        self.all_at_hand()?;
         let begun = self.lanes_of(rule).iter().try_for_each(|lane| self.shadow_on(lane, rule, report, state));
-        if begun.is_err() {
-            self.end_shadow(&rule.name);
+        if let Err(error) = &begun {
+            // Lanes that have it let go of it for that, whether they can be told or not.
+            report.end(ShadowState::Ended, &error.to_string());
+            let _ = self.end_shadow(&rule.name);
         }
         begun
     }
 
-    fn end_shadow(&mut self, rule: &str) {
-        for lane in self.lanes.iter().chain(&self.node) {
-            let (reply, answer) = sync_channel(1);
-            // It is let go of when the lane comes to it, if not within our patience.
-            let _ = tell(lane, Control::EndShadow { rule: rule.into(), reply }, &answer);
+    fn end_shadow(&mut self, rule: &str) -> Result<(), LoadError> {
+        self.all_at_hand()?;
+        for lanes in [&self.lanes[..], &self.node[..]] {
+            tell_all(lanes, |reply| Control::EndShadow { rule: rule.into(), reply })?;
         }
+        Ok(())
     }
 
     /// Each lane's shadow takes over there, with what it has.
     fn promote(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
+        self.all_at_hand()?;
         let lanes = self.lanes_of(rule);
-        let mut ready = Vec::with_capacity(lanes.len());
-        for lane in lanes {
-            if !has_answered(lane) {
-                return Err(busy());
-            }
-            ready.push(rule.instantiate(&self.around.books)?);
-        }
+        let ready = lanes.iter().map(|_| rule.instantiate(&self.around.books));
+        let ready = ready.collect::<Result<Vec<_>, _>>()?;
         rule.stats.release(rule.generation);
         for (lane, fresh) in lanes.iter().zip(ready) {
-            let (reply, answer) = sync_channel(1);
-            // Once sent it will take over, if not within our patience then later.
-            tell(lane, Control::Promote { fresh: Box::new(fresh), reply }, &answer).unwrap_or(Ok(()))?;
+            let told = lane.tell(|reply| Control::Promote { fresh: Box::new(fresh), reply });
+            told.or_later(Ok(()))??;
         }
         self.placement.enter(rule);
         if Placement::of(rule) == LaneKind::Node {
-            self.tell_what_is_handed_over();
+            self.tell_what_is_handed_over("")?;
         }
         Ok(())
     }
 
     /// Takes the rule from all lanes, clears what it has raised and forgets its state: one that comes back begins afresh, as it must, since
     /// it would else believe that its alerts still stand.
-    fn remove(&mut self, rule: &str, reason: &str) {
-        let gone = self.placement.leave(rule);
-        if gone.as_ref().is_some_and(|gone| Placement::of(gone) == LaneKind::Node) {
-            self.tell_what_is_handed_over();
+    ///
+    /// Told again, it does again what it did in part.
+    fn remove(&mut self, rule: &str, reason: &str) -> Result<(), LoadError> {
+        // A rule that is gone from some lanes only would be neither there nor not.
+        self.all_at_hand()?;
+        let of_node = self.placement.get(rule).is_some_and(|serving| Placement::of(&serving) == LaneKind::Node);
+        if of_node {
+            self.tell_what_is_handed_over(rule)?;
         }
-        let of_node = gone.is_some_and(|gone| Placement::of(&gone) == LaneKind::Node);
         let (here, there) =
             if of_node { (&self.node[..], &self.lanes[..]) } else { (&self.lanes[..], &self.node[..]) };
         // Who has raised them clears them: the store hears in order what one lane says.
-        leave(here, rule, Some(reason));
-        leave(there, rule, None);
+        leave(here, rule, Some(reason))?;
+        leave(there, rule, None)?;
+        self.placement.leave(rule);
+        Ok(())
     }
 }
 
 impl LaneDeploy {
     /// The lanes that this rule runs on.
-    fn lanes_of(&self, rule: &Rule) -> &[mpsc::Sender<Control>] {
+    fn lanes_of(&self, rule: &Rule) -> &[Orders] {
         match Placement::of(rule) {
             LaneKind::Partitions => &self.lanes,
             LaneKind::Node => &self.node,
         }
     }
 
-    /// Tells the lanes which rows the rules of the node match. Each first waits until those it handed over before are done with.
-    fn tell_what_is_handed_over(&self) {
-        let rules = self.placement.of_node();
-        for lane in &self.lanes {
-            let (reply, answer) = sync_channel(1);
-            // It takes it to heart when it comes to it, if not within our patience.
-            let _ = tell(lane, Control::NodeRules { rules: rules.clone(), reply }, &answer);
-        }
+    fn all_at_hand(&self) -> Result<(), Held> {
+        at_hand(self.lanes.iter().chain(&self.node))
+    }
+
+    /// Tells the lanes which rows the rules of the node match, but for the one called `without`. Each first waits until those it handed over before
+    /// are done with.
+    fn tell_what_is_handed_over(&self, without: &str) -> Result<(), Held> {
+        let rules = self.placement.of_node(without);
+        tell_all(&self.lanes, |reply| Control::NodeRules { rules: rules.clone(), reply })
     }
 
     fn placed(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
@@ -170,16 +171,14 @@ impl LaneDeploy {
         let mut all = Vec::with_capacity(lanes.len());
         let mut stored = None;
         // What a lane has yet to forget must not be read from the disk for another.
-        if !self.lanes.iter().chain(&self.node).all(has_answered) {
-            return Err(busy());
-        }
+        self.all_at_hand()?;
         for at in 0..lanes.len() {
             all.push(self.made_ready(at, rule, state, &mut stored)?);
         }
         let before = all.iter().find_map(|ready| ready.before.clone());
         if let Some(elsewhere) = self.placement.elsewhere(rule) {
             // What is ready cannot fail any more where nothing serves yet; so no row is given to both.
-            leave(self.lanes_of(&elsewhere), &rule.name, Some("the state of the rule was discarded"));
+            leave(self.lanes_of(&elsewhere), &rule.name, Some("the state of the rule was discarded"))?;
         }
         rule.stats.release(rule.generation);
         for (at, ready) in all.into_iter().enumerate() {
@@ -202,10 +201,8 @@ impl LaneDeploy {
         stored: &mut Option<Vec<KeptState>>,
     ) -> Result<Ready, LoadError> {
         let mut instance = rule.instantiate(&self.around.books)?;
-        let (reply, answer) = sync_channel(1);
         let lanes = self.lanes_of(rule);
-        let lane = &lanes[at];
-        let copied = tell(lane, Control::Copy { rule: rule.name.clone(), reply }, &answer).ok_or_else(busy)?;
+        let copied = lanes[at].tell(|reply| Control::Copy { rule: rule.name.clone(), reply }).answer()?;
         match copied {
             Some(Copied { rule: old, .. }) if state == Before::Discarded => {
                 Ok(Ready { instance, begins: Begins::Afresh(Box::default()), before: Some(old) })
@@ -304,69 +301,33 @@ fn whole(stored: Vec<KeptState>) -> StateBook {
     whole
 }
 
-/// Has lanes call a rule no more, keep nothing of it, and clear what it has raised if there is a reason. One that a sink holds back does it when it
-/// comes to it.
-pub(crate) fn leave(lanes: &[mpsc::Sender<Control>], rule: &str, clear: Option<&str>) {
-    for lane in lanes {
-        let (reply, answer) = sync_channel(1);
-        let _ = tell(lane, Control::Remove { rule: rule.into(), clear: clear.map(Into::into), reply }, &answer);
-    }
+/// Has lanes call a rule no more, keep nothing of it, and clear what it has raised if there is a reason.
+pub(crate) fn leave(lanes: &[Orders], rule: &str, clear: Option<&str>) -> Result<(), Held> {
+    tell_all(lanes, |reply| Control::Remove { rule: rule.into(), clear: clear.map(Into::into), reply })
 }
 
-fn takes_over(lane: &mpsc::Sender<Control>, ready: Ready) -> Result<(), LoadError> {
+fn takes_over(lane: &Orders, ready: Ready) -> Result<(), LoadError> {
     let Ready { instance, begins, .. } = ready;
-    let (reply, answer) = sync_channel(1);
-    // Once sent it will take over, if not within our patience then later.
-    tell(lane, Control::Install { instance: Box::new(instance), begins, reply }, &answer)
-        .unwrap_or(Ok(()))
-        .map_err(LoadError::of_old_state)
+    let told = lane.tell(|reply| Control::Install { instance: Box::new(instance), begins, reply });
+    told.or_later(Ok(()))?.map_err(LoadError::of_old_state)
 }
 
 impl LaneDeploy {
     fn shadow_on(
         &self,
-        lane: &mpsc::Sender<Control>,
+        lane: &Orders,
         rule: &Arc<Rule>,
         report: &Arc<ShadowReport>,
         state: ShadowStart,
     ) -> Result<(), LoadError> {
         let mut shadow = Box::new(Shadow::new(rule, &self.around.books, report)?);
-        if !has_answered(lane) {
-            return Err(busy());
-        }
         let has_copy = state == ShadowStart::Copied;
         if has_copy {
-            let (reply, answer) = sync_channel(1);
-            let copied = tell(lane, Control::Copy { rule: rule.name.clone(), reply }, &answer).ok_or_else(busy)?;
+            let copied = lane.tell(|reply| Control::Copy { rule: rule.name.clone(), reply }).answer()?;
             if let Some(Copied { rule, state }) = copied {
                 shadow.restore(&rule.module.description().version, &state)?;
             }
         }
-        let (reply, answer) = sync_channel(1);
-        let told = Control::Shadow { shadow, rule: rule.name.clone(), has_copy, reply };
-        tell(lane, told, &answer).ok_or_else(busy)?
+        lane.tell(|reply| Control::Shadow { shadow, rule: rule.name.clone(), has_copy, reply }).answer()?
     }
-}
-
-/// Waits until the lane has taken all it was told, within our patience: one that a sink holds back is not told more and more.
-pub(crate) fn has_answered(lane: &mpsc::Sender<Control>) -> bool {
-    let deadline = Instant::now() + PATIENCE;
-    while lane.capacity() < lane.max_capacity() && !lane.is_closed() {
-        if Instant::now() >= deadline {
-            return false;
-        }
-        std::thread::sleep(LOOK_AGAIN);
-    }
-    true
-}
-
-pub(crate) fn tell<T>(lane: &mpsc::Sender<Control>, control: Control, answer: &Receiver<T>) -> Option<T> {
-    lane.blocking_send(control).ok()?;
-    answer.recv_timeout(PATIENCE).ok()
-}
-
-fn busy() -> LoadError {
-    LoadError::Busy(format!(
-        "a lane did not come to the end of its batch within {PATIENCE:?}: a sink holds it back; it is tried again"
-    ))
 }

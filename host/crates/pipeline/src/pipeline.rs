@@ -19,9 +19,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::alert_book::{AlertBook, Standing};
 use crate::alert_history::{Past, PastFilter};
-use crate::deploy::{LaneDeploy, Placement};
+use crate::deploy::{LaneDeploy, Orders, Placement, orders};
 use crate::flush::{Flush, FlushParts, SinkStatus, SinkTotals};
-use crate::lane::{Control, HandOver, Lane, LaneKind, LaneStatus, LaneTotals, Surroundings, ToNode};
+use crate::lane::{HandOver, Lane, LaneKind, LaneStatus, LaneTotals, Surroundings, ToNode};
 use crate::outlets::Outlets;
 use crate::sink_setup::SinkSetup;
 use crate::tap::{Tail, TooManyTails, Wanted};
@@ -30,7 +30,6 @@ use crate::tap::{Tail, TooManyTails, Wanted};
 const LANE_QUEUE: usize = 32;
 /// Batches waiting for the node's lane, each with the messages it came from.
 const NODE_QUEUE: usize = 16;
-const CONTROL_QUEUE: usize = 16;
 /// Deliveries waiting for the dead letters, which have no spool: while their disk is full, good messages should go on for as long as the
 /// windows in flight of their sources let them, and a bad message that comes alone is a delivery of its own.
 const DEAD_LETTERS_QUEUE: usize = 256;
@@ -58,8 +57,8 @@ pub struct Pipeline {
     around: Surroundings,
     parcel: ParcelLimits,
     inlets: Vec<mpsc::Sender<tidegate_model::Parcel>>,
-    controls: Vec<mpsc::Sender<Control>>,
-    node_control: mpsc::Sender<Control>,
+    orders: Vec<Orders>,
+    node_orders: Orders,
     placement: Arc<Placement>,
     /// The node's lane last.
     lanes: Vec<(Arc<LaneStatus>, JoinHandle<()>)>,
@@ -205,13 +204,13 @@ impl Pipeline {
             runtime: runtime.clone(),
             batch_rows: settings.batch_rows,
         };
-        let (node_control, node_controls) = mpsc::channel(CONTROL_QUEUE);
+        let (node_orders, node_told) = orders();
         let mut pipeline = Self {
             around,
             parcel: settings.parcel,
             inlets: Vec::new(),
-            controls: Vec::new(),
-            node_control,
+            orders: Vec::new(),
+            node_orders,
             placement: Arc::default(),
             lanes: Vec::new(),
             sinks: running,
@@ -223,20 +222,20 @@ impl Pipeline {
         let (to_node, handed) = mpsc::channel::<ToNode>(NODE_QUEUE);
         for index in 0..lanes {
             let (inlet, parcels) = mpsc::channel(LANE_QUEUE);
-            let (control, controls) = mpsc::channel(CONTROL_QUEUE);
+            let (orders, told) = orders();
             let status = Arc::new(LaneStatus::new(LaneKind::Partitions));
             let hand_over = Some(HandOver(to_node.clone()));
             let around = pipeline.around.clone();
-            let lane = Lane::new(parcels, controls, hand_over, around, status.clone(), (index, lanes));
+            let lane = Lane::new(parcels, told, hand_over, around, status.clone(), (index, lanes));
             let thread = tidegate_telemetry::thread(&format!("lane-{index}"), move || lane.run())?;
             pipeline.inlets.push(inlet);
-            pipeline.controls.push(control);
+            pipeline.orders.push(orders);
             pipeline.lanes.push((status, thread));
         }
         // It is always there, and sleeps while it has no rule. Only lanes have a way to it, so it ends when the last of them has.
         drop(to_node);
         let status = Arc::new(LaneStatus::new(LaneKind::Node));
-        let lane = Lane::new(handed, node_controls, None, pipeline.around.clone(), status.clone(), (0, 1));
+        let lane = Lane::new(handed, node_told, None, pipeline.around.clone(), status.clone(), (0, 1));
         let thread = tidegate_telemetry::thread("lane-node", move || lane.run())?;
         pipeline.lanes.push((status, thread));
         Ok(pipeline)
@@ -245,8 +244,8 @@ impl Pipeline {
     /// What installs rules on the lanes.
     pub fn deploy(&self) -> LaneDeploy {
         LaneDeploy {
-            lanes: self.controls.clone(),
-            node: [self.node_control.clone()],
+            lanes: self.orders.clone(),
+            node: [self.node_orders.clone()],
             placement: self.placement.clone(),
             around: self.around.clone(),
         }
@@ -384,8 +383,8 @@ impl Pipeline {
         tracing::info!("draining: sources take no more");
         let patience = deadline - LAST_ACKS.min(timeout / 2);
         self.sources_shut(Instant::now() + timeout / 4).await;
-        for control in &self.controls {
-            let _ = tokio::time::timeout_at(patience.into(), control.send(Control::Finish)).await;
+        for orders in &self.orders {
+            let _ = tokio::time::timeout_at(patience.into(), orders.finish()).await;
         }
         let mut drained = Drained::Completely;
         if !self.lanes_end(patience).await {

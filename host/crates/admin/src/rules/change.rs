@@ -38,7 +38,10 @@ impl Desk {
         let first = || left.map_or(Ok(()), |left| self.let_wait(&directory, left, name));
         self.write_whole(&directory, &writes.collect::<Vec<_>>(), first, || {
             // It passed every test and still does not serve, as when a lane is held back: as if nothing had been asked.
-            let why = self.registry.rule(name).filter(|_| file.enabled)?.problem?;
+            if !file.enabled {
+                return self.still_called([name]);
+            }
+            let why = self.registry.rule(name)?.problem?;
             Some(Problem::conflict("not_serving", format!("{why}; the rule is as it was")))
         })?;
         self.outcome(name, before.as_ref())

@@ -283,7 +283,10 @@ impl Desk {
             let mut left = self.left_alone(wanted, &gone).into_iter();
             Ok(left.try_for_each(|(module, digest)| directory.write(&waits(&module), digest.as_bytes()))?)
         };
-        self.write_whole(directory, &writes, first, || self.not_serving(&changed, wanted))
+        self.write_whole(directory, &writes, first, || {
+            let called = self.still_called(changed.iter().chain(&gone).copied());
+            called.or_else(|| self.not_serving(&changed, wanted))
+        })
     }
 
     /// The modules, with their digests, that a rule names now and none will: they must not run by their own defaults.

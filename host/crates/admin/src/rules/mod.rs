@@ -19,7 +19,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tidegate_config::RuleFile;
-use tidegate_engine::{Confined, MAX_WASI_MODULE_BYTES, Module, RegistryHandle, Rule, RuleState, RuleStatus, Wasi};
+use tidegate_engine::{
+    Confined, MAX_WASI_MODULE_BYTES, Module, RegistryHandle, Rule, RuleState, RuleStatus, STILL_CALLED, SwitchError,
+    Wasi,
+};
 use tidegate_pipeline::ResetError;
 
 pub(crate) use desired::{Mode, Others};
@@ -185,10 +188,8 @@ impl Desk {
         let directory = self.directory.open()?;
         let (toml, module) = (format!("{name}.toml"), &before.status.module);
         directory.ours(&toml)?;
-        self.let_wait(&directory, module, name)?;
-        directory.remove(&toml)?;
-        self.registry.rescan();
-        self.tidy(&directory)?;
+        let first = || self.let_wait(&directory, module, name);
+        self.write_whole(&directory, &[(toml, None)], first, || self.still_called([name]))?;
         Ok(Changed { before: Some(before.digest()), after: None })
     }
 
@@ -198,7 +199,7 @@ impl Desk {
         let before = self.known(name).ok_or_else(|| no_rule(name))?;
         condition.check(Some(&before))?;
         self.directory.open()?.ours(&format!("{name}.toml"))?;
-        self.registry.set_enabled(name, enabled).map_err(|why| Problem::conflict("not_serving", why))?;
+        self.registry.set_enabled(name, enabled)?;
         self.outcome(name, Some(&before))
     }
 
@@ -264,6 +265,13 @@ impl Desk {
         self.apply(name, Change { file, text: Some(text), module: None, manifest: None }, before)
     }
 
+    /// Whether one of these rules, whose files want it gone, is called still: a lane is held back.
+    fn still_called<'a>(&self, rules: impl IntoIterator<Item = &'a str>) -> Option<Problem> {
+        let held = |name: &str| self.registry.rule(name).filter(|rule| rule.problem_code == Some(STILL_CALLED));
+        let (name, why) = rules.into_iter().find_map(|name| Some((name, held(name)?.problem.unwrap_or_default())))?;
+        Some(Problem::busy(format!("rule {name:?}: {why}; everything is as it was")))
+    }
+
     fn outcome(&self, name: &str, before: Option<&Known>) -> Result<Outcome, Problem> {
         let rule = self.rule(name)?;
         let changed = Changed { before: before.map(Known::digest), after: Some(rule.digest()) };
@@ -303,6 +311,15 @@ fn merge(target: &mut Value, patch: &Value) {
 
 fn no_rule(name: &str) -> Problem {
     Problem::missing(format!("there is no rule {name:?}; GET /api/v1/rules lists them"))
+}
+
+impl From<SwitchError> for Problem {
+    fn from(error: SwitchError) -> Self {
+        match error {
+            SwitchError::Refused(text) => Problem::conflict("not_serving", text),
+            SwitchError::Held(text) => Problem::busy(format!("{text}; everything is as it was")),
+        }
+    }
 }
 
 impl From<ResetError> for Problem {

@@ -37,7 +37,7 @@ pub(super) enum Ask {
     SetEnabled {
         rule: String,
         enabled: bool,
-        reply: SyncSender<Result<(), String>>,
+        reply: SyncSender<Result<(), SwitchError>>,
     },
     Retry {
         rule: String,
@@ -56,6 +56,17 @@ pub(super) enum Ask {
         reply: SyncSender<()>,
     },
     Stop,
+}
+
+/// Why a rule was not switched on or off.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SwitchError {
+    /// It cannot serve, or its file cannot be written.
+    #[error("{0}")]
+    Refused(String),
+    /// A lane is held back: everything is as it was.
+    #[error("{0}")]
+    Held(String),
 }
 
 impl RegistryHandle {
@@ -187,11 +198,15 @@ impl RegistryHandle {
     }
 
     /// Writes into the rule's file whether it is enabled, and returns when that holds. Blocks: not for a runtime's thread.
-    pub fn set_enabled(&self, rule: &str, enabled: bool) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// It cannot serve; or a lane is held back, so that it cannot be taken from it.
+    pub fn set_enabled(&self, rule: &str, enabled: bool) -> Result<(), SwitchError> {
         let (reply, answer) = mpsc::sync_channel(1);
+        let gone = || SwitchError::Refused("the host is shutting down".to_owned());
         let ask = Ask::SetEnabled { rule: rule.to_owned(), enabled, reply };
-        self.ask.send(ask).map_err(|_| "the host is shutting down".to_owned())?;
-        answer.recv().map_err(|_| "the host is shutting down".to_owned())?
+        self.ask.send(ask).map_err(|_| gone())?;
+        answer.recv().map_err(|_| gone())?
     }
 
     /// Reads the directory now, and returns when what is there serves. Blocks: not for a runtime's thread.

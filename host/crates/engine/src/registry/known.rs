@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::load_error::LoadError;
 use crate::registry::scan::Wanted;
-use crate::registry::status::{Entry, RuleState, RuleStatus};
+use crate::registry::status::{Entry, RuleState, RuleStatus, STILL_CALLED};
 use crate::rule::Rule;
 use crate::stats::{RuleStats, RuleTotals};
 
@@ -16,6 +16,8 @@ pub(super) struct Known {
     pub before: Option<Arc<Rule>>,
     pub stats: Arc<RuleStats>,
     pub problem: Option<Problem>,
+    /// Its files want it gone, and it is called still.
+    pub held: Option<Problem>,
     /// The last attempt failed for something that passes by itself.
     pub again: bool,
     /// It is not the first time since the host started that its files are looked at.
@@ -39,6 +41,7 @@ impl Known {
             before: None,
             stats,
             problem: None,
+            held: None,
             again: false,
             met: false,
             returned: false,
@@ -48,7 +51,7 @@ impl Known {
     /// Whether it is to be tried again without a sign: its newest files, or the generation before one that is quarantined.
     pub fn is_unfinished(&self) -> bool {
         let waits = |rule: &Arc<Rule>| self.before.is_some() && rule.stats.is_quarantined(rule.generation);
-        self.again || self.serving.as_ref().is_some_and(waits)
+        self.again || self.held.is_some() || self.serving.as_ref().is_some_and(waits)
     }
 
     /// As it is shown.
@@ -64,11 +67,12 @@ impl Known {
             Some(rule) => rule.filters.iter().map(ToString::to_string).collect(),
             None => file.and_then(|f| f.topics.as_ref()).into_iter().flatten().map(ToString::to_string).collect(),
         };
+        let problem = self.held.as_ref().or(self.problem.as_ref());
         let status = RuleStatus {
             name: name.to_owned(),
             state,
-            problem: self.problem.as_ref().map(|problem| problem.text.clone()),
-            problem_code: self.problem.as_ref().map(|problem| problem.code),
+            problem: problem.map(|problem| problem.text.clone()),
+            problem_code: problem.map(|problem| problem.code),
             module: self.wanted.module.clone(),
             sha256: self.serving.as_ref().map(|rule| rule.module.sha256().to_string()),
             kind: self.serving.as_ref().map(|rule| rule.kind().as_str()),
@@ -87,10 +91,22 @@ impl Known {
     pub fn failed(&mut self, name: &str, error: &LoadError) {
         let (code, text) = (error.code(), error.to_string());
         let old = if self.serving.is_some() { "; the generation before it goes on serving" } else { "" };
-        tracing::error!(rule = name, reason = code, "the rule was refused: {text}{old}");
+        // What is tried again every other second is said once.
+        if self.problem.as_ref().is_none_or(|problem| problem.text != text) {
+            tracing::error!(rule = name, reason = code, "the rule was refused: {text}{old}");
+        }
         self.stats.refused(code);
         self.problem = Some(Problem { code, text });
         self.again = matches!(error, LoadError::Busy(_));
+    }
+
+    /// It was to be called no more, for `why`, and is called still.
+    pub fn stays(&mut self, name: &str, why: &str, error: &LoadError) {
+        let text = format!("{why}, and is called still: {error}");
+        if self.held.is_none() {
+            tracing::warn!(rule = name, "{text}");
+        }
+        self.held = Some(Problem { code: STILL_CALLED, text });
     }
 
     /// `rule` serves from now on.

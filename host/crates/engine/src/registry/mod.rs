@@ -10,6 +10,7 @@ mod shadows;
 mod signed;
 mod status;
 mod stored;
+mod switch;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -34,9 +35,9 @@ use crate::rule::Rule;
 use crate::shadow::ShadowReport;
 use crate::stats::RuleStats;
 
-pub use handle::RegistryHandle;
+pub use handle::{RegistryHandle, SwitchError};
 pub use shadows::{Candidate, PromoteState, ShadowOrder, ShadowStart, ShadowStatus};
-pub use status::{RuleState, RuleStatus};
+pub use status::{RuleState, RuleStatus, STILL_CALLED};
 
 /// How long the directory must be quiet before it is read: editors and copies take several steps.
 const QUIET: Duration = Duration::from_millis(100);
@@ -51,12 +52,12 @@ const POLL_UNWATCHED: Duration = Duration::from_secs(2);
 pub trait Deploy: Send {
     /// Lets `rule` serve, in the place of its last generation if there is one; an error leaves that one serving.
     fn install(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError>;
-    /// Lets the rule of that name serve no more. `reason` is for people.
-    fn remove(&mut self, rule: &str, reason: &str);
+    /// Lets the rule of that name serve no more. `reason` is for people. An error leaves it serving, to be asked again.
+    fn remove(&mut self, rule: &str, reason: &str) -> Result<(), LoadError>;
     /// Gives `rule`, a candidate, what the rule of its name is given from now on, and compares what comes of it.
     fn shadow(&mut self, rule: &Arc<Rule>, report: &Arc<ShadowReport>, state: ShadowStart) -> Result<(), LoadError>;
-    /// Lets the shadow of that rule go, if there is one.
-    fn end_shadow(&mut self, rule: &str);
+    /// Lets the shadow of that rule go, if there is one; one whose report has ended is called no more even where this fails.
+    fn end_shadow(&mut self, rule: &str) -> Result<(), LoadError>;
     /// Lets `rule`, which is a shadow, serve with the state that it has built.
     fn promote(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError>;
 }
@@ -199,16 +200,13 @@ impl Registry {
         };
         let gone: Vec<String> = self.rules.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
         for name in gone {
-            self.shadows.end(&name, "the rule was removed");
-            if let Some(known) = self.rules.remove(&name)
-                && known.serving.is_some()
-            {
-                self.deploy.remove(&name, "the rule was removed");
-                tracing::info!(rule = name, "rule removed");
+            if self.lets_go(&name, "the rule was removed") {
+                self.rules.remove(&name);
             }
         }
         if let Some(store) = &self.generations {
-            store.rest_but(|rule| wanted.contains_key(rule));
+            // Those that are called still are here yet.
+            store.rest_but(|rule| wanted.contains_key(rule) || self.rules.contains_key(rule));
         }
         for (name, wanted) in wanted {
             self.bring(name.clone(), wanted);
@@ -230,27 +228,17 @@ impl Registry {
             stats.on_quarantine(move || drop(ask.try_send(Ask::Quarantined)));
             Known::new(stats)
         });
+        known.held = None;
         if known.wanted == wanted && !known.again {
             return;
+        }
+        if wanted.file.as_ref().is_ok_and(|file| !file.enabled) {
+            return self.switch_off(&name, wanted);
         }
         known.wanted = wanted;
         known.again = false;
         let file = match &known.wanted.file {
-            Ok(file) if file.enabled => file.clone(),
-            Ok(_) => {
-                known.problem = None;
-                known.stats.release(self.generation + 1);
-                known.before = None;
-                if known.serving.take().is_some() {
-                    self.deploy.remove(&name, "the rule was disabled");
-                    tracing::info!(rule = name, "rule disabled");
-                }
-                if let Some(store) = &self.generations {
-                    store.rest(&name);
-                }
-                self.shadows.end(&name, "the rule was disabled");
-                return;
-            }
+            Ok(file) => file.clone(),
             Err(reason) => {
                 let reason = reason.clone();
                 return self.failed(&name, &LoadError::File(reason));
@@ -343,44 +331,6 @@ impl Registry {
         let rule = Rule::of_file(name, file, module, stats, generation)?;
         try_out(&rule)?;
         Ok(Arc::new(rule))
-    }
-
-    fn set_enabled(&mut self, rule: &str, enabled: bool) -> Result<(), String> {
-        let known =
-            self.rules.get(rule).ok_or_else(|| format!("there is no rule {rule:?} in the rules directory"))?;
-        let module = known.wanted.module.clone();
-        self.scanner.write_enabled(rule, &module, enabled)?;
-        if enabled {
-            self.try_again(rule);
-        }
-        self.read();
-        match self.rules.get(rule).and_then(|known| known.problem.as_ref()) {
-            Some(problem) if enabled => Err(problem.text.clone()),
-            _ => Ok(()),
-        }
-    }
-
-    fn retry(&mut self, rule: &str) -> Result<(), String> {
-        if !self.rules.contains_key(rule) {
-            return Err(format!("there is no rule {rule:?} in the rules directory"));
-        }
-        self.try_again(rule);
-        self.read();
-        self.rules
-            .get(rule)
-            .and_then(|known| known.problem.as_ref())
-            .map_or(Ok(()), |problem| Err(problem.text.clone()))
-    }
-
-    /// A quarantined rule is given another try, though its files have not changed.
-    fn try_again(&mut self, rule: &str) {
-        if let Some(known) = self.rules.get_mut(rule)
-            && (known.stats.quarantined().is_some()
-                || known.stats.quarantined_partitions() > 0
-                || known.problem.as_ref().is_some_and(|problem| problem.code == QUARANTINED))
-        {
-            known.again = true;
-        }
     }
 
     fn publish(&self) {

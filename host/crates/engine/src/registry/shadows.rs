@@ -142,7 +142,7 @@ impl Registry {
         if serving.stats.is_quarantined(serving.generation) {
             return refused("the rule is quarantined, so there is nothing to compare with");
         }
-        self.deploy.end_shadow(name);
+        self.deploy.end_shadow(name)?;
         self.shadows.end(name, "another was started");
         self.generation += 1;
         let ShadowOrder { file, text, module, state, max_share_percent } = order;
@@ -164,9 +164,11 @@ impl Registry {
     }
 
     pub(super) fn end_shadow(&mut self, name: &str) -> bool {
-        self.deploy.end_shadow(name);
         let Some(shadow) = self.shadows.all().remove(name) else { return false };
         shadow.report.end(ShadowState::Ended, "it was stopped");
+        if let Err(error) = self.deploy.end_shadow(name) {
+            tracing::debug!(rule = name, "the shadow is called no more, and its memory given back later: {error}");
+        }
         tracing::info!(rule = name, "the shadow was stopped");
         true
     }

@@ -12,6 +12,9 @@ use crate::stats::{RuleStats, RuleTotals};
 /// The code of the problem of a rule that is called no more, or whose newest generation is.
 pub(super) const QUARANTINED: &str = "quarantined";
 
+/// The code of the problem of a rule whose files want it gone, while a lane that is held back has yet to be told.
+pub const STILL_CALLED: &str = "still_called";
+
 /// How a rule is.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RuleStatus {
@@ -22,7 +25,7 @@ pub struct RuleStatus {
     /// What is wrong: with the newest file, while an older generation may serve; or why it is called no more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// The sort of that problem, for programs: [`crate::LoadError::code`], `quarantined` or `partitions_quarantined`.
+    /// The sort of that problem, for programs: [`crate::LoadError::code`], `quarantined`, `partitions_quarantined` or `still_called`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem_code: Option<&'static str>,
     /// The module's file.

@@ -30,14 +30,20 @@ impl Placement {
         self.lock().insert(rule.name.clone(), rule.clone());
     }
 
-    /// It serves no more; gives what did.
-    pub fn leave(&self, rule: &str) -> Option<Arc<Rule>> {
-        self.lock().remove(rule)
+    /// What serves under that name.
+    pub fn get(&self, rule: &str) -> Option<Arc<Rule>> {
+        self.lock().get(rule).cloned()
     }
 
-    /// The rules of the node.
-    pub fn of_node(&self) -> Arc<[Arc<Rule>]> {
-        self.lock().values().filter(|rule| Self::of(rule) == LaneKind::Node).cloned().collect()
+    /// It serves no more.
+    pub fn leave(&self, rule: &str) {
+        self.lock().remove(rule);
+    }
+
+    /// The rules of the node, but for the one called `without`.
+    pub fn of_node(&self, without: &str) -> Arc<[Arc<Rule>]> {
+        let all = self.lock();
+        all.values().filter(|rule| Self::of(rule) == LaneKind::Node && &*rule.name != without).cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<Rule>>> {

@@ -68,6 +68,8 @@ pub(crate) enum Control {
     Promote { fresh: Box<Instance>, reply: SyncSender<Result<(), LoadError>> },
     /// Hand what these rules match to the node's lane from the next batch on, once that has done with what it was handed before.
     NodeRules { rules: Arc<[Arc<Rule>]>, reply: SyncSender<()> },
+    /// Say that you are here.
+    Here { reply: SyncSender<()> },
     /// Take nothing more in, finish what has come, and end.
     Finish,
 }

@@ -96,6 +96,9 @@ impl<L> Lane<L> {
                 self.routes.hand_over(rules);
                 let _ = reply.send(());
             }
+            Control::Here { reply } => {
+                let _ = reply.send(());
+            }
             Control::Finish => {}
         }
     }

@@ -1,12 +1,11 @@
 //! The state of rules, as the pipeline's owner sees it: forgotten, reset, kept at the end.
 
-use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use tidegate_model::{Alert, StateStore};
 
 use super::Pipeline;
-use crate::deploy::{has_answered, leave, tell};
+use crate::deploy::{Held, at_hand, leave};
 use crate::lane::{Control, Reset};
 
 /// How long the start waits for a disk that cannot be read.
@@ -31,25 +30,34 @@ pub enum ResetError {
     /// No lane has the rule.
     #[error("the rule {0:?} does not serve, so it has no state to forget")]
     NotServing(String),
-    /// A lane is held back. What lanes before it have forgotten is gone.
-    #[error(
-        "a lane did not come to the end of its batch: a sink holds it back; what it was told already it does when it comes to it; try again"
-    )]
+    /// A lane is held back. Nothing was forgotten, unless it came to be held back just then: what it was told it does when it comes to it.
+    #[error("a lane did not come to the end of its batch: a sink holds it back; try again")]
     Busy,
     /// The rule does not take what is left. What lanes before that one have forgotten is gone.
     #[error("the rule does not take what is left of its state: {0}")]
     Refused(String),
 }
 
+impl From<Held> for ResetError {
+    fn from(_: Held) -> Self {
+        ResetError::Busy
+    }
+}
+
 impl Pipeline {
     /// Forgets the state and the alerts of all rules but these: a rule that went while the host was away is not coming back. Blocks: not for a
     /// runtime's thread.
-    pub fn forget_all_but(&self, rules: &[String]) {
+    ///
+    /// # Errors
+    /// A lane is held back by a sink: it is to be asked again.
+    pub fn forget_all_but(&self, rules: &[String]) -> Result<(), ResetError> {
         let kept = self.around.state.as_ref().map(|store| store.rules()).unwrap_or_default();
         for rule in kept.iter().filter(|rule| !rules.contains(rule)) {
+            at_hand(self.orders.iter())?;
+            leave(&self.orders, rule, Some("the rule was removed"))?;
             tracing::info!(rule, "there is no such rule any more: its state is forgotten");
-            leave(&self.controls, rule, Some("the rule was removed"));
         }
+        Ok(())
     }
 
     /// Lets a rule forget state, on every lane at the end of its batch, and clears the alerts that came of it; gives how many cells that were.
@@ -60,15 +68,12 @@ impl Pipeline {
     /// forgotten is gone.
     pub fn reset_state(&self, rule: &str, of: Reset) -> Result<usize, ResetError> {
         let (mut cells, mut serves) = (0, false);
-        let lanes = self.controls.iter().chain([&self.node_control]);
+        let lanes = self.orders.iter().chain([&self.node_orders]);
         // Before any is told: what is in a lane's queue is done, however late.
-        if !lanes.clone().all(has_answered) {
-            return Err(ResetError::Busy);
-        }
+        at_hand(lanes.clone())?;
         for lane in lanes {
-            let (reply, answer) = sync_channel(1);
-            let told = tell(lane, Control::Reset { rule: rule.into(), of, reply }, &answer);
-            match told.ok_or(ResetError::Busy)? {
+            let told = lane.tell(|reply| Control::Reset { rule: rule.into(), of, reply });
+            match told.answer()? {
                 Some(Ok(gone)) => cells += gone,
                 Some(Err(error)) => return Err(ResetError::Refused(error.to_string())),
                 None => continue,

@@ -19,6 +19,7 @@ use tokio::runtime::Runtime;
 #[path = "../../../../../tests/src/wat_guest.rs"]
 mod wat_guest;
 
+mod held;
 mod node;
 mod state;
 
@@ -251,7 +252,7 @@ fn a_removed_rule_clears() {
     house.install("read", "json-reading", 0, "dev/#", "{}");
     house.install("watch", "threshold", 20, "dev/#", r#"{"above":90.0}"#);
     house.send(&[reading("dev/a", 95.0)]);
-    house.deploy.remove("watch", "the rule was removed");
+    house.deploy.remove("watch", "the rule was removed").unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
     while house.alerts().len() < 2 {
         assert!(Instant::now() < deadline, "{:?}", house.alerts());

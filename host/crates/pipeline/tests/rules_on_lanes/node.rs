@@ -153,7 +153,7 @@ fn a_series_never_overtakes_itself() {
         house.install("hot", "k-of-n", 10, if round % 2 == 0 { "dev/#" } else { "dev/t1" }, HOT);
         stretch(&house);
         if round % 3 == 2 {
-            house.deploy.remove("hot", "the rule was removed");
+            house.deploy.remove("hot", "the rule was removed").unwrap();
         }
     }
     house.wait("all messages to be settled", |totals| totals.in_flight == 0);
@@ -223,7 +223,7 @@ fn another_scope() {
     house.send(&[reading("dev/a", 7.0), reading("dev/a", 7.0), reading("dev/b", 7.0)]);
     let next = |house: &mut House, module: &str, choice| {
         let other = house.install_so("other", module, 10, "elsewhere/#", "{}", |_| {});
-        house.deploy.remove("other", "it was there for its module only");
+        house.deploy.remove("other", "it was there for its module only").unwrap();
         house.generation += 1;
         Arc::new(of(&number, house.generation, other.module.clone(), choice))
     };

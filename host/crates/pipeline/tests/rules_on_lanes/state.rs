@@ -167,7 +167,7 @@ fn alerts_over_a_restart() {
 
     let mut house = house_with(2, &books, &store);
     house.install("watch", "threshold", 20, "dev/#", r#"{"above":90.0}"#);
-    house.deploy.remove("watch", "the rule was removed");
+    house.deploy.remove("watch", "the rule was removed").unwrap();
     wait_empty(&store);
     house.install("watch", "threshold", 20, "dev/#", r#"{"above":90.0}"#);
     house.send(&[reading("dev/a", 96.0)]);
@@ -177,7 +177,7 @@ fn alerts_over_a_restart() {
     assert_eq!((raised, cleared), (1, 2), "{:?}", house.alerts());
 
     let house = house_with(2, &books, &store);
-    house.pipeline.forget_all_but(&["read".to_owned()]);
+    house.pipeline.forget_all_but(&["read".to_owned()]).unwrap();
     wait_empty(&store);
     assert_eq!(house.pipeline.status().alerts_standing, 0);
     end(&house);

@@ -1,0 +1,48 @@
+//! Lanes that a sink holds back: who wants something of them is told so in time, and nothing of it is done behind their back.
+
+use tidegate_engine::LoadError;
+use tidegate_pipeline::{Reset, ResetError};
+
+use super::*;
+
+/// Gives the lanes more than their sinks take in, until one of them does not come to the end of its batch.
+fn hold(house: &House) {
+    *house.points.down.lock().unwrap() = true;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while house.pipeline.reset_state("nobody", Reset::Everything) != Err(ResetError::Busy) {
+        assert!(Instant::now() < deadline, "no lane is held back");
+        house.hand_over(&[reading("dev/a", 1.0), reading("dev/b", 1.0)]);
+    }
+}
+
+/// Guarantees: while a sink holds a lane back, rules that are to go, shadows that are to end and state that is to be forgotten are refused in time,
+/// more often than a lane's queue has room; nothing of that is done later; and once the sink works it can be.
+#[test]
+fn refused_in_time_and_not_done() {
+    let mut house = House::new(2);
+    house.install("read", "json-reading", 0, "dev/#", "{}");
+    house.install("tally", "tally", 5, "dev/node/#", "{}");
+    house.install("number", "brittle", 10, "dev/#", "{}");
+    house.send(&[reading("dev/a", 1.0), reading("dev/b", 1.0)]);
+    hold(&house);
+    let began = Instant::now();
+    for _ in 0..40 {
+        for rule in ["number", "tally"] {
+            assert!(matches!(house.deploy.remove(rule, "the rule was removed"), Err(LoadError::Busy(_))));
+            assert!(matches!(house.deploy.end_shadow(rule), Err(LoadError::Busy(_))));
+            assert_eq!(house.pipeline.reset_state(rule, Reset::Everything), Err(ResetError::Busy));
+        }
+    }
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    *house.points.down.lock().unwrap() = false;
+    house.send(&[reading("dev/a", 1.0), reading("dev/b", 1.0)]);
+    for (topic, numbers) in numbers(&house) {
+        let all: Vec<f64> = (1..=numbers.len()).map(|number| number as f64).collect();
+        assert_eq!(numbers, all, "{topic}: its state was forgotten, or its rule not called");
+    }
+
+    house.deploy.remove("number", "the rule was removed").unwrap();
+    house.deploy.remove("tally", "the rule was removed").unwrap();
+    house.send(&[reading("dev/a", -7.0)]);
+    assert_eq!(house.stored().last(), Some(&("dev/a".to_owned(), -7.0)));
+}
