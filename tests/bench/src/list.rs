@@ -149,7 +149,11 @@ fn engine_and_lanes() -> Vec<Bench> {
             loading::memory(modules, pages, effort, progress)
         }));
     }
-    all.push(Bench::new("swap/pause-p99-100000-series", "ms", Better::Lower, swap::measure).by_difference());
+    all.push(Bench::new("swap/pause-p99-100000-series", "ms", Better::Lower, |effort, progress| {
+        swap::measure(swap::Figure::Pause, effort, progress)
+    }));
+    let delay = |effort, progress: &Progress| swap::measure(swap::Figure::Delay, effort, progress);
+    all.push(Bench::new("swap/delay-p99-100000-series", "ms", Better::Lower, delay).by_difference());
     for order in [Order::Loop, Order::Grow] {
         all.push(Bench::new(format!("stop/{}", order.name()), "ms CPU", Better::Lower, move |effort, progress| {
             hostile::stop(order, effort, progress)

@@ -1,11 +1,13 @@
 //! How long a lane stands still when a rule with the state of 100,000 series is changed for its next generation.
 //!
-//! **In**: one lane with a decoder and a moving average, and 2,000 messages a second through them. The pause of a swap is the longest that a
-//! message is on its way, from being sent to the sink, from the beginning of the swap to shortly after its end. The baseline is the same of
-//! stretches of the same length in which nothing is swapped. **Out**: compiling.
+//! **In**: one lane with a decoder and a moving average, and 2,000 messages a second through them. **Out**: compiling.
 //!
-//! Milliseconds, the 99th percentile of a repetition's swaps; what is judged is how much longer it is than the baseline's. The new instance is made and given its state on a thread of its own: with few cores
-//! that alone delays messages, and is in the figure.
+//! - The pause: how long the lane takes no batch for it, by its own account (`changing_nanos`).
+//! - The delay: the longest that a message is on its way, from being sent to the sink, from the beginning of the swap to shortly after its
+//!   end. The baseline is the same of stretches of the same length in which nothing is swapped. The new instance is made and given its state on a
+//!   thread of its own: with few cores that alone delays messages, and so does all else that the machine does.
+//!
+//! Milliseconds, the 99th percentile of a repetition's swaps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,8 +32,17 @@ const EVERY: Duration = Duration::from_micros(500);
 /// Between two swaps, and after each: messages that it held up have arrived by then.
 const AFTERWARDS: Duration = Duration::from_millis(20);
 
+/// What of a swap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Figure {
+    /// How long the lane takes no batch.
+    Pause,
+    /// How long a message is on its way meanwhile.
+    Delay,
+}
+
 /// Milliseconds.
-pub fn measure(effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
+pub fn measure(figure: Figure, effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
     let engine = Engine::new()?;
     let series = effort.amount(SERIES);
     let (line, arrivals) = timed::line(1, 2 * SERIES)?;
@@ -58,14 +69,20 @@ pub fn measure(effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
     let mut samples = Vec::with_capacity(repetitions);
     for repetition in 0..=repetitions {
         progress.at(repetition, repetitions);
-        let ((swapped, took), cost) = cost::of(|| pauses(&line, &routes, &arrivals, swaps, &mut swap))?;
-        let (still, _) = pauses(&line, &routes, &arrivals, swaps, &mut |_| {
-            std::thread::sleep(took);
-            Ok(())
-        })?;
+        let (swapped, cost) = cost::of(|| stretches(&line, &routes, &arrivals, swaps, &mut swap))?;
+        let p99 = |times: Vec<f64>| quantile_of(times.into_iter(), 0.99);
+        let (value, baseline) = match figure {
+            Figure::Pause => (p99(swapped.pauses), None),
+            Figure::Delay => {
+                let still = stretches(&line, &routes, &arrivals, swaps, &mut |_| {
+                    std::thread::sleep(swapped.took);
+                    Ok(())
+                })?;
+                (p99(swapped.delays), Some(p99(still.delays)))
+            }
+        };
         if repetition > 0 {
-            let p99 = |pauses: Vec<f64>| quantile_of(pauses.into_iter(), 0.99);
-            samples.push(Sample { value: p99(swapped), baseline: Some(p99(still)), cost: Some(cost) });
+            samples.push(Sample { value, baseline, cost: Some(cost) });
         }
     }
     line.close()?;
@@ -73,33 +90,52 @@ pub fn measure(effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
     Ok(samples)
 }
 
-/// The longest way of a message in each of so many stretches, and how long such a stretch took.
-fn pauses(
+/// So many stretches of time.
+struct Stretches {
+    /// Milliseconds in which the lane took no batch, for each.
+    pauses: Vec<f64>,
+    /// The longest way of a message in each: milliseconds.
+    delays: Vec<f64>,
+    /// How long one took.
+    took: Duration,
+}
+
+/// One of [`Stretches`], as it goes.
+struct Stretch {
+    began: Instant,
+    ended: Instant,
+    pause: Duration,
+}
+
+fn stretches(
     line: &Line,
     routes: &[Route],
     arrivals: &Arrivals,
-    stretches: usize,
+    number: usize,
     within: &mut (impl FnMut(&mut dyn Deploy) -> Result<()> + Send),
-) -> Result<(Vec<f64>, Duration)> {
+) -> Result<Stretches> {
     arrivals.take();
     let over = Arc::new(AtomicBool::new(false));
     let mut deploy = line.deploy();
-    let times = std::thread::scope(|scope| {
+    let changing = || line.pipeline().status().lanes.iter().map(|lane| lane.changing_nanos).sum::<u64>();
+    let all = std::thread::scope(|scope| {
         let swapping = scope.spawn(|| {
-            let mut times = Vec::with_capacity(stretches);
+            let mut all = Vec::with_capacity(number);
             let mut outcome = Ok(());
-            for _ in 0..stretches {
+            for _ in 0..number {
                 std::thread::sleep(AFTERWARDS);
+                let before = changing();
                 let began = Instant::now();
                 outcome = within(&mut deploy);
                 if outcome.is_err() {
                     break;
                 }
-                times.push((began, Instant::now()));
+                let ended = Instant::now();
                 std::thread::sleep(AFTERWARDS);
+                all.push(Stretch { began, ended, pause: Duration::from_nanos(changing() - before) });
             }
             over.store(true, Ordering::Release);
-            outcome.map(|()| times)
+            outcome.map(|()| all)
         });
         timed::paced(EVERY, |number| {
             let mut load = Load::default();
@@ -112,14 +148,16 @@ fn pauses(
     // What was held up has arrived then.
     line.settled(0)?;
     let arrived = arrivals.take();
-    let longest = times.iter().map(|&(began, ended)| {
-        let on_its_way =
-            |at: Instant, ms: f64| at >= began && at <= ended + AFTERWARDS + Duration::from_secs_f64(ms / 1_000.0);
+    let longest = all.iter().map(|stretch| {
+        let on_its_way = |at: Instant, ms: f64| {
+            at >= stretch.began && at <= stretch.ended + AFTERWARDS + Duration::from_secs_f64(ms / 1_000.0)
+        };
         let during = arrived.iter().filter(|&&(at, ms)| on_its_way(at, ms));
         during.map(|(_, ms)| *ms).fold(f64::NAN, f64::max)
     });
-    let longest: Vec<f64> = longest.collect();
-    ensure!(longest.iter().all(|ms| ms.is_finite()), "no message came during a swap");
-    let took = times.iter().map(|(began, ended)| *ended - *began).sum::<Duration>() / stretches as u32;
-    Ok((longest, took))
+    let delays: Vec<f64> = longest.collect();
+    ensure!(delays.iter().all(|ms| ms.is_finite()), "no message came during a swap");
+    let took = all.iter().map(|stretch| stretch.ended - stretch.began).sum::<Duration>() / number as u32;
+    let pauses = all.iter().map(|stretch| stretch.pause.as_secs_f64() * 1_000.0).collect();
+    Ok(Stretches { pauses, delays, took })
 }

@@ -361,6 +361,8 @@ impl Scrape {
         counter(to, "lane_batches", "Batches taken", by_lane(|l| l.batches as f64))?;
         counter(to, "lane_rows", "Messages taken, points on the node's", by_lane(|l| l.rows as f64))?;
         counter(to, "lane_busy_seconds", "Time spent on batches", by_lane(|l| l.busy_nanos as f64 / 1e9))?;
+        let changing = by_lane(|l| l.changing_nanos as f64 / 1e9);
+        counter(to, "lane_changing_seconds", "Time in which batches waited for a change of rules", changing)?;
         gauge(to, "lane_waiting", "Parcels waiting", by_lane(|l| l.waiting as f64))?;
         gauge(to, "lane_memory_bytes", "Linear memory of the lane's rules", by_lane(|l| l.memory_bytes as f64))
     }

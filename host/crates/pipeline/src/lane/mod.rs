@@ -22,6 +22,7 @@ mod told;
 mod work;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
@@ -183,7 +184,11 @@ impl<L: Load> Lane<L> {
         loop {
             match self.next() {
                 Event::Told(Control::Finish) => self.queue.close(),
-                Event::Told(told) => self.obey(told),
+                Event::Told(told) => {
+                    let began = Instant::now();
+                    self.obey(told);
+                    self.status.changing_nanos.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
+                }
                 Event::Taken(load) => {
                     self.busy = true;
                     load.take(&mut self);

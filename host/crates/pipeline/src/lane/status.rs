@@ -24,6 +24,7 @@ pub struct LaneStatus {
     pub(super) batches: AtomicU64,
     pub(super) rows: AtomicU64,
     pub(super) busy_nanos: AtomicU64,
+    pub(super) changing_nanos: AtomicU64,
     pub(super) waiting: AtomicU64,
     pub(super) memory_bytes: AtomicU64,
 }
@@ -41,6 +42,8 @@ pub struct LaneTotals {
     pub rows: u64,
     /// Time spent on them, waiting for sinks included: nanoseconds.
     pub busy_nanos: u64,
+    /// Time in which batches waited since its rules were changed: nanoseconds.
+    pub changing_nanos: u64,
     /// Parcels in its queue when it last looked; batches on the node's lane.
     pub waiting: u64,
     /// Linear memory of its rules: bytes.
@@ -61,6 +64,7 @@ impl LaneStatus {
             batches: self.batches.load(Relaxed),
             rows: self.rows.load(Relaxed),
             busy_nanos: self.busy_nanos.load(Relaxed),
+            changing_nanos: self.changing_nanos.load(Relaxed),
             waiting: self.waiting.load(Relaxed),
             memory_bytes: self.memory_bytes.load(Relaxed),
         }
