@@ -99,7 +99,7 @@ fn each_sin_has_its_reason() {
         let (got, sentence) = fate(&engine, &wat_guest("hostile", &[(place, words)]));
         assert_eq!(got, code, "{place}: {words}: {sentence}");
         assert!(sentence.contains(said), "{place}: {words}: {sentence:?} does not say {said:?}");
-        assert!(began.elapsed() < Duration::from_secs(20), "{place}: {words}");
+        assert!(began.elapsed() < Duration::from_secs(60), "{place}: {words}");
     }
 }
 
@@ -202,7 +202,7 @@ fn however_a_compiler_ends() {
         let began = Instant::now();
         let error = compile(&child(script), &large, Duration::from_millis(300)).unwrap_err();
         assert_eq!(error.code(), "compile_time", "{script}: {error}");
-        assert!(began.elapsed() < Duration::from_secs(10), "{script}");
+        assert!(began.elapsed() < Duration::from_secs(60), "{script}");
     }
     let missing = ChildProcess::of("/nonexistent/tidegate".into(), &[]);
     assert_eq!(compile(&missing, b"", patience).unwrap_err().code(), "compiler");

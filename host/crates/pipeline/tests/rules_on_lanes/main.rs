@@ -296,7 +296,7 @@ fn a_shutdown_in_vain_returns_messages() {
     let began = Instant::now();
     let drained = house.runtime.block_on(house.pipeline.shutdown(Duration::from_secs(1)));
     assert_eq!(drained, Drained::InPart);
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(30));
     let totals = house.inlet.ledger().totals();
     assert_eq!((totals.returned, totals.in_flight), (1, 0));
 }
