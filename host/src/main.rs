@@ -59,6 +59,8 @@ enum Command {
     Rules(cli::rules::Args),
     Modules(cli::modules::Args),
     Alerts(cli::alerts::Args),
+    Series(cli::series::Args),
+    Audit(cli::audit::Args),
     Backtest(cli::backtest::Args),
     Export(cli::desired::ExportArgs),
     Import(cli::desired::ImportArgs),
@@ -132,6 +134,8 @@ fn carry_out(command: Command, runtime: &Runtime) -> anyhow::Result<ExitCode> {
         Command::Rules(arguments) => cli::rules::run(&arguments),
         Command::Modules(arguments) => cli::modules::run(&arguments),
         Command::Alerts(arguments) => cli::alerts::run(&arguments),
+        Command::Series(arguments) => cli::series::run(&arguments),
+        Command::Audit(arguments) => cli::audit::run(&arguments),
         Command::Backtest(arguments) => cli::backtest::run(&arguments),
         Command::Export(arguments) => cli::desired::export(&arguments),
         Command::Import(arguments) => cli::desired::import(&arguments),
@@ -143,5 +147,70 @@ fn carry_out(command: Command, runtime: &Runtime) -> anyhow::Result<ExitCode> {
         Command::Manual(_) => cli::papers::manual(Tidegate::command()),
         Command::Load(arguments) => runtime.block_on(cli::load::run(arguments)),
         Command::Migrate(arguments) => runtime.block_on(cli::migrate::run(&arguments)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The commands that ask no running host, and why.
+    const LOCAL: &[(&str, &str)] = &[
+        ("run", "it is the host"),
+        ("demo", "it is the host"),
+        ("check", "it reads a file"),
+        ("migrate", "it asks a database"),
+        ("load", "it asks a broker"),
+        ("replay", "it reads a topic beside the host"),
+        ("rule new", "it writes files"),
+        ("rule build", "it writes files"),
+        ("rule test", "it reads files"),
+        ("rule inspect", "it reads files"),
+        ("rule keygen", "it writes files"),
+        ("rule sign", "it writes files"),
+        ("rule verify", "it reads files"),
+        ("token new", "it prints what a person writes into a file"),
+        ("completions", "it tells of itself"),
+        ("manual", "it tells of itself"),
+    ];
+
+    /// Those that are typed whole, by their path, with their options and those from above.
+    fn typed(above: &clap::Command, path: &str, all: &mut Vec<(String, Vec<String>)>) {
+        for command in above.get_subcommands().filter(|it| !it.is_hide_set() && it.get_name() != "help") {
+            let path = format!("{path} {}", command.get_name()).trim().to_owned();
+            if command.has_subcommands() {
+                typed(command, &path, all);
+            } else {
+                let options = command.get_arguments().filter_map(clap::Arg::get_long).map(str::to_owned);
+                all.push((path, options.collect()));
+            }
+        }
+    }
+
+    /// Guarantees: every command either asks running hosts, and then takes several, as whom and whom to trust like all others do; or is known to ask none.
+    #[test]
+    fn every_command_knows_its_hosts() {
+        let mut commands = Tidegate::command();
+        commands.build();
+        let mut all = Vec::new();
+        typed(&commands, "", &mut all);
+        for (path, options) in &all {
+            let has = |option: &str| options.iter().any(|it| it == option);
+            if LOCAL.iter().any(|(local, _)| local == path) {
+                assert!(!has("node"), "{path} is said to ask no host");
+                continue;
+            }
+            for option in ["node", "token-file", "ca-file", "cert-file", "key-file", "insecure"] {
+                assert!(
+                    has(option),
+                    "{path} has no --{option}: it asks hosts as others do, or stands among the local ones"
+                );
+            }
+        }
+        for (local, _) in LOCAL {
+            assert!(all.iter().any(|(path, _)| path == local), "there is no `{local}` any more");
+        }
+        let one = ["tidegate", "audit", "--node", "http://a:1", "--node", "http://b:1,http://c:1"];
+        assert!(Tidegate::try_parse_from(one).is_ok());
     }
 }

@@ -56,6 +56,14 @@ fn a_rule_on_two_hosts() {
     assert!(done(&tidegate(&[&one], &["alerts"])).contains("no alert stands"));
 
     assert!(done(&tidegate(&[&two], &["rules", "order", "hot", "-3"])).contains("-3"));
+    let words =
+        ["rules", "change", "hot", "--set", "config.above=70", "--set", "limits.cpu_ms=20", "--unset", "order"];
+    done(&tidegate(&both, &words));
+    let shown: Value = serde_json::from_str(&done(&tidegate(&[&two], &["rules", "show", "hot", "--json"]))).unwrap();
+    assert_eq!((&shown["file"]["config"]["above"], &shown["file"]["limits"]["cpu_ms"]), (&70.into(), &20.into()));
+    assert_eq!((&shown["order"], &shown["topics"][0]), (&100.into(), &"dev/+/temp".into()));
+    let late = tidegate(&both, &["rules", "disable", "hot", "--if-match", "\"0000\""]);
+    assert!(!late.status.success() && String::from_utf8_lossy(&late.stderr).contains("changed since"), "{late:?}");
     assert!(done(&tidegate(&both, &["rules", "disable", "hot"])).matches("disabled").count() == 2);
     done(&tidegate(&both, &["rules", "delete", "hot"]));
     assert!(done(&tidegate(&both, &["rules", "list"])).contains("no rules"));
@@ -81,4 +89,48 @@ fn refusals_are_told() {
     );
     let wrong = tidegate(&[&host], &["rules", "enable", "../hot"]);
     assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("is no name"), "{wrong:?}");
+}
+
+/// Guarantees: who changed what on two hosts is told, a line a change, chosen by operation, subject and time; and what else hosts say of themselves has
+/// a table of its own, from several as from one.
+#[test]
+fn what_was_done_and_how_they_are() {
+    let file = "module = \"threshold.wasm\"\ntopics = [\"dev/#\"]\n[config]\nabove = 90.0\n";
+    let [one, two] = [(); 2].map(|()| quiet().module("threshold").rule("hot", file).launch());
+    let both = [&one, &two];
+    done(&tidegate(&both, &["rules", "order", "hot", "7"]));
+    done(&tidegate(&[&one], &["rules", "disable", "hot"]));
+    assert!(!tidegate(&[&one], &["rules", "enable", "nobody"]).status.success());
+    let table = done(&tidegate(&both, &["audit"]));
+    assert_eq!((table.lines().count(), table.matches("patchRule").count()), (5, 2), "{table}");
+    assert!(
+        table.starts_with("NODE") && table.contains("404 not_found") && table.contains("this machine"),
+        "{table}"
+    );
+    let chosen = |args: &[&str]| done(&tidegate(&[&one], &[&["audit"], args].concat())).lines().count();
+    assert_eq!(chosen(&["--operation", "disableRule", "--about", "hot", "--since", "1h"]), 2);
+    assert_eq!(chosen(&["--limit", "1"]), 2);
+    assert_eq!(done(&tidegate(&[&one], &["audit", "--who", "ops"])), "no change was made\n");
+    assert_eq!(done(&tidegate(&[&one], &["audit", "--until", "2020-01-01"])), "no change was made\n");
+    assert_eq!(done(&tidegate(&[&one], &["audit", "--denials"])), "nobody was refused\n");
+    let page = done(&tidegate(&[&one], &["audit", "--json", "--operation", "patchRule"]));
+    let page: Value = serde_json::from_str(&page).unwrap();
+    let phases: Vec<&str> =
+        page["lines"].as_array().unwrap().iter().map(|line| line["phase"].as_str().unwrap()).collect();
+    assert_eq!((phases, &page["complete"]), (vec!["begun", "ended"], &Value::Bool(true)), "{page}");
+
+    for (part, word) in
+        [("sources", "BEHIND"), ("sinks", "IN SPOOL"), ("lanes", "partitions"), ("ledger", "RETURNED")]
+    {
+        let table = done(&tidegate(&both, &["status", part]));
+        let each = both.map(|host| table.contains(&format!(":{} ", host.port())));
+        assert!(table.contains(word) && each == [true, true], "{part}: {table}");
+    }
+    for command in [&["status", "spools"][..], &["spool", "list"]] {
+        let json = done(&tidegate(&both, &[command, &["--json"]].concat()));
+        assert_eq!(json.matches("\"ok\":true").count(), 2, "{json}");
+    }
+    assert!(!tidegate(&[&one], &["spool", "inspect", "nobody"]).status.success());
+    assert!(!tidegate(&[&one], &["spool", "verify"]).status.success(), "that reads files");
+    assert_eq!(done(&tidegate(&[&one], &["series", "--contains", "oven"])), "no such series is known\n");
 }

@@ -104,7 +104,11 @@ fn state_is_reset() {
     let audit = house.host.ask("GET", "/api/v1/audit").send().expect(200);
     let lines = audit["lines"].as_array().unwrap().iter();
     let done = lines.filter(|line| line["operation"] == "resetState" && line["status"] == 200);
-    assert_eq!(done.count(), 4, "{audit}");
+    let of: Vec<&str> = done.map(|line| line["of"].as_str().unwrap()).collect();
+    assert_eq!(of, ["series=dev/count/a", "partition=dev/count/b", "all", "series=dev/oven/a"], "{audit}");
+    let begun = audit["lines"].as_array().unwrap().iter().filter(|line| line["phase"] == "begun");
+    assert!(begun.clone().any(|line| line["of"] == "series=dev/count/z"), "also what came to nothing: {audit}");
+    assert!(!audit.to_string().contains("serie=dev"), "what no route takes is not written down: {audit}");
     house.host.status().assert_balanced("resets");
 }
 

@@ -22,9 +22,9 @@ use tidegate_sinks::dead_letters::{
     Filter, MAX_LIMIT, Selection, cancel_replay, compact, count, get, list, newest, purge, request_replay,
 };
 
+use super::api::Remote;
 use super::place::Place;
 use print::{Form, Printer};
-use remote::Remote;
 use select::{Filters, Which};
 
 /// How many letters are read at a time for an export.
@@ -54,7 +54,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// List them, a line each, the newest last.
+    /// List them, a line each, the newest last; with --node it begins with the oldest.
     List {
         #[command(flatten)]
         filters: Filters,
@@ -121,7 +121,7 @@ enum Action {
 /// Exit code 0: done, also if there was nothing to do. 1: it could not be done, or there is no such letter.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.remote.is_meant() {
-        return args.remote.run(&args.action, now_us());
+        return remote::run(&args.remote, &args.action, now_us());
     }
     let path = DeadLetters::path(&args.place.data_dir()?);
     let stdout = io::stdout();

@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod api;
+pub mod audit;
 pub mod backtest;
 pub mod check;
 pub mod child;
@@ -18,6 +19,7 @@ pub mod replay;
 pub mod rule;
 pub mod rules;
 pub mod run;
+pub mod series;
 pub mod spool;
 pub mod status;
 pub mod tail;

@@ -1,5 +1,6 @@
 //! `tidegate rules`: what runs on which host, changed from afar.
 
+mod change;
 mod shadow;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use crate::cli::modules::{manifest, upload};
 /// Examples:
 ///   tidegate rules list
 ///   tidegate rules put overheat overheat.toml --module threshold.wasm
+///   tidegate rules change overheat --set config.above=85 --set limits.cpu_ms=20
 ///   tidegate rules rollback overheat
 ///   tidegate rules reset-state overheat --series dev/line1/temp
 ///   tidegate rules shadow start overheat candidate.toml && tidegate rules shadow diff overheat
@@ -52,9 +54,8 @@ enum Action {
         /// Upload this module first, and use it, whatever `module` the file names.
         #[arg(long, value_name = "WASM")]
         module: Option<PathBuf>,
-        /// Only if the rule has this ETag still.
-        #[arg(long, value_name = "ETAG")]
-        if_match: Option<String>,
+        #[command(flatten)]
+        only: Only,
     },
     /// Change its place in the chain.
     Order {
@@ -62,16 +63,24 @@ enum Action {
         rule: Name,
         #[arg(allow_negative_numbers = true)]
         order: i32,
+        #[command(flatten)]
+        only: Only,
     },
+    /// Change parts of its file, and leave the rest as it is on each host.
+    Change(change::Args),
     /// Switch it on.
     Enable {
         #[arg(value_parser = name)]
         rule: Name,
+        #[command(flatten)]
+        only: Only,
     },
     /// Switch it off; what it raised is cleared.
     Disable {
         #[arg(value_parser = name)]
         rule: Name,
+        #[command(flatten)]
+        only: Only,
     },
     /// Let it out of quarantine.
     Retry {
@@ -84,9 +93,8 @@ enum Action {
         rule: Name,
         #[command(flatten)]
         of: Whose,
-        /// Only if the rule has this ETag still.
-        #[arg(long, value_name = "ETAG")]
-        if_match: Option<String>,
+        #[command(flatten)]
+        only: Only,
     },
     /// List the generations it can go back to.
     Versions {
@@ -100,9 +108,8 @@ enum Action {
         /// The generation to go back to; `versions` lists them.
         #[arg(long, value_name = "GENERATION")]
         to: Option<u64>,
-        /// Only if the rule has this ETag still.
-        #[arg(long, value_name = "ETAG")]
-        if_match: Option<String>,
+        #[command(flatten)]
+        only: Only,
     },
     /// Run a candidate beside it, see what it would do otherwise, and let it serve or go.
     #[command(subcommand)]
@@ -111,6 +118,8 @@ enum Action {
     Delete {
         #[arg(value_parser = name)]
         rule: Name,
+        #[command(flatten)]
+        only: Only,
     },
     /// Try it on messages or points, and show all it would do; nothing is done.
     Test {
@@ -125,6 +134,14 @@ enum Action {
         #[arg(long, value_name = "WASM", requires = "definition")]
         module: Option<PathBuf>,
     },
+}
+
+/// What must hold for a change to be made.
+#[derive(Debug, clap::Args)]
+struct Only {
+    /// Only if the rule has this ETag still.
+    #[arg(long, value_name = "ETAG")]
+    if_match: Option<String>,
 }
 
 /// Whose state is forgotten. Nothing said is not everything: that would be a slip that cannot be taken back.
@@ -159,42 +176,41 @@ fn name(text: &str) -> Result<Name, tidegate_config::NameError> {
 /// Exit code 1: a host refused, or could not be reached.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let nodes = &args.nodes;
-    let send = |method: &'static str, path: String, body: Option<(&'static str, Vec<u8>)>| {
+    let post = |path: String, only: Option<&Only>| {
         nodes.ask(&rules(), |client| {
-            let body = body.as_ref().map(|(kind, bytes)| (*kind, bytes.as_slice()));
-            client.send(&Request { method, path: path.clone(), body, if_match: None })
+            let if_match = only.and_then(|only| only.if_match.clone());
+            client.send(&Request { method: "POST", path: path.clone(), body: None, if_match })
         })
     };
     match &args.action {
         Action::List => nodes.ask(&rules(), |client| client.get("rules")),
         Action::Show { rule } => nodes.ask(&Table::whole(), |client| client.get(&format!("rules/{rule}"))),
-        Action::Put { rule, file, module, if_match } => put(nodes, rule, file, module.as_deref(), if_match.as_ref()),
-        Action::Order { rule, order } => {
-            let patch = json!({ "order": order }).to_string().into_bytes();
-            send("PATCH", format!("rules/{rule}"), Some(("application/merge-patch+json", patch)))
-        }
-        Action::Enable { rule } => send("POST", format!("rules/{rule}/enable"), None),
-        Action::Disable { rule } => send("POST", format!("rules/{rule}/disable"), None),
-        Action::Retry { rule } => send("POST", format!("rules/{rule}/retry"), None),
-        Action::ResetState { rule, of, if_match } => {
+        Action::Put { rule, file, module, only } => put(nodes, rule, file, module.as_deref(), only),
+        Action::Order { rule, order, only } => change::patch(nodes, rule, &json!({ "order": order }), only),
+        Action::Change(args) => change::run(nodes, args),
+        Action::Enable { rule, only } => post(format!("rules/{rule}/enable"), Some(only)),
+        Action::Disable { rule, only } => post(format!("rules/{rule}/disable"), Some(only)),
+        Action::Retry { rule } => post(format!("rules/{rule}/retry"), None),
+        Action::ResetState { rule, of, only } => {
             let columns = vec![Column("CELLS FORGOTTEN", |v| field(v, "/cells"))];
             nodes.ask(&Table::new("", columns, "nothing"), |client| {
                 let path = format!("rules/{rule}/reset-state?{}", of.query());
-                client.send(&Request { method: "POST", path, body: None, if_match: if_match.clone() })
+                client.send(&Request { method: "POST", path, body: None, if_match: only.if_match.clone() })
             })
         }
         Action::Versions { rule } => nodes.ask(&versions(), |client| client.get(&format!("rules/{rule}/versions"))),
-        Action::Rollback { rule, to, if_match } => {
+        Action::Rollback { rule, to, only } => {
             let to = to.map_or_else(|| json!({}), |to| json!({ "generation": to })).to_string().into_bytes();
             nodes.ask(&rules(), |client| {
                 let body = Some(("application/json", to.as_slice()));
                 let path = format!("rules/{rule}/rollback");
-                client.send(&Request { method: "POST", path, body, if_match: if_match.clone() })
+                client.send(&Request { method: "POST", path, body, if_match: only.if_match.clone() })
             })
         }
         Action::Shadow(action) => shadow::run(nodes, action),
-        Action::Delete { rule } => nodes.ask(&Table::nothing_but("deleted"), |client| {
-            client.send(&Request { method: "DELETE", path: format!("rules/{rule}"), body: None, if_match: None })
+        Action::Delete { rule, only } => nodes.ask(&Table::nothing_but("deleted"), |client| {
+            let (path, if_match) = (format!("rules/{rule}"), only.if_match.clone());
+            client.send(&Request { method: "DELETE", path, body: None, if_match })
         }),
         Action::Test { rule, input, definition, module } => {
             let text = read(input)?;
@@ -216,18 +232,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn put(
-    nodes: &Nodes,
-    rule: &Name,
-    file: &Path,
-    module: Option<&Path>,
-    if_match: Option<&String>,
-) -> anyhow::Result<ExitCode> {
+fn put(nodes: &Nodes, rule: &Name, file: &Path, module: Option<&Path>, only: &Only) -> anyhow::Result<ExitCode> {
     let definition = Definition::read(file, module)?;
     nodes.ask(&rules(), |client| {
         let bytes = definition.with_module(client)?.to_string().into_bytes();
         let body = Some(("application/json", bytes.as_slice()));
-        client.send(&Request { method: "PUT", path: format!("rules/{rule}"), body, if_match: if_match.cloned() })
+        let (path, if_match) = (format!("rules/{rule}"), only.if_match.clone());
+        client.send(&Request { method: "PUT", path, body, if_match })
     })
 }
 

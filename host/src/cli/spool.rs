@@ -1,8 +1,9 @@
 //! `tidegate spool`: what waits on disk for a sink, looked at, checked, and taken out as JSON.
 //!
-//! It reads the files in the host's `data_dir`, whether the host runs or not, and changes nothing.
+//! It reads the files in the host's `data_dir`, whether the host runs or not, and changes nothing; or, with --node, asks running hosts.
 
 mod print;
+mod remote;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
@@ -18,6 +19,7 @@ use anyhow::{Context, bail};
 use tidegate_model::Books;
 use tidegate_spool::{Inspection, inspect, list, verify};
 
+use super::api::Remote;
 use super::place::Place;
 use print::Printer;
 
@@ -32,6 +34,7 @@ use print::Printer;
 ///   tidegate spool inspect db                 all about one
 ///   tidegate spool verify                     every checksum of every record
 ///   tidegate spool export db --output db.ndjson
+///   tidegate spool list --node https://edge-1:8081 --node https://edge-2:8081
 ///
 /// A damaged record is set aside by the host when it comes to it, and the rest goes on; a file
 /// that cannot be read as it is is kept as <sink>.db.damaged-<when>, and what is whole in it
@@ -41,6 +44,8 @@ use print::Printer;
 pub struct Args {
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    remote: Remote,
     #[command(subcommand)]
     action: Action,
 }
@@ -87,6 +92,9 @@ enum Action {
 
 /// Exit code 0: done. 1: it could not be done, or something was found damaged.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.remote.is_meant() {
+        return remote::run(&args.remote, &args.action);
+    }
     let data_dir = args.place.data_dir()?;
     let now_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
     let mut out = BufWriter::new(io::stdout().lock());

@@ -201,7 +201,7 @@ fn spools() -> Vec<Bench> {
 
 fn apis() -> [Bench; 3] {
     [
-        Bench::new("api/rate-under-load", "msgs/s", Better::Higher, api::rate),
+        Bench::new("api/rate-under-load", "points/s", Better::Higher, api::rate),
         Bench::new("api/p99-under-load", "ms", Better::Lower, api::tail),
         Bench::new("api/rule-change", "ms", Better::Lower, api::rule_change),
     ]

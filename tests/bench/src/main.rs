@@ -45,7 +45,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::api::driver;
+use crate::api::{driver, parrot};
 use crate::list::Bench;
 use crate::measure::Effort;
 use crate::mqtt::{feeder, publisher};
@@ -85,6 +85,8 @@ enum Part {
     #[command(hide = true)]
     Ask(driver::Ask),
     #[command(hide = true)]
+    Parrot(parrot::Parrot),
+    #[command(hide = true)]
     Compile(loading::Bounds),
     #[command(hide = true)]
     Validate(loading::Bounds),
@@ -98,6 +100,7 @@ fn main() -> Result<ExitCode> {
         Some(Part::Kafka(cluster)) => kafka::run(cluster)?,
         Some(Part::Weigh(what)) => loading::weigh(what)?,
         Some(Part::Ask(ask)) => driver::run(ask)?,
+        Some(Part::Parrot(parrot)) => parrot::run(parrot)?,
         Some(Part::Compile(bounds)) => return Ok(loading::compile(bounds)),
         Some(Part::Validate(bounds)) => return Ok(loading::validate(bounds)),
         None => run(&arguments)?,

@@ -25,6 +25,7 @@ pub(crate) struct Route {
     /// One sentence.
     pub about: &'static str,
     pub query: Option<SchemaOf>,
+    pub recorded: Recorded,
     pub takes: Takes,
     /// The answers that are no refusal.
     pub gives: Vec<(u16, Gives)>,
@@ -54,6 +55,15 @@ pub(crate) enum Effect {
     ChangesRules,
     /// It changes something else.
     Changes,
+}
+
+/// What of a change's query stands in the audit log: it says to what part of its subject something was done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Recorded {
+    /// These fields; nothing else that somebody may have written into it.
+    pub fields: &'static [&'static str],
+    /// What is meant where none of them is there.
+    pub otherwise: &'static str,
 }
 
 /// When it answers.
@@ -119,8 +129,9 @@ impl Route {
         effect: Effect,
         run: fn(Call) -> Running,
     ) -> Self {
-        let (takes, gives) = (Takes::Nothing, Vec::new());
-        Self { method, path, id, need, effect, about: "", query: None, takes, gives, answers: Answers::AtOnce, run }
+        let (takes, gives, recorded) = (Takes::Nothing, Vec::new(), Recorded::default());
+        let (about, query, answers) = ("", None, Answers::AtOnce);
+        Self { method, path, id, need, effect, about, query, recorded, takes, gives, answers, run }
     }
 
     /// It can be asked by anybody.
@@ -152,6 +163,11 @@ impl Route {
         Self { query: Some(|g| T::json_schema(g)), ..self }
     }
 
+    /// The audit log is to say which, by these fields of the query; `otherwise` without any of them.
+    pub fn records(self, fields: &'static [&'static str], otherwise: &'static str) -> Self {
+        Self { recorded: Recorded { fields, otherwise }, ..self }
+    }
+
     /// It answers when there is news.
     pub fn waits(self) -> Self {
         Self { answers: Answers::WhenThereIsNews, ..self }
@@ -174,6 +190,17 @@ impl Route {
 /// The schema of `T`, by reference.
 pub(crate) fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
+}
+
+impl Recorded {
+    /// Of a request.
+    pub fn of(self, uri: &Uri) -> String {
+        let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri).map(|query| query.0);
+        // What cannot be read is refused by its route.
+        let named = query.unwrap_or_default().into_iter().filter(|(name, _)| self.fields.contains(&name.as_str()));
+        let named: Vec<String> = named.map(|(name, value)| format!("{name}={value}")).collect();
+        if named.is_empty() { self.otherwise.to_owned() } else { named.join(" ") }
+    }
 }
 
 impl Blank {

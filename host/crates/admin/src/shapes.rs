@@ -1,6 +1,7 @@
 //! What the API takes and gives, where that is not some other crate's: with the schemas that the OpenAPI document shows.
 
 mod alerts;
+mod audit;
 mod desired;
 mod generations;
 mod letters;
@@ -22,6 +23,7 @@ use tidegate_engine::{Module as Admitted, RuleTotals};
 use crate::problem::Problem;
 use crate::rules::Signature;
 pub(crate) use alerts::{AlertQuery, PastAlerts, PastQuery};
+pub(crate) use audit::{AuditPage, AuditQuery};
 pub(crate) use desired::{
     Action, ConvergeQuery, Converged, Difference, Document, ExportQuery, Likeness, ModulePart, RuleChange,
 };
@@ -202,23 +204,6 @@ pub(crate) type Modules = Vec<Module>;
 pub(crate) struct UploadQuery {
     /// Whether it may import WASI, and have up to 64 MiB: components made of Python or JavaScript. Default: false.
     pub wasi: Option<bool>,
-}
-
-/// How much of the audit log.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct AuditQuery {
-    /// How many lines, the newest; up to 1000. Default: 100.
-    #[schemars(range(min = 1, max = 1000))]
-    pub limit: Option<usize>,
-    /// Who was refused, instead of what was changed. Default: false.
-    pub denials: Option<bool>,
-}
-
-/// The end of the audit log, the oldest line first.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct AuditPage {
-    pub lines: Vec<serde_json::Map<String, Value>>,
 }
 
 /// The value of an optional limit, or why it cannot be that.

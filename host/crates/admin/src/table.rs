@@ -24,6 +24,9 @@ use crate::shapes::{
 use crate::sse;
 use crate::status::Status;
 
+/// What says which dead letters are replayed or purged.
+const WHICH_LETTERS: &[&str] = &["id", "rule", "source", "stage", "topic", "since_us", "until_us", "reason", "all"];
+
 /// What a router finds.
 pub(crate) enum Found {
     /// The route, and what stands for its blanks.
@@ -144,7 +147,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .about("Lets a rule out of quarantine. Its file stays as it is.").json::<RuleShape>(),
         Route::change(Method::POST, "/api/v1/rules/{rule}/reset-state", "resetState", Rules, Effect::Changes, |call| Box::pin(rules::reset_state(call)))
             .about("Lets a rule forget all its state, or that of one series or partition, and clears the alerts that came of it. Its file stays as it is.")
-            .query::<ResetQuery>().json::<StateReset>(),
+            .query::<ResetQuery>().records(&["series", "partition"], "all").json::<StateReset>(),
         Route::get("/api/v1/rules/{rule}/versions", "listVersions", Read, |call| Box::pin(rules::versions(call)))
             .about("The generations of a rule that it can go back to, the newest first: the last ten that served.").json::<Versions>(),
         change(Method::POST, "/api/v1/rules/{rule}/rollback", "rollbackRule", |call| Box::pin(rules::rollback(call)))
@@ -190,10 +193,10 @@ pub(crate) fn routes() -> Vec<Route> {
             .query::<ExportQuery>().json::<Document>(),
         change(Method::POST, "/api/v1/import", "import", |call| Box::pin(desired::import(call)))
             .about("Takes the rules and modules of a document in, all or none; other rules stay.")
-            .query::<ConvergeQuery>().takes(Takes::Json(of::<Document>)).json::<Converged>(),
+            .query::<ConvergeQuery>().records(&["plan"], "").takes(Takes::Json(of::<Document>)).json::<Converged>(),
         change(Method::PUT, "/api/v1/desired", "putDesired", |call| Box::pin(desired::desired(call)))
             .about("Brings all rules in line with a document, all or none: others go. Answers in what the host differed.")
-            .query::<ConvergeQuery>().takes(Takes::Json(of::<Document>)).json::<Converged>(),
+            .query::<ConvergeQuery>().records(&["plan"], "").takes(Takes::Json(of::<Document>)).json::<Converged>(),
 
         Route::get("/api/v1/modules", "listModules", Read, |call| Box::pin(modules::list(call)))
             .about("All modules in the rules directory.").json::<Modules>(),
@@ -215,11 +218,11 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/api/v1/dead-letters/{id}", "getDeadLetter", Data, |call| Box::pin(letters::get(call)))
             .about("One of them.").json::<AnyJson>(),
         Route::change(Method::POST, "/api/v1/dead-letters/replay", "replayDeadLetters", Data, Effect::Changes, |call| Box::pin(letters::replay(call)))
-            .about("Puts all that match back among the messages.").query::<PurgeQuery>().json::<Counted>(),
+            .about("Puts all that match back among the messages.").query::<PurgeQuery>().records(WHICH_LETTERS, "").json::<Counted>(),
         Route::change(Method::POST, "/api/v1/dead-letters/purge", "purgeDeadLetters", Data, Effect::Changes, |call| Box::pin(letters::purge(call)))
-            .about("Deletes all that match, for good.").query::<PurgeQuery>().json::<Counted>(),
+            .about("Deletes all that match, for good.").query::<PurgeQuery>().records(WHICH_LETTERS, "").json::<Counted>(),
 
         Route::get("/api/v1/audit", "audit", Admin, |call| Box::pin(documents::audit(call)))
-            .about("The end of the audit log.").query::<AuditQuery>().json::<AuditPage>(),
+            .about("Who changed what, or was refused: the newest lines of the audit log that agree with all that is given.").query::<AuditQuery>().json::<AuditPage>(),
     ]
 }

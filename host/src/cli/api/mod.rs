@@ -2,6 +2,7 @@
 
 mod client;
 mod events;
+mod remote;
 mod table;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use serde_json::Value;
 
 pub use client::{Client, Refusal, Request};
 pub use events::{Event, follow};
+pub use remote::Remote;
 pub use table::{Column, Table, field, joined, visible};
 
 /// The most hosts that are asked at once.
@@ -65,11 +67,6 @@ pub struct Said {
 }
 
 impl Nodes {
-    /// These, for commands that only may ask hosts.
-    pub fn of(nodes: &[String], access: &Access, json: bool) -> Self {
-        Self { nodes: nodes.to_vec(), access: access.clone(), json }
-    }
-
     /// Asks all hosts, `ask` each; shows what they say; gives 1 if any of them refused or could not be reached.
     pub fn ask<A>(&self, show: &Table, ask: A) -> anyhow::Result<ExitCode>
     where

@@ -9,77 +9,58 @@ use url::form_urlencoded;
 
 use super::Action;
 use super::select::{Filters, Which};
-use crate::cli::api::{Access, Client, Column, Nodes, Refusal, Request, Table, field};
+use crate::cli::api::{Client, Column, Refusal, Remote, Request, Table, field};
 use crate::cli::time::time_us;
 
-/// Hosts to be asked, instead of the file.
-#[derive(Debug, clap::Args)]
-pub(super) struct Remote {
-    /// Ask this running host over its API, instead of reading the file; may be given several times, and all are asked at once. Then `list`
-    /// begins with the oldest.
-    #[arg(long = "node", value_name = "URL", global = true, value_delimiter = ',', conflicts_with_all = ["config", "data_dir"])]
-    nodes: Vec<String>,
-    #[command(flatten)]
-    access: Access,
+/// Exit code 1: a host refused, or could not be reached.
+pub(super) fn run(remote: &Remote, action: &Action, now_us: i64) -> anyhow::Result<ExitCode> {
+    match action {
+        Action::List { filters, limit, after, json } => {
+            let mut query = query(filters, now_us)?;
+            query.push(("limit", (*limit).min(1_000).to_string()));
+            query.push(("after", after.unwrap_or(0).to_string()));
+            let path = format!("dead-letters?{}", encoded(&query));
+            remote.nodes(*json).ask(&letters(), |client| client.get(&path))
+        }
+        Action::Show { payload: true, .. } => {
+            bail!("--payload shows bytes of the file: leave --node out, or --payload")
+        }
+        Action::Show { id, json, .. } => {
+            remote.nodes(*json).ask(&Table::whole(), |client| client.get(&format!("dead-letters/{id}")))
+        }
+        Action::Export { .. } => bail!("export reads the file: leave --node out, or `list --json` page by page"),
+        Action::Replay { cancel: true, .. } => bail!("--cancel works on the file: leave --node out"),
+        Action::Replay { which, json, .. } => change(remote, "replay", "TO BE REPLAYED", which, *json, now_us),
+        Action::Purge { dry_run: true, .. } | Action::Purge { compact: true, .. } => {
+            bail!("--dry-run and --compact work on the file: leave --node out; `list` says how many match")
+        }
+        Action::Purge { which, json, .. } => change(remote, "purge", "PURGED", which, *json, now_us),
+    }
 }
 
-impl Remote {
-    /// Whether hosts are to be asked.
-    pub fn is_meant(&self) -> bool {
-        !self.nodes.is_empty()
-    }
-
-    /// Exit code 1: a host refused, or could not be reached.
-    pub fn run(&self, action: &Action, now_us: i64) -> anyhow::Result<ExitCode> {
-        let nodes = |json: bool| Nodes::of(&self.nodes, &self.access, json);
-        match action {
-            Action::List { filters, limit, after, json } => {
-                let mut query = query(filters, now_us)?;
-                query.push(("limit", (*limit).min(1_000).to_string()));
-                query.push(("after", after.unwrap_or(0).to_string()));
-                let path = format!("dead-letters?{}", encoded(&query));
-                nodes(*json).ask(&letters(), |client| client.get(&path))
-            }
-            Action::Show { payload: true, .. } => {
-                bail!("--payload shows bytes of the file: leave --node out, or --payload")
-            }
-            Action::Show { id, json, .. } => {
-                nodes(*json).ask(&Table::whole(), |client| client.get(&format!("dead-letters/{id}")))
-            }
-            Action::Export { .. } => bail!("export reads the file: leave --node out, or `list --json` page by page"),
-            Action::Replay { cancel: true, .. } => bail!("--cancel works on the file: leave --node out"),
-            Action::Replay { which, json, .. } => self.change("replay", "TO BE REPLAYED", which, *json, now_us),
-            Action::Purge { dry_run: true, .. } | Action::Purge { compact: true, .. } => {
-                bail!("--dry-run and --compact work on the file: leave --node out; `list` says how many match")
-            }
-            Action::Purge { which, json, .. } => self.change("purge", "PURGED", which, *json, now_us),
-        }
-    }
-
-    fn change(
-        &self,
-        what: &'static str,
-        heading: &'static str,
-        which: &Which,
-        json: bool,
-        now_us: i64,
-    ) -> anyhow::Result<ExitCode> {
-        // Refuses what is said in neither way, or in both.
-        which.selection(now_us)?;
-        let queries: Vec<String> = if which.ids.is_empty() {
-            let mut query = query(&which.filters, now_us)?;
-            query.extend(which.all.then(|| ("all", "true".to_owned())));
-            vec![encoded(&query)]
-        } else {
-            which.ids.iter().map(|id| format!("id={id}")).collect()
-        };
-        let columns = vec![Column(heading, |v| field(v, "/letters"))];
-        Nodes::of(&self.nodes, &self.access, json).ask(&Table::new("", columns, "nothing"), |client| {
-            let each = queries.iter().map(|query| one(client, what, query));
-            let letters: u64 = each.sum::<Result<u64, Refusal>>()?;
-            Ok(json!({ "letters": letters }))
-        })
-    }
+fn change(
+    remote: &Remote,
+    what: &'static str,
+    heading: &'static str,
+    which: &Which,
+    json: bool,
+    now_us: i64,
+) -> anyhow::Result<ExitCode> {
+    // Refuses what is said in neither way, or in both.
+    which.selection(now_us)?;
+    let queries: Vec<String> = if which.ids.is_empty() {
+        let mut query = query(&which.filters, now_us)?;
+        query.extend(which.all.then(|| ("all", "true".to_owned())));
+        vec![encoded(&query)]
+    } else {
+        which.ids.iter().map(|id| format!("id={id}")).collect()
+    };
+    let columns = vec![Column(heading, |v| field(v, "/letters"))];
+    remote.nodes(json).ask(&Table::new("", columns, "nothing"), |client| {
+        let each = queries.iter().map(|query| one(client, what, query));
+        let letters: u64 = each.sum::<Result<u64, Refusal>>()?;
+        Ok(json!({ "letters": letters }))
+    })
 }
 
 fn one(client: &Client, what: &str, query: &str) -> Result<u64, Refusal> {

@@ -17,10 +17,10 @@ use tokio::time::Instant;
 
 use crate::mqtt::process::Process;
 
-const CONNECTIONS: usize = 1_000;
+pub const CONNECTIONS: usize = 1_000;
 const REQUESTS_PER_S: usize = 500;
 /// What is asked for, in turn.
-const PATHS: [&str; 6] =
+pub const PATHS: [&str; 6] =
     ["/api/v1/rules", "/api/v1/ledger", "/api/v1/alerts", "/api/v1/lanes", "/readyz", "/api/v1/series?limit=10"];
 /// The most of an answer that is read.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
@@ -82,20 +82,28 @@ pub fn run(ask: Ask) -> Result<()> {
         for (number, stream) in streams.into_iter().enumerate() {
             let first = began + each.mul_f64(number as f64 / CONNECTIONS as f64);
             let path = PATHS[number % PATHS.len()];
-            let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n\r\n", ask.port);
-            tokio::spawn(again(stream, request, first, each, asked.clone(), answered.clone()));
+            tokio::spawn(again(stream, request(path, ask.port), first, each, asked.clone(), answered.clone()));
         }
-        let (told, end) = oneshot::channel();
-        std::thread::spawn(move || {
-            // Who started us has gone, or says that it is enough.
-            let _ = std::io::stdin().read_line(&mut String::new());
-            let _ = told.send(());
-        });
+        let end = enough();
         println!("ready");
         end.await.context("its thread ended")?;
         println!("{} {}", asked.load(Relaxed), answered.load(Relaxed));
         Ok(())
     })
+}
+
+/// Resolves when who started this process says that it is enough, or has gone.
+pub fn enough() -> oneshot::Receiver<()> {
+    let (told, end) = oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_line(&mut String::new());
+        let _ = told.send(());
+    });
+    end
+}
+
+pub fn request(path: &str, port: u16) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n")
 }
 
 /// Asks over one connection, until it breaks: then there are fewer answers than are due.
@@ -124,7 +132,7 @@ async fn again(
 }
 
 /// Reads an answer, which says how long it is; gives its status.
-async fn read(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<u16> {
+pub async fn read(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<u16> {
     answer.clear();
     loop {
         ensure!(stream.read_buf(answer).await? > 0, "it hung up");

@@ -107,6 +107,11 @@ impl House {
         self.admin.address().port()
     }
 
+    /// Points that the sink has confirmed.
+    pub fn stored(&self) -> u64 {
+        self.line.pipeline().status().points.stored
+    }
+
     /// Changes the limit of the threshold rule, by the API; it serves when this returns.
     pub fn change_threshold(&self, above: f64) -> Result<()> {
         let body = json!({ "module": "threshold.wasm", "topics": ["#"], "config": { "above": above } }).to_string();

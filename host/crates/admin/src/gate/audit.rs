@@ -3,7 +3,7 @@
 //! One JSON object a line, only ever appended to. In `audit.ndjson` under `data_dir` stands a line before each change (`begun`) and one after
 //! it (`ended`), of one number: a change that a crash ended has the first only. Refusals for want of a right stand in `denials.ndjson`, so
 //! many a second and no more, so that nobody without a right can turn the changes out of their file. Both are renamed when they are full, and
-//! the oldest goes. No token, no body and no query stands in either. Where the log cannot be written, nothing is changed.
+//! the oldest goes. No token and no body stands in either, and of a query only what the route's [`Recorded`](crate::route::Recorded) names. Where the log cannot be written, nothing is changed.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -48,6 +48,9 @@ pub(crate) struct Line<'a> {
     /// What it is about.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub about: &'a str,
+    /// Which part of that.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub of: &'a str,
     /// The HTTP status of the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
@@ -87,7 +90,7 @@ impl Book {
     }
 
     /// How many old ones are kept.
-    const fn kept(self) -> u32 {
+    pub const fn kept(self) -> u32 {
         match self {
             Book::Changes => 8,
             Book::Denials => 1,
@@ -158,16 +161,6 @@ fn heal(file: &mut File) -> io::Result<()> {
     if last == *b"\n" { Ok(()) } else { file.write_all(b"\n") }
 }
 
-/// A log under `data_dir`, for reading; none if nothing was written yet.
-pub(crate) fn audit_file(book: Book, data_dir: &Path) -> io::Result<Option<File>> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::open(data_dir.join(book.name()), flags, Mode::empty()) {
-        Ok(file) => Ok(Some(File::from(file))),
-        Err(rustix::io::Errno::NOENT) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -177,8 +170,9 @@ mod tests {
         let (who, operation) = ("ops", "putRule");
         let (time, from) = (String::new(), String::new());
         let (change, status) = (Some("1".to_owned()), Some(200));
-        let (refused, before, after, unwritten) = ("", None, None, 0);
-        Line { time, phase: "ended", change, who, from, operation, about, status, refused, before, after, unwritten }
+        let (of, refused, before, after, unwritten) = ("", "", None, None, 0);
+        let phase = "ended";
+        Line { time, phase, change, who, from, operation, about, of, status, refused, before, after, unwritten }
     }
 
     fn about(path: &Path) -> Vec<String> {

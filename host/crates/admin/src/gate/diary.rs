@@ -31,6 +31,8 @@ pub(super) struct Deed {
     pub from: String,
     pub operation: &'static str,
     pub about: String,
+    /// Which part of that.
+    pub of: String,
 }
 
 /// A change that has been written down as begun.
@@ -128,6 +130,7 @@ impl Owned {
             from: self.deed.from.clone(),
             operation: self.deed.operation,
             about: &self.deed.about,
+            of: &self.deed.of,
             status: self.status.map(|status| status.as_u16()),
             refused: &self.refused,
             before: self.changed.before.as_deref(),

@@ -8,6 +8,7 @@ mod audit;
 mod credentials;
 mod diary;
 mod pace;
+mod past;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,9 +18,10 @@ use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, re
 use axum::response::{IntoResponse, Response};
 use tidegate_config::{Admin as Settings, Changes};
 
-pub(crate) use audit::{Book, audit_file};
+pub(crate) use audit::Book;
 pub(crate) use credentials::Peer;
 pub(crate) use diary::Diary;
+pub(crate) use past::{Found as FoundLines, Wanted as WantedLines, past};
 
 use crate::body::Body;
 use crate::gate::credentials::{Caller, Credentials, refuse_foreign_pages};
@@ -101,6 +103,7 @@ impl Gate {
             from: peer.address.ip().to_string(),
             operation: route.id,
             about: about.clone(),
+            of: String::new(),
         };
         let caller = match self.admit(&route, &headers, &peer) {
             Ok(caller) => caller,
@@ -110,11 +113,12 @@ impl Gate {
             }
         };
         self.check_content_type(route.takes, &headers)?;
-        let deed = deed(caller.as_ref().map_or("anybody", |caller| &caller.who));
         let call = Call { house: self.house.clone(), blanks, uri, body: Body::new(body, &headers), headers };
         if matches!(route.effect, Effect::Reads | Effect::Tries) {
             return (route.run)(call).await;
         }
+        let of = route.recorded.of(&call.uri);
+        let deed = Deed { of, ..deed(caller.as_ref().map_or("anybody", |caller| &caller.who)) };
         // A task of its own: a caller who hangs up does not end a change half-way, nor keep it out of the log.
         let diary = self.diary.clone();
         let change = tidegate_telemetry::spawn("api-change", async move {

@@ -1,21 +1,19 @@
 //! What the API says of itself, and of what was done with it.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse};
-use serde_json::{Map, Value};
 
 use super::json;
-use crate::gate::{Book, audit_file};
+use crate::gate::{Book, FoundLines, WantedLines, past};
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
-use crate::shapes::{AuditPage, AuditQuery};
+use crate::shapes::{AuditPage, AuditQuery, limit};
 use crate::{openapi, page};
 
-/// How much of the audit log's end is looked at.
-const TAIL_BYTES: u64 = 1 << 20;
+/// The end of the year 9999, after which times have another form.
+const LATEST_US: u64 = 253_402_300_799_000_000;
 
 pub(crate) async fn openapi(_: Call) -> Answer {
     Ok(json(openapi::document()))
@@ -31,29 +29,21 @@ pub(crate) async fn page(_: Call) -> Answer {
 }
 
 pub(crate) async fn audit(call: Call) -> Answer {
-    let query = call.query::<AuditQuery>()?;
-    let book = if query.denials.unwrap_or(false) { Book::Denials } else { Book::Changes };
-    let most = query.limit.unwrap_or(100);
-    if !(1..=1000).contains(&most) {
-        return Err(Problem::bad(format!("limit cannot be {most}: choose from 1 to 1000")));
-    }
-    let lines = call
-        .house
-        .blocking(move |house| {
-            audit_file(book, &house.view.data_dir)?.map_or(Ok(Vec::new()), |file| tail(file, most))
-        })
-        .await?;
-    let lines = lines.map_err(|error| Problem::internal(format!("the audit log cannot be read: {error}")))?;
-    Ok(json(AuditPage { lines }))
+    let AuditQuery { limit: most, denials, who, operation, about, since_us, until_us } = call.query()?;
+    let book = if denials.unwrap_or(false) { Book::Denials } else { Book::Changes };
+    let most = limit(most, 100, 1000)? as usize;
+    let time = |us: Option<i64>| us.map(as_written).transpose();
+    let wanted = WantedLines { who, operation, about, since: time(since_us)?, until: time(until_us)? };
+    let found = call.house.blocking(move |house| past(book, &house.view.data_dir, &wanted, most)).await?;
+    let FoundLines { lines, complete } =
+        found.map_err(|error| Problem::internal(format!("the audit log cannot be read: {error}")))?;
+    Ok(json(AuditPage { lines: lines.into(), complete }))
 }
 
-fn tail(mut file: File, most: usize) -> std::io::Result<Vec<Map<String, Value>>> {
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-    let mut bytes = Vec::new();
-    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
-    // The first line may be cut off: it is then no JSON.
-    let lines: Vec<_> = bytes.split(|&b| b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
-    let passed_over = lines.len().saturating_sub(most);
-    Ok(lines.into_iter().skip(passed_over).collect())
+/// A time as the books have it.
+fn as_written(us: i64) -> Result<String, Problem> {
+    let time = u64::try_from(us).ok().filter(|us| *us <= LATEST_US).map(Duration::from_micros);
+    let time = time.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
+    let time = time.ok_or_else(|| Problem::bad(format!("{us} is no time: microseconds since 1970 up to 9999")))?;
+    Ok(humantime::format_rfc3339_millis(time).to_string())
 }
