@@ -12,7 +12,7 @@ use crate::module::{Kind, Module};
 use crate::stats::RuleStats;
 
 /// One generation of a rule.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rule {
     /// Its name, unique on the node.
     pub name: Arc<str>,
@@ -160,19 +160,7 @@ impl Rule {
 
     /// The same once more, under another number.
     pub(crate) fn next_generation(&self, generation: u64) -> Self {
-        Self {
-            name: self.name.clone(),
-            generation,
-            module: self.module.clone(),
-            config: self.config.clone(),
-            filters: self.filters.clone(),
-            order: self.order,
-            commands: self.commands.clone(),
-            on_quarantine: self.on_quarantine,
-            on_refused_state: self.on_refused_state,
-            limits: self.limits,
-            stats: self.stats.clone(),
-        }
+        Self { generation, ..self.clone() }
     }
 
     /// Whether it gets what has this topic.

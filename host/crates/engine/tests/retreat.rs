@@ -5,25 +5,40 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
 use tidegate_engine::{
-    Admission, Deploy, Engine, LoadError, Registry, Rule, RuleState, ShadowReport, ShadowStart, SwitchError,
+    Admission, Deploy, Engine, LoadError, OnRefusedState, Registry, RegistryHandle, Rule, RuleState, ShadowReport,
+    ShadowStart, SwitchError,
 };
 
 #[path = "../../../../tests/src/wat_guest.rs"]
 mod wat_guest;
 
-/// Tells of each attempt; says that it is busy so many times, once told to.
+/// Tells of each attempt; says so many times, once told to, why not.
 struct Lanes {
     attempts: Sender<Arc<Rule>>,
-    busy: Arc<Mutex<usize>>,
+    not: Arc<Mutex<(usize, Not)>>,
+}
+
+/// Why not.
+#[derive(Clone, Copy, Default)]
+enum Not {
+    /// A lane is busy.
+    #[default]
+    Busy,
+    /// The rule takes no state but none.
+    State,
 }
 
 impl Lanes {
     fn is_free(&self) -> Result<(), LoadError> {
-        let mut busy = self.busy.lock().unwrap();
-        if *busy > 0 {
-            *busy -= 1;
-            return Err(LoadError::Busy("a sink holds the lane back".into()));
+        let (times, not) = &mut *self.not.lock().unwrap();
+        if *times > 0 {
+            *times -= 1;
+            return Err(match not {
+                Not::Busy => LoadError::Busy("a sink holds the lane back".into()),
+                Not::State => LoadError::State("no such layout".into()),
+            });
         }
         Ok(())
     }
@@ -58,54 +73,96 @@ fn next(attempts: &Receiver<Arc<Rule>>) -> Arc<Rule> {
     attempts.recv_timeout(Duration::from_secs(20)).expect("an attempt within 20 s")
 }
 
+/// A rules directory, and what tries to serve from now on.
+struct House {
+    registry: RegistryHandle,
+    attempts: Receiver<Arc<Rule>>,
+    not: Arc<Mutex<(usize, Not)>>,
+    directory: TempDir,
+}
+
+impl House {
+    /// With one module, and the file of a rule that uses it, if there is one.
+    fn new(file: Option<&str>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("watch.wasm"), wat_guest::wat_guest("watch", &[])).unwrap();
+        if let Some(text) = file {
+            std::fs::write(directory.path().join("hot.toml"), text).unwrap();
+        }
+        let (send, attempts) = channel();
+        let not = Arc::<Mutex<(usize, Not)>>::default();
+        let lanes = Lanes { attempts: send, not: not.clone() };
+        let admission = Admission::in_process(Engine::new().unwrap());
+        let registry = Registry::start(admission, directory.path(), None, Box::new(lanes)).unwrap();
+        Self { registry, attempts, not, directory }
+    }
+
+    fn is_not(&self, times: usize, not: Not) {
+        *self.not.lock().unwrap() = (times, not);
+    }
+
+    /// A good generation that serves, and another after it.
+    fn two_generations(&self) -> [Arc<Rule>; 2] {
+        let good = next(&self.attempts);
+        let changed = wat_guest::wat_guest("watch", &[("tick", "nop")]);
+        std::fs::write(self.directory.path().join("watch.wasm"), changed).unwrap();
+        self.registry.rescan();
+        let bad = next(&self.attempts);
+        assert_ne!(good.module.sha256(), bad.module.sha256());
+        [good, bad]
+    }
+}
+
 /// Guarantees: where the lanes are busy when a generation is quarantined, the good one before it is not forgotten: it is tried again
 /// until it serves, and what stood against the bad one is over then.
 #[test]
 fn a_retreat_waits_for_busy_lanes() {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("watch.wasm"), wat_guest::wat_guest("watch", &[])).unwrap();
-    let (send, attempts) = channel();
-    let busy = Arc::new(Mutex::new(0));
-    let lanes = Lanes { attempts: send, busy: busy.clone() };
-    let admission = Admission::in_process(Engine::new().unwrap());
-    let registry = Registry::start(admission, directory.path(), None, Box::new(lanes)).unwrap();
-    let good = next(&attempts);
-    let changed = wat_guest::wat_guest("watch", &[("tick", "nop")]);
-    std::fs::write(directory.path().join("watch.wasm"), changed).unwrap();
-    registry.rescan();
-    let bad = next(&attempts);
-    assert_ne!(good.module.sha256(), bad.module.sha256());
-    *busy.lock().unwrap() = 1;
+    let house = House::new(None);
+    let [good, bad] = house.two_generations();
+    house.is_not(1, Not::Busy);
     bad.stats.quarantine(bad.generation, "it failed again and again");
     for attempt in ["while the lanes are busy", "and once more"] {
-        let again = next(&attempts);
+        let again = next(&house.attempts);
         assert_eq!(again.module.sha256(), good.module.sha256(), "{attempt}");
     }
-    registry.rescan();
-    let status = registry.rule("watch").unwrap();
+    house.registry.rescan();
+    let status = house.registry.rule("watch").unwrap();
     assert_eq!(status.sha256.as_deref(), Some(&**good.module.sha256()));
     assert_eq!((status.problem_code, good.stats.quarantined()), (Some("quarantined"), None));
-    assert!(attempts.try_recv().is_err(), "it serves, and nothing is tried again");
-    registry.stop();
+    assert!(house.attempts.try_recv().is_err(), "it serves, and nothing is tried again");
+    house.registry.stop();
+}
+
+/// Guarantees: a good generation that refuses the state of the quarantined one serves without it, and that is said.
+#[test]
+fn a_retreat_without_state() {
+    let house = House::new(None);
+    let [good, bad] = house.two_generations();
+    house.is_not(1, Not::State);
+    bad.stats.quarantine(bad.generation, "it failed again and again");
+    for choice in [OnRefusedState::Refuse, OnRefusedState::Discard] {
+        let again = next(&house.attempts);
+        assert_eq!((again.module.sha256(), again.on_refused_state), (good.module.sha256(), choice));
+    }
+    house.registry.rescan();
+    let status = house.registry.rule("watch").unwrap();
+    assert_eq!((status.problem_code, good.stats.quarantined()), (Some("quarantined"), None));
+    assert!(status.problem.is_some_and(|said| said.contains("serves again, without state")));
+    assert!(house.attempts.try_recv().is_err(), "it serves, and nothing is tried again");
+    house.registry.stop();
 }
 
 /// Guarantees: a rule that cannot be taken from the lanes now goes on serving and says so; put back meanwhile it is as it was, and else it goes by
 /// itself once it can. One that cannot be switched off now is as it was, its file too.
 #[test]
 fn a_rule_goes_when_the_lanes_let_it() {
-    let directory = tempfile::tempdir().unwrap();
-    let (module, file) = (directory.path().join("watch.wasm"), directory.path().join("hot.toml"));
-    std::fs::write(&module, wat_guest::wat_guest("watch", &[])).unwrap();
     let text = "module = \"watch.wasm\"\n";
-    std::fs::write(&file, text).unwrap();
-    let (send, attempts) = channel();
-    let busy = Arc::new(Mutex::new(0));
-    let lanes = Lanes { attempts: send, busy: busy.clone() };
-    let admission = Admission::in_process(Engine::new().unwrap());
-    let registry = Registry::start(admission, directory.path(), None, Box::new(lanes)).unwrap();
-    assert_eq!(&*next(&attempts).name, "hot");
+    let house = House::new(Some(text));
+    let House { registry, attempts, directory, .. } = &house;
+    let (module, file) = (directory.path().join("watch.wasm"), directory.path().join("hot.toml"));
+    assert_eq!(&*next(attempts).name, "hot");
     let shown = || registry.rule("hot").map(|rule| (rule.state, rule.problem_code));
-    *busy.lock().unwrap() = usize::MAX;
+    house.is_not(usize::MAX, Not::Busy);
     assert!(matches!(registry.set_enabled("hot", false), Err(SwitchError::Held(_))));
     assert_eq!(shown(), Some((RuleState::Serving, None)));
     assert!(!std::fs::read_to_string(&file).unwrap().contains("false"));
@@ -122,7 +179,7 @@ fn a_rule_goes_when_the_lanes_let_it() {
             assert_eq!(shown(), Some((RuleState::Serving, None)));
         }
     }
-    *busy.lock().unwrap() = 0;
+    house.is_not(0, Not::Busy);
     let deadline = Instant::now() + Duration::from_secs(60);
     while shown().is_some() {
         assert!(Instant::now() < deadline, "waited for it to go: {:?}", shown());

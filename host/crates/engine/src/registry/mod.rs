@@ -31,6 +31,7 @@ use crate::registry::scan::{Scanner, Wanted};
 use crate::registry::shadows::Shadows;
 use crate::registry::status::QUARANTINED;
 use crate::registry::status::Snapshot;
+use crate::registry::stored::Returned;
 use crate::rule::Rule;
 use crate::shadow::ShadowReport;
 use crate::stats::RuleStats;
@@ -286,7 +287,7 @@ impl Registry {
             if let Some(store) = &self.generations {
                 store.blame(&bad.name, bad.generation, &why);
             }
-            let Some(known) = self.rules.get_mut(&*bad.name) else { continue };
+            let Some(known) = self.rules.get(&*bad.name) else { continue };
             let Some(before) = known.before.clone() else {
                 if !known.returned {
                     self.retreat_to_disk(&bad, &why);
@@ -294,15 +295,19 @@ impl Registry {
                 continue;
             };
             self.generation += 1;
-            let again = Arc::new(before.next_generation(self.generation));
-            let text = match self.deploy.install(&again) {
-                Ok(()) => {
+            let returned = self.let_return(before.next_generation(self.generation));
+            let Some(known) = self.rules.get_mut(&*bad.name) else { continue };
+            let text = match returned {
+                Ok(Returned { rule, state }) => {
                     self.shadows.end(&bad.name, "the rule was quarantined");
-                    stored::note_return(self.generations.as_deref(), &bad.name, before.generation, again.generation);
-                    known.serves(again);
+                    stored::note_return(self.generations.as_deref(), &bad.name, before.generation, rule.generation);
+                    known.serves(rule);
                     known.before = None;
                     known.returned = true;
-                    format!("generation {} was quarantined, the one before it serves again: {why}", bad.generation)
+                    format!(
+                        "generation {} was quarantined, the one before it serves again{state}: {why}",
+                        bad.generation
+                    )
                 }
                 // It is kept, and tried again soon.
                 Err(error @ LoadError::Busy(_)) => {

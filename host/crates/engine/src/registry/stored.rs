@@ -11,7 +11,7 @@ use crate::module::Wasi;
 use crate::registry::Registry;
 use crate::registry::known::Problem;
 use crate::registry::status::QUARANTINED;
-use crate::rule::Rule;
+use crate::rule::{OnRefusedState, Rule};
 use crate::stats::RuleStats;
 
 impl Registry {
@@ -54,7 +54,8 @@ impl Registry {
             return;
         }
         let stats = known.stats.clone();
-        match self.stored(name, number, number, stats) {
+        let revived = self.stored(name, number, number, stats).map(Arc::new);
+        match revived.and_then(|rule| self.deploy.install(&rule).map(|()| rule)) {
             Ok(rule) => {
                 tracing::warn!(rule = name, generation = number, "the generation kept on disk serves");
                 if let Some(known) = self.rules.get_mut(name) {
@@ -72,15 +73,19 @@ impl Registry {
         let (name, store) = (&*bad.name, self.generations.clone());
         let Some(number) = store.as_ref().and_then(|store| store.good_before(name, bad.generation)) else { return };
         self.generation += 1;
-        let again = self.stored(name, number, self.generation, bad.stats.clone());
+        let again =
+            self.stored(name, number, self.generation, bad.stats.clone()).and_then(|rule| self.let_return(rule));
         let Some(known) = self.rules.get_mut(name) else { return };
         known.returned = true;
         let text = match again {
-            Ok(rule) => {
+            Ok(Returned { rule, state }) => {
                 self.shadows.end(name, "the rule was quarantined");
                 note_return(store.as_deref(), name, number, rule.generation);
                 known.serves(rule);
-                format!("generation {} was quarantined, generation {number} serves again: {why}", bad.generation)
+                format!(
+                    "generation {} was quarantined, generation {number} serves again{state}: {why}",
+                    bad.generation
+                )
             }
             Err(error) => format!("{why}; and generation {number} could not return: {error}"),
         };
@@ -88,8 +93,30 @@ impl Registry {
         known.problem = Some(Problem { code: QUARANTINED, text });
     }
 
-    /// Generation `number` of a rule, from disk, looked over like any other, serving under `new`.
-    fn stored(&mut self, name: &str, number: u64, new: u64, stats: Arc<RuleStats>) -> Result<Arc<Rule>, LoadError> {
+    /// Lets a generation serve again in the place of a quarantined one. What that has made of the state it may refuse: then it begins without, and
+    /// what was raised is cleared, since a rule that serves so is better than one that does not.
+    pub(super) fn let_return(&mut self, rule: Rule) -> Result<Returned, LoadError> {
+        let mut rule = Arc::new(rule);
+        match self.deploy.install(&rule) {
+            Err(LoadError::State(refused)) => {
+                tracing::error!(
+                    rule = &*rule.name,
+                    "the generation that returns begins without state, since it refuses that of the quarantined one: {refused}"
+                );
+                rule = Arc::new(Rule { on_refused_state: OnRefusedState::Discard, ..Rule::clone(&rule) });
+                self.deploy.install(&rule)?;
+                Ok(Returned {
+                    rule,
+                    state: ", without state, since it refused that of the quarantined one; its alerts were cleared",
+                })
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(Returned { rule, state: "" }),
+        }
+    }
+
+    /// Generation `number` of a rule, from disk, looked over like any other, to serve under `new`.
+    fn stored(&mut self, name: &str, number: u64, new: u64, stats: Arc<RuleStats>) -> Result<Rule, LoadError> {
         let store = self.generations.as_ref().ok_or_else(|| LoadError::File("no generations are kept".into()))?;
         let kept = store.generation(name, number).map_err(LoadError::File)?;
         let wasi = if kept.file.wasi { Wasi::Empty } else { Wasi::Refused };
@@ -97,10 +124,15 @@ impl Registry {
         let module = self.admission.admit_again(&kept.module, manifest, wasi)?;
         let rule = Rule::of_file(name, &kept.file, module, stats, new)?;
         try_out(&rule)?;
-        let rule = Arc::new(rule);
-        self.deploy.install(&rule)?;
         Ok(rule)
     }
+}
+
+/// A generation that serves again.
+pub(super) struct Returned {
+    pub rule: Arc<Rule>,
+    /// What became of the state, for people: nothing where it went on.
+    pub state: &'static str,
 }
 
 /// Notes on disk that `old` has returned as `new`.
