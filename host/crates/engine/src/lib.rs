@@ -45,7 +45,7 @@ pub use registry::{
 };
 pub use rule::{Limits, OnRefusedState, Rule, decoder_of};
 pub use shadow::{
-    AlertDifference, PointMade, RowDifference, RowMade, Shadow, ShadowReport, ShadowState, ShadowTotals,
+    AlertDifference, Believed, PointMade, RowDifference, RowMade, Shadow, ShadowReport, ShadowState, ShadowTotals,
 };
 pub use signature::{
     FloorsError, KeyError, MAX_MANIFEST_BYTES, Manifest, SUFFIX as SIGNATURE_SUFFIX, SignatureError, Signed,

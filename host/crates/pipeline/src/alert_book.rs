@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_model::{Alert, Severity, Transition};
 
+use crate::lane::LaneId;
+
 /// The book of standing alerts: what a rule raises again while it stands is not published again, and what it
 /// clears without having raised it is not published at all.
 #[derive(Debug, Default)]
@@ -31,9 +33,16 @@ pub enum News {
 
 #[derive(Debug, Default)]
 struct Book {
-    standing: HashMap<Key, Standing>,
+    standing: HashMap<Key, Entry>,
     /// How many of each rule; no rule has none.
     by_rule: HashMap<Arc<str>, usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    alert: Standing,
+    /// The lane that raised it last, or said so again: by its state it stands. None since the process began has spoken of what an earlier one left.
+    by: Option<LaneId>,
 }
 
 /// Rule, topic and key of an alert.
@@ -90,7 +99,7 @@ impl AlertBook {
     /// How it is with an alert now: as it was raised, or cleared.
     pub(crate) fn now(&self, key: &Key) -> Alert {
         match self.lock().standing.get(key) {
-            Some(standing) => standing.raised(),
+            Some(standing) => standing.alert.raised(),
             None => Alert {
                 rule: key.0.clone(),
                 topic: key.1.clone(),
@@ -106,13 +115,21 @@ impl AlertBook {
 
     /// Enters an alert; gives whether it is news.
     pub fn enter(&self, alert: &Alert) -> News {
+        self.enter_by(alert, None)
+    }
+
+    /// The same of what a lane says.
+    pub(crate) fn enter_by(&self, alert: &Alert, by: Option<LaneId>) -> News {
         let key = || key_of(alert);
         match alert.transition {
             Transition::Event => News::Publish,
             Transition::Raised => {
                 let mut book = self.lock();
-                match book.standing.get(&key()).map(|known| known.severity) {
-                    Some(severity) if severity == alert.severity => return News::Known,
+                match book.standing.get_mut(&key()) {
+                    Some(known) if known.alert.severity == alert.severity => {
+                        known.by = by.or(known.by);
+                        return News::Known;
+                    }
                     Some(_) => {}
                     None => {
                         let count = book.by_rule.entry(alert.rule.clone()).or_default();
@@ -122,17 +139,15 @@ impl AlertBook {
                         *count += 1;
                     }
                 }
-                book.standing.insert(
-                    key(),
-                    Standing {
-                        rule: alert.rule.to_string(),
-                        topic: alert.topic.to_string(),
-                        key: alert.key.to_string(),
-                        severity: alert.severity,
-                        since_us: alert.time_us,
-                        message: alert.message.clone(),
-                    },
-                );
+                let standing = Standing {
+                    rule: alert.rule.to_string(),
+                    topic: alert.topic.to_string(),
+                    key: alert.key.to_string(),
+                    severity: alert.severity,
+                    since_us: alert.time_us,
+                    message: alert.message.clone(),
+                };
+                book.standing.insert(key(), Entry { alert: standing, by });
                 News::Publish
             }
             Transition::Cleared => {
@@ -153,19 +168,25 @@ impl AlertBook {
 
     /// Clears all that `rule` has raised, and gives the alerts that say so.
     pub fn clear_rule(&self, rule: &str, now_us: i64, reason: &str) -> Vec<Alert> {
-        self.clear_where(rule, |_| true, now_us, reason)
+        self.clear_where(rule, |_, _| true, now_us, reason)
     }
 
-    /// The same for the series with certain topics.
+    /// The same for those `which` are meant, by topic and by who raised them.
     pub(crate) fn clear_where(
         &self,
         rule: &str,
-        topic: impl Fn(&str) -> bool,
+        which: impl Fn(&str, Option<LaneId>) -> bool,
         now_us: i64,
         reason: &str,
     ) -> Vec<Alert> {
         let mut book = self.lock();
-        let gone: Vec<_> = book.standing.extract_if(|(by, about, _), _| &**by == rule && topic(about)).collect();
+        if !book.by_rule.contains_key(rule) {
+            return Vec::new();
+        }
+        let gone: Vec<(Key, Entry)> = {
+            let meant = |(of, topic, _): &Key, entry: &mut Entry| &**of == rule && which(topic, entry.by);
+            book.standing.extract_if(meant).collect()
+        };
         if let Some(count) = book.by_rule.get_mut(rule) {
             *count -= gone.len();
             if *count == 0 {
@@ -173,17 +194,33 @@ impl AlertBook {
             }
         }
         drop(book);
-        let cleared = |((rule, topic, key), was): (Key, Standing)| Alert {
+        let cleared = |((rule, topic, key), was): (Key, Entry)| Alert {
             rule,
             topic,
             key,
             time_us: now_us,
             transition: Transition::Cleared,
-            severity: was.severity,
+            severity: was.alert.severity,
             value: f64::NAN,
             message: reason.to_owned(),
         };
         gone.into_iter().map(cleared).collect()
+    }
+
+    /// What of a rule stands that was raised by a lane, or by none since the process began.
+    pub(crate) fn raised_by(&self, rule: &str, lane: Option<LaneId>) -> Vec<Alert> {
+        let book = self.lock();
+        if !book.by_rule.contains_key(rule) {
+            return Vec::new();
+        }
+        let of_it = book.standing.iter().filter(|((of, _, _), entry)| &**of == rule && entry.by == lane);
+        let raised = of_it.map(|((rule, topic, key), entry)| Alert {
+            rule: rule.clone(),
+            topic: topic.clone(),
+            key: key.clone(),
+            ..entry.alert.raised()
+        });
+        raised.collect()
     }
 
     /// All that stand, the oldest first.
@@ -196,13 +233,13 @@ impl AlertBook {
     pub fn oldest(&self, most: usize, wanted: impl Fn(&Standing) -> bool) -> Vec<Standing> {
         let book = self.lock();
         let mut oldest = BinaryHeap::new();
-        for (key, alert) in book.standing.iter().filter(|(_, alert)| wanted(alert)) {
-            oldest.push((alert.since_us, key));
+        for (key, entry) in book.standing.iter().filter(|(_, entry)| wanted(&entry.alert)) {
+            oldest.push((entry.alert.since_us, key));
             if oldest.len() > most {
                 oldest.pop();
             }
         }
-        oldest.into_sorted_vec().iter().filter_map(|(_, key)| book.standing.get(*key).cloned()).collect()
+        oldest.into_sorted_vec().iter().filter_map(|(_, key)| Some(book.standing.get(*key)?.alert.clone())).collect()
     }
 
     /// How many stand.
@@ -221,95 +258,4 @@ impl AlertBook {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn alert(transition: Transition, severity: Severity) -> Alert {
-        Alert {
-            rule: "hot".into(),
-            topic: "dev/a".into(),
-            key: "".into(),
-            time_us: 5,
-            transition,
-            severity,
-            value: 1.0,
-            message: String::new(),
-        }
-    }
-
-    /// Guarantees: of what a rule says again and again, only the changes are published.
-    #[test]
-    fn only_changes_are_news() {
-        let book = AlertBook::default();
-        let say = |t, s| book.enter(&alert(t, s)) == News::Publish;
-        assert!(!say(Transition::Cleared, Severity::Warning), "never raised");
-        assert!(say(Transition::Raised, Severity::Warning));
-        assert!(!say(Transition::Raised, Severity::Warning), "stands already");
-        assert!(say(Transition::Raised, Severity::Critical), "graver now");
-        assert!(say(Transition::Event, Severity::Info));
-        assert_eq!(book.len(), 1);
-        assert!(say(Transition::Cleared, Severity::Critical));
-        assert!(book.is_empty());
-    }
-
-    /// Guarantees: of many that stand those are given that have stood longest, in that order, and only those that are wanted.
-    #[test]
-    fn the_oldest_first() {
-        let book = AlertBook::default();
-        for (topic, time_us) in [("c", 3), ("a", 1), ("d", 4), ("b", 2)] {
-            book.enter(&Alert { topic: topic.into(), time_us, ..alert(Transition::Raised, Severity::Warning) });
-        }
-        let topics = |most, but: &str| -> Vec<String> {
-            book.oldest(most, |alert| alert.topic != but).into_iter().map(|alert| alert.topic).collect()
-        };
-        assert_eq!(topics(2, ""), ["a", "b"]);
-        assert_eq!(topics(9, "b"), ["a", "c", "d"]);
-        assert!(topics(0, "").is_empty());
-    }
-
-    /// Guarantees: a rule that goes leaves no alert standing.
-    #[test]
-    fn a_rule_that_goes_clears_its_own() {
-        let book = AlertBook::default();
-        book.enter(&alert(Transition::Raised, Severity::Warning));
-        assert!(book.clear_rule("other", 9, "gone").is_empty());
-        let cleared = book.clear_rule("hot", 9, "the rule was disabled");
-        assert_eq!((cleared.len(), cleared[0].transition, cleared[0].time_us), (1, Transition::Cleared, 9));
-        assert!(book.is_empty());
-    }
-
-    /// Guarantees: a rule that makes up keys is refused when it has as many as it may, alone, and until one of them is cleared.
-    #[test]
-    fn a_rule_has_so_many_and_no_more() {
-        let book = AlertBook::default();
-        let keyed =
-            |transition, key: usize| Alert { key: key.to_string().into(), ..alert(transition, Severity::Warning) };
-        for key in 0..MAX_STANDING {
-            assert_eq!(book.enter(&keyed(Transition::Raised, key)), News::Publish);
-        }
-        assert_eq!(book.enter(&keyed(Transition::Raised, MAX_STANDING)), News::Refused);
-        assert_eq!(book.enter(&keyed(Transition::Raised, 0)), News::Known);
-        assert_eq!(book.enter(&alert(Transition::Event, Severity::Warning)), News::Publish);
-        let other = Alert { rule: "cold".into(), ..alert(Transition::Raised, Severity::Warning) };
-        assert_eq!(book.enter(&other), News::Publish, "another rule's own");
-        assert_eq!(book.enter(&keyed(Transition::Cleared, 0)), News::Publish);
-        assert_eq!(book.enter(&keyed(Transition::Raised, MAX_STANDING)), News::Publish, "there is room again");
-        assert_eq!(book.clear_rule("hot", 9, "gone").len(), MAX_STANDING);
-        assert_eq!(book.enter(&keyed(Transition::Raised, 0)), News::Publish);
-        assert_eq!(book.len(), 2);
-    }
-
-    /// Guarantees: a book made of what stood says so, and knows of each alert how it is now.
-    #[test]
-    fn what_stood_stands() {
-        let raised = alert(Transition::Raised, Severity::Critical);
-        let book = AlertBook::of(std::slice::from_ref(&raised));
-        assert_eq!(book.enter(&raised), News::Known);
-        let now = book.now(&key_of(&raised));
-        assert_eq!((now.transition, now.severity, now.time_us), (Transition::Raised, Severity::Critical, 5));
-        assert_eq!(book.clear_where("hot", |topic| topic == "dev/b", 9, "reset").len(), 0);
-        assert_eq!(book.clear_where("hot", |topic| topic == "dev/a", 9, "reset").len(), 1);
-        assert_eq!(book.now(&key_of(&raised)).transition, Transition::Cleared);
-        assert_eq!(book.enter(&raised), News::Publish);
-    }
-}
+mod tests;

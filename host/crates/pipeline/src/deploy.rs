@@ -5,20 +5,22 @@
 
 mod orders;
 mod placement;
+mod shadowing;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use fail::fail_point;
-use tidegate_engine::{
-    Cells, Deploy, Instance, LoadError, OnRefusedState, Rule, Shadow, ShadowReport, ShadowStart, ShadowState,
-};
+use tidegate_engine::{Cells, Deploy, Instance, LoadError, OnRefusedState, Rule, ShadowReport, ShadowStart};
 use tidegate_model::{KeptState, PartitionId, SavedState, StateBook};
 
 use crate::deploy::orders::tell_all;
 pub(crate) use crate::deploy::orders::{Held, Orders, at_hand, orders};
 pub(crate) use crate::deploy::placement::Placement;
-use crate::lane::{Begins, Control, Copied, LaneKind, Start, Surroundings};
+use crate::lane::{Begins, Control, Copied, DISCARDED, LaneKind, Refused, Start, Surroundings};
+
+/// Why alerts are cleared of which a rule that comes back cannot know.
+const STATE_GONE: &str = "nothing is kept of the state by which this stood";
 
 /// Installs and removes rules on all lanes of a pipeline.
 pub struct LaneDeploy {
@@ -48,6 +50,8 @@ impl Deploy for LaneDeploy {
     /// predecessor serving on all lanes. A rule that refuses the state begins without, where its file says so. Where the rule does not
     /// serve yet, the state is what the store has of the lane's partitions.
     fn install(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
+        let changes = self.placement.clone();
+        let _alone = changes.change();
         let done = self.placed(rule);
         if done.is_ok() {
             let handed = Placement::of(rule) == LaneKind::Node || self.placement.elsewhere(rule).is_some();
@@ -59,46 +63,18 @@ impl Deploy for LaneDeploy {
         done
     }
 
-    /// Makes a shadow for each lane, with a copy of the state of what serves if it is to have one. If one of them cannot be, none is.
     fn shadow(&mut self, rule: &Arc<Rule>, report: &Arc<ShadowReport>, state: ShadowStart) -> Result<(), LoadError> {
-        if self.placement.elsewhere(rule).is_some() {
-            let why = "its state belongs to something else (`scope`) than that of the rule which serves, so it would see other rows: install it under a name of its own";
-            return Err(LoadError::Unsupported(why.into()));
-        }
-        self.all_at_hand()?;
-        let begun = self.lanes_of(rule).iter().try_for_each(|lane| self.shadow_on(lane, rule, report, state));
-        if let Err(error) = &begun {
-            // Lanes that have it let go of it for that, whether they can be told or not.
-            report.end(ShadowState::Ended, &error.to_string());
-            let _ = self.end_shadow(&rule.name);
-        }
-        begun
+        self.begin_shadow(rule, report, state)
     }
 
     fn end_shadow(&mut self, rule: &str) -> Result<(), LoadError> {
-        self.all_at_hand()?;
-        for lanes in [&self.lanes[..], &self.node[..]] {
-            tell_all(lanes, |reply| Control::EndShadow { rule: rule.into(), reply })?;
-        }
-        Ok(())
+        self.let_shadow_go(rule)
     }
 
-    /// Each lane's shadow takes over there, with what it has.
     fn promote(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
-        self.all_at_hand()?;
-        let lanes = self.lanes_of(rule);
-        let ready = lanes.iter().map(|_| rule.instantiate(&self.around.books));
-        let ready = ready.collect::<Result<Vec<_>, _>>()?;
-        rule.stats.release(rule.generation);
-        for (lane, fresh) in lanes.iter().zip(ready) {
-            let told = lane.tell(|reply| Control::Promote { fresh: Box::new(fresh), reply });
-            told.or_later(Ok(()))??;
-        }
-        self.placement.enter(rule);
-        if Placement::of(rule) == LaneKind::Node {
-            self.tell_what_is_handed_over("")?;
-        }
-        Ok(())
+        let changes = self.placement.clone();
+        let _alone = changes.change();
+        self.let_shadow_serve(rule)
     }
 
     /// Takes the rule from all lanes, clears what it has raised and forgets its state: one that comes back begins afresh, as it must, since
@@ -106,6 +82,8 @@ impl Deploy for LaneDeploy {
     ///
     /// Told again, it does again what it did in part.
     fn remove(&mut self, rule: &str, reason: &str) -> Result<(), LoadError> {
+        let changes = self.placement.clone();
+        let _alone = changes.change();
         // A rule that is gone from some lanes only would be neither there nor not.
         self.all_at_hand()?;
         let of_node = self.placement.get(rule).is_some_and(|serving| Placement::of(&serving) == LaneKind::Node);
@@ -170,7 +148,8 @@ impl LaneDeploy {
         let lanes = self.lanes_of(rule);
         let mut all = Vec::with_capacity(lanes.len());
         let mut stored = None;
-        // What a lane has yet to forget must not be read from the disk for another.
+        // What a lane has yet to forget must not be read from the disk for another; and it forgets all that is kept under the name, so it must
+        // not do so when the new one has saved.
         self.all_at_hand()?;
         for at in 0..lanes.len() {
             all.push(self.made_ready(at, rule, state, &mut stored)?);
@@ -178,12 +157,17 @@ impl LaneDeploy {
         let before = all.iter().find_map(|ready| ready.before.clone());
         if let Some(elsewhere) = self.placement.elsewhere(rule) {
             // What is ready cannot fail any more where nothing serves yet; so no row is given to both.
-            leave(self.lanes_of(&elsewhere), &rule.name, Some("the state of the rule was discarded"))?;
+            let left = self.lanes_of(&elsewhere);
+            leave(left, &rule.name, Some(DISCARDED))?;
+            // As above: where one of them is held back just now, nothing serves until it has left, and this is tried again.
+            at_hand(left.iter())?;
         }
         rule.stats.release(rule.generation);
         for (at, ready) in all.into_iter().enumerate() {
             if let Err(error) = takes_over(&lanes[at], ready) {
-                self.go_back(at, before.as_ref());
+                if let Some(before) = &before {
+                    self.go_back(at, before);
+                }
                 return Err(error);
             }
             fail_point!("swap-within", |_| std::process::abort());
@@ -205,7 +189,7 @@ impl LaneDeploy {
         let copied = lanes[at].tell(|reply| Control::Copy { rule: rule.name.clone(), reply }).answer()?;
         match copied {
             Some(Copied { rule: old, .. }) if state == Before::Discarded => {
-                Ok(Ready { instance, begins: Begins::Afresh(Box::default()), before: Some(old) })
+                Ok(Ready { instance, begins: Begins::Afresh(Box::default(), DISCARDED), before: Some(old) })
             }
             Some(Copied { rule: old, state }) => {
                 let taken = instance.restore(&old.module.description().version, &state);
@@ -216,12 +200,18 @@ impl LaneDeploy {
                 Ok(Ready { instance, begins: Begins::At(Box::default()), before: None })
             }
             None => {
-                let own = self.dealt(at, lanes.len(), self.stored(rule, stored)?);
+                let stored = self.stored(rule, stored)?;
+                let nothing_kept = stored.iter().all(|kept| kept.cells == SavedState::default());
+                let own = self.dealt(at, lanes.len(), stored);
                 let begins = match state {
+                    // It cannot believe of any alert that it stands. That is left of a rule that went, where the host died before the sinks knew.
+                    Before::TakenOver if nothing_kept && instance.keeps_state() => {
+                        Begins::Afresh(without(own), STATE_GONE)
+                    }
                     Before::TakenOver if instance.keeps_state() => as_stored(&mut instance, own)?,
                     // What a version that keeps none finds, it leaves to nobody.
                     Before::TakenOver => Begins::At(without(own)),
-                    Before::Discarded => Begins::Afresh(without(own)),
+                    Before::Discarded => Begins::Afresh(without(own), DISCARDED),
                 };
                 Ok(Ready { instance, begins, before: None })
             }
@@ -255,12 +245,16 @@ impl LaneDeploy {
         stored.iter().map(part).collect()
     }
 
-    /// One lane cannot let a new generation take over, so those before it go back to the old one: no two serve side by side.
-    fn go_back(&self, lanes: usize, old: Option<&Arc<Rule>>) {
-        let Some(old) = old else { return };
-        for at in 0..lanes {
-            let ready = self.made_ready(at, old, Before::TakenOver, &mut None);
-            if let Err(error) = ready.and_then(|ready| takes_over(&self.lanes_of(old)[at], ready)) {
+    /// One lane cannot let a new generation take over, so those before it go back to the old one, whenever they come to it: no two serve side by
+    /// side. What the new one has made of the state the old one may not take; then it begins without.
+    fn go_back(&self, lanes: usize, old: &Arc<Rule>) {
+        for lane in &self.lanes_of(old)[..lanes] {
+            let told = old.instantiate(&self.around.books).and_then(|instance| {
+                let (instance, begins) = (Box::new(instance), Begins::WhereTheLastStands);
+                let order = |reply| Control::Install { instance, begins, refused: Refused::BeginsWithout, reply };
+                lane.tell(order).or_later(Ok(()))?
+            });
+            if let Err(error) = told {
                 let rule = &*old.name;
                 tracing::error!(
                     rule,
@@ -308,26 +302,8 @@ pub(crate) fn leave(lanes: &[Orders], rule: &str, clear: Option<&str>) -> Result
 
 fn takes_over(lane: &Orders, ready: Ready) -> Result<(), LoadError> {
     let Ready { instance, begins, .. } = ready;
-    let told = lane.tell(|reply| Control::Install { instance: Box::new(instance), begins, reply });
+    // Where the answer comes too late, other lanes have gone on with it: what is refused then serves without state (`Control::Install`).
+    let refused = Refused::TheOldServesOn;
+    let told = lane.tell(|reply| Control::Install { instance: Box::new(instance), begins, refused, reply });
     told.or_later(Ok(()))?.map_err(LoadError::of_old_state)
-}
-
-impl LaneDeploy {
-    fn shadow_on(
-        &self,
-        lane: &Orders,
-        rule: &Arc<Rule>,
-        report: &Arc<ShadowReport>,
-        state: ShadowStart,
-    ) -> Result<(), LoadError> {
-        let mut shadow = Box::new(Shadow::new(rule, &self.around.books, report)?);
-        let has_copy = state == ShadowStart::Copied;
-        if has_copy {
-            let copied = lane.tell(|reply| Control::Copy { rule: rule.name.clone(), reply }).answer()?;
-            if let Some(Copied { rule, state }) = copied {
-                shadow.restore(&rule.module.description().version, &state)?;
-            }
-        }
-        lane.tell(|reply| Control::Shadow { shadow, rule: rule.name.clone(), has_copy, reply }).answer()?
-    }
 }

@@ -21,7 +21,7 @@ use crate::alert_book::{AlertBook, Standing};
 use crate::alert_history::{Past, PastFilter};
 use crate::deploy::{LaneDeploy, Orders, Placement, orders};
 use crate::flush::{Flush, FlushParts, SinkStatus, SinkTotals};
-use crate::lane::{HandOver, Lane, LaneKind, LaneStatus, LaneTotals, Surroundings, ToNode};
+use crate::lane::{HandOver, Lane, LaneBook, LaneKind, LaneStatus, LaneTotals, Surroundings, ToNode};
 use crate::outlets::Outlets;
 use crate::sink_setup::SinkSetup;
 use crate::tap::{Tail, TooManyTails, Wanted};
@@ -196,7 +196,7 @@ impl Pipeline {
         let around = Surroundings {
             books: settings.books,
             clock: settings.clock,
-            alert_book: Arc::new(AlertBook::of(&stood)),
+            alert_book: LaneBook::new(AlertBook::of(&stood)),
             outlets: Outlets::new(queues, points),
             state: settings.state,
             give_up: give_up.subscribe(),

@@ -152,7 +152,7 @@ const COUNTS: [(&str, &str); 16] = [
     ("generated_serving", "Points that ticks of the serving one made."),
     ("generated_candidate", "Points that ticks of the candidate made."),
     ("cost_nanos", "What it has cost the lanes, comparing included."),
-    ("memory_bytes", "Linear memory of its instances."),
+    ("memory_bytes", "Linear memory of its instances, and the alerts that stand by their state."),
     ("faults", "How often it failed; it began anew each time, without state."),
 ];
 

@@ -21,10 +21,11 @@ use crate::instance::{Instance, Voice};
 use crate::load_error::LoadError;
 use crate::rule::{Limits, Rule};
 use crate::shadow::compare::{Outcomes, alerts_apart};
-use crate::shadow::standing::Standing;
+use crate::shadow::standing::{NoRoom, Standing};
 use crate::stats::{RuleStats, Share};
 
 pub use report::{AlertDifference, PointMade, RowDifference, RowMade, ShadowReport, ShadowState, ShadowTotals};
+pub use standing::Believed;
 
 /// Series that a shadow may make on a lane: enough to see what they would be, and nothing to fill the host's book with.
 const MAX_SERIES: u64 = 1_000;
@@ -56,7 +57,7 @@ impl Shadow {
             report: report.clone(),
             allowance: Allowance::new(report.share(), Instant::now()),
             memory: Share::default(),
-            standing: Standing::default(),
+            standing: Standing::new(rule.limits.memory_bytes),
         };
         shadow.instance = Some(shadow.made()?);
         report.lanes.fetch_add(1, Relaxed);
@@ -83,9 +84,19 @@ impl Shadow {
         self.instance.as_mut().map_or(Ok(()), |instance| instance.restore(version, state))
     }
 
-    /// These alerts stand by the state that it has been given.
-    pub fn stand(&mut self, alerts: impl IntoIterator<Item = Alert>) {
-        alerts.into_iter().for_each(|alert| self.standing.note(alert));
+    /// `own` alerts stand by the state that it has been given; of `nobodys` it is not known whether they do.
+    ///
+    /// # Errors
+    /// They take up more than its rule may.
+    pub fn stand(&mut self, own: Vec<Alert>, nobodys: Vec<Alert>) -> Result<(), LoadError> {
+        self.standing.copy(own, nobodys).map_err(|NoRoom| LoadError::Unsupported(self.too_many_alerts()))
+    }
+
+    fn too_many_alerts(&self) -> String {
+        format!(
+            "on one lane more alerts stand by its state than a shadow may have: 100,000, with texts of {} MiB (`memory_mib` in its file)",
+            self.rule.limits.memory_bytes >> 20
+        )
     }
 
     /// The serving decoder has made `serving` of `batch`, in the time `took`.
@@ -150,6 +161,7 @@ impl Shadow {
         let began = Instant::now();
         if self.report.has_ended() {
             self.instance = None;
+            self.standing.forget();
         }
         let Some(instance) = self.instance.as_mut() else { return };
         if !self.allowance.may_spend(began) {
@@ -159,12 +171,17 @@ impl Shadow {
         self.report.called(rows, took);
         match call(instance, &self.report, &self.books) {
             Ok(said) => {
-                let alerts = said.into_iter().filter_map(|raw| raw.of(&self.rule.name, &self.books));
-                alerts.for_each(|alert| self.standing.note(alert));
+                let mut alerts = said.into_iter().filter_map(|raw| raw.of(&self.rule.name, &self.books));
+                if alerts.try_for_each(|alert| self.standing.note(alert)) == Err(NoRoom) {
+                    // Served with this state, it would believe of alerts that they stand which nobody has raised.
+                    self.report.end(ShadowState::Stopped, &self.too_many_alerts());
+                    self.instance = None;
+                    self.standing.forget();
+                }
             }
             Err(fault) => self.faulted(&fault),
         }
-        let memory = self.instance.as_ref().map_or(0, Instance::memory_bytes);
+        let memory = self.instance.as_ref().map_or(0, Instance::memory_bytes) + self.standing.bytes();
         self.report.memory.set(&mut self.memory, memory as u64);
         let spent = began.elapsed();
         self.allowance.spend(spent);
@@ -188,10 +205,11 @@ impl Shadow {
 
     /// The instance, with the state that it has built, as one of the generation that serves from now on, and the alerts that stand by that
     /// state; none if it was stopped.
-    pub fn into_serving(mut self) -> Option<(Instance, Vec<Alert>)> {
+    pub fn into_serving(mut self) -> Option<(Instance, Believed)> {
         let mut instance = self.instance.take()?;
         instance.serve_as(self.rule.clone());
-        Some((instance, std::mem::take(&mut self.standing).into_alerts()))
+        let standing = std::mem::replace(&mut self.standing, Standing::new(0));
+        Some((instance, standing.into_believed()))
     }
 }
 

@@ -116,7 +116,7 @@ pub struct ShadowTotals {
     pub cost_nanos: u64,
     /// The most it may cost a lane: percent of its time.
     pub max_share_percent: f64,
-    /// Linear memory of its instances: bytes.
+    /// Linear memory of its instances, and the alerts that stand by their state: bytes.
     pub memory_bytes: u64,
     /// How often it failed; each time it began anew, without state.
     pub faults: u64,

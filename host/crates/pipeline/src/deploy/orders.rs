@@ -106,7 +106,8 @@ impl Orders {
     }
 
     fn tell_by<T>(&self, deadline: Instant, order: impl FnOnce(SyncSender<T>) -> Control) -> Told<T> {
-        let (reply, answer) = sync_channel(1);
+        // Without room: the lane sees whether somebody takes its answer.
+        let (reply, answer) = sync_channel(0);
         if self.give(deadline, order(reply)).is_err() {
             return Told::Not;
         }

@@ -9,7 +9,10 @@ use crate::lane::LaneKind;
 
 /// The rules that serve, by name; shared by all who install some.
 #[derive(Debug, Default)]
-pub(crate) struct Placement(Mutex<BTreeMap<Arc<str>, Arc<Rule>>>);
+pub(crate) struct Placement {
+    serving: Mutex<BTreeMap<Arc<str>, Arc<Rule>>>,
+    changing: Mutex<()>,
+}
 
 impl Placement {
     /// Where a rule belongs.
@@ -18,6 +21,11 @@ impl Placement {
             Scope::Node => LaneKind::Node,
             Scope::None | Scope::Series | Scope::Partition => LaneKind::Partitions,
         }
+    }
+
+    /// To be held by who changes what serves, or has lanes forget what does not: one at a time, or a rule that is just coming back would be forgotten.
+    pub fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The generation of it that serves elsewhere than this one would.
@@ -47,6 +55,6 @@ impl Placement {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<Rule>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

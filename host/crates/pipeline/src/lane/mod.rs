@@ -4,6 +4,7 @@
 
 mod alerts;
 mod batch;
+mod book;
 mod decode;
 mod episodes;
 mod epoch;
@@ -33,13 +34,14 @@ use tidegate_model::{
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
-use crate::alert_book::AlertBook;
 pub use crate::lane::batch::Fate;
+pub(crate) use crate::lane::book::LaneBook;
 use crate::lane::flow::Flow;
 use crate::lane::keeping::{Handover, Keeping};
 pub(crate) use crate::lane::node::{HandOver, ToNode};
 use crate::lane::route::Routes;
 use crate::lane::slot::Slot;
+pub(crate) use crate::lane::status::LaneId;
 pub use crate::lane::status::{LaneKind, LaneStatus, LaneTotals};
 use crate::lane::work::Work;
 use crate::outlets::Outlets;
@@ -51,12 +53,16 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// that comes to an idle lane never waits for this: only one that follows a batch so closely does.
 const GATHER: Duration = Duration::from_micros(50);
 
+/// Why alerts are cleared of a rule that begins without the state that there was.
+pub(crate) const DISCARDED: &str = "the state of the rule was discarded";
+
 /// What a lane is told between batches.
 pub(crate) enum Control {
     /// Give the version and a copy of the state of a rule, for a successor that is being made ready; nothing if it does not run here.
     Copy { rule: Arc<str>, reply: SyncSender<Option<Copied>> },
-    /// Let this instance serve from the next batch on, in the place of the one of that name. An error leaves that one serving.
-    Install { instance: Box<Instance>, begins: Begins, reply: SyncSender<Result<(), LoadError>> },
+    /// Let this instance serve from the next batch on, in the place of the one of that name. An error leaves that one serving. `reply` has no room:
+    /// where nobody takes an error any more, other lanes have gone on with the new one, so it serves here too, without state.
+    Install { instance: Box<Instance>, begins: Begins, refused: Refused, reply: SyncSender<Result<(), LoadError>> },
     /// Let this rule forget that part of its state; gives how many cells that were, or nothing if it does not run here.
     Reset { rule: Arc<str>, of: Reset, reply: SyncSender<Option<Result<usize, LoadError>>> },
     /// Call this rule no more, keep nothing of it, and, if a reason is given, clear for that what it has raised.
@@ -87,8 +93,15 @@ pub(crate) enum Begins {
     WhereTheLastStands,
     /// There, whatever the one before it has.
     At(Box<Start>),
-    /// Without the state that there was: what was raised with it is cleared first.
-    Afresh(Box<Start>),
+    /// Without the state that there was: what was raised with it is cleared first, for this reason.
+    Afresh(Box<Start>, &'static str),
+}
+
+/// What becomes of an instance that is to serve where it does not take the state of the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    TheOldServesOn,
+    BeginsWithout,
 }
 
 /// State that does not come from a lane.
@@ -115,7 +128,7 @@ pub enum Reset {
 pub(crate) struct Surroundings {
     pub books: Arc<Books>,
     pub clock: Arc<dyn Clock>,
-    pub alert_book: Arc<AlertBook>,
+    pub alert_book: LaneBook,
     pub outlets: Outlets,
     /// Where state outlives the process, if it does.
     pub state: Option<Arc<dyn StateStore>>,
@@ -169,10 +182,11 @@ impl<L: Load> Lane<L> {
         queue: mpsc::Receiver<L>,
         control: mpsc::Receiver<Control>,
         hand_over: Option<HandOver>,
-        around: Surroundings,
+        mut around: Surroundings,
         status: Arc<LaneStatus>,
         (index, lanes): (usize, usize),
     ) -> Self {
+        around.alert_book = around.alert_book.of(LaneId { kind: status.kind, index });
         let save_at = Instant::now() + SAVE_EVERY;
         let keeping = around.state.clone().map(|store| Keeping::new(store, around.give_up.clone()));
         let (slots, routes, busy) = (Vec::new(), Routes::default(), false);

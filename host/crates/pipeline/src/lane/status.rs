@@ -16,6 +16,13 @@ pub enum LaneKind {
     Node,
 }
 
+/// One lane among all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LaneId {
+    pub kind: LaneKind,
+    pub index: usize,
+}
+
 /// What a lane has done.
 #[derive(Debug, Default)]
 pub struct LaneStatus {

@@ -1,12 +1,14 @@
 //! What a lane does between two batches when it is told to: rules come, go, and forget.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::SendError;
 
-use tidegate_engine::LoadError;
+use tidegate_engine::{Instance, LoadError, Rule};
 
 use crate::lane::kept::Kept;
 use crate::lane::slot::Slot;
-use crate::lane::{Begins, Control, Copied, Lane, Reset, Start};
+use crate::lane::{Begins, Control, Copied, DISCARDED, Lane, Refused, Reset, Start};
 
 impl<L> Lane<L> {
     pub(super) fn obey(&mut self, told: Control) {
@@ -18,25 +20,16 @@ impl<L> Lane<L> {
                 // Who asked may have stopped waiting.
                 let _ = reply.send(copy);
             }
-            Control::Install { instance, begins, reply } => {
-                let name = instance.rule().name.clone();
-                if let Begins::Afresh(_) = begins {
-                    self.clear_alerts_of(&name, Reset::Everything, "the state of the rule was discarded");
+            Control::Install { instance, begins, refused, reply } => {
+                let rule = instance.rule().clone();
+                let mut done = self.install(*instance, begins, now_us);
+                if let (Err(why), Refused::BeginsWithout) = (&done, refused) {
+                    done = self.install_without_state(&rule, why, now_us);
                 }
-                let done = match self.slots.iter_mut().find(|slot| slot.rule().name == name) {
-                    Some(slot) => slot.succeed(*instance, begins, now_us),
-                    None => {
-                        let Start { state, differs } = match begins {
-                            Begins::At(start) | Begins::Afresh(start) => *start,
-                            Begins::WhereTheLastStands => Start::default(),
-                        };
-                        let kept = Kept::new(state, self.keeping.as_ref().map(|_| differs));
-                        self.slots.push(Slot::new(*instance, kept, self.around.books.clone(), now_us));
-                        Ok(())
-                    }
-                };
+                if let Err(SendError(Err(why))) = reply.send(done) {
+                    self.follow(&rule, &why, now_us);
+                }
                 self.rules_changed();
-                let _ = reply.send(done);
             }
             Control::Reset { rule, of, reply } => {
                 let slot = self.slots.iter_mut().find(|slot| slot.rule().name == rule);
@@ -62,11 +55,11 @@ impl<L> Lane<L> {
                 let _ = reply.send(());
             }
             Control::Shadow { mut shadow, rule, has_copy, reply } => {
-                if has_copy {
-                    shadow.stand(self.standing_of(&rule));
-                }
+                let book = &self.around.alert_book;
+                let told = if has_copy { shadow.stand(book.own(&rule), book.nobodys(&rule)) } else { Ok(()) };
                 let gone = || Err(LoadError::Unsupported("the rule does not serve any more".into()));
-                let done = self.slot(&rule).map_or_else(gone, |slot| slot.shadow_with(shadow, has_copy));
+                let begun = |slot: &mut Slot| told.and_then(|()| slot.shadow_with(shadow, has_copy));
+                let done = self.slot(&rule).map_or_else(gone, begun);
                 let _ = reply.send(done);
             }
             Control::EndShadow { rule, reply } => {
@@ -79,7 +72,8 @@ impl<L> Lane<L> {
                 let name = fresh.rule().name.clone();
                 let done = match self.slot(&name) {
                     Some(slot) => {
-                        slot.promote(*fresh, now_us).map(|standing| self.alerts_become(&name, standing, now_us))
+                        let rule = fresh.rule().clone();
+                        slot.promote(*fresh, now_us).map(|believed| self.alerts_become(&rule, believed, now_us))
                     }
                     None => Err(LoadError::Unsupported("the rule does not serve any more".into())),
                 };
@@ -101,6 +95,50 @@ impl<L> Lane<L> {
             }
             Control::Finish => {}
         }
+    }
+
+    /// Puts an instance in the place of the one of its name, if there is one.
+    fn install(&mut self, instance: Instance, begins: Begins, now_us: i64) -> Result<(), LoadError> {
+        let name = instance.rule().name.clone();
+        if let Begins::Afresh(_, reason) = begins {
+            self.clear_alerts_of(&name, Reset::Everything, reason);
+        }
+        if let Some(slot) = self.slot(&name) {
+            return slot.succeed(instance, begins, now_us);
+        }
+        let Start { state, differs } = match begins {
+            Begins::At(start) | Begins::Afresh(start, _) => *start,
+            Begins::WhereTheLastStands => Start::default(),
+        };
+        let kept = Kept::new(state, self.keeping.as_ref().map(|_| differs));
+        self.slots.push(Slot::new(instance, kept, self.around.books.clone(), now_us));
+        Ok(())
+    }
+
+    /// Other lanes have gone on with a generation that does not take the state of the one before it on this lane. It serves here too, without: two
+    /// side by side would be two rules of one name.
+    fn follow(&mut self, rule: &Arc<Rule>, why: &LoadError, now_us: i64) {
+        if let Err(error) = self.install_without_state(rule, why, now_us) {
+            let (rule, generation) = (&*rule.name, rule.generation);
+            tracing::error!(
+                rule,
+                generation,
+                "a lane goes on with the generation before this one, which serves on the others: {error}"
+            );
+        }
+    }
+
+    fn install_without_state(&mut self, rule: &Arc<Rule>, why: &LoadError, now_us: i64) -> Result<(), LoadError> {
+        let instance = rule.instantiate(&self.around.books)?;
+        self.install(instance, Begins::Afresh(Box::default(), DISCARDED), now_us)?;
+        rule.stats.state_discarded.fetch_add(1, Relaxed);
+        let (rule, generation) = (&*rule.name, rule.generation);
+        tracing::warn!(
+            rule,
+            generation,
+            "it begins without state on one lane, so that the same generation serves on all: {why}"
+        );
+        Ok(())
     }
 
     fn slot(&mut self, rule: &str) -> Option<&mut Slot> {

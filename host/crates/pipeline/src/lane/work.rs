@@ -8,9 +8,9 @@ use tidegate_model::{
     Alert, Books, Command, DeadLetter, Delivery, Messages, NO_ROW, PointLedger, Quality, RawMessages,
 };
 
-use crate::alert_book::{AlertBook, MAX_STANDING, News};
 use crate::dead_letter::{Cause, handed_on};
 use crate::lane::batch::Fate;
+use crate::lane::book::LaneBook;
 use crate::lane::flow::Flow;
 
 /// The most commands taken from one call.
@@ -22,7 +22,7 @@ pub(crate) struct Work<'a> {
     pub books: &'a Books,
     /// The messages that sinks take as they came.
     pub raw: &'a RawMessages,
-    pub alert_book: &'a AlertBook,
+    pub alert_book: &'a LaneBook,
     /// The source of a row.
     pub source_of: &'a dyn Fn(u32) -> Arc<str>,
     pub now_us: i64,
@@ -50,7 +50,7 @@ impl<'a> Work<'a> {
     pub fn new(
         messages: &'a Messages,
         (books, raw): (&'a Books, &'a RawMessages),
-        alert_book: &'a AlertBook,
+        alert_book: &'a LaneBook,
         source_of: &'a dyn Fn(u32) -> Arc<str>,
         now_us: i64,
         fates: Vec<Fate>,
@@ -103,21 +103,8 @@ impl<'a> Work<'a> {
 
     /// Alerts of a rule: those that are news are published.
     pub fn alerts(&mut self, rule: &Rule, raw: Vec<RawAlert>) {
-        for raw in raw {
-            let Some(alert) = raw.of(&rule.name, self.books) else { continue };
-            match self.alert_book.enter(&alert) {
-                News::Publish => self.alerts.push(alert),
-                News::Known => {}
-                News::Refused => {
-                    if rule.stats.alerts_refused.fetch_add(1, Relaxed) == 0 {
-                        tracing::warn!(
-                            rule = &*rule.name,
-                            "the rule has {MAX_STANDING} alerts standing, which is the most: those it raises beside them are not published (said once, counted always)"
-                        );
-                    }
-                }
-            }
-        }
+        let said = raw.into_iter().filter_map(|raw| raw.of(&rule.name, self.books));
+        self.alerts.extend(said.filter(|alert| self.alert_book.publishes(rule, alert)));
     }
 
     /// Commands of a rule: those its file permits are published.

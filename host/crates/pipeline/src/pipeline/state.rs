@@ -53,6 +53,11 @@ impl Pipeline {
     pub fn forget_all_but(&self, rules: &[String]) -> Result<(), ResetError> {
         let kept = self.around.state.as_ref().map(|store| store.rules()).unwrap_or_default();
         for rule in kept.iter().filter(|rule| !rules.contains(rule)) {
+            let _alone = self.placement.change();
+            // It may have come back since it was looked for.
+            if self.placement.get(rule).is_some() {
+                continue;
+            }
             at_hand(self.orders.iter())?;
             leave(&self.orders, rule, Some("the rule was removed"))?;
             tracing::info!(rule, "there is no such rule any more: its state is forgotten");

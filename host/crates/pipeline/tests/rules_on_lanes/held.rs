@@ -1,6 +1,5 @@
 //! Lanes that a sink holds back: who wants something of them is told so in time, and nothing of it is done behind their back.
 
-use tidegate_engine::LoadError;
 use tidegate_pipeline::{Reset, ResetError};
 
 use super::*;

@@ -1,8 +1,5 @@
 //! Rules of the whole node, on their own lane: what they see, what becomes of it, and that nothing is lost on the way.
 
-use std::collections::BTreeMap;
-
-use tidegate_engine::{ShadowReport, ShadowStart};
 use tidegate_pipeline::LaneKind;
 
 use super::*;
@@ -25,34 +22,6 @@ fn tallied(house: &House) -> Vec<u64> {
     let mut all: Vec<u64> = by_topic.into_values().flatten().map(|number| number as u64).collect();
     all.sort_unstable();
     all
-}
-
-impl House {
-    /// Begins a shadow of the same module, with a copy of the state.
-    fn shadow_of(&mut self, rule: &Arc<Rule>) -> (Arc<Rule>, Arc<ShadowReport>) {
-        self.generation += 1;
-        let candidate = Arc::new(of(rule, self.generation, rule.module.clone(), OnRefusedState::Refuse));
-        let report = Arc::new(ShadowReport::new(100));
-        self.deploy.shadow(&candidate, &report, ShadowStart::Copied).unwrap();
-        (candidate, report)
-    }
-}
-
-/// Another generation of a rule.
-fn of(rule: &Rule, generation: u64, module: Arc<Module>, on_refused_state: OnRefusedState) -> Rule {
-    Rule {
-        name: rule.name.clone(),
-        generation,
-        module,
-        config: "{}".into(),
-        filters: vec!["dev/#".parse().unwrap()],
-        order: 10,
-        commands: vec![],
-        on_quarantine: OnQuarantine::default(),
-        on_refused_state,
-        limits: Limits::default(),
-        stats: rule.stats.clone(),
-    }
 }
 
 fn assert_balanced(house: &House) {
@@ -82,7 +51,7 @@ fn one_instance_for_all_lanes() {
             house.install("tally", "tally", 10, "dev/#", "{}");
         }
         if round == 6 {
-            shadow = Some(house.shadow_of(&rule));
+            shadow = Some(house.shadow(&rule, "{}", ShadowStart::Copied));
         }
         if let (9, Some((candidate, report))) = (round, &shadow) {
             assert!(report.lanes() == 1, "one for the node");
@@ -179,11 +148,7 @@ fn a_sink_down_holds_the_lanes_back() {
     for at in 0..40 {
         house.hand_over(&mixed(at * 30, 30, |_| false));
     }
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while house.pipeline.status().sinks[0].down.is_none() {
-        assert!(Instant::now() < deadline);
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    house.wait_down();
     assert_eq!(house.inlet.ledger().totals().in_flight, 1_200);
     *house.points.down.lock().unwrap() = false;
     let drained = house.runtime.block_on(house.pipeline.shutdown(Duration::from_secs(60)));
@@ -221,11 +186,8 @@ fn another_scope() {
     house.install("read", "json-reading", 0, "dev/#", "{}");
     let number = house.install_so("number", "brittle", 10, "dev/#", "{}", |_| {});
     house.send(&[reading("dev/a", 7.0), reading("dev/a", 7.0), reading("dev/b", 7.0)]);
-    let next = |house: &mut House, module: &str, choice| {
-        let other = house.install_so("other", module, 10, "elsewhere/#", "{}", |_| {});
-        house.deploy.remove("other", "it was there for its module only").unwrap();
-        house.generation += 1;
-        Arc::new(of(&number, house.generation, other.module.clone(), choice))
+    let next = |house: &mut House, of: &str, choice| {
+        house.next(&number, |next| (next.module, next.on_refused_state) = (module(of), choice))
     };
     let refused = next(&mut house, "tally", OnRefusedState::Refuse);
     let error = house.deploy.install(&refused).unwrap_err();

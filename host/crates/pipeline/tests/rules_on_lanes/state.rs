@@ -1,129 +1,15 @@
 //! State that outlives the pipeline: what comes back, for whom, and what does not.
 
-use std::collections::BTreeMap;
-
-use tidegate_engine::LoadError;
-use tidegate_model::{
-    Alert, Cell, KeptState, PartitionId, SavedState, SeriesId, StateChange, StateStore, StateTotals, StateUnread,
-};
+use tidegate_model::SeriesId;
 use tidegate_pipeline::Reset;
 
+use super::store::{Memory, end, house_with, wait_empty};
+use super::swaps::refuses;
 use super::*;
-
-/// A store in memory, for pipelines that share their books.
-#[derive(Debug, Default)]
-struct Memory(Mutex<Kept>);
-
-#[derive(Debug, Default)]
-struct Kept {
-    series: BTreeMap<(String, u32), (String, Cell)>,
-    partitions: BTreeMap<(String, u32), (String, Cell)>,
-    alerts: BTreeMap<(String, String), Alert>,
-    /// So many times more it does not say what it has.
-    unread: usize,
-}
-
-impl Memory {
-    fn read(&self) -> Result<(), StateUnread> {
-        let mut kept = self.0.lock().unwrap();
-        if kept.unread == 0 {
-            return Ok(());
-        }
-        kept.unread -= 1;
-        Err(StateUnread("told so".into()))
-    }
-}
-
-impl StateStore for Memory {
-    fn put(&self, changes: Vec<StateChange>, kept_now: Ack) {
-        let mut kept = self.0.lock().unwrap();
-        for change in changes {
-            match change {
-                StateChange::Saved { rule, version, cells } => {
-                    let key = |id: u32| (rule.to_string(), id);
-                    cells.removed_series.iter().for_each(|id| drop(kept.series.remove(&key(id.0))));
-                    cells.removed_partitions.iter().for_each(|id| drop(kept.partitions.remove(&key(id.0))));
-                    kept.series
-                        .extend(cells.series.into_iter().map(|(id, cell)| (key(id.0), (version.clone(), cell))));
-                    kept.partitions
-                        .extend(cells.partitions.into_iter().map(|(id, cell)| (key(id.0), (version.clone(), cell))));
-                }
-                StateChange::Alert(alert) => {
-                    let key = (alert.rule.to_string(), alert.topic.to_string());
-                    match alert.transition {
-                        Transition::Raised => drop(kept.alerts.insert(key, alert)),
-                        _ => drop(kept.alerts.remove(&key)),
-                    }
-                }
-                StateChange::Forgotten { rule } => {
-                    kept.series.retain(|(of, _), _| *of != *rule);
-                    kept.partitions.retain(|(of, _), _| *of != *rule);
-                }
-            }
-        }
-        kept_now.resolve(Outcome::Settled);
-    }
-
-    fn load(&self, rule: &str) -> Result<Vec<KeptState>, StateUnread> {
-        self.read()?;
-        let kept = self.0.lock().unwrap();
-        let mut states = BTreeMap::<String, SavedState>::new();
-        for ((_, id), (version, cell)) in kept.series.iter().filter(|((of, _), _)| of == rule) {
-            states.entry(version.clone()).or_default().series.push((SeriesId(*id), cell.clone()));
-        }
-        for ((_, id), (version, cell)) in kept.partitions.iter().filter(|((of, _), _)| of == rule) {
-            states.entry(version.clone()).or_default().partitions.push((PartitionId(*id), cell.clone()));
-        }
-        Ok(states.into_iter().map(|(version, cells)| KeptState { version, cells }).collect())
-    }
-
-    fn alerts(&self) -> Result<Vec<Alert>, StateUnread> {
-        self.read()?;
-        Ok(self.0.lock().unwrap().alerts.values().cloned().collect())
-    }
-
-    fn rules(&self) -> Vec<String> {
-        let kept = self.0.lock().unwrap();
-        let all = kept.series.keys().map(|(rule, _)| rule).chain(kept.alerts.keys().map(|(rule, _)| rule));
-        all.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
-    }
-
-    fn epoch(&self) -> u64 {
-        0
-    }
-
-    fn sync(&self, _: Duration) -> bool {
-        true
-    }
-
-    fn totals(&self) -> StateTotals {
-        StateTotals::default()
-    }
-}
 
 /// So many readings of each of ten topics.
 fn readings_of_ten(each: u32, value: f64) -> Vec<(String, Vec<u8>)> {
     (0..each * 10).map(|i| reading(&format!("dev/t{}", i % 10), value)).collect()
-}
-
-fn house_with(lanes: usize, books: &Arc<Books>, store: &Arc<Memory>) -> House {
-    let mut house = House::with(lanes, books.clone(), Some(store.clone()));
-    house.install("read", "json-reading", 0, "dev/#", "{}");
-    house
-}
-
-/// Waits until the store has nothing of any rule: that an alert is cleared it learns when it is published.
-fn wait_empty(store: &Memory) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !store.rules().is_empty() {
-        assert!(Instant::now() < deadline, "waited for an empty store: {store:?}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-fn end(house: &House) {
-    let drained = house.runtime.block_on(house.pipeline.shutdown(Duration::from_secs(10)));
-    assert_eq!(drained, Drained::Completely);
 }
 
 /// Guarantees: over a restart a rule that numbers its readings goes on counting, whatever the number of lanes is then, so that each series'
@@ -191,16 +77,9 @@ fn state_waits_for_the_sinks() {
     let (books, store) = (Arc::new(Books::new(1_000)), Arc::<Memory>::default());
     let mut house = house_with(1, &books, &store);
     let rule = house.install_so("watch", "threshold", 20, "dev/#", r#"{"above":90.0}"#, |_| {});
-    let kept = || {
-        let kept = store.0.lock().unwrap();
-        (kept.series.len(), kept.alerts.len())
-    };
+    let kept = || store.kept();
     let saves = |house: &House, bytes: u64| {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while rule.stats.totals().state_bytes <= bytes {
-            assert!(Instant::now() < deadline, "the rule did not save");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        wait_until("the rule to save", || rule.stats.totals().state_bytes > bytes);
         // The lane answers after it has handed over what was saved.
         assert!(house.pipeline.reset_state("nobody", Reset::Everything).is_err());
     };
@@ -213,11 +92,7 @@ fn state_waits_for_the_sinks() {
     saves(&house, before);
     assert_eq!(kept(), (0, 0));
     *house.points.down.lock().unwrap() = false;
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while kept() != (2, 2) {
-        assert!(Instant::now() < deadline, "waited for the store: {store:?}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    wait_until("the store to have both", || kept() == (2, 2));
 
     *house.points.down.lock().unwrap() = true;
     let mut parcels = house.inlet.parcels(|_: Vec<()>| Ack::none());
@@ -281,10 +156,10 @@ fn a_store_that_does_not_say() {
     let rule = house.install_so("number", "brittle", 10, "dev/#", "{}", |_| {});
     house.send(&[reading("dev/a", 95.0)]);
     end(&house);
-    store.0.lock().unwrap().unread = 2;
+    store.unread(2);
     let mut house = house_with(2, &books, &store);
     assert_eq!(house.pipeline.status().alerts_standing, 1);
-    store.0.lock().unwrap().unread = 1;
+    store.unread(1);
     let busy = house.deploy.install(&rule).unwrap_err();
     assert!(matches!(busy, LoadError::Busy(_)), "{busy}");
     house.deploy.install(&rule).unwrap();
@@ -298,20 +173,24 @@ fn a_store_that_does_not_say() {
 fn stored_state_that_is_refused() {
     let (books, store) = (Arc::new(Books::new(1_000)), Arc::<Memory>::default());
     let mut house = house_with(2, &books, &store);
-    let stats = house.install_so("number", "brittle", 10, "dev/#", "{}", |_| {}).stats.clone();
+    let rule = house.install_so("number", "brittle", 10, "dev/#", "{}", |_| {});
     house.send(&readings_of_ten(3, 1.0));
     end(&house);
     let mut house = house_with(2, &books, &store);
-    let refused = house.deploy.install(&refuses(&house.engine, 50, OnRefusedState::Refuse, &stats)).unwrap_err();
+    let refused = {
+        let next = refuses(&mut house, &rule, OnRefusedState::Refuse);
+        house.deploy.install(&next).unwrap_err()
+    };
     assert!(matches!(refused, LoadError::State(_)), "{refused}");
     house.install("number", "brittle", 10, "dev/#", "{}");
     house.send(&[reading("dev/t1", 1.0)]);
     assert_eq!(numbers(&house)["dev/t1"], [4.0]);
     end(&house);
     let mut house = house_with(2, &books, &store);
-    house.deploy.install(&refuses(&house.engine, 51, OnRefusedState::Discard, &stats)).unwrap();
+    let next = refuses(&mut house, &rule, OnRefusedState::Discard);
+    house.deploy.install(&next).unwrap();
     end(&house);
-    assert!(store.rules().is_empty() && stats.totals().state_discarded == 1, "{store:?}");
+    assert!(store.rules().is_empty() && rule.stats.totals().state_discarded == 1, "{store:?}");
 }
 
 /// Guarantees: the state of a rule of the node is all with the node's lane after a restart, whatever the number of lanes; the alert it raised stands

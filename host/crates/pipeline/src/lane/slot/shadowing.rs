@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_engine::{Cells, Fault, Instance, LoadError, Shadow};
-use tidegate_model::{Alert, SavedState, StateBook};
+use tidegate_engine::{Believed, Cells, Fault, Instance, LoadError, Shadow};
+use tidegate_model::{SavedState, StateBook};
 
 use super::Slot;
 use crate::lane::{Begins, Start};
@@ -50,15 +50,15 @@ impl Slot {
 
     /// The shadow takes the instance's place, with the state it has built. Where it has been stopped, `fresh` does, without state. Gives the
     /// alerts that stand by that state.
-    pub fn promote(&mut self, fresh: Instance, now_us: i64) -> Result<Vec<Alert>, LoadError> {
+    pub fn promote(&mut self, fresh: Instance, now_us: i64) -> Result<Believed, LoadError> {
         let shadow = self.shadow.take().filter(|shadow| shadow.generation() == fresh.rule().generation);
-        let (mut next, standing) = shadow.and_then(|shadow| shadow.into_serving()).unwrap_or_else(|| {
+        let (mut next, believed) = shadow.and_then(|shadow| shadow.into_serving()).unwrap_or_else(|| {
             let rule = &*self.rule.name;
             tracing::warn!(
                 rule,
                 "the shadow of a lane has failed at the last moment: the new generation begins there without state"
             );
-            (fresh, Vec::new())
+            (fresh, Believed::default())
         });
         let mut state = StateBook::default();
         match next.save(Cells::All) {
@@ -71,6 +71,6 @@ impl Slot {
             }
         }
         self.succeed(next, Begins::At(Box::new(Start { state, differs: SavedState::default() })), now_us)?;
-        Ok(standing)
+        Ok(believed)
     }
 }

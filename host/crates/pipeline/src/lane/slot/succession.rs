@@ -23,7 +23,7 @@ impl Slot {
     /// It does not take the state that there is. This one serves on, and has lost nothing.
     pub fn succeed(&mut self, next: Instance, begins: Begins, now_us: i64) -> Result<(), LoadError> {
         let (next, own) = match begins {
-            Begins::At(start) | Begins::Afresh(start) => (next, Some(start.state)),
+            Begins::At(start) | Begins::Afresh(start, _) => (next, Some(start.state)),
             Begins::WhereTheLastStands => {
                 self.settle();
                 self.brought_up(next)?

@@ -1,0 +1,157 @@
+//! A generation in the place of another: what it refuses, and lanes that are held back meanwhile.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use super::store::{Memory, house_with};
+use super::*;
+
+/// To the guest's `restore`: an error with three bytes of text, which stand at 600.
+const REFUSE: &str = "(i32.store8 (i32.const 512) (i32.const 1)) (i32.store (i32.const 516) (i32.const 600))
+    (i32.store (i32.const 520) (i32.const 3)) (i32.store (i32.const 600) (i32.const 0x21216f6e)) (return (i32.const 512))";
+
+/// A generation of a rule that keeps state and cannot be given any.
+pub fn refuses(house: &mut House, rule: &Rule, on_refused_state: OnRefusedState) -> Arc<Rule> {
+    made_of(house, rule, &[("restore", REFUSE)], on_refused_state)
+}
+
+/// A generation of a rule whose module is the honest guest with these instructions.
+fn made_of(
+    house: &mut House,
+    rule: &Rule,
+    instructions: &[(&str, &str)],
+    on_refused_state: OnRefusedState,
+) -> Arc<Rule> {
+    let module = Module::load(&ENGINE, &wat_guest::wat_guest("number", instructions)).unwrap();
+    house.next(rule, |next| (next.module, next.on_refused_state) = (Arc::new(module), on_refused_state))
+}
+
+/// Guarantees: a generation that refuses the state of the one before it does not serve, and that one goes on as if nothing had been
+/// tried; only where its file says `discard_state = true` it serves, begins without state, and that is counted.
+#[test]
+fn refused_state() {
+    let mut house = House::new(2);
+    house.install("read", "json-reading", 0, "dev/#", "{}");
+    let rule = house.install_so("number", "brittle", 10, "dev/#", "{}", |_| {});
+    house.send(&[reading("dev/a", 7.0), reading("dev/b", 7.0)]);
+    let next = refuses(&mut house, &rule, OnRefusedState::Refuse);
+    let error = house.deploy.install(&next).unwrap_err();
+    assert_eq!(error.code(), "state");
+    assert!(error.to_string().contains("no!") && error.to_string().contains("discard_state"), "{error}");
+    house.send(&[reading("dev/a", 7.0)]);
+    assert_eq!(numbers(&house)["dev/a"], [1.0, 2.0]);
+    let next = refuses(&mut house, &rule, OnRefusedState::Discard);
+    house.deploy.install(&next).unwrap();
+    house.send(&[reading("dev/a", 7.0)]);
+    assert_eq!(numbers(&house)["dev/a"], [1.0, 2.0, 7.0], "it lets pass what it gets");
+    assert_eq!(rule.stats.totals().state_discarded, 1);
+    house.install("number", "brittle", 10, "dev/#", "{}");
+    house.send(&[reading("dev/a", 7.0)]);
+    assert_eq!(numbers(&house)["dev/a"], [1.0, 2.0, 7.0, 1.0], "there was nothing to take over");
+}
+
+/// Guarantees: a rule that changes between lanes and the node does not begin while a lane that a sink holds back has yet to forget it: what that
+/// forgets later would be the new state. It is tried again, and begins then.
+#[test]
+fn a_lane_that_is_held_back_forgets_nothing_new() {
+    let (books, store) = (Arc::new(Books::new(1_000)), Arc::<Memory>::default());
+    let mut house = house_with(2, &books, &store);
+    let number = house.install_so("number", "brittle", 10, "dev/#", "{}", |_| {});
+    house.send(&[reading("dev/a", 7.0), reading("dev/b", 7.0)]);
+    wait_until("the state to be kept", || store.kept().0 == 2);
+    let of_node = house.next(&number, |next| {
+        (next.module, next.on_refused_state) = (module("tally"), OnRefusedState::Discard);
+    });
+    house.gate.close_for("lane-1");
+    let busy = house.deploy.install(&of_node).unwrap_err();
+    assert!(matches!(busy, LoadError::Busy(_)), "{busy}");
+    assert_eq!(store.kept().0, 2, "nothing is forgotten");
+    house.gate.open();
+    house.send(&[reading("dev/a", 7.0), reading("dev/b", 7.0)]);
+    let numbers = numbers(&house);
+    assert_eq!(
+        (&numbers["dev/a"][..], &numbers["dev/b"][..]),
+        (&[1.0, 2.0][..], &[1.0, 2.0][..]),
+        "the old one serves"
+    );
+    house.deploy.install(&of_node).unwrap();
+    house.send(&[reading("dev/a", 7.0)]);
+    house.send(&[reading("dev/b", 7.0)]);
+    assert_eq!(self::numbers(&house)["dev/b"], [1.0, 2.0, 2.0], "the second of the node");
+    wait_until("the state of the node to be kept", || store.kept().0 == 2);
+}
+
+/// A place within an install, between two lanes, where one thread waits until this is dropped.
+struct Between {
+    reached: Receiver<()>,
+    /// It goes on when this is gone.
+    _held: Sender<()>,
+}
+
+impl Between {
+    /// For the thread of that name; others pass.
+    fn of_thread(name: &'static str) -> Self {
+        let ((reach, reached), (held, told)) = (channel(), channel());
+        let told = Mutex::new(told);
+        fail::cfg_callback("swap-within", move || {
+            if std::thread::current().name() == Some(name) {
+                // The second time nobody is there any more.
+                let _ = reach.send(());
+                let _ = told.lock().unwrap().recv();
+            }
+        })
+        .unwrap();
+        Self { reached, _held: held }
+    }
+}
+
+/// Guarantees: where a lane refuses a generation that another has taken already, one generation serves on all lanes in the end: the old one, which
+/// begins without state where it does not take what the new one has made of it; or, where the lane was held back for so long that nobody waits for
+/// its answer, the new one, without state there.
+#[test]
+fn one_generation_on_all_lanes() {
+    for held_back in [false, true] {
+        let mut house = House::new(2);
+        house.install("read", "json-reading", 0, "dev/#", "{}");
+        let old = house.install_so("number", "brittle", 10, "dev/#", "{}", |_| {});
+        // The partitions of the two lanes, before the rule has state of one.
+        for topic in ["dev/a", "dev/b"] {
+            house.inlet.topic(topic, topic).unwrap();
+        }
+        // Takes no state but none; once it has been given a row it saves a cell of its first series, at 708, whose layout no other knows.
+        let save = "(if (i32.load8_u (i32.const 690)) (then
+            (i32.store (i32.const 512) (i32.const 700)) (i32.store (i32.const 516) (i32.const 1))
+            (i32.store (i32.const 520) (i32.const 704)) (i32.store (i32.const 524) (i32.const 1))
+            (i32.store (i32.const 528) (i32.const 708)) (i32.store (i32.const 532) (i32.const 1))
+            (i32.store (i32.const 704) (i32.const 1)) (i32.store8 (i32.const 708) (i32.const 9))
+            (return (i32.const 512))))";
+        let places = [("restore", REFUSE), ("process", "(i32.store8 (i32.const 690) (i32.const 1))"), ("save", save)];
+        let new = made_of(&mut house, &old, &places, OnRefusedState::Refuse);
+        let name = if held_back { "installs-held-back" } else { "installs" };
+        let between = Between::of_thread(name);
+        let mut deploy = house.pipeline.deploy();
+        let install = move || deploy.install(&new);
+        let installs = std::thread::Builder::new().name(name.into()).spawn(install).unwrap();
+        between.reached.recv_timeout(Duration::from_secs(60)).unwrap();
+        house.send(&[reading("dev/a", 7.0), reading("dev/b", 7.0)]);
+        let first = numbers(&house);
+        assert_eq!((first["dev/a"][0], first["dev/b"][0]), (7.0, 1.0), "one lane has the new one, the other has not");
+        if held_back {
+            house.gate.close_for("lane-1");
+        }
+        drop(between);
+        let installed = installs.join().unwrap();
+        house.gate.open();
+        house.send(&[reading("dev/a", 7.0)]);
+        house.send(&[reading("dev/b", 7.0)]);
+        let then = numbers(&house);
+        if held_back {
+            installed.unwrap();
+            assert_eq!((then["dev/a"][1], then["dev/b"][1]), (7.0, 7.0), "the new one on both");
+        } else {
+            assert_eq!(installed.unwrap_err().code(), "state");
+            assert_eq!((then["dev/a"][1], then["dev/b"][1]), (1.0, 2.0), "the old one on both");
+        }
+        assert_eq!(old.stats.totals().state_discarded, 1, "said and counted");
+    }
+    fail::remove("swap-within");
+}
