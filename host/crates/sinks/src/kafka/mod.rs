@@ -2,7 +2,8 @@
 //!
 //! Each record has its series (or the topic of a message or dead letter) as the key, so what belongs together is in one partition, in order. The
 //! producer is idempotent: what it sends again by itself is neither doubled nor out of order. A write is confirmed when every record
-//! has been acknowledged by all replicas in sync; when one fails, all of the write is produced again by a new producer: at least once.
+//! has been acknowledged by all replicas in sync; when one fails, all of the write is produced again by a new producer: at least once. Where a
+//! broker finds fault with a batch, that producer sends each record alone, so that only what is bad is refused.
 //!
 //! Points and alerts bear no timestamp of their own: a broker drops by it what is old, and may refuse what is to come; when a point was measured
 //! stands in the record. Messages bear the time when they were received, which is of our own clock. Points have no headers, which would
@@ -30,7 +31,7 @@ use tidegate_model::{
 
 use crate::json::{AlertJson, DeadLetterJson};
 use crate::rows::{TextCursor, UNKNOWN_SERIES, readable};
-use producer::Producer;
+use producer::{Batches, Fault, Producer};
 use record::Point;
 
 /// Topics of a Kafka cluster.
@@ -40,6 +41,8 @@ pub struct Kafka {
     books: Arc<Books>,
     wants: Wants,
     producer: Option<Producer>,
+    /// Of its next one.
+    batches: Batches,
     /// A record on its way to the producer, which copies it; kept for its memory.
     payload: Vec<u8>,
 }
@@ -48,10 +51,10 @@ impl Kafka {
     /// A sink for the cluster of `settings`; connects at the first write.
     pub fn new(settings: KafkaSink, books: Arc<Books>) -> Self {
         let wants = wants(&settings);
-        Self { settings, books, wants, producer: None, payload: Vec::new() }
+        Self { settings, books, wants, producer: None, batches: Batches::UpTo(None), payload: Vec::new() }
     }
 
-    async fn produce(&mut self, producer: &mut Producer, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {
+    async fn produce(&mut self, producer: &mut Producer, deliveries: &[Arc<Delivery>]) -> Result<Written, Fault> {
         producer.begin();
         let mut written = Written::default();
         // What each record is of, by the number of the record: so that a refusal finds its row. Points first, then messages.
@@ -86,6 +89,21 @@ impl Kafka {
             }
         }
         Ok(written)
+    }
+
+    /// A broker finds fault with a batch: the write is about to be sent once more, record by record.
+    fn look_closer(&mut self, fault: &Fault) {
+        let Fault::Batch(error) = fault else { return };
+        if fault.is_size() {
+            self.batches = self.batches.smaller(&self.settings);
+            tracing::warn!(
+                %error,
+                "a broker finds a batch too large: batches are made smaller from now on; set `batch.size` under `client` below the topic's \
+                 `max.message.bytes`"
+            );
+        } else {
+            tracing::debug!(%error, "a broker finds fault with a batch: its records are sent one by one");
+        }
     }
 
     async fn produce_points(
@@ -199,14 +217,28 @@ impl Sink for Kafka {
         // Taken out: after a write that failed or was given up, what is left in the producer must not come after what is written next.
         let mut producer = match self.producer.take() {
             Some(producer) => producer,
-            None => Producer::new(&self.settings)?,
+            None => Producer::new(&self.settings, self.batches)?,
         };
-        let written = self.produce(&mut producer, deliveries).await;
-        match &written {
-            Ok(_) => self.producer = Some(producer),
-            Err(_) => producer.end().await,
+        let fault = match self.produce(&mut producer, deliveries).await {
+            Ok(written) => {
+                self.producer = Some(producer);
+                return Ok(written);
+            }
+            Err(fault) => fault,
+        };
+        producer.end().await;
+        if let Fault::Sink(error) = fault {
+            return Err(error);
         }
-        written
+        self.look_closer(&fault);
+        let mut one_by_one = Producer::new(&self.settings, Batches::OfOne)?;
+        let written = self.produce(&mut one_by_one, deliveries).await;
+        one_by_one.end().await;
+        written.map_err(|fault| match fault {
+            Fault::Sink(error) => error,
+            // Of a record that is alone in its batch it is known.
+            Fault::Batch(error) => SinkError::Retry(error.to_string()),
+        })
     }
 
     async fn close(&mut self) {

@@ -20,6 +20,10 @@ pub(super) const NO_ROW: usize = u32::MAX as usize;
 
 /// How long librdkafka tries by itself, unless `client` says otherwise: then the write has failed, and its spool takes it.
 const MESSAGE_TIMEOUT_MS: &str = "10000";
+/// What librdkafka puts into one batch unless `client` says otherwise: bytes.
+const BATCH_BYTES: u32 = 1_000_000;
+/// No batch is made smaller than this because a broker found one too large: bytes.
+const LEAST_BATCH_BYTES: u32 = 16 << 10;
 /// How long to wait for room in the producer's queue before it is asked again.
 const ROOM_WAIT: Duration = Duration::from_millis(50);
 
@@ -28,6 +32,52 @@ pub(super) struct Producer {
     producer: ThreadedProducer<Context>,
     tally: Arc<Tally>,
     brokers: String,
+    batches: Batches,
+}
+
+/// What a broker is sent together. It checks a batch as a whole and can find fault with all of it because of one record, or with its size
+/// where no record is too large: only of a record that was sent alone is it known what is wrong with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Batches {
+    /// Up to so many bytes, or as `client` says.
+    UpTo(Option<u32>),
+    /// Each record alone.
+    OfOne,
+}
+
+impl Batches {
+    /// After a broker found one too large.
+    pub(super) fn smaller(self, settings: &KafkaSink) -> Self {
+        let set = || settings.client.iter().find(|(key, _)| *key == "batch.size")?.1.reveal().parse().ok();
+        match self {
+            Batches::UpTo(bytes) => {
+                Batches::UpTo(Some((bytes.or_else(set).unwrap_or(BATCH_BYTES) / 2).max(LEAST_BATCH_BYTES)))
+            }
+            Batches::OfOne => Batches::OfOne,
+        }
+    }
+}
+
+/// Why a write failed.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// As the sink says it.
+    Sink(SinkError),
+    /// A broker finds fault with a batch; with which record of it is not known.
+    Batch(KafkaError),
+}
+
+impl From<SinkError> for Fault {
+    fn from(error: SinkError) -> Self {
+        Fault::Sink(error)
+    }
+}
+
+impl Fault {
+    /// Whether the batch was too large.
+    pub(super) fn is_size(&self) -> bool {
+        matches!(self, Fault::Batch(error) if error.rdkafka_error_code() == Some(Code::MessageSizeTooLarge))
+    }
 }
 
 impl fmt::Debug for Producer {
@@ -40,8 +90,18 @@ impl fmt::Debug for Producer {
 #[derive(Debug, Default)]
 struct Tally {
     left: AtomicUsize,
-    failures: Mutex<Vec<(usize, KafkaError)>>,
+    /// By the number of the record; and who says so.
+    failures: Mutex<Vec<(usize, By, KafkaError)>>,
     news: Notify,
+}
+
+/// Who found fault with a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// The producer, before it was sent.
+    Producer,
+    /// A broker, or nobody in time.
+    Broker,
 }
 
 /// What librdkafka calls, on the thread that polls.
@@ -71,15 +131,15 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
         if let Err((error, _)) = result {
-            self.tally.failed(number, error.clone());
+            self.tally.failed(number, By::Broker, error.clone());
         }
         self.tally.settled();
     }
 }
 
 impl Tally {
-    fn failed(&self, number: usize, error: KafkaError) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).push((number, error));
+    fn failed(&self, number: usize, by: By, error: KafkaError) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).push((number, by, error));
     }
 
     fn settled(&self) {
@@ -92,10 +152,10 @@ impl Tally {
 
 impl Producer {
     /// One that connects by itself; no broker need be there yet.
-    pub(super) fn new(settings: &KafkaSink) -> Result<Self, SinkError> {
+    pub(super) fn new(settings: &KafkaSink, batches: Batches) -> Result<Self, SinkError> {
         let tally = Arc::new(Tally::default());
         let context = Context { tally: Arc::clone(&tally) };
-        let producer = ThreadedProducer::from_config_and_context(&config(settings), context).map_err(|error| {
+        let producer = ThreadedProducer::from_config_and_context(&config(settings, batches), context).map_err(|error| {
             let error = match error {
                 // Without the value, which may be a secret.
                 KafkaError::ClientConfig(_, what, key, _) => format!("the setting `{key}` is refused: {what}"),
@@ -105,7 +165,7 @@ impl Producer {
                 "librdkafka refuses the configuration: {error}; correct it under `client`"
             ))
         })?;
-        Ok(Self { producer, tally, brokers: settings.brokers.clone() })
+        Ok(Self { producer, tally, brokers: settings.brokers.clone(), batches })
     }
 
     /// A write begins. All records of the one before were settled.
@@ -124,7 +184,7 @@ impl Producer {
         loop {
             let Err((error, back)) = self.producer.send(next) else { return Ok(()) };
             if error.rdkafka_error_code() != Some(Code::QueueFull) {
-                self.tally.failed(number, error);
+                self.tally.failed(number, By::Producer, error);
                 self.tally.settled();
                 return Ok(());
             }
@@ -135,20 +195,28 @@ impl Producer {
     }
 
     /// Waits until every record of the write is settled. Gives those that Kafka will never take, by number.
-    pub(super) async fn acknowledged(&self) -> Result<Vec<(usize, String)>, SinkError> {
+    pub(super) async fn acknowledged(&self) -> Result<Vec<(usize, String)>, Fault> {
         while self.tally.left.load(Ordering::Acquire) > 0 {
             self.tally.news.notified().await;
         }
         let failures = std::mem::take(&mut *self.tally.failures.lock().unwrap_or_else(PoisonError::into_inner));
         let mut refused = Vec::new();
-        for (number, error) in failures {
+        let mut batch = None;
+        for (number, by, error) in failures {
             match meaning(&error) {
-                Meaning::Refused => refused.push((number, format!("Kafka does not take its record: {error}"))),
-                Meaning::Passing => return Err(SinkError::Retry(format!("Kafka at {}: {error}", self.brokers))),
+                Meaning::Bad if by == By::Broker && self.batches != Batches::OfOne => batch = Some(error),
+                Meaning::Bad => refused.push((number, format!("Kafka does not take its record: {error}"))),
+                Meaning::Passing => {
+                    return Err(SinkError::Retry(format!("Kafka at {}: {error}", self.brokers)).into());
+                }
                 Meaning::Operator(todo) => {
-                    return Err(SinkError::NeedsOperator(format!("Kafka at {}: {error}; {todo}", self.brokers)));
+                    let text = format!("Kafka at {}: {error}; {todo}", self.brokers);
+                    return Err(SinkError::NeedsOperator(text).into());
                 }
             }
+        }
+        if let Some(error) = batch {
+            return Err(Fault::Batch(error));
         }
         refused.sort_unstable();
         Ok(refused)
@@ -166,8 +234,8 @@ impl Producer {
 /// What came of a record that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
-    /// It will never be taken.
-    Refused,
+    /// It, or another of its batch, will never be taken.
+    Bad,
     /// It may work later.
     Passing,
     /// Somebody has to do this.
@@ -176,9 +244,13 @@ enum Meaning {
 
 fn meaning(error: &KafkaError) -> Meaning {
     match error.rdkafka_error_code() {
-        Some(Code::MessageSizeTooLarge | Code::InvalidMessage | Code::InvalidMessageSize | Code::InvalidRecord) => {
-            Meaning::Refused
-        }
+        Some(
+            Code::MessageSizeTooLarge
+            | Code::InvalidMessage
+            | Code::InvalidMessageSize
+            | Code::InvalidRecord
+            | Code::InvalidDifferentRecord,
+        ) => Meaning::Bad,
         Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::InvalidTopic) => {
             Meaning::Operator("create the topic, or correct its name")
         }
@@ -189,7 +261,8 @@ fn meaning(error: &KafkaError) -> Meaning {
             Meaning::Operator("check the SASL settings under `client`: mechanism, user name and password")
         }
         Some(Code::InvalidTimestamp) => Meaning::Operator(
-            "let the topic take records of any age: set its `message.timestamp.type` to LogAppendTime, or raise its `message.timestamp.before.max.ms`",
+            "check this machine's clock; and let the topic take records of any age: set its `message.timestamp.type` to LogAppendTime, or raise its \
+             `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms`",
         ),
         Some(Code::UnsupportedCompressionType) => Meaning::Operator("choose another `compression`"),
         _ => Meaning::Passing,
@@ -197,7 +270,7 @@ fn meaning(error: &KafkaError) -> Meaning {
 }
 
 /// librdkafka's configuration. What the guarantees rest on is set last, so that nothing overrides it.
-fn config(settings: &KafkaSink) -> ClientConfig {
+fn config(settings: &KafkaSink, batches: Batches) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("client.id", "tidegate");
     config.set("message.timeout.ms", MESSAGE_TIMEOUT_MS);
@@ -206,6 +279,15 @@ fn config(settings: &KafkaSink) -> ClientConfig {
     config.set("queue.buffering.max.kbytes", "65536");
     for (key, value) in &settings.client {
         config.set(key, value.reveal());
+    }
+    match batches {
+        Batches::UpTo(None) => {}
+        Batches::UpTo(Some(bytes)) => {
+            config.set("batch.size", bytes.to_string());
+        }
+        Batches::OfOne => {
+            config.set("batch.num.messages", "1");
+        }
     }
     config
         .set("bootstrap.servers", &settings.brokers)

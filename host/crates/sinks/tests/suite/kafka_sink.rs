@@ -217,6 +217,32 @@ async fn a_record_too_large_is_refused_alone() {
     assert_eq!(cluster.records("points").len(), 11);
 }
 
+/// Guarantees: what a broker says of a batch is not taken for a word on each of its records: they are sent one by one, and those that are good
+/// are stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_is_not_its_records() {
+    for error in [
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_MSG,
+    ] {
+        let cluster = Cluster::start();
+        let books = Arc::new(Books::new(99));
+        let mut sink = Kafka::new(cluster.settings(), Arc::clone(&books));
+        cluster.0.request_errors(RDKafkaApiKey::Produce, &[error]);
+        let written = sink.write(&[numbered(&books, 0, 700)]).await.unwrap();
+        assert!(written.rejected.is_empty(), "{error:?}: {:?}", written.rejected);
+        assert_eq!(written.points, 700, "{error:?}");
+        assert_eq!(sink.write(&[numbered(&books, 700, 700)]).await.unwrap().points, 700, "{error:?}");
+        for (key, mut found) in values(&cluster.records("points")) {
+            // At least once: those of another partition were taken with the first attempt.
+            found.sort_unstable();
+            found.dedup();
+            assert_eq!(found.len(), 200, "{error:?}: {key}");
+        }
+    }
+}
+
 /// Guarantees: brokers that are away make a write fail as `Retry` in bounded time; when they are back, the same write succeeds, and so do later
 /// ones, each series in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
