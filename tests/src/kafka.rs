@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -132,6 +132,15 @@ impl Kafka {
         let offset = |offset| if let Offset::Offset(number) = offset { number } else { 0 };
         let found = reader.committed_offsets(asked, DEADLINE).unwrap();
         found.elements().iter().map(|element| offset(element.offset())).collect()
+    }
+
+    /// Sets one setting of its topic. Apache Kafka has settings.
+    pub fn set(&self, name: &str, value: &str) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", self.brokers()).create().unwrap();
+        let topic = AlterConfig::new(ResourceSpecifier::Topic(&self.topic)).set(name, value);
+        let set = runtime().block_on(admin.alter_configs([&topic], &AdminOptions::new())).unwrap();
+        assert!(set.iter().all(Result::is_ok), "{set:?}");
     }
 
     /// Takes the mock cluster's broker away, or brings it back.

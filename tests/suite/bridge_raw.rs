@@ -69,6 +69,35 @@ fn edge_to_database_by_apache_kafka() {
     edge_to_database(&kafka);
 }
 
+/// Guarantees: where a topic takes smaller batches than the producer makes, all messages that fit are stored, and the one that is too large alone
+/// is a dead letter. What a broker says of such a batch it says of all its records.
+#[test]
+fn a_topic_of_small_batches_by_apache_kafka() {
+    let (Some(kafka), Some(broker)) = (Kafka::apache("raw", 1), Mosquitto::start()) else { return };
+    kafka.set("max.message.bytes", "20000");
+    let host = Setup::new()
+        .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
+        .toml(&format!("[sinks.kafka.raw]\nbrokers = \"{}\"\nmessages = \"raw\"\n", kafka.brokers()))
+        .start();
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    // At random: compressed, they are as large.
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut noise = |bytes: usize| (0..bytes).map(|_| random.u8(..)).collect::<Vec<_>>();
+    let large = noise(30_000);
+    let mut message = |number: usize| Message::poison(format!("dev/{}", number % 10), noise(600));
+    publisher.deliver((0..1_500).map(&mut message));
+    publisher.deliver([Message::poison("dev/large", large)]);
+    publisher.deliver((0..1_500).map(&mut message));
+    host.wait_settled(3_001).assert_balanced("small batches");
+    // What takes long goes by the spool.
+    host.wait_status("Kafka to have all", |status| {
+        let raw = status.sinks.iter().find(|sink| sink.name == "raw")?;
+        (raw.messages == 3_000 && status.spool("raw").rows == 0).then_some(())
+    });
+    let letters = host.dead_letters();
+    assert_eq!(letters.iter().map(|letter| &*letter.topic).collect::<Vec<_>>(), ["dev/large"]);
+}
+
 /// Guarantees: while Kafka is away, messages are acknowledged from the spool; a host that is killed then and started again when Kafka is back has
 /// lost none of them.
 #[test]
