@@ -110,9 +110,13 @@ impl Timescale {
     }
 
     async fn write_over(&mut self, pool: &mut Pool, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {
-        let mut known = self.known(pool).await.map_err(|fault| fault.into_sink_error(&self.address))?;
-        let unfinished = self.unfinished.take().filter(|unfinished| unfinished.is_of(deliveries));
-        let division = match &unfinished {
+        let mut known = match self.known(pool).await {
+            Ok(known) => known,
+            Err(fault) => return Err(self.failed_first(pool, fault).await),
+        };
+        // It stays where it is until the shares are written: what fails before them must not have them all written again.
+        let unfinished = self.unfinished.as_ref().filter(|unfinished| unfinished.is_of(deliveries));
+        let division = match unfinished {
             Some(unfinished) => unfinished.division,
             None => {
                 Division {
@@ -126,9 +130,12 @@ impl Timescale {
         };
         let survey = Survey::new(deliveries, &self.books, &mut known.series, division);
         let shares = survey.shares().len();
-        self.tell_series(pool, &mut known).await.map_err(|fault| fault.into_sink_error(&self.address))?;
+        if let Err(fault) = self.tell_series(pool, &mut known).await {
+            return Err(self.failed_first(pool, fault).await);
+        }
         pool.grow(&self.settings, survey.connections()).await;
 
+        let unfinished = self.unfinished.take().filter(|unfinished| unfinished.is_of(deliveries));
         let mut done = unfinished.map_or_else(|| vec![None; shares], |unfinished| unfinished.done);
         let manner = Manner {
             tables: &self.tables,
@@ -166,6 +173,12 @@ impl Timescale {
         written.points -= refused.len() as u64;
         written.rejected = survey.rejected(refused);
         Ok(written)
+    }
+
+    /// A fault of the first connection, before shares are written.
+    async fn failed_first(&self, pool: &mut Pool, fault: Fault) -> SinkError {
+        pool.end_first().await;
+        fault.into_sink_error(&self.address)
     }
 
     /// What is known of the database, after a look at it if that is nothing.

@@ -53,6 +53,13 @@ impl Pool {
         }
     }
 
+    /// Ends the first connection, after a fault outside of [`Self::store`]: its transaction may stand there, failed, and take nothing more.
+    pub(super) async fn end_first(&mut self) {
+        if !self.members.is_empty() {
+            self.members.remove(0).session.end().await;
+        }
+    }
+
     /// Makes connections until there are so many, all at a time. Fewer will do.
     pub(super) async fn grow(&mut self, settings: &TimescaleSink, connections: usize) {
         let wanted = connections.saturating_sub(self.members.len());

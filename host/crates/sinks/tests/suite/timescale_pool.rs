@@ -61,7 +61,8 @@ async fn a_large_write_is_spread() {
 }
 
 /// Guarantees: when one connection's part fails and the others' are committed, the write as a whole fails; tried again, it stores what is
-/// missing and nothing twice. Other deliveries in between do not inherit what was done.
+/// missing and nothing twice, also where a try between fails before any point is sent, as what is told of series is looked at anew then.
+/// Other deliveries in between do not inherit what was done.
 #[tokio::test]
 async fn a_write_that_fails_in_part_is_finished() {
     let Some(server) = Postgres::start() else { return };
@@ -69,13 +70,14 @@ async fn a_write_that_fails_in_part_is_finished() {
     let books = Arc::new(Books::new(99));
     let mut sink = Timescale::new(server.settings("postgres"), Arc::clone(&books));
     sink.write(&[many(&books, 0, 50)]).await.unwrap();
-    let guard = "CREATE TABLE broken (topic text);
+    let guard = "CREATE TABLE broken (topic text, place text);
         CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            IF EXISTS (SELECT FROM broken WHERE topic = NEW.topic) THEN
+            IF EXISTS (SELECT FROM broken WHERE topic = NEW.topic AND place = TG_TABLE_NAME) THEN
                 RAISE EXCEPTION 'not now' USING ERRCODE = '40001'; END IF;
             RETURN NEW; END $$;
         CREATE TRIGGER guard BEFORE INSERT ON metrics FOR EACH ROW EXECUTE FUNCTION guard();
-        INSERT INTO broken VALUES ('dev/line3')";
+        CREATE TRIGGER guard BEFORE INSERT OR UPDATE ON series FOR EACH ROW EXECUTE FUNCTION guard();
+        INSERT INTO broken VALUES ('dev/line3', 'metrics')";
     client.batch_execute(guard).await.unwrap();
     let deliveries = [many(&books, 50, 5_000), alerts(0, 2)];
     for _ in 0..3 {
@@ -84,12 +86,16 @@ async fn a_write_that_fails_in_part_is_finished() {
     }
     let in_part = number(&client, COUNT).await;
     assert!((50 + 3_000..5_050).contains(&in_part), "{in_part}");
+    client.batch_execute("UPDATE broken SET place = 'series'").await.unwrap();
+    let failed = sink.write(&deliveries).await;
+    assert!(matches!(&failed, Err(SinkError::Retry(text)) if text.contains("not now")), "{failed:?}");
+    assert_eq!(number(&client, COUNT).await, in_part);
     client.batch_execute("DELETE FROM broken").await.unwrap();
     assert_eq!(sink.write(&deliveries).await.unwrap().points, 5_000);
     assert_eq!((number(&client, COUNT).await, number(&client, DISTINCT).await), (5_050, 5_050));
     assert_eq!(number(&client, "SELECT count(*) FROM alerts").await, 2);
 
-    client.batch_execute("INSERT INTO broken VALUES ('dev/line3')").await.unwrap();
+    client.batch_execute("INSERT INTO broken VALUES ('dev/line3', 'metrics')").await.unwrap();
     sink.write(&[many(&books, 10_000, 5_000)]).await.unwrap_err();
     client.batch_execute("DELETE FROM broken; TRUNCATE metrics").await.unwrap();
     sink.write(&[many(&books, 20_000, 5_000)]).await.unwrap();
