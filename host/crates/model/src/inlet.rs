@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::health::Health;
 use crate::limit::{Limiter, Limits, Passage};
-use crate::{Ack, Books, Clock, Full, Marks, MessageLedger, Messages, TopicId};
+use crate::{Ack, Books, Clock, Full, Marks, MessageLedger, Messages, Sizes, TopicId};
 
 /// Messages on their way to a lane, and the promise to tell how they ended.
 #[derive(Debug)]
@@ -41,6 +41,18 @@ pub struct ParcelLimits {
 impl Default for ParcelLimits {
     fn default() -> Self {
         Self { rows: 1_000, bytes: 256 << 10 }
+    }
+}
+
+impl ParcelLimits {
+    /// What of these sizes a parcel may be expected to have: one message alone may have had more.
+    fn cap(self, sizes: Sizes) -> Sizes {
+        Sizes {
+            rows: sizes.rows.min(self.rows),
+            payload_bytes: sizes.payload_bytes.min(self.bytes),
+            properties: sizes.properties.min(self.rows),
+            property_bytes: sizes.property_bytes.min(self.bytes),
+        }
     }
 }
 
@@ -162,6 +174,7 @@ impl Inlet {
             inlet: self.clone(),
             shut: false,
             open: (0..self.lanes.len()).map(|_| VecDeque::from([Open::default()])).collect(),
+            expected: vec![Sizes::default(); self.lanes.len()],
             filled: 0,
             full: false,
             held_until: None,
@@ -194,6 +207,9 @@ pub struct Parcels<T> {
     shut: bool,
     /// By lane, oldest first: those that were full when the lane had no room, and the one that grows; there is always one.
     open: Vec<VecDeque<Open<T>>>,
+    /// By lane, how large the last parcel was: the next has room for as much when it gets its first message, so that none is held while
+    /// nothing comes.
+    expected: Vec<Sizes>,
     filled: usize,
     full: bool,
     /// When the next message that a limit holds may go.
@@ -204,6 +220,7 @@ pub struct Parcels<T> {
 impl<T> Parcels<T> {
     /// Adds a message to the parcel of `lane`, both as [`Inlet::topic`] gave them; gives the parcel's messages and the row,
     /// for its properties.
+    #[inline]
     pub fn push(
         &mut self,
         (topic, lane): (TopicId, usize),
@@ -218,6 +235,11 @@ impl<T> Parcels<T> {
         }
         let last = parcels.len() - 1;
         let Open { messages, tokens } = &mut parcels[last];
+        if tokens.is_empty() {
+            let expected = self.expected[lane];
+            messages.reserve(expected);
+            tokens.reserve(expected.rows);
+        }
         let row = messages.push(topic, received_us, marks, payload);
         tokens.push(token);
         self.filled += 1;
@@ -343,6 +365,7 @@ impl<T> Parcels<T> {
         if messages.is_empty() {
             return None;
         }
+        self.expected[lane] = self.inlet.limits.cap(messages.sizes());
         self.filled -= messages.len();
         self.inlet.ledger.receive(messages.len() as u64);
         Some(Parcel {

@@ -41,7 +41,7 @@ pub use inlet::{Inlet, InletClosed, Intake, Parcel, ParcelLimits, Parcels};
 pub use latency::Latency;
 pub use ledger::{MessageLedger, MessageTotals, PointLedger, PointTotals, Tally};
 pub use limit::{Excess, Limit, Limits, PrefixLimit};
-pub use messages::{Marks, Messages, Properties};
+pub use messages::{Marks, Messages, Properties, Sizes};
 pub use points::{Points, Quality, Texts};
 pub use positions::{Log, Position, Positions, Stored};
 pub use ragged::Ragged;

@@ -101,19 +101,26 @@ impl Properties {
     }
 
     /// Adds one to `row`, which must not be before the last row added.
+    #[inline]
     pub fn push(&mut self, row: u32, key: &str, value: &[u8]) {
+        let key = self.key(key);
+        self.row.push(row);
+        self.key.push(key);
+        self.value.push(value);
+    }
+
+    /// The index of a key, which is new or not.
+    #[inline]
+    fn key(&mut self, key: &str) -> u32 {
         // Telemetry has a few keys, again and again. Somebody who sends ever new ones gets no long search for it.
         let lately = self.keys.len().saturating_sub(MOST_KEYS_SEARCHED);
-        let key = match self.keys[lately..].iter().position(|known| known == key) {
+        match self.keys[lately..].iter().position(|known| known == key) {
             Some(known) => (lately + known) as u32,
             None => {
                 self.keys.push(key.to_owned());
                 (self.keys.len() - 1) as u32
             }
-        };
-        self.row.push(row);
-        self.key.push(key);
-        self.value.push(value);
+        }
     }
 
     /// Key and value of all that belong to `row`.
@@ -127,9 +134,36 @@ impl Properties {
     }
 
     fn append(&mut self, other: &Properties, row_offset: u32) {
-        for i in 0..other.row.len() {
-            let key = other.keys.get(other.key[i] as usize).map_or("", String::as_str);
-            self.push(other.row[i] + row_offset, key, other.value.get(i));
+        // A key is looked up once, not once for each row that has it.
+        let keys: Vec<u32> = other.keys.iter().map(|key| self.key(key)).collect();
+        self.row.extend(other.row.iter().map(|row| row + row_offset));
+        self.key.extend(other.key.iter().map(|&key| keys.get(key as usize).copied().unwrap_or(u32::MAX)));
+        self.value.append(&other.value);
+    }
+}
+
+/// How large some messages are, in the columns that have most of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Messages.
+    pub rows: usize,
+    /// Of all payloads.
+    pub payload_bytes: usize,
+    /// Properties of all rows.
+    pub properties: usize,
+    /// Of their values.
+    pub property_bytes: usize,
+}
+
+impl Sizes {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Sizes) -> Sizes {
+        Sizes {
+            rows: self.rows + other.rows,
+            payload_bytes: self.payload_bytes + other.payload_bytes,
+            properties: self.properties + other.properties,
+            property_bytes: self.property_bytes + other.property_bytes,
         }
     }
 }
@@ -150,7 +184,29 @@ impl Messages {
         self.payload.bytes.len() + self.properties.bytes()
     }
 
+    /// How large they are.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            rows: self.len(),
+            payload_bytes: self.payload.bytes.len(),
+            properties: self.properties.row.len(),
+            property_bytes: self.properties.value.bytes.len(),
+        }
+    }
+
+    /// Makes room for so many more: columns that grow bit by bit are copied again and again.
+    pub fn reserve(&mut self, more: Sizes) {
+        self.topic.reserve(more.rows);
+        self.received_us.reserve(more.rows);
+        self.marks.reserve(more.rows);
+        self.payload.reserve(more.rows, more.payload_bytes);
+        self.properties.row.reserve(more.properties);
+        self.properties.key.reserve(more.properties);
+        self.properties.value.reserve(more.properties, more.property_bytes);
+    }
+
     /// Appends a row and gives its number.
+    #[inline]
     pub fn push(&mut self, topic: TopicId, received_us: i64, marks: Marks, payload: &[u8]) -> u32 {
         self.topic.push(topic);
         self.received_us.push(received_us);

@@ -20,7 +20,14 @@ impl Ragged {
         self.ends.is_empty()
     }
 
+    /// Makes room for so many more entries, and bytes of all of them.
+    pub fn reserve(&mut self, entries: usize, bytes: usize) {
+        self.ends.reserve(entries);
+        self.bytes.reserve(bytes);
+    }
+
     /// Appends an entry. The caller bounds the sum of all entries below 4 GiB (batches are far smaller).
+    #[inline]
     pub fn push(&mut self, entry: &[u8]) {
         self.bytes.extend_from_slice(entry);
         self.ends.push(self.bytes.len() as u32);

@@ -12,6 +12,12 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
+    /// What was found before of a topic.
+    #[inline]
+    pub(crate) fn known(&self, topic: &[u8]) -> Option<(TopicId, usize)> {
+        self.known.get(topic).copied()
+    }
+
     /// The id and lane of a topic; none if it is not UTF-8 or the books are full: then it can only be dead-lettered.
     /// `partition` says what a topic stays together with, and is asked once a topic.
     #[inline]
@@ -21,7 +27,7 @@ impl Routes {
         inlet: &Inlet,
         partition: impl FnOnce(&str) -> Cow<'_, str>,
     ) -> Option<(TopicId, usize)> {
-        if let Some(&route) = self.known.get(topic) {
+        if let Some(route) = self.known(topic) {
             return Some(route);
         }
         let name = std::str::from_utf8(topic).ok()?;

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, PoisonError};
 
-use tidegate_model::{Ack, Latency, Marks, MessageLedger, Messages, Outcome, Parcel, RawMessages, Refused, Tally};
+use tidegate_model::{
+    Ack, Latency, Marks, MessageLedger, Messages, Outcome, Parcel, RawMessages, Refused, Sizes, Tally,
+};
 
 /// Enough for large batches of telemetry, and little enough that a decoder's memory (16 MiB unless its file says otherwise) holds the
 /// payloads and what it makes of them. One parcel, and so one message, may exceed it alone.
@@ -54,12 +56,19 @@ impl Fate {
 impl Batch {
     /// Begins with `first`; `next` gives the parcels that are waiting, until there are `rows`, or [`BATCH_BYTES`] of payload.
     pub fn gather(first: Parcel, rows: usize, mut next: impl FnMut() -> Option<Parcel>) -> Self {
-        let mut batch = Self { messages: Messages::default(), parcels: Vec::new() };
-        batch.add(first);
-        while batch.messages.len() < rows && batch.messages.bytes() < BATCH_BYTES {
+        // All are taken before they are put together, so that there is room for them at once.
+        let (mut taken, mut bytes, mut more) = (first.messages.len(), first.messages.bytes(), Vec::new());
+        while taken < rows && bytes < BATCH_BYTES {
             let Some(parcel) = next() else { break };
-            batch.add(parcel);
+            taken += parcel.messages.len();
+            bytes += parcel.messages.bytes();
+            more.push(parcel);
         }
+        let mut batch = Self { messages: Messages::default(), parcels: Vec::with_capacity(1 + more.len()) };
+        batch.add(first);
+        let sizes = more.iter().fold(Sizes::default(), |sizes, parcel| sizes.and(parcel.messages.sizes()));
+        batch.messages.reserve(sizes);
+        more.into_iter().for_each(|parcel| batch.add(parcel));
         batch
     }
 

@@ -18,6 +18,14 @@ pub(super) struct Token {
     sequence: Sequence,
 }
 
+/// Where a record stands, as librdkafka names it: topics by the address of its own object, which is compared and never followed. As long as
+/// a partition is held, that object stays where it is, and no other topic has the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub(super) topic: usize,
+    pub(super) partition: i32,
+}
+
 /// A record, as far as its settlement goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Received {
@@ -64,8 +72,8 @@ struct Rewind {
 pub(super) struct Assignment {
     partitions: Vec<Partition>,
     next_incarnation: u32,
-    /// Where the last record was of: records come in runs of one partition.
-    last: usize,
+    /// Whose record came last: they come in runs of one partition, and its name is compared once a run.
+    run: Option<(Spot, usize)>,
     in_flight: usize,
 }
 
@@ -99,16 +107,39 @@ impl Assignment {
     pub(super) fn revoke(&mut self, topic: &str, number: i32) {
         if let Some(at) = self.find(topic, number) {
             self.in_flight -= self.partitions.swap_remove(at).window.len();
-            self.last = 0;
+            self.run = None;
         }
     }
 
-    /// A record came. None if its partition is not ours, or will be read again from before it: leave it.
+    /// A record came. None if its partition is not ours, or will be read again from before it: leave it. `topic` gives the name of the topic
+    /// that `spot` has, and is asked once a run.
     #[inline]
+    pub(super) fn receive_at<'t>(
+        &mut self,
+        spot: Spot,
+        offset: i64,
+        topic: impl FnOnce() -> &'t str,
+    ) -> Option<Received> {
+        let at = match self.run {
+            Some((run, at)) if run == spot => at,
+            _ => {
+                let at = self.find(topic(), spot.partition)?;
+                self.run = Some((spot, at));
+                at
+            }
+        };
+        self.enter(at, offset)
+    }
+
+    /// The same by name.
     pub(super) fn receive(&mut self, topic: &str, number: i32, offset: i64) -> Option<Received> {
         let at = self.find(topic, number)?;
-        self.last = at;
-        let partition = &mut self.partitions[at];
+        self.enter(at, offset)
+    }
+
+    #[inline]
+    fn enter(&mut self, at: usize, offset: i64) -> Option<Received> {
+        let partition = self.partitions.get_mut(at)?;
         if partition.rewind.is_some() {
             return None;
         }
@@ -229,13 +260,8 @@ impl Assignment {
         self.partitions.iter().map(|p| (p.topic.clone(), p.number)).collect()
     }
 
-    #[inline]
     fn find(&self, topic: &str, number: i32) -> Option<usize> {
-        let is = |p: &Partition| p.number == number && p.topic == topic;
-        if self.partitions.get(self.last).is_some_and(is) {
-            return Some(self.last);
-        }
-        self.partitions.iter().position(is)
+        self.partitions.iter().position(|p| p.number == number && p.topic == topic)
     }
 
     fn new_incarnation(&mut self) -> u32 {
@@ -284,6 +310,29 @@ mod tests {
         held.settle(Outcome::Settled, &[old]);
         assert!(held.advance().is_empty());
         assert_eq!(held.in_flight(), 1);
+    }
+
+    /// Guarantees: records are told apart by topic and by partition, whichever way they are named, also after a partition between them has left.
+    #[test]
+    fn runs_of_records() {
+        let mut held = Assignment::default();
+        for (topic, number) in [("a", 0), ("b", 0), ("a", 1)] {
+            held.assign(topic, number);
+        }
+        let spot = |topic, partition| Spot { topic, partition };
+        let mut come = |topic: &str, at, number, offset| held.receive_at(spot(at, number), offset, || topic).unwrap();
+        let of_b = [come("b", 7, 0, 4), come("b", 7, 0, 5)].map(|received| received.token);
+        let of_a = [come("a", 8, 0, 4), come("a", 8, 1, 9), come("a", 8, 1, 10)].map(|received| received.token);
+        held.revoke("a", 0);
+        let last = held.receive_at(spot(8, 1), 11, || "a").unwrap().token;
+        assert!(held.receive_at(spot(8, 0), 5, || "a").is_none());
+        held.settle(Outcome::Settled, &of_b);
+        held.settle(Outcome::Settled, &of_a);
+        held.settle(Outcome::Settled, &[last]);
+        let mut moved = held.advance();
+        moved.sort_by(|a, b| a.topic.cmp(&b.topic));
+        let of = |topic: &str, partition, offset| Position { topic: topic.into(), partition, offset };
+        assert_eq!(moved, [of("a", 1, 12), of("b", 0, 6)]);
     }
 
     /// Guarantees: each record says how far its partition must be stored before it: as far as it was when reading began, then up to the record

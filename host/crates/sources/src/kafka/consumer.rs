@@ -23,7 +23,7 @@ use tokio::runtime::Handle;
 #[cfg(test)]
 pub(super) use self::handover::REVOKE_WAIT;
 use self::reach::Reach;
-use super::assignment::{Assignment, Position, Token};
+use super::assignment::{Assignment, Position, Spot, Token};
 use super::client::{self, Client};
 use super::lag::Ends;
 use super::logs::Logs;
@@ -203,7 +203,8 @@ impl Consumer {
         if self.intake == Intake::Shut {
             return;
         }
-        let Some(received) = self.assignment.receive(record.topic(), record.partition(), record.offset()) else {
+        let spot = Spot { topic: record.topic_ptr().addr(), partition: record.partition() };
+        let Some(received) = self.assignment.receive_at(spot, record.offset(), || record.topic()) else {
             return;
         };
         let marks = if received.again { Marks::REDELIVERED } else { Marks::default() };

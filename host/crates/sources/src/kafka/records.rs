@@ -9,7 +9,7 @@ use tidegate_model::{Inlet, Marks, Messages, Names, Page, Parcels, Position, Spa
 use super::assignment::{Received, Token};
 use super::logs::Logs;
 use super::time_from;
-use super::topic_from::LogicalTopic;
+use super::topic_from::{LogicalTopic, fits};
 use crate::routes::Routes;
 
 /// The most headers of one record that are kept, and the most bytes of them: the rest is not for telemetry.
@@ -51,15 +51,19 @@ impl Records {
         let received_us = self.received.of(record, arrived_us);
         // A tombstone (no payload at all) is an empty message.
         let payload = record.payload().unwrap_or(&[]);
-        // A record without a logical topic keeps the Kafka topic's name: its bytes reach a decoder or the dead letters.
-        let found = self.logical.find(record);
-        let topic = found.as_deref().unwrap_or(record.topic().as_bytes());
-        let lane_by = &self.lane_by;
         let log = logs.map(|logs| logs.find(record.topic(), record.partition(), |name| inlet.lane_of(name)));
-        let route = self.routes.find(topic, inlet, |name| match log {
-            Some(log) => Cow::Owned(log.name.clone()),
-            None => lane_by.partition(name),
-        });
+        let said = self.logical.said(record);
+        // Only what could be a topic is ever known, so that what is known need not be looked at again.
+        let mut route = said.as_deref().and_then(|said| self.routes.known(said));
+        // A record without a logical topic keeps the Kafka topic's name: its bytes reach a decoder or the dead letters.
+        let topic = || said.as_deref().filter(|said| fits(said)).unwrap_or(record.topic().as_bytes());
+        if route.is_none() {
+            let lane_by = &self.lane_by;
+            route = self.routes.find(topic(), inlet, |name| match log {
+                Some(log) => Cow::Owned(log.name.clone()),
+                None => lane_by.partition(name),
+            });
+        }
         let (id, usual_lane) = route.unwrap_or_default();
         let lane = log.map_or(usual_lane, |log| log.lane);
         let (messages, row) = parcels.push((id, lane), received_us, marks, payload, received.token);
@@ -68,7 +72,7 @@ impl Records {
             messages.positions.push(row, &log.log, position);
         }
         if route.is_none() {
-            messages.unnamed.push((row, String::from_utf8_lossy(topic).into()));
+            messages.unnamed.push((row, String::from_utf8_lossy(topic()).into()));
             return;
         }
         tell_properties(record, row, messages);

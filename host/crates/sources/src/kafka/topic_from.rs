@@ -33,7 +33,13 @@ impl LogicalTopic {
 
     /// The logical topic of a record; none where there is none, or none that could be a topic.
     pub(super) fn find<'m>(&self, message: &'m impl Message) -> Option<Cow<'m, [u8]>> {
-        let found: Cow<'m, [u8]> = match self {
+        self.said(message).filter(|said| fits(said))
+    }
+
+    /// What the record says of it, whether or not it could be a topic: enough to see whether it is one that is known.
+    #[inline]
+    pub(super) fn said<'m>(&self, message: &'m impl Message) -> Option<Cow<'m, [u8]>> {
+        Some(match self {
             Self::Topic => Cow::Borrowed(message.topic().as_bytes()),
             Self::Key => Cow::Borrowed(message.key()?),
             Self::Header(name) => {
@@ -45,10 +51,13 @@ impl LogicalTopic {
                 Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
                 Cow::Owned(text) => Cow::Owned(text.into_bytes()),
             },
-        };
-        let fits = !found.is_empty() && found.len() <= MAX_TOPIC_BYTES && !found.contains(&0);
-        fits.then_some(found)
+        })
     }
+}
+
+/// Whether it could be a topic.
+pub(super) fn fits(said: &[u8]) -> bool {
+    !said.is_empty() && said.len() <= MAX_TOPIC_BYTES && !said.contains(&0)
 }
 
 /// RFC 6901 §4: `~1` is `/`, `~0` is `~`, in that order.
