@@ -52,7 +52,9 @@ pub use rules::{compile_bomb, variant};
 pub use server::{Server, Signal};
 pub use setup::{Protocol, Setup};
 pub use small_disk::{SmallDisk, with_own_mounts};
-pub use status::{Lag, Messages, ModuleCache, Points, RuleStatus, SinkStatus, SourceStatus, SpoolStatus, Status};
+pub use status::{
+    Lag, Messages, ModuleCache, Points, RuleStatus, SinkStatus, SourceStatus, SpoolStatus, Status, Unread,
+};
 pub use store::{AlertRow, DeadLetter, sqlite_alerts, sqlite_count, sqlite_dead_letters, sqlite_rows};
 pub use timescale::Timescale;
 pub use wait::{DEADLINE, wait_for};

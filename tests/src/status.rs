@@ -54,7 +54,17 @@ pub struct SourceStatus {
     pub down: Option<String>,
     pub failures: u64,
     pub lag: Vec<Lag>,
+    pub unread: Vec<Unread>,
     pub messages: Messages,
+}
+
+/// A partition that a source does not read.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[allow(missing_docs, reason = "as the API's documentation says")]
+pub struct Unread {
+    pub topic: String,
+    pub partition: i32,
+    pub reason: String,
 }
 
 /// How far a source is behind in a partition.

@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use tidegate_tests::{
-    Account, DEADLINE, Fault, Host, Kafka, Lag, Message, Postgres, Proxy, Setup, built_module, plain, readings,
-    wait_for,
+    Account, DEADLINE, Fault, Host, Kafka, Lag, Message, Postgres, Proxy, Setup, Unread, built_module, plain,
+    readings, wait_for,
 };
 
 const TOPIC: &str = "fleet";
@@ -297,7 +297,8 @@ fn a_database_that_goes_back() {
 }
 
 /// Guarantees: a partition that ends before what the database has stored of it, as of a topic that was made anew, is not read, since its
-/// records would be taken for stored; that is said with what to do; and when it is done, all is stored, once.
+/// records would be taken for stored; the others are; that is told where people and machines look, with what to do; and when it is done, all is
+/// stored, once.
 #[test]
 fn a_topic_made_anew() {
     let Some(postgres) = Postgres::start() else { return };
@@ -306,15 +307,34 @@ fn a_topic_made_anew() {
     kafka.deliver(batch(0));
     at_rest(&kafka, &postgres, &[&host], "the beginning").assert_exact("the beginning");
     host.kill();
+    // As many of each series come again, so of each partition too.
+    let of_the_other = postgres.number("SELECT next_offset FROM source_positions WHERE partition = 0").unwrap();
     postgres.execute("UPDATE source_positions SET next_offset = next_offset + 5000 WHERE partition = 1");
     kafka.deliver(batch(1));
-    host.launch_again();
-    let why = host.wait_status("the source to say so", |status| {
-        status.sources[0].down.clone().filter(|why| why.contains("nothing is read until somebody says"))
+    host.start_again();
+    let unread = host.wait_status("the source to say so", |status| {
+        let source = &status.sources[0];
+        (source.up && !source.unread.is_empty()).then(|| source.unread.clone())
     });
-    assert!(why.contains("partition 1 of fleet ends at") && why.contains("source_positions"), "{why}");
-    assert_eq!(rows(&postgres), READINGS as i64);
+    let [Unread { topic, partition: 1, reason }] = &unread[..] else { panic!("{unread:?}") };
+    assert!(topic == TOPIC && reason.contains("partition 1 of fleet ends at"), "{unread:?}");
+    assert!(reason.contains("source_positions"), "{reason}");
+    let due = READINGS as i64 + of_the_other;
+    wait_for("the other partition to be stored", DEADLINE, || match rows(&postgres) {
+        rows if rows == due => Ok(()),
+        rows => Err(format!("{rows} of {due} rows\n{}", host.tail())),
+    });
+    let metrics = host.get("/metrics").body;
+    let mut gauges = metrics.lines().filter(|line| line.starts_with("tidegate_source_partitions_unread{"));
+    let count = gauges.next().and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    assert_eq!(count, Some(1.0), "{metrics}");
+    let ready = host.get("/readyz");
+    assert!(ready.code == 200 && ready.body.contains("degraded") && ready.body.contains(&reason[..20]), "{ready:?}");
+
     postgres.execute("DELETE FROM source_positions WHERE partition = 1");
     at_rest(&kafka, &postgres, &[&host], "made anew").assert_exact("a topic made anew");
-    host.wait_status("the source to be up again", |status| status.sources[0].up.then_some(()));
+    host.wait_status("nothing to be left unread", |status| {
+        let source = &status.sources[0];
+        (source.up && source.unread.is_empty()).then_some(())
+    });
 }

@@ -72,10 +72,23 @@ fn sources() -> Table {
         Column("RECEIVED", |v| field(v, "/messages/received")),
         Column("IN FLIGHT", |v| field(v, "/messages/in_flight")),
         Column("BEHIND", behind),
+        Column("UNREAD", unread),
         Column("FAILURES", |v| field(v, "/failures")),
         Column("WHY DOWN", |v| field(v, "/down")),
     ];
     Table::new("", columns, "no sources")
+}
+
+/// The partitions that it has and does not read; why is in `--json`.
+fn unread(source: &Value) -> String {
+    let held = source["unread"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let named = |held: &Value| format!("{}/{}", field(held, "/topic"), field(held, "/partition"));
+    let first: Vec<String> = held.iter().take(3).map(named).collect();
+    match held.len() {
+        0 => "-".to_owned(),
+        all if all > first.len() => format!("{} and {} more", first.join(" "), all - first.len()),
+        _ => first.join(" "),
+    }
 }
 
 /// By how many messages in all; `-` where nobody can tell.

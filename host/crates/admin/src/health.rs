@@ -30,12 +30,16 @@ pub(crate) async fn live(call: Call) -> Answer {
 }
 
 /// `/readyz`: whether messages flow from end to end, or at least to where they are durable. `degraded` is what does not stop them: a sink
-/// that is down while its spool takes what comes, a spool that could not take it, and our own doing, a ledger that does not balance.
+/// that is down while its spool takes what comes, a spool that could not take it, one of several partitions that is not read, and our own doing, a
+/// ledger that does not balance.
 pub(crate) async fn ready(call: Call) -> Answer {
     let view = &call.house.view;
     let reasons = blocked(view);
     let mut findings = view.pipeline.audit();
-    findings.extend(view.pipeline.status().sinks.iter().flat_map(impaired));
+    let status = view.pipeline.status();
+    findings.extend(status.sinks.iter().flat_map(impaired));
+    let unread = status.sources.iter().flat_map(|source| source.unread.iter().map(move |unread| (source, unread)));
+    findings.extend(unread.map(|(source, unread)| format!("source {}: {}", source.name, unread.reason)));
     if reasons.is_empty() && !findings.is_empty() {
         return Ok((StatusCode::OK, Json(Health { status: "degraded", reasons: findings })).into_response());
     }

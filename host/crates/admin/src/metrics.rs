@@ -131,7 +131,13 @@ impl Scrape {
                 lag.messages as f64,
             )
         });
-        gauge(to, "source_lag_messages", "Messages in a Kafka partition that are not settled", lag.collect())
+        gauge(to, "source_lag_messages", "Messages in a Kafka partition that are not settled", lag.collect())?;
+        gauge(
+            to,
+            "source_partitions_unread",
+            "Kafka partitions that are not read until somebody acts",
+            by_source(|s| s.unread.len() as f64),
+        )
     }
 
     fn sinks(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -13,6 +13,18 @@ pub struct Health {
     failures: AtomicU64,
     stale: AtomicU64,
     lag: Mutex<Vec<Lag>>,
+    unread: Mutex<Vec<Unread>>,
+}
+
+/// A partition that a source has and does not read until somebody acts. It reads the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Unread {
+    /// The topic, as the brokers call it.
+    pub topic: String,
+    /// The partition of the topic.
+    pub partition: i32,
+    /// Why, and what to do.
+    pub reason: String,
 }
 
 /// How far a source is behind in one partition of what it reads.
@@ -80,6 +92,18 @@ impl Health {
     /// How far it was behind when it last looked, by topic and partition.
     pub fn lag(&self) -> Vec<Lag> {
         self.lag.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// These are all the partitions that it has and does not read.
+    pub fn leaves_unread(&self, mut unread: Vec<Unread>) {
+        unread.sort_unstable_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        unread.truncate(MOST_LAGS);
+        *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = unread;
+    }
+
+    /// The partitions that it has and does not read, by topic and number.
+    pub fn unread(&self) -> Vec<Unread> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How often nothing had come for too long.

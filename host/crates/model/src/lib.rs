@@ -35,7 +35,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use dead_letters::{DeadLetterAccount, DeadLetterTotals, DroppedLetters, Replays};
 pub use delivery::{DeadLetter, Delivery, OriginIs, Refused, Stage};
 pub use filter::{FilterError, TopicFilter};
-pub use health::{Health, Lag, State};
+pub use health::{Health, Lag, State, Unread};
 pub use history::{History, HistoryError, Logs, Names, PAGE_BYTES, Page, Past, Span};
 pub use inlet::{Inlet, InletClosed, Intake, Parcel, ParcelLimits, Parcels};
 pub use latency::Latency;

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_model::{
     Books, Clock, Health, Inlet, Intake, Lag, Limits, MessageLedger, MessageTotals, ParcelLimits, Phase, PointLedger,
-    PointTotals, RawMessages, Sink, Source, State, StateStore, StateTotals,
+    PointTotals, RawMessages, Sink, Source, State, StateStore, StateTotals, Unread,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -129,6 +129,8 @@ pub struct SourceStatus {
     pub stale: u64,
     /// How far it is behind, by partition: of Kafka, and some seconds old.
     pub lag: Vec<Lag>,
+    /// Partitions that it has and does not read until somebody acts, with the reason: it reads the others.
+    pub unread: Vec<Unread>,
     /// Its account.
     pub messages: MessageTotals,
 }
@@ -296,6 +298,7 @@ impl Pipeline {
                 failures: source.health.failures(),
                 stale: source.health.stale(),
                 lag: source.health.lag(),
+                unread: source.health.unread(),
                 messages: source.ledger.totals(),
             }
         };

@@ -61,10 +61,12 @@ struct Partition {
     backoff: Backoff,
 }
 
+/// Its records are left until it is read from there.
 #[derive(Clone, Copy, Debug)]
 struct Rewind {
     from: i64,
-    due: Instant,
+    /// None while it is not known from where.
+    due: Option<Instant>,
 }
 
 /// All partitions held.
@@ -100,6 +102,20 @@ impl Assignment {
     pub(super) fn stands_at(&mut self, topic: &str, number: i32, stored: i64) {
         if let Some(at) = self.find(topic, number) {
             self.partitions[at].reached = stored;
+        }
+    }
+
+    /// Its records are left until [`Self::read_from`] says from where they are to be read.
+    pub(super) fn hold(&mut self, topic: &str, number: i32) {
+        if let Some(at) = self.find(topic, number) {
+            self.partitions[at].rewind = Some(Rewind { from: 0, due: None });
+        }
+    }
+
+    /// A partition that was held is to be read from there: [`Self::due`] names it.
+    pub(super) fn read_from(&mut self, topic: &str, number: i32, from: i64, now: Instant) {
+        if let Some(at) = self.find(topic, number) {
+            self.partitions[at].rewind = Some(Rewind { from, due: Some(now) });
         }
     }
 
@@ -199,7 +215,7 @@ impl Assignment {
             partition.incarnation = incarnation;
             if let Some(from) = partition.window.rewind() {
                 let wait = partition.backoff.failed();
-                partition.rewind = Some(Rewind { from, due: now + wait });
+                partition.rewind = Some(Rewind { from, due: Some(now + wait) });
                 let position = Position { topic: partition.topic.clone(), partition: partition.number, offset: from };
                 rewound.push((position, wait));
             }
@@ -211,7 +227,7 @@ impl Assignment {
     pub(super) fn due(&mut self, now: Instant) -> Vec<Position> {
         let mut due = Vec::new();
         for partition in &mut self.partitions {
-            if let Some(rewind) = partition.rewind.take_if(|rewind| rewind.due <= now) {
+            if let Some(rewind) = partition.rewind.take_if(|rewind| rewind.due.is_some_and(|due| due <= now)) {
                 due.push(Position {
                     topic: partition.topic.clone(),
                     partition: partition.number,
@@ -226,7 +242,8 @@ impl Assignment {
     pub(super) fn rewind_again(&mut self, position: &Position, now: Instant) {
         if let Some(at) = self.find(&position.topic, position.partition) {
             let partition = &mut self.partitions[at];
-            partition.rewind = Some(Rewind { from: position.offset, due: now + partition.backoff.failed() });
+            let due = Some(now + partition.backoff.failed());
+            partition.rewind = Some(Rewind { from: position.offset, due });
         }
     }
 
@@ -250,7 +267,7 @@ impl Assignment {
         self.in_flight
     }
 
-    /// All partitions that are not waiting for a rewind.
+    /// All partitions that are not held, and not waiting for a rewind.
     pub(super) fn readable(&self) -> impl Iterator<Item = (&str, i32)> + '_ {
         self.partitions.iter().filter(|p| p.rewind.is_none()).map(|p| (p.topic.as_str(), p.number))
     }
@@ -346,6 +363,24 @@ mod tests {
         let mut after = |number, offset| held.receive("t", number, offset).unwrap().after;
         assert_eq!([after(0, 5), after(0, 6), after(0, 9), after(0, 10)], [7, 7, 7, 10]);
         assert_eq!([after(1, 5), after(1, 6)], [0, 6]);
+    }
+
+    /// Guarantees: of a partition that is held no record is taken, and it is not among those to be read, until it is said from where it is read.
+    #[test]
+    fn a_held_partition() {
+        let mut held = Assignment::default();
+        held.assign("t", 0);
+        held.assign("t", 1);
+        held.hold("t", 1);
+        let now = Instant::now();
+        assert!(held.receive("t", 1, 9).is_none() && held.receive("t", 0, 9).is_some());
+        assert_eq!(held.readable().collect::<Vec<_>>(), [("t", 0)]);
+        assert!(held.due(now).is_empty());
+        held.read_from("t", 1, 4, now);
+        assert!(held.receive("t", 1, 9).is_none(), "it is not read from there yet");
+        assert_eq!(held.due(now), [position(1, 4)]);
+        assert!(held.receive("t", 1, 4).is_some());
+        assert_eq!(held.readable().count(), 2);
     }
 
     /// Guarantees: something given back is read again from the oldest open record, with all behind it, and marked as

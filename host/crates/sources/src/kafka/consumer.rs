@@ -6,6 +6,7 @@
 
 pub(super) mod exact;
 mod handover;
+mod held;
 mod reach;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tokio::runtime::Handle;
 
 #[cfg(test)]
 pub(super) use self::handover::REVOKE_WAIT;
+use self::held::Held;
 use self::reach::Reach;
 use super::assignment::{Assignment, Position, Spot, Token};
 use super::client::{self, Client};
@@ -89,6 +91,7 @@ pub(super) struct Consumer {
     logs: Option<Logs>,
     broken: Option<Breach>,
     assignment: Assignment,
+    held: Held,
     parcels: Parcels<Token>,
     settlements: Arc<Settlements<Token>>,
     settled: Vec<Settlement<Token>>,
@@ -119,6 +122,7 @@ impl Consumer {
             phase,
             runtime,
             assignment: Assignment::default(),
+            held: Held::default(),
             parcels,
             settlements,
             settled: Vec::new(),
@@ -151,6 +155,7 @@ impl Consumer {
                 return End::Broken(breach);
             }
             self.probe(client);
+            self.ask_of_held(client);
             if let Some(end) = if self.has_room(client) { self.read(client) } else { self.wait(client) } {
                 return end;
             }
@@ -162,6 +167,7 @@ impl Consumer {
         for (topic, partition) in self.assignment.all() {
             self.assignment.revoke(&topic, partition);
         }
+        self.held = Held::default();
         self.flow = Flow::Reading;
         // The next has to show that it reaches the cluster.
         self.reach = Reach::Unknown;

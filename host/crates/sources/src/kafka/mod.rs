@@ -113,6 +113,7 @@ fn consume(
         client::leave(client);
         // Of partitions that are nobody's or another's by now.
         health.behind(Vec::new());
+        health.leaves_unread(Vec::new());
         match end {
             End::Closed => return Ok(()),
             End::Broken(breach) => {

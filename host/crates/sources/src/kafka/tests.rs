@@ -1,6 +1,8 @@
 //! Against librdkafka's own mock cluster, which keeps groups, offsets and generations.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod exact;
+
 use std::time::Instant;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};

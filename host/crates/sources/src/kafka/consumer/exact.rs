@@ -9,14 +9,14 @@
 //! dead letters and other sinks never got.
 //!
 //! librdkafka never chooses where to go on (`auto.offset.reset` is `error`): offsets of a topic that was made anew, or whose end was lost with a
-//! broker, are below what is stored, and would be taken for stored. Then nothing is read until a person has said which it is. And whenever
-//! records are given back, the database is asked anew: it may have lost what it had.
+//! broker, are below what is stored, and would be taken for stored. Then that partition is held (`held.rs`) until a person has said which it is,
+//! and the others are read. And whenever records are given back, the database is asked anew: it may have lost what it had.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::consumer::{CommitMode, Consumer as _};
-use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::topic_partition_list::{TopicPartitionList, TopicPartitionListElem};
 use tidegate_config::KafkaStart;
 use tidegate_model::Stored;
 
@@ -24,8 +24,18 @@ use super::{Breach, Consumer, Intake};
 use crate::kafka::client::{self, Client};
 use crate::kafka::logs::Logs;
 
-/// How long the brokers may take to answer a question about offsets.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the group may take to have the offset that reading begins at.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait before it is asked again whether it has.
+const COMMIT_POLL: Duration = Duration::from_millis(50);
+
+/// Where to begin with a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Beginning {
+    At(i64),
+    /// Nowhere: what is stored cannot be of this log, and why is for people.
+    Nowhere(String),
+}
 
 /// Where a partition is, as the brokers and the database have it.
 #[derive(Clone, Copy, Debug)]
@@ -53,26 +63,32 @@ enum Odd {
 }
 
 impl Consumer {
-    /// Where to begin with partitions that were assigned. An error is for people: then nothing may be read.
+    /// Where to begin with partitions that are ours, one for each; every answer may take so long. An error is for people: then nothing may be read.
     pub(super) fn begin(
         &mut self,
         client: &Client,
         stored: &dyn Stored,
         partitions: &[(String, i32)],
-    ) -> Result<Vec<Offset>, String> {
-        let Some(cluster) = client.client().fetch_cluster_id(ANSWER_TIMEOUT) else {
+        patience: Duration,
+    ) -> Result<Vec<Beginning>, String> {
+        let Some(cluster) = client.client().fetch_cluster_id(patience) else {
             return Err("the brokers do not say which cluster they are, and offsets are stored by that".to_owned());
         };
         let group = &self.settings.group;
         if !self.logs.as_ref().is_some_and(|logs| logs.are_of(&cluster)) {
             self.logs = Some(Logs::new(&cluster, group, self.inlet.lanes()));
         }
-        let stored = self.runtime.block_on(stored.next_offsets(&cluster, group));
+        // It may have to connect first. The timer needs the runtime's context, which there is only within.
+        let asked = async { tokio::time::timeout(patience * 2, stored.next_offsets(&cluster, group)).await };
+        let stored = self.runtime.block_on(asked).map_err(|_| {
+            format!("the database has not said within {} s which offsets are stored", 2 * patience.as_secs())
+        })?;
         let stored = stored.map_err(|error| format!("which offsets are stored cannot be asked: {error}"))?;
         let committed = client
-            .committed_offsets(client::list(partitions), ANSWER_TIMEOUT)
+            .committed_offsets(client::list(partitions), patience)
             .map_err(|error| format!("which offsets the group has committed cannot be asked: {error}"))?;
-        let (firsts, ends) = (edge(client, partitions, Offset::Beginning)?, edge(client, partitions, Offset::End)?);
+        let firsts = edge(client, partitions, Offset::Beginning, patience)?;
+        let ends = edge(client, partitions, Offset::End, patience)?;
         let mut begin = Vec::with_capacity(partitions.len());
         let mut untold = TopicPartitionList::new();
         for (topic, number) in partitions {
@@ -85,28 +101,58 @@ impl Consumer {
             let in_group = offset_in(&committed, topic, *number);
             let known = Known { first, end, in_database, in_group };
             let Some((from, odd)) = from(known, self.settings.start) else {
-                return Err(format!(
-                    "partition {number} of {topic} ends at {end}, and the database has stored it up to {}: nothing is read until somebody says \
+                begin.push(Beginning::Nowhere(format!(
+                    "partition {number} of {topic} ends at {end}, and the database has stored it up to {}: it is not read until somebody says \
                      why; if the topic was made anew, delete the row of the partition in source_positions; if its last records were lost, set \
                      next_offset there to {end}",
                     in_database.unwrap_or_default()
-                ));
+                )));
+                continue;
             };
             self.tell(odd, (topic, *number), known);
             self.assignment.stands_at(topic, *number, in_database.unwrap_or(0));
             if in_group.is_none() || odd == Odd::GroupAstray {
                 untold
-                    .add_partition_offset(topic, *number, from)
-                    .map_err(|error| format!("partition {number} of {topic} cannot begin at {from:?}: {error}"))?;
+                    .add_partition_offset(topic, *number, Offset::Offset(from))
+                    .map_err(|error| format!("partition {number} of {topic} cannot begin at {from}: {error}"))?;
             }
-            begin.push(from);
+            begin.push(Beginning::At(from));
         }
         if untold.count() > 0 {
-            client
-                .commit(&untold, CommitMode::Sync)
-                .map_err(|error| format!("where reading begins cannot be committed to the group: {error}"))?;
+            self.tell_group(client, &untold)?;
         }
         Ok(begin)
+    }
+
+    /// Commits where reading begins, and sees that the group has it. librdkafka's own commit that waits does so for as long as the group has
+    /// no coordinator that answers, and the source would neither end nor keep its other partitions.
+    fn tell_group(&self, client: &Client, begin: &TopicPartitionList) -> Result<(), String> {
+        let refused = |error| format!("where reading begins cannot be committed to the group: {error}");
+        client.commit(begin, CommitMode::Async).map_err(refused)?;
+        let until = Instant::now() + COMMIT_TIMEOUT;
+        let names: Vec<_> = begin.elements().iter().map(|e| (e.topic().to_owned(), e.partition())).collect();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            // Asked after the commit, by the same way: the first answer has it, unless the commit is repeated.
+            let told = client.committed_offsets(client::list(&names), left.max(COMMIT_POLL));
+            let has = |told: &TopicPartitionList| {
+                let same = |e: &TopicPartitionListElem<'_>| {
+                    told.find_partition(e.topic(), e.partition()).is_some_and(|told| told.offset() == e.offset())
+                };
+                begin.elements().iter().all(same)
+            };
+            if told.as_ref().is_ok_and(has) {
+                return Ok(());
+            }
+            if Instant::now() + COMMIT_POLL >= until {
+                let why = told.err().map(|error| format!(" ({})", client::describe(&error))).unwrap_or_default();
+                return Err(format!(
+                    "the group has not taken where reading begins for {} s{why}",
+                    COMMIT_TIMEOUT.as_secs()
+                ));
+            }
+            self.runtime.block_on(async { tokio::time::sleep(COMMIT_POLL).await });
+        }
     }
 
     fn tell(&self, odd: Odd, (topic, partition): (&str, i32), known: Known) {
@@ -144,11 +190,16 @@ impl Consumer {
 }
 
 /// Where partitions begin, or end.
-fn edge(client: &Client, partitions: &[(String, i32)], which: Offset) -> Result<TopicPartitionList, String> {
+fn edge(
+    client: &Client,
+    partitions: &[(String, i32)],
+    which: Offset,
+    patience: Duration,
+) -> Result<TopicPartitionList, String> {
     let mut asked = client::list(partitions);
     asked
         .set_all_offsets(which)
-        .and_then(|()| client.offsets_for_times(asked, ANSWER_TIMEOUT))
+        .and_then(|()| client.offsets_for_times(asked, patience))
         .map_err(|error| format!("where partitions begin and end cannot be asked: {error}"))
 }
 
@@ -161,24 +212,22 @@ fn offset_in(answer: &TopicPartitionList, topic: &str, partition: i32) -> Option
 
 /// The lesser of what database and group have; where nothing is stored the group's, or else as configured. None where what is stored cannot be of
 /// this log.
-fn from(known: Known, start: KafkaStart) -> Option<(Offset, Odd)> {
+fn from(known: Known, start: KafkaStart) -> Option<(i64, Odd)> {
     let Known { first, end, in_database, in_group } = known;
     match (in_database, in_group) {
         (Some(stored), _) if stored > end => None,
-        (Some(stored), _) if stored < first => Some((Offset::Offset(first), Odd::Deleted)),
-        (Some(stored), Some(committed)) if stored < committed => Some((Offset::Offset(stored), Odd::Behind)),
-        (Some(_), Some(committed)) => Some((Offset::Offset(committed.max(first)), Odd::Nothing)),
-        (Some(stored), None) if stored > 0 => Some((Offset::Offset(stored), Odd::GroupUnaware)),
-        (Some(stored), None) => Some((Offset::Offset(stored), Odd::Nothing)),
-        (None, Some(committed)) if (first..=end).contains(&committed) => {
-            Some((Offset::Offset(committed), Odd::Nothing))
-        }
+        (Some(stored), _) if stored < first => Some((first, Odd::Deleted)),
+        (Some(stored), Some(committed)) if stored < committed => Some((stored, Odd::Behind)),
+        (Some(_), Some(committed)) => Some((committed.max(first), Odd::Nothing)),
+        (Some(stored), None) if stored > 0 => Some((stored, Odd::GroupUnaware)),
+        (Some(stored), None) => Some((stored, Odd::Nothing)),
+        (None, Some(committed)) if (first..=end).contains(&committed) => Some((committed, Odd::Nothing)),
         (None, committed) => {
             let at = match start {
                 KafkaStart::Earliest => first,
                 KafkaStart::Latest => end,
             };
-            Some((Offset::Offset(at), if committed.is_some() { Odd::GroupAstray } else { Odd::Nothing }))
+            Some((at, if committed.is_some() { Odd::GroupAstray } else { Odd::Nothing }))
         }
     }
 }
@@ -193,9 +242,9 @@ mod tests {
     fn where_to_begin() {
         let begin = |in_database, in_group, start| {
             let known = Known { first: 3, end: 20, in_database, in_group };
-            from(known, start).map(|(offset, odd)| (offset.to_raw(), odd))
+            from(known, start)
         };
-        let at = |offset, odd| Some((Some(offset), odd));
+        let at = |offset, odd| Some((offset, odd));
         let (early, late) = (KafkaStart::Earliest, KafkaStart::Latest);
         let cases = [
             (None, None, early, at(3, Odd::Nothing)),

@@ -14,6 +14,8 @@ use crate::phase;
 
 /// How long what is in flight of a revoked partition may take; the whole group waits meanwhile.
 pub(crate) const REVOKE_WAIT: Duration = Duration::from_secs(5);
+/// How long brokers and database may take to answer a question about offsets.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the last commit may take.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -32,7 +34,9 @@ impl Consumer {
                 }
                 for (topic, partition) in partitions {
                     self.assignment.revoke(topic, *partition);
+                    self.held.revoke(topic, *partition);
                 }
+                self.tell_held();
                 tracing::info!(source = %self.inlet.source(), ?partitions, "partitions were taken from us");
             }
         }
@@ -43,12 +47,12 @@ impl Consumer {
         if let Rebalance::Assign(partitions) = rebalance
             && self.broken.is_none()
         {
-            self.reached();
             if self.flow == Flow::Paused
                 && let Err(error) = client.pause(&client::list(partitions))
             {
                 tracing::debug!(%error, "new partitions were not paused; a few records more are read");
             }
+            self.keep_held(client);
         }
     }
 
@@ -60,8 +64,8 @@ impl Consumer {
         if partitions.is_empty() {
             return Vec::new();
         }
-        match self.begin(client, &*stored, partitions) {
-            Ok(begin) => begin,
+        match self.begin(client, &*stored, partitions, ANSWER_TIMEOUT) {
+            Ok(begin) => self.hold(partitions, begin),
             Err(what) => {
                 let advice = "exactly once needs the brokers and the database to answer";
                 self.broken = Some(Breach { what, advice });
