@@ -155,16 +155,17 @@ impl Producer {
     pub(super) fn new(settings: &KafkaSink, batches: Batches) -> Result<Self, SinkError> {
         let tally = Arc::new(Tally::default());
         let context = Context { tally: Arc::clone(&tally) };
-        let producer = ThreadedProducer::from_config_and_context(&config(settings, batches), context).map_err(|error| {
-            let error = match error {
-                // Without the value, which may be a secret.
-                KafkaError::ClientConfig(_, what, key, _) => format!("the setting `{key}` is refused: {what}"),
-                other => other.to_string(),
-            };
-            SinkError::NeedsOperator(format!(
-                "librdkafka refuses the configuration: {error}; correct it under `client`"
-            ))
-        })?;
+        let producer =
+            ThreadedProducer::from_config_and_context(&config(settings, batches), context).map_err(|error| {
+                let error = match error {
+                    // Without the value, which may be a secret.
+                    KafkaError::ClientConfig(_, what, key, _) => format!("the setting `{key}` is refused: {what}"),
+                    other => other.to_string(),
+                };
+                SinkError::NeedsOperator(format!(
+                    "librdkafka refuses the configuration: {error}; correct it under `client`"
+                ))
+            })?;
         Ok(Self { producer, tally, brokers: settings.brokers.clone(), batches })
     }
 
