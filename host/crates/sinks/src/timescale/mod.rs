@@ -21,11 +21,13 @@
 //! | `positions` | how far Kafka partitions are stored, with the points |
 //! | `stage` | repeats told apart |
 //! | `session` | one connection |
+//! | `dial` | reaching the database, host by host |
 //! | `schema` | the tables, made and looked at |
 //! | `fault` | errors by SQLSTATE |
 //! | `history` | what is stored, read again |
 
 mod chunks;
+mod dial;
 mod fault;
 mod history;
 mod pool;

@@ -94,7 +94,7 @@ pub struct SourcePositions {
     tables: Tables,
 }
 
-/// How long a source waits for the answer; it asks again.
+/// How long a source waits for the answer of a server that was reached; it asks again.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl SourcePositions {
@@ -103,8 +103,16 @@ impl SourcePositions {
         Self { tables: Tables::new(&settings), settings }
     }
 
+    /// Reaching the server has limits of its own, one for each host: the second must have its turn when the first says nothing.
     async fn look_up(&self, cluster: &str, group: &str) -> Result<Vec<(String, i32, i64)>, Fault> {
         let session = Session::open(&self.settings).await?;
+        let asked = tokio::time::timeout(PATIENCE, self.ask(&session, cluster, group)).await;
+        let found = asked.map_err(|_| Fault::Silent(PATIENCE))?;
+        session.end().await;
+        found
+    }
+
+    async fn ask(&self, session: &Session, cluster: &str, group: &str) -> Result<Vec<(String, i32, i64)>, Fault> {
         let table = session.rows(&format!("SELECT to_regclass({})", literal(&self.tables.positions))).await?;
         // The sink makes it with its first write.
         if table.iter().flatten().all(String::is_empty) {
@@ -117,7 +125,6 @@ impl SourcePositions {
             literal(group)
         );
         let rows = session.rows(&query).await?;
-        session.end().await;
         let position = |row: &Vec<String>| match row.as_slice() {
             [topic, partition, next] => Some((topic.clone(), partition.parse().ok()?, next.parse().ok()?)),
             _ => None,
@@ -130,10 +137,7 @@ impl SourcePositions {
 impl Stored for SourcePositions {
     async fn next_offsets(&self, cluster: &str, group: &str) -> Result<Vec<(String, i32, i64)>, SinkError> {
         let address = session::address(&self.settings);
-        match tokio::time::timeout(PATIENCE, self.look_up(cluster, group)).await {
-            Ok(found) => found.map_err(|fault| fault.into_sink_error(&address)),
-            Err(_) => Err(SinkError::Retry(format!("{address} has not answered for {} s", PATIENCE.as_secs()))),
-        }
+        self.look_up(cluster, group).await.map_err(|fault| fault.into_sink_error(&address))
     }
 }
 

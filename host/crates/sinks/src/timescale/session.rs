@@ -6,21 +6,12 @@ use std::time::Duration;
 use tidegate_config::TimescaleSink;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
-use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, Socket};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::config::Host;
+use tokio_postgres::{Client, Config, SimpleQueryMessage};
 
-use super::fault::{Fault, with_causes};
-use crate::tls;
+use super::dial::dial;
+use super::fault::Fault;
 
-/// How long reaching the server may take, unless the URL says `connect_timeout`.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A peer that is gone without a word is noticed in idle + interval × retries = 25 s, and at once when data stays unacknowledged as long.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVE_RETRIES: u32 = 3;
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(25);
 /// The server's own `statement_timeout` comes first; this is for one that does not answer at all.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -64,36 +55,8 @@ pub(super) fn address(settings: &TimescaleSink) -> String {
 impl Session {
     /// Connects, and fails in bounded time. Keeps no state in the server's session: works through PgBouncer in transaction mode.
     pub(super) async fn open(settings: &TimescaleSink) -> Result<Self, Fault> {
-        // The error is not shown: it could quote the URL, and with it the password.
-        let mut config = Config::from_str(settings.url.reveal()).map_err(|_| {
-            Fault::Operator("its URL is not understood: give postgres://user@host:port/database?sslmode=…".to_owned())
-        })?;
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_TIMEOUT);
-        }
-        if config.get_application_name().is_none() {
-            config.application_name("tidegate");
-        }
-        // Of several hosts the one that takes writes, unless the URL says otherwise.
-        if config.get_hosts().len() > 1 && config.get_target_session_attrs() == TargetSessionAttrs::Any {
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
-        config
-            .keepalives_idle(KEEPALIVE_IDLE)
-            .keepalives_interval(KEEPALIVE_INTERVAL)
-            .keepalives_retries(KEEPALIVE_RETRIES)
-            .tcp_user_timeout(TCP_USER_TIMEOUT);
-        let patience = settings.statement_timeout + GRACE;
-        let opening = async {
-            if config.get_ssl_mode() == SslMode::Require {
-                let tls = tls::client(&settings.tls).map_err(|error| Fault::Operator(error.to_string()))?;
-                connect(&config, MakeRustlsConnect::new(tls), patience).await
-            } else {
-                connect(&config, NoTls, patience).await
-            }
-        };
-        // Connecting has a timeout of its own; the handshake after it does not.
-        timeout(patience, opening).await.map_err(|_| Fault::Silent(patience))?
+        let (client, carrier) = dial(settings).await?;
+        Ok(Self { client, connection: Carrier(carrier), patience: settings.statement_timeout + GRACE })
     }
 
     /// Waits for an answer of the server, but not for ever.
@@ -137,16 +100,4 @@ impl Session {
         let why = timeout(Duration::from_secs(1), &mut connection.0).await.ok()?.ok()?;
         why.filter(|_| closed)
     }
-}
-
-async fn connect<T>(config: &Config, tls: T, patience: Duration) -> Result<Session, Fault>
-where
-    T: MakeTlsConnect<Socket>,
-    T::Stream: Send + 'static,
-{
-    let (client, connection) = config.connect(tls).await?;
-    let connection = tidegate_telemetry::spawn("database-connection", async move {
-        connection.await.err().map(|error| with_causes(&error))
-    });
-    Ok(Session { client, connection: Carrier(connection), patience })
 }

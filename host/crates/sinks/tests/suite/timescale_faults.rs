@@ -131,6 +131,34 @@ async fn a_table_changed_underneath_costs_no_row() {
     assert_eq!(sink.write(&delivery).await.unwrap().points, 3);
 }
 
+/// Guarantees: what goes wrong before the points (a table that may not be made, a series that may not be told) leaves no broken transaction in a
+/// connection: the same sink writes as soon as it may.
+#[tokio::test]
+async fn a_fault_before_the_points_leaves_nothing_behind() {
+    let Some(server) = Postgres::start() else { return };
+    let client = server.client().await;
+    client.batch_execute("CREATE ROLE writer LOGIN").await.unwrap();
+    let books = Arc::new(Books::new(9));
+    let mut sink = Timescale::new(server.settings("writer"), Arc::clone(&books));
+    let refused = |written: Result<Written, SinkError>| {
+        assert!(matches!(&written, Err(SinkError::NeedsOperator(text)) if text.contains("42501")), "{written:?}");
+    };
+    let first = [Arc::new(counted(&books, 0, 3))];
+    refused(sink.write(&first).await);
+    refused(sink.write(&first).await);
+    client.batch_execute("GRANT CREATE ON SCHEMA public TO writer").await.unwrap();
+    assert_eq!(sink.write(&first).await.unwrap().points, 3);
+
+    client.batch_execute("REVOKE INSERT ON series FROM writer").await.unwrap();
+    let second = [Arc::new(points(&books, &[("u", None, 7, 1.0, None)]))];
+    refused(sink.write(&second).await);
+    refused(sink.write(&second).await);
+    client.batch_execute("GRANT INSERT ON series TO writer").await.unwrap();
+    assert_eq!(sink.write(&second).await.unwrap().points, 1);
+    let rows: i64 = client.query_one("SELECT count(*) FROM metrics", &[]).await.unwrap().get(0);
+    assert_eq!(rows, 4);
+}
+
 /// Guarantees: a statement that waits too long for a lock is given up in time and tried again, and so is a write dropped in the middle.
 #[tokio::test]
 async fn a_lock_does_not_hold_the_sink_for_ever() {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_config::{Repeats, Secret, TimescaleSink};
-use tidegate_model::{Books, Delivery, Sink, SinkError};
-use tidegate_sinks::Timescale;
+use tidegate_model::{Books, Delivery, Sink, SinkError, Stored as _};
+use tidegate_sinks::{SourcePositions, Timescale};
 use tokio_postgres::Client;
 
 use crate::pgbouncer::PgBouncer;
@@ -19,6 +19,9 @@ fn many(books: &Books, from: i64, rows: i64) -> Arc<Delivery> {
         (from..from + rows).map(|i| (topics[i as usize % 50].as_str(), None, i, i as f64, None)).collect();
     Arc::new(points(books, &rows))
 }
+
+/// For waits that a busy machine may make long.
+const LONG: Duration = Duration::from_secs(60);
 
 async fn number(client: &Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)
@@ -209,4 +212,34 @@ async fn the_host_that_takes_writes_is_found() {
     assert!(matches!(failed, Err(SinkError::Retry(_))), "{failed:?}");
     sink.write(&deliveries).await.unwrap();
     assert_eq!(number(&first.client().await, COUNT).await, 100);
+}
+
+/// Guarantees: a first host that takes connections and says nothing does not keep a sink, or a source that asks for positions, from the second.
+#[tokio::test]
+async fn a_host_that_says_nothing_is_passed_by() {
+    let Some(server) = Postgres::start() else { return };
+    // The system takes connections for it; nobody ever reads them.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!(
+        "postgres://postgres@127.0.0.1:{},127.0.0.1:{}/postgres?connect_timeout=2",
+        silent.local_addr().unwrap().port(),
+        server.port()
+    );
+    let settings = TimescaleSink::new(Secret::new(url));
+    let books = Arc::new(Books::new(99));
+    let mut sink = Timescale::new(settings.clone(), Arc::clone(&books));
+    let deliveries = [many(&books, 0, 100)];
+    let deadline = Instant::now() + LONG;
+    while let Err(error) = sink.write(&deliveries).await {
+        assert!(matches!(error, SinkError::Retry(_)) && Instant::now() < deadline, "{error:?}");
+    }
+    assert_eq!(number(&server.client().await, COUNT).await, 100);
+    let positions = SourcePositions::new(settings);
+    let deadline = Instant::now() + LONG;
+    loop {
+        match positions.next_offsets("c", "g").await {
+            Ok(none) => break assert_eq!(none, []),
+            Err(error) => assert!(Instant::now() < deadline, "{error:?}"),
+        }
+    }
 }
