@@ -13,6 +13,7 @@ mod api_cli;
 mod api_desired;
 mod api_document;
 mod api_generations;
+mod api_held;
 mod api_letters;
 mod api_live;
 mod api_shadow;

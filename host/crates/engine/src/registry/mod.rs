@@ -229,13 +229,14 @@ impl Registry {
             stats.on_quarantine(move || drop(ask.try_send(Ask::Quarantined)));
             Known::new(stats)
         });
-        known.held = None;
         if known.wanted == wanted && !known.again {
+            known.held = None;
             return;
         }
         if wanted.file.as_ref().is_ok_and(|file| !file.enabled) {
             return self.switch_off(&name, wanted);
         }
+        known.held = None;
         known.wanted = wanted;
         known.again = false;
         let file = match &known.wanted.file {

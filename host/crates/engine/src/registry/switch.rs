@@ -61,6 +61,7 @@ impl Registry {
         let Some(known) = self.rules.get_mut(name) else { return };
         known.wanted = wanted;
         known.again = false;
+        known.held = None;
         known.problem = None;
         known.stats.release(self.generation + 1);
         known.before = None;

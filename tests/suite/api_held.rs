@@ -1,0 +1,66 @@
+//! Rules changed while a sink that is away holds the lanes back.
+
+use serde_json::json;
+use tidegate_tests::{DEADLINE, Fault, Mosquitto, Protocol, Proxy, Publisher, Qos, Setup, plain, wait_for};
+
+const HOT: &str = "module = \"threshold.wasm\"\ntopics = [\"dev/oven/#\"]\n[config]\nabove = 90.0\n";
+
+/// Guarantees: a rule that is to be deleted, disabled or left out of what is desired, and state that is to be forgotten, are refused as busy while a lane
+/// is held back, and everything is as it was; reading is answered meanwhile; and once the sink works the rule goes as it is asked to, with its alerts.
+#[test]
+fn refused_and_as_it_was() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let line = Proxy::start(broker.port());
+    line.set(Fault::Refused);
+    let alerts = format!(
+        "[sinks.sqlite.store]\n[sinks.mqtt.alerts]\nurl = \"mqtt://127.0.0.1:{}\"\nspool = {{ enabled = false }}",
+        line.port()
+    );
+    let host = Setup::new()
+        .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
+        .toml(&alerts)
+        .module("json-reading")
+        .module("threshold")
+        .rule("hot", HOT)
+        .launch();
+    host.wait_status("the source and the rules", |status| {
+        let up = status.sources.iter().any(|source| source.name == "plant" && source.up);
+        let serve = status.rules.iter().filter(|rule| rule.state == "serving").count();
+        (up && serve == 2).then_some(())
+    });
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    publisher.deliver([plain("dev/idle/a", 1, 1.0)]);
+    host.wait_rows(1);
+    let mut sent = 1;
+    wait_for("a lane to be held back", DEADLINE, || {
+        sent += 1;
+        publisher.deliver([plain(&format!("dev/oven/t{sent}"), sent, 95.0)]);
+        let reset = host.ask("POST", "/api/v1/rules/hot/reset-state?partition=dev/idle/a").send();
+        if reset.code == 503 { Ok(()) } else { Err(format!("{reset:?}")) }
+    });
+    let shown = || {
+        let answer = host.ask("GET", "/api/v1/rules/hot").send();
+        let rule = answer.expect(200);
+        (answer.header("etag").unwrap().to_owned(), rule["state"].clone(), rule["problem_code"].clone())
+    };
+    let before = shown();
+    assert_eq!((&before.1, &before.2), (&json!("serving"), &json!(null)));
+    let mut off = host.ask("GET", "/api/v1/rules/hot").send().expect(200)["file"].clone();
+    off["enabled"] = false.into();
+    host.ask("DELETE", "/api/v1/rules/hot").send().expect_problem(503, "busy");
+    host.ask("POST", "/api/v1/rules/hot/disable").send().expect_problem(503, "busy");
+    host.ask("PUT", "/api/v1/rules/hot").json(&off).send().expect_problem(503, "busy");
+    host.ask("PUT", "/api/v1/desired").json(&json!({"rules": {}})).send().expect_problem(503, "busy");
+    host.ask("POST", "/api/v1/rules/hot/reset-state").send().expect_problem(503, "busy");
+    assert_eq!(shown(), before);
+
+    line.set(Fault::None);
+    wait_for("the rule to be deleted", DEADLINE, || {
+        let deleted = host.ask("DELETE", "/api/v1/rules/hot").send();
+        if deleted.code == 204 { Ok(()) } else { Err(format!("{deleted:?}")) }
+    });
+    host.ask("GET", "/api/v1/rules/hot").send().expect_problem(404, "not_found");
+    host.wait_settled(sent);
+    host.wait_status("its alerts to be cleared", |status| (status.alerts_standing == 0).then_some(()));
+    host.status().assert_balanced("a rule that went late");
+}
