@@ -55,7 +55,8 @@ fn refused_and_as_it_was() {
     assert_eq!(shown(), before);
 
     line.set(Fault::None);
-    wait_for("the rule to be deleted", DEADLINE, || {
+    // A sink that was away for so long may be left alone for half a minute more, and each try waits ten seconds for the lanes.
+    wait_for("the rule to be deleted", DEADLINE * 2, || {
         let deleted = host.ask("DELETE", "/api/v1/rules/hot").send();
         if deleted.code == 204 { Ok(()) } else { Err(format!("{deleted:?}")) }
     });
