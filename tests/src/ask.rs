@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::http::in_words;
+
 /// How long one answer may take: a module may be compiled first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -69,7 +71,7 @@ impl Ask {
         self.headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
         // Who is refused early may find the connection closed before all is sent; the answer is there all the same.
         let _ = socket.write_all(&[head.as_bytes(), b"\r\n", &self.body].concat());
-        Answer::read(&mut socket).unwrap_or_else(|error| panic!("{}: {error}", self.line))
+        Answer::read(&mut socket).unwrap_or_else(|error| panic!("{}: {}", self.line, in_words(error)))
     }
 }
 

@@ -38,7 +38,7 @@ impl Events {
             }
             last = Some((name, data));
         }
-        panic!("{}: no {what}; the last event was {last:?}", self.path);
+        panic!("{}: waited {DEADLINE:?} for {what}; the last event was {last:?}", self.path);
     }
 
     fn line(&mut self) -> Option<String> {

@@ -135,8 +135,11 @@ impl Host {
 
     /// Waits until `/readyz` says that messages flow from end to end.
     pub fn wait_ready(&mut self) {
+        if let Some(status) = self.server.as_mut().and_then(Server::ended) {
+            panic!("the host has ended: {status}; {}", self.tail());
+        }
         wait_for("the host to be ready", DEADLINE, || {
-            let ready = self.get("/readyz");
+            let ready = self.asked("/readyz")?;
             if ready.code == 200 { Ok(()) } else { Err(format!("{ready:?}; {}", self.tail())) }
         });
     }
@@ -206,13 +209,20 @@ impl Host {
     pub fn status(&self) -> Status {
         let answer = self.get("/api/v1/status");
         assert_eq!(answer.code, 200, "{answer:?}");
-        serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {}", answer.body))
+        parsed(&answer)
+    }
+
+    /// An answer, or why there is none yet.
+    fn asked(&self, path: &str) -> Result<Response, String> {
+        request(self.port, "GET", path).map_err(|error| format!("GET {path}: {error}; {}", self.tail()))
     }
 
     /// Waits until `look` is content with its state; gives what it made of it. `what` is what is waited for.
     pub fn wait_status<T>(&self, what: &str, mut look: impl FnMut(&Status) -> Option<T>) -> T {
         wait_for(what, DEADLINE, || {
-            let status = self.status();
+            let answer = self.asked("/api/v1/status")?;
+            assert_eq!(answer.code, 200, "{answer:?}");
+            let status = parsed(&answer);
             look(&status).ok_or_else(|| format!("{status:#?}; {}", self.tail()))
         })
     }
@@ -223,6 +233,15 @@ impl Host {
             let (m, p) = (&status.messages, &status.points);
             (m.received >= messages && m.in_flight == 0 && p.in_flight == 0).then(|| status.clone())
         })
+    }
+
+    /// Waits until the target of this sink has what was settled: a write that takes longer than 2 s goes by the sink's spool.
+    pub fn wait_drained(&self, sink: &str) {
+        self.wait_status(&format!("the spool of {sink} to be empty"), |status| {
+            let found = status.sinks.iter().find(|found| found.name == sink)?;
+            let empty = found.spool.as_ref().is_none_or(|spool| spool.records == 0);
+            (empty && found.down.is_none()).then_some(())
+        });
     }
 
     /// Waits until its SQLite database has `rows` points.
@@ -276,6 +295,10 @@ impl Host {
     pub fn drop_by_overwrite(&self, name: &str, bytes: &[u8]) {
         std::fs::write(self.rules_dir().join(name), bytes).unwrap();
     }
+}
+
+fn parsed(answer: &Response) -> Status {
+    serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {}", answer.body))
 }
 
 /// Fails where the binary under test was built without the sites.

@@ -1,11 +1,11 @@
 //! As much of an HTTP client as asking the host takes.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
 /// How long one answer may take: enabling a rule waits for its lanes.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An answer.
 #[derive(Clone, Debug)]
@@ -23,13 +23,23 @@ impl Response {
     }
 }
 
+/// Says of a time that was not enough that it was waited: how a slow machine is told from a wrong answer.
+pub(crate) fn in_words(error: std::io::Error) -> std::io::Error {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            std::io::Error::new(ErrorKind::TimedOut, format!("waited {PATIENCE:?} for the answer"))
+        }
+        _ => error,
+    }
+}
+
 /// One request on a connection of its own.
 pub(crate) fn request(port: u16, method: &str, path: &str) -> std::io::Result<Response> {
     let mut socket = TcpStream::connect(("127.0.0.1", port))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     write!(socket, "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")?;
     let mut answer = Vec::new();
-    socket.read_to_end(&mut answer)?;
+    socket.read_to_end(&mut answer).map_err(in_words)?;
     let answer = String::from_utf8_lossy(&answer);
     let parts = answer.split_once("\r\n\r\n");
     let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok());

@@ -58,7 +58,7 @@ impl Listener {
                 }
             }
         });
-        wait.recv_timeout(DEADLINE).expect("the broker should agree to a subscription");
+        wait.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("waited {DEADLINE:?} for a subscription"));
         Self { heard, polling, _client: client }
     }
 

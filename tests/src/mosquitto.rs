@@ -89,6 +89,15 @@ impl Mosquitto {
         }
     }
 
+    /// Waits until it keeps nothing with that payload any more: all who had it have acknowledged it.
+    pub fn wait_forgotten(&self, payload: &[u8]) {
+        wait_for("the broker to forget what was acknowledged", DEADLINE, || {
+            self.save();
+            let kept = self.on_disk().windows(payload.len()).any(|bytes| bytes == payload);
+            if kept { Err("it is kept") } else { Ok(()) }
+        });
+    }
+
     /// Starts it again, on the same port, with what it has on disk.
     pub fn start_again(&mut self) {
         self.server = spawn(&self.program, &self.directory);

@@ -176,10 +176,10 @@ impl Postgres {
     }
 
     /// The alerts, in the order they happened.
-    pub fn alerts(&self) -> Vec<AlertRow> {
-        let client = self.connect().unwrap();
+    pub fn alerts(&self) -> Result<Vec<AlertRow>, String> {
+        let client = self.connect()?;
         let sql = "SELECT rule, topic, transition, severity, value, message FROM alerts ORDER BY time";
-        let rows = runtime().block_on(client.query(sql, &[])).unwrap();
+        let rows = runtime().block_on(client.query(sql, &[])).map_err(|error| format!("{error:?}"))?;
         let alert = |row: &tokio_postgres::Row| AlertRow {
             rule: row.get(0),
             topic: row.get(1),
@@ -188,7 +188,7 @@ impl Postgres {
             value: row.get(4),
             message: row.get(5),
         };
-        rows.iter().map(alert).collect()
+        Ok(rows.iter().map(alert).collect())
     }
 
     fn connect(&self) -> Result<Client, String> {

@@ -56,7 +56,10 @@ impl Publisher {
         };
         for message in messages {
             let publish = self.client.publish(&message.topic, qos, false, message.payload.clone());
-            runtime().block_on(async { tokio::time::timeout(DEADLINE, publish).await }).expect("in time").unwrap();
+            runtime()
+                .block_on(async { tokio::time::timeout(DEADLINE, publish).await })
+                .unwrap_or_else(|_| panic!("waited {DEADLINE:?} for room to publish"))
+                .unwrap();
             self.sent.push(message);
         }
     }

@@ -112,7 +112,11 @@ impl Setup {
     }
 
     /// Starts the host and waits until it answers, ready or not.
-    pub fn launch(self) -> Host {
+    pub fn launch(mut self) -> Host {
+        if !self.top.contains("shutdown_timeout_s") {
+            // A test that ends its host wants all of it drained, on a slow machine too.
+            self.top += "shutdown_timeout_s = 60\n";
+        }
         Host::launch(self.directory, self.top, self.sections)
     }
 

@@ -1,10 +1,9 @@
 //! Alerts: raised, cleared, published, kept.
 
-use std::time::Duration;
-
 use serde_json::json;
 use tidegate_tests::{
-    AlertRow, Host, Listener, Mosquitto, Postgres, Protocol, Publisher, Qos, Setup, built_module, plain, wait_for,
+    AlertRow, DEADLINE, Host, Listener, Mosquitto, Postgres, Protocol, Publisher, Qos, Setup, built_module, plain,
+    wait_for,
 };
 
 const HOT: &str = r#"
@@ -106,8 +105,8 @@ fn alerts_in_postgresql() {
     house.measure(OVEN, 95.5);
     house.measure(OVEN, 80.0);
     house.listener.wait_for(2);
-    let alerts = wait_for("two alerts", Duration::from_secs(20), || {
-        let alerts = postgres.alerts();
+    let alerts = wait_for("two alerts", DEADLINE, || {
+        let alerts = postgres.alerts()?;
         if alerts.len() >= 2 { Ok(alerts) } else { Err(format!("{alerts:?}")) }
     });
     let words: Vec<_> =

@@ -76,7 +76,7 @@ fn hosts_come_and_go(mut kafka: Kafka) {
         kafka.deliver(readings(1 + part * total / 10..1 + (part + 1) * total / 10, 300));
         match part {
             3 => {
-                first.stop(Duration::from_secs(30));
+                first.stop(Duration::from_secs(70));
             }
             5 => first.start_again(),
             6 => second.kill(),

@@ -34,6 +34,11 @@ fn cloud(kafka: &Kafka, database: &Postgres) -> Host {
     example("cloud.toml", Setup::new().module("json-reading"), &addresses)
 }
 
+/// How many messages Kafka has of the sink `raw`.
+fn bridged(status: &Status) -> Option<u64> {
+    status.sinks.iter().find(|sink| sink.name == "raw").map(|sink| sink.messages)
+}
+
 /// Readings of every kind, and what no rule can read.
 fn load(readings_of_each: u64) -> Vec<Message> {
     let mut all = readings(0..readings_of_each, 300);
@@ -52,9 +57,11 @@ fn edge_to_database(kafka: &Kafka) {
     let status = edge.wait_settled(sent);
     status.assert_balanced("the edge");
     assert_eq!((status.messages.stored, status.messages.dead_lettered), (sent, 0), "{status:?}");
-    assert_eq!(status.sinks.iter().find(|sink| sink.name == "raw").map(|sink| sink.messages), Some(sent));
+    edge.wait_drained("raw");
+    assert_eq!(bridged(&edge.status()), Some(sent));
     assert!(edge.dead_letters().is_empty());
     cloud.wait_settled(sent).assert_balanced("the cloud");
+    cloud.wait_drained("db");
     Account::of(publisher.sent(), database.rows(), &cloud.dead_letters()).assert_exact("bridged raw");
 }
 
@@ -90,10 +97,8 @@ fn a_topic_of_small_batches_by_apache_kafka() {
     publisher.deliver((0..1_500).map(&mut message));
     host.wait_settled(3_001).assert_balanced("small batches");
     // What takes long goes by the spool.
-    host.wait_status("Kafka to have all", |status| {
-        let raw = status.sinks.iter().find(|sink| sink.name == "raw")?;
-        (raw.messages == 3_000 && status.spool("raw").rows == 0).then_some(())
-    });
+    host.wait_drained("raw");
+    assert_eq!(bridged(&host.status()), Some(3_000));
     let letters = host.dead_letters();
     assert_eq!(letters.iter().map(|letter| &*letter.topic).collect::<Vec<_>>(), ["dev/large"]);
 }
@@ -142,7 +147,7 @@ fn bridged_once_however_often_replayed() {
     publisher.deliver((0..20).map(|number| Message::poison("dev/a", format!("no reading: {number}"))));
     publisher.deliver(readings(0..100, 10));
     host.wait_settled(120).assert_balanced("bridged and refused");
-    let bridged = |status: &Status| status.sinks.iter().find(|sink| sink.name == "raw").map(|sink| sink.messages);
+    host.wait_drained("raw");
     assert_eq!(bridged(&host.status()), Some(120));
     for round in 1..=2 {
         assert_eq!(dead_letters(&host, &["replay", "--rule", "json-reading"])["requested"], 20);
@@ -150,7 +155,8 @@ fn bridged_once_however_often_replayed() {
             let replay = status.sources.iter().find(|source| source.name == "replay")?.messages;
             (replay.dead_lettered == 20 * round && replay.in_flight == 0).then(|| status.clone())
         });
-        assert_eq!(bridged(&status), Some(120), "{status:?}");
+        host.wait_drained("raw");
+        assert_eq!(bridged(&host.status()), Some(120), "{status:?}");
         wait_for("the letters that were put back to go", DEADLINE, || match host.dead_letters().len() {
             20 => Ok(()),
             other => Err(other),

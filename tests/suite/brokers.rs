@@ -7,7 +7,7 @@ use tidegate_tests::{
 };
 
 /// The shutdown time of the default configuration, and some for the machine.
-const STOP: Duration = Duration::from_secs(20);
+const STOP: Duration = Duration::from_secs(70);
 
 fn host(broker: &Mosquitto, protocol: Protocol, lines: &str) -> Host {
     Setup::new().mqtt(broker, protocol, r#"["dev/#"]"#, lines).module("json-reading").start()

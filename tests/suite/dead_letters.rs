@@ -8,7 +8,7 @@ use tidegate_tests::{
     DEADLINE, Host, Mosquitto, Protocol, Publisher, Qos, Setup, binary, built_module, garbage, readings, wait_for,
 };
 
-const STOP: Duration = Duration::from_secs(20);
+const STOP: Duration = Duration::from_secs(70);
 
 /// `tidegate dead-letters` on the host's configuration; its result as JSON.
 pub(crate) fn dead_letters(host: &Host, args: &[&str]) -> Value {

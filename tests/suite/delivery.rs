@@ -10,7 +10,7 @@ use tidegate_tests::{
 const MESSAGES: u64 = 10_000;
 const TOPICS: u64 = 1_000;
 /// The shutdown time of the default configuration, and some for the machine.
-const STOP: Duration = Duration::from_secs(20);
+const STOP: Duration = Duration::from_secs(70);
 
 /// Guarantees: 10,000 QoS 1 messages on 1,000 topics by MQTT 3.1.1 are 10,000 rows in SQLite, byte for byte; the ledger
 /// balances; all are acknowledged, so that none comes again.
@@ -72,6 +72,7 @@ fn mqtt_to_postgresql() {
     let mut publisher = Publisher::connect(&broker, Qos::One);
     publisher.deliver(readings(0..MESSAGES, TOPICS));
     assert_all_decoded(&host, "into PostgreSQL");
+    host.wait_drained("db");
     let rows = postgres.rows();
     assert_eq!(rows.len() as u64, MESSAGES);
     Account::of(publisher.sent(), rows, &host.dead_letters()).assert_exact("into PostgreSQL");

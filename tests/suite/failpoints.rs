@@ -141,11 +141,12 @@ fn within_a_swap_and_within_a_save() {
     // Each of two rules is installed on each of two lanes at the start.
     for (round, (site, passes)) in [("swap-within", 4), ("state-save-within", 3)].into_iter().enumerate() {
         host.kill();
-        host.arm(site, passes);
-        host.start_again();
         let first = round as u64 * 1_000_000;
         let load = publisher
             .load(2_000, move |number| plain(&format!("dev/crash/t{}", number % 40), first + number, number as f64));
+        host.arm(site, passes);
+        // It saves every second, load or none: on a slow machine it may die before it is ready.
+        host.launch_again();
         if site == "swap-within" {
             host.wait_rows(100);
             host.drop_by_rename("json-reading.wasm", &variant(&decoder, round as u32));

@@ -1,7 +1,5 @@
 //! A rule that traps, runs forever, eats memory or lies.
 
-use std::time::{Duration, Instant};
-
 use tidegate_tests::{
     Expect, Message, Mosquitto, Protocol, Publisher, Qos, Setup, built_module, compile_bomb, guest_module, hostile,
     plain, readings, wat_guest,
@@ -222,14 +220,12 @@ fn refused_while_the_good_one_serves() {
     let mut number = 0;
     let mut given = Vec::new();
     for (codes, module) in &bad {
-        let dropped = Instant::now();
         host.drop_by_overwrite("watched.wasm", module);
         given.push(host.wait_status(&format!("{codes:?} to be refused"), |status| {
             let rule = status.rule("watched");
             let serves = rule.state == "serving" && rule.sha256.as_ref() == Some(&served);
             rule.problem_code.clone().filter(|code| serves && codes.contains(&code.as_str()))
         }));
-        assert!(dropped.elapsed() < Duration::from_secs(30), "{codes:?} took {:?}", dropped.elapsed());
         publisher.deliver(readings(number..number + 50, 10));
         number += 50;
         host.wait_rows(number);

@@ -22,7 +22,10 @@ fn stream(topic: &str, count: u64) -> Vec<Message> {
 fn held() {
     const COUNT: u64 = 1_200;
     let Some(broker) = Mosquitto::start() else { return };
-    let mut host = host(&broker, "messages_per_s = 300, burst = 200");
+    let limit = "limit = { messages_per_s = 300, burst = 200 }";
+    let setup = Setup::new().mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, limit).module("json-reading");
+    // Less than what is held takes at that rate.
+    let mut host = setup.line("shutdown_timeout_s = 3").start();
     let mut publisher = Publisher::connect(&broker, Qos::One);
     let began = Instant::now();
     publisher.deliver(stream("dev/a", COUNT));
@@ -91,7 +94,9 @@ fn overload() {
     const MOST_GROWTH_KIB: u64 = 224 << 10;
     let (Some(broker), Some(postgres)) = (Mosquitto::start(), Postgres::start()) else { return };
     let line = Proxy::start(postgres.port());
-    let sink = format!("[sinks.timescale.db]\nurl = \"{}\"", postgres.url_by(line.port()));
+    // Without a spool, so that it is the broker that keeps the rest.
+    let url = postgres.url_by(line.port());
+    let sink = format!("[sinks.timescale.db]\nurl = \"{url}\"\nspool = {{ enabled = false }}");
     let host =
         Setup::new().mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "").toml(&sink).module("json-reading").start();
     let mut publisher = Publisher::connect(&broker, Qos::One);

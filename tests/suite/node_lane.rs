@@ -6,7 +6,7 @@ use tidegate_tests::{Host, Mosquitto, Protocol, Publisher, Qos, Setup, built_mod
 
 const TOPICS: u64 = 24;
 /// Long enough for a shutdown on a machine with much to do.
-const STOP: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_secs(70);
 
 const TALLY: &str = "module = \"tally.wasm\"\ntopics = [\"dev/count/#\"]\n";
 /// Fresh for long: the machine may be slow.

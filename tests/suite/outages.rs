@@ -7,7 +7,7 @@ use tidegate_tests::{
     wait_for,
 };
 
-const STOP: Duration = Duration::from_secs(20);
+const STOP: Duration = Duration::from_secs(70);
 
 fn load(broker: &Mosquitto, rate: u64) -> Load {
     Publisher::connect(broker, Qos::One).load(rate, stream)
@@ -71,7 +71,13 @@ fn host_terminated() {
         host.start_again();
     }
     let publisher = load.end();
-    all_there(&host, publisher.sent()).assert_exact("host terminated");
+    let account = all_there(&host, publisher.sent());
+    if host.log().contains("did not take our last acknowledgements in time") {
+        // A broker that is too slow for its machine sends them again, and the log says so.
+        account.assert_nothing_lost("host terminated");
+    } else {
+        account.assert_exact("host terminated");
+    }
     host.wait_settled(1).assert_balanced("host terminated");
 }
 

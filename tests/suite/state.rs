@@ -10,7 +10,7 @@ use tidegate_tests::{
 
 const TOPICS: u64 = 20;
 /// Long enough for a shutdown on a machine with much to do.
-const STOP: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_secs(70);
 
 const NUMBER: &str = "module = \"brittle.wasm\"\ntopics = [\"dev/count/#\"]\n";
 const HOT: &str = "module = \"threshold.wasm\"\ntopics = [\"dev/oven/#\"]\n[config]\nabove = 90.0\n";

@@ -9,7 +9,7 @@
 //! | ends with 0 | standard output is the answer |
 //! | ends with [`REFUSED`] | standard output says why there is none |
 //! | is killed, or says that memory is short | it takes too much memory |
-//! | is still there after its time | it is killed: it takes too long |
+//! | has used up its processor time, or is still there after its time by the wall | it is killed: it takes too long |
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -40,8 +40,10 @@ pub struct Confined {
 pub struct Bounds {
     /// Memory: bytes.
     pub memory_bytes: u64,
-    /// How long, by the wall.
-    pub time: Duration,
+    /// Of processors, all its threads together; counted in whole seconds.
+    pub cpu: Duration,
+    /// How long, by the wall: a machine that is busy elsewhere is not the child's fault.
+    pub wall: Duration,
     /// The most it may answer.
     pub answer_bytes: u64,
 }
@@ -76,7 +78,7 @@ impl Confined {
     pub fn run(&self, input: &[u8], bounds: Bounds) -> Ended {
         let child = Command::new(&self.program)
             .args(&self.arguments)
-            .args([bounds.memory_bytes.to_string(), bounds.time.as_secs().max(1).to_string()])
+            .args([bounds.memory_bytes.to_string(), bounds.cpu.as_secs().max(1).to_string()])
             // Nothing in our environment is its business, passwords least of all.
             .env_clear()
             .stdin(Stdio::piped())
@@ -87,7 +89,7 @@ impl Confined {
             Ok(child) => child,
             Err(error) => return Ended::Broken(format!("it cannot be started: {error}")),
         };
-        let ended = converse(&mut child, input, Instant::now() + bounds.time, bounds.answer_bytes);
+        let ended = converse(&mut child, input, Instant::now() + bounds.wall, bounds.answer_bytes);
         // That it has ended already is as good; whatever it was about, it is gone when we return.
         let _ = child.kill();
         match (child.wait(), ended) {
@@ -204,8 +206,8 @@ fn confine(memory_bytes: u64, seconds: u64) -> io::Result<()> {
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     // Of what is written to, not of address space: that would count what allocators and threads only reserve.
     limit(Resource::Data, memory_bytes)?;
-    // The host kills it by the wall's clock; should the host be gone, this ends it. Threads of several cores count together.
-    limit(Resource::Cpu, seconds * 8)?;
+    // Beyond the one it is told so, beyond the other it is killed as one that is short of memory is.
+    setrlimit(Resource::Cpu, Rlimit { current: Some(seconds), maximum: Some(seconds + 1) })?;
     limit(Resource::Fsize, 0)?;
     limit(Resource::Core, 0)?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;

@@ -32,6 +32,7 @@ pub use admission::{
 };
 pub use calls::{Decoded, Emitted, Passage, Processed, RawAlert, RawCommand, Rejects};
 pub use confined::{Bounds, Confined, Ended, serve_and_exit};
+pub use context::thread_cpu;
 pub use engine::{Engine, EngineError};
 pub use fault::{Fault, FaultKind};
 pub use generations::{Generation, Generations, Version};

@@ -168,13 +168,14 @@ fn a_rule_goes_when_the_lanes_let_it() {
     assert!(!std::fs::read_to_string(&file).unwrap().contains("false"));
 
     for put_back in [true, false] {
-        std::fs::remove_file(&file).unwrap();
+        // At no moment a module without a file, which would be a rule of its own.
         std::fs::rename(&module, directory.path().join("aside")).unwrap();
+        std::fs::remove_file(&file).unwrap();
         registry.rescan();
         assert_eq!(shown(), Some((RuleState::Serving, Some("still_called"))));
         if put_back {
-            std::fs::rename(directory.path().join("aside"), &module).unwrap();
             std::fs::write(&file, text).unwrap();
+            std::fs::rename(directory.path().join("aside"), &module).unwrap();
             registry.rescan();
             assert_eq!(shown(), Some((RuleState::Serving, None)));
         }

@@ -1,6 +1,7 @@
 //! The books of account: what was received is decoded, stored as it came, filtered, dead-lettered or in flight, to the last one.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -65,26 +66,27 @@ impl MessageLedger {
 
     /// Counts `messages` whose end is durable, by how they ended.
     pub fn settle(&self, messages: u64, tally: Tally) {
-        self.in_flight.fetch_sub(messages, Relaxed);
         self.decoded.fetch_add(tally.decoded, Relaxed);
         self.stored.fetch_add(tally.stored, Relaxed);
         self.filtered.fetch_add(tally.filtered, Relaxed);
         self.dead_lettered.fetch_add(tally.dead_lettered, Relaxed);
         self.dropped.fetch_add(tally.dropped, Relaxed);
+        // Last: who sees that nothing is in flight sees how all of it ended.
+        self.in_flight.fetch_sub(messages, Release);
     }
 
     /// Counts messages given back to the source.
     pub fn give_back(&self, messages: u64) {
-        self.in_flight.fetch_sub(messages, Relaxed);
         self.returned.fetch_add(messages, Relaxed);
+        self.in_flight.fetch_sub(messages, Release);
     }
 
     /// A reading. Exact while nothing moves; while something does, it may be off by what moves.
     pub fn totals(&self) -> MessageTotals {
+        let in_flight = self.in_flight.load(Acquire);
         let (decoded, filtered) = (self.decoded.load(Relaxed), self.filtered.load(Relaxed));
         let (dead_lettered, returned) = (self.dead_lettered.load(Relaxed), self.returned.load(Relaxed));
         let (stored, dropped) = (self.stored.load(Relaxed), self.dropped.load(Relaxed));
-        let in_flight = self.in_flight.load(Relaxed);
         let received = self.received.load(Relaxed).saturating_sub(returned);
         MessageTotals { received, decoded, stored, filtered, dead_lettered, dropped, in_flight, returned }
     }

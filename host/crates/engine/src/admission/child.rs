@@ -33,7 +33,7 @@ impl ChildProcess {
 impl Compile for ChildProcess {
     fn compile(&self, _: &Engine, module: &[u8], limits: CompileLimits) -> Result<Precompiled, LoadError> {
         let CompileLimits { memory_bytes, time } = limits;
-        match self.0.run(module, Bounds { memory_bytes, time, answer_bytes: MAX_CODE_BYTES }) {
+        match self.0.run(module, Bounds { memory_bytes, cpu: time * 8, wall: time, answer_bytes: MAX_CODE_BYTES }) {
             Ended::Answered(code) => Ok(Precompiled::vouched_for(code)),
             Ended::Refused(answer) => {
                 let answer = String::from_utf8_lossy(&answer);

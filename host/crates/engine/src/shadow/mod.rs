@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use tidegate_model::{Alert, Books, Messages, Points, StateBook};
 
 use crate::calls::{Decoded, Emitted, Processed, RawAlert};
+use crate::context::thread_cpu;
 use crate::fault::Fault;
 use crate::instance::{Instance, Voice};
 use crate::load_error::LoadError;
@@ -158,7 +159,7 @@ impl Shadow {
         took: Duration,
         call: impl FnOnce(&mut Instance, &ShadowReport, &Books) -> Result<Vec<RawAlert>, Fault>,
     ) {
-        let began = Instant::now();
+        let (began, cpu_began) = (Instant::now(), thread_cpu());
         if self.report.has_ended() {
             self.instance = None;
             self.standing.forget();
@@ -183,7 +184,8 @@ impl Shadow {
         }
         let memory = self.instance.as_ref().map_or(0, Instance::memory_bytes) + self.standing.bytes();
         self.report.memory.set(&mut self.memory, memory as u64);
-        let spent = began.elapsed();
+        // Of the processor: what the lane waits for it besides is the machine's, and must not keep rows from the shadow.
+        let spent = thread_cpu().saturating_sub(cpu_began);
         self.allowance.spend(spent);
         self.report.spent_nanos.fetch_add(spent.as_nanos() as u64, Relaxed);
     }

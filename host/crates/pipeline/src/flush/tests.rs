@@ -324,7 +324,10 @@ fn live_first() {
     let mut house = House::new(SpoolOrder::LiveFirst, Mood::Works, 400);
     // Its first write after an outage is not enough: it must have confirmed it.
     house.wait("the sink to work", |house| house.taken().len() > 24);
+    // It does not go on before they wait.
+    house.mood(Mood::Hangs);
     house.send(2);
+    house.mood(Mood::Works);
     house.wait("all to be taken", |house| house.taken().len() == 402);
     let mut taken = house.end().taken.lock().unwrap().clone();
     let live = taken.iter().position(|value| *value == 401).unwrap();

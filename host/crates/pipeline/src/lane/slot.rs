@@ -11,7 +11,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use fail::fail_point;
-use tidegate_engine::{Cells, Decoded, Emitted, Fault, Instance, LoadError, Processed, Rule, Shadow, Share};
+use tidegate_engine::{
+    Cells, Decoded, Emitted, Fault, Instance, LoadError, Processed, Rule, Shadow, Share, thread_cpu,
+};
 use tidegate_model::{Books, Messages, PartitionId, Points};
 
 use crate::lane::episodes::{Episodes, Verdict};
@@ -19,7 +21,7 @@ use crate::lane::journal::{Given, Journal};
 use crate::lane::kept::Kept;
 
 /// How long a rule may go on failing in one batch before the rest of it is given up. A trap costs some 20 µs, so a thousand poison rows are
-/// set apart one by one; a rule that runs into its CPU limit each time is not waited for.
+/// set apart one by one; a rule that runs into its CPU limit each time is not waited for. Of the processor: a busy node punishes nobody.
 const FAULT_TIME_A_BATCH: Duration = Duration::from_secs(1);
 /// Given-up batches within [`QUARANTINE_WINDOW`] after which the rule is called no more.
 const QUARANTINE_AFTER: usize = 3;
@@ -27,12 +29,13 @@ const QUARANTINE_WINDOW: Duration = Duration::from_secs(60);
 
 /// How long one rule has been failing in one batch.
 #[derive(Default)]
-pub(crate) struct Patience(Option<Instant>);
+pub(crate) struct Patience(Option<Duration>);
 
 impl Patience {
     /// It has failed again; gives whether it is enough.
     pub fn spent(&mut self) -> bool {
-        self.0.get_or_insert_with(Instant::now).elapsed() >= FAULT_TIME_A_BATCH
+        let now = thread_cpu();
+        now.saturating_sub(*self.0.get_or_insert(now)) >= FAULT_TIME_A_BATCH
     }
 }
 

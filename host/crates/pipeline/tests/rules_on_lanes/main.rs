@@ -132,7 +132,7 @@ fn a_sink_down_loses_nothing() {
     house.wait_down();
     assert_eq!(house.inlet.ledger().totals().in_flight, 100);
     *house.points.down.lock().unwrap() = false;
-    let drained = house.runtime.block_on(house.pipeline.shutdown(Duration::from_secs(10)));
+    let drained = house.runtime.block_on(house.pipeline.shutdown(Duration::from_secs(60)));
     assert_eq!(drained, Drained::Completely);
     assert_eq!(house.stored().len(), 100);
     assert_eq!(house.inlet.ledger().totals().decoded, 100);

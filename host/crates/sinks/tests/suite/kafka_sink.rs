@@ -39,7 +39,7 @@ impl Cluster {
             dead_letters: None,
             format: PointFormat::Reading,
             compression: Compression::Lz4,
-            client: [("message.timeout.ms", "2000"), ("message.max.bytes", "100000")]
+            client: [("message.timeout.ms", "30000"), ("message.max.bytes", "100000")]
                 .map(|(key, value)| (key.to_owned(), Secret::new(value)))
                 .into(),
         }
@@ -249,8 +249,12 @@ async fn a_batch_is_not_its_records() {
 async fn brokers_that_are_away_are_waited_for() {
     let cluster = Cluster::start();
     let books = Arc::new(Books::new(99));
-    let mut sink = Kafka::new(cluster.settings(), Arc::clone(&books));
-    sink.write(&[numbered(&books, 0, 700)]).await.unwrap();
+    let mut settings = cluster.settings();
+    settings.client.insert("message.timeout.ms".to_owned(), Secret::new("2000"));
+    let mut sink = Kafka::new(settings, Arc::clone(&books));
+    while let Err(error) = sink.write(&[numbered(&books, 0, 700)]).await {
+        assert!(matches!(error, SinkError::Retry(_)), "{error}");
+    }
     cluster.0.broker_down(1).unwrap();
     let next = [numbered(&books, 700, 700)];
     let failed = tokio::time::timeout(PATIENCE, sink.write(&next)).await.unwrap();

@@ -166,7 +166,7 @@ async fn a_lock_does_not_hold_the_sink_for_ever() {
     let client = server.client().await;
     let books = Arc::new(Books::new(9));
     let mut settings = server.settings("postgres");
-    settings.statement_timeout = Duration::from_millis(300);
+    settings.statement_timeout = Duration::from_secs(3);
     let mut sink = Timescale::new(settings, Arc::clone(&books));
     let delivery = [Arc::new(counted(&books, 0, 3))];
     sink.write(&delivery).await.unwrap();
