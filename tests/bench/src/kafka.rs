@@ -5,6 +5,8 @@
 //! that is through to the last; CPU time is that of this process from subscribing to the end. **Out**: producing; the brokers, which
 //! are a process of their own and stay the same for all runs.
 //!
+//! The settings are those of a configuration that says nothing; `kafka/host-headers-left` has `headers = "left"`: the bare loop looks for none.
+//!
 //! The brokers are librdkafka's own mock cluster, one broker with 32 partitions: the real protocol, no disk. It shares the machine's cores
 //! with the consumer, and serves one request at a time.
 
@@ -20,7 +22,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use tidegate_config::{KafkaSource as Settings, KafkaStart, LaneBy, Offsets, TimeFrom, TopicFrom};
+use tidegate_config::{KafkaSource as Settings, KafkaStart, LaneBy, Offsets, RecordHeaders, TimeFrom, TopicFrom};
 use tidegate_engine::{Engine, Rule};
 use tidegate_model::{Books, Limits};
 use tidegate_pipeline::SinkSetup;
@@ -84,7 +86,7 @@ pub fn run(cluster: Cluster) -> Result<()> {
 }
 
 /// The figure of both.
-pub fn measure(figure: Figure, effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
+pub fn measure(figure: Figure, headers: RecordHeaders, effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
     let records = effort.amount(RECORDS);
     let cluster = Process::start(&["kafka", "--records", &records.to_string()])?;
     let line = cluster.line()?;
@@ -98,7 +100,7 @@ pub fn measure(figure: Figure, effort: Effort, progress: &Progress) -> Result<Ve
     let mut group = 0;
     in_turn(effort.repetitions(REPETITIONS), progress, |side| {
         group += 1;
-        let settings = settings(&brokers, group);
+        let settings = Settings { headers, ..settings(&brokers, group) };
         let cpu_before = clock::process_cpu();
         let (began, ended) = match side {
             Side::Ours => host(settings, &expected, &rules)?,
@@ -119,6 +121,7 @@ pub fn settings(brokers: &str, group: usize) -> Settings {
         topics: vec![TOPIC.to_owned()],
         topic_from: TopicFrom::Key,
         time_from: TimeFrom::Arrival,
+        headers: RecordHeaders::Kept,
         lane_by: LaneBy::Topic,
         start: KafkaStart::Earliest,
         offsets: Offsets::Group,

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use anyhow::Result;
-use tidegate_config::{Offsets, Repeats};
+use tidegate_config::{Offsets, RecordHeaders, Repeats};
 
 use crate::broker::Figure;
 use crate::consumer::host::{HostSetup, Letters};
@@ -83,11 +83,14 @@ pub fn all() -> Vec<Bench> {
             broker::measure(setup, Figure::Cpu, effort, progress)
         }));
     }
-    for (figure, name, unit, better) in [
-        (Figure::Rate, "kafka/host", "records/s", Better::Higher),
-        (Figure::Cpu, "kafka/host-cpu", "ns CPU/rec", Better::Lower),
+    for (figure, headers, name, unit, better) in [
+        (Figure::Rate, RecordHeaders::Kept, "kafka/host", "records/s", Better::Higher),
+        (Figure::Cpu, RecordHeaders::Kept, "kafka/host-cpu", "ns CPU/rec", Better::Lower),
+        (Figure::Rate, RecordHeaders::Left, "kafka/host-headers-left", "records/s", Better::Higher),
     ] {
-        all.push(Bench::new(name, unit, better, move |effort, progress| kafka::measure(figure, effort, progress)));
+        all.push(Bench::new(name, unit, better, move |effort, progress| {
+            kafka::measure(figure, headers, effort, progress)
+        }));
     }
     all.push(Bench::new("bridge/mqtt-to-kafka", "msgs/s", Better::Higher, bridge::measure));
     for (repeats, what) in [(Repeats::Stored, "binary-copy"), (Repeats::Dropped, "dedupe")] {

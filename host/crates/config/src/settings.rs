@@ -2,6 +2,7 @@
 
 mod admin;
 mod kafka_sink;
+mod kafka_source;
 mod timescale;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use tidegate_model::{Limits, SpoolOrder, TopicFilter};
 
 pub use admin::{Admin, AdminTls, Changes, Scope, ScopeError, Scopes, Token};
 pub use kafka_sink::{Compression, KafkaMessages, KafkaSink, MessageKey, PointFormat};
+pub use kafka_source::{KafkaSource, KafkaStart, RecordHeaders, TimeFrom, TopicFrom};
 pub use timescale::{Aggregates, Columns, Repeats, TableNames, TimescaleSink, Upkeep};
 
 /// All of `tidegate.toml`.
@@ -288,55 +290,6 @@ impl LaneBy {
     }
 }
 
-/// `[sources.kafka.<name>]`
-#[derive(Clone, Debug)]
-pub struct KafkaSource {
-    /// `host:port`, comma-separated.
-    pub brokers: String,
-    /// The consumer group.
-    pub group: String,
-    /// The Kafka topics; one that begins with `^` is a regular expression.
-    pub topics: Vec<String>,
-    /// Where the logical topic (`dev/line1/temp`) stands in a record.
-    pub topic_from: TopicFrom,
-    /// When a record counts as received.
-    pub time_from: TimeFrom,
-    /// Which logical topics stay together on one lane.
-    pub lane_by: LaneBy,
-    /// Where to begin when the group has no offset.
-    pub start: KafkaStart,
-    /// Where offsets are kept. [`Offsets::WithPoints`]: a partition keeps to one lane.
-    pub offsets: Offsets,
-    /// The most records taken and not yet settled, over all partitions.
-    pub max_in_flight: usize,
-    /// Settings of librdkafka as they are (SASL, TLS, buffers); those Tidegate relies on are refused by `check`.
-    pub client: BTreeMap<String, Secret>,
-}
-
-/// When a Kafka record counts as received: the time of points whose payload has none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TimeFrom {
-    /// When it came to this host.
-    Arrival,
-    /// The timestamp of the record, in milliseconds.
-    Record,
-    /// A header of that name, in microseconds since 1970-01-01 UTC.
-    Header(String),
-}
-
-/// Where the logical topic of a Kafka record stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TopicFrom {
-    /// It is the Kafka topic.
-    Topic,
-    /// The record's key.
-    Key,
-    /// A header of that name.
-    Header(String),
-    /// A field of the JSON payload, as a JSON pointer (RFC 6901).
-    Field(String),
-}
-
 /// Where it is kept how far the records of a Kafka partition are done with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offsets {
@@ -344,15 +297,6 @@ pub enum Offsets {
     Group,
     /// Also in the database, in the transaction of the points that came of them: exactly once.
     WithPoints,
-}
-
-/// Where a new consumer group begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KafkaStart {
-    /// With the oldest record there is.
-    Earliest,
-    /// With what comes from now on.
-    Latest,
 }
 
 /// `[sinks.sqlite.<name>]`

@@ -6,12 +6,12 @@ use super::Checker;
 use crate::document::Place;
 use crate::nearest::suggest;
 use crate::raw::{
-    ClientValue, OneOrMany, RawCompression, RawKafkaSink, RawKafkaSource, RawMessageKey, RawPointFormat, RawStart,
-    RawTimeFrom, RawTopicFrom,
+    ClientValue, OneOrMany, RawCompression, RawHeaders, RawKafkaSink, RawKafkaSource, RawMessageKey, RawPointFormat,
+    RawStart, RawTimeFrom, RawTopicFrom,
 };
 use crate::settings::{
-    Compression, Config, KafkaMessages, KafkaSink, KafkaSource, KafkaStart, MessageKey, Offsets, PointFormat, Secret,
-    SinkSettings, SourceSettings, TimeFrom, TopicFrom,
+    Compression, Config, KafkaMessages, KafkaSink, KafkaSource, KafkaStart, MessageKey, Offsets, PointFormat,
+    RecordHeaders, Secret, SinkSettings, SourceSettings, TimeFrom, TopicFrom,
 };
 
 /// The same for a producer.
@@ -55,6 +55,10 @@ impl Checker<'_> {
             topics: self.kafka_topics(place, raw.topics),
             topic_from: self.topic_from(&place.key("topic_from"), raw.topic_from),
             time_from: self.time_from(&place.key("time_from"), raw.time_from),
+            headers: match raw.headers {
+                None | Some(RawHeaders::Kept) => RecordHeaders::Kept,
+                Some(RawHeaders::Left) => RecordHeaders::Left,
+            },
             lane_by: self.lane_by(place, raw.lane_by),
             start: match raw.start {
                 None | Some(RawStart::Earliest) => KafkaStart::Earliest,

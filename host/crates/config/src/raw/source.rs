@@ -106,6 +106,8 @@ pub(crate) struct RawKafkaSource {
     /// When a record counts as received, which is the time of readings that have none of their own. Where the record does not say,
     /// it is when it came to this host. Default: `arrival`.
     pub time_from: Option<RawTimeFrom>,
+    /// What becomes of the headers of a record: to look for them costs each record, also where there are none. Default: `kept`.
+    pub headers: Option<RawHeaders>,
     /// Which levels of a logical topic (from 0) name what must stay in order on one lane. Default: each topic by itself.
     pub lane_by: Option<Vec<i64>>,
     /// Where to begin when the group has no offset. Default: `earliest`.
@@ -144,6 +146,16 @@ pub(crate) enum RawTimeFrom {
     Record,
     /// A header of this name, in microseconds since 1970-01-01 UTC: `tidegate.received_us` where another Tidegate produced it.
     Header(String),
+}
+
+/// What becomes of the headers of a Kafka record.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawHeaders {
+    /// They go with the message: to decoders, dead letters and bridges.
+    Kept,
+    /// They are not looked at, but where `topic_from` or `time_from` names one; the key goes with the message all the same.
+    Left,
 }
 
 /// Where a consumer group without offsets begins.

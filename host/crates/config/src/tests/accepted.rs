@@ -7,8 +7,8 @@ use tidegate_model::SpoolOrder;
 
 use super::{FakeEnv, SOURCE, good, parse, parse_in};
 use crate::{
-    Aggregates, Config, EXAMPLE, KafkaStart, LaneBy, MqttVersion, ProcessEnv, Qos, Repeats, SinkSettings,
-    SourceSettings, SpoolSettings, TimeFrom, TopicFrom, Upkeep, WhenFull,
+    Aggregates, Config, EXAMPLE, KafkaStart, LaneBy, MqttVersion, ProcessEnv, Qos, RecordHeaders, Repeats,
+    SinkSettings, SourceSettings, SpoolSettings, TimeFrom, TopicFrom, Upkeep, WhenFull,
 };
 
 fn mqtt_source(config: &Config, name: &str) -> crate::MqttSource {
@@ -158,6 +158,7 @@ fn kafka_source_in_full() {
         topics = ["^fleet-.*"]
         topic_from = { field = "/topic" }
         time_from = { header = "tidegate.received_us" }
+        headers = "left"
         lane_by = [1]
         start = "latest"
         max_in_flight = 7
@@ -172,6 +173,7 @@ fn kafka_source_in_full() {
     assert_eq!(source.brokers, "a:9092,b");
     assert_eq!(source.topic_from, TopicFrom::Field("/topic".into()));
     assert_eq!(source.time_from, TimeFrom::Header("tidegate.received_us".into()));
+    assert_eq!(source.headers, RecordHeaders::Left);
     assert_eq!(
         (source.start, source.max_in_flight, &source.lane_by),
         (KafkaStart::Latest, 7, &LaneBy::Levels(vec![1]))

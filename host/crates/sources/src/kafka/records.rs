@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use tidegate_config::{KafkaSource as Settings, LaneBy, TimeFrom};
+use tidegate_config::{KafkaSource as Settings, LaneBy, RecordHeaders, TimeFrom};
 use tidegate_model::{Inlet, Marks, Messages, Names, Page, Parcels, Position, Span};
 
 use super::assignment::{Received, Token};
@@ -23,6 +23,7 @@ const KEY_PROPERTY: &str = "kafka.key";
 pub(super) struct Records {
     logical: LogicalTopic,
     received: time_from::Received,
+    headers: RecordHeaders,
     lane_by: LaneBy,
     routes: Routes,
 }
@@ -32,6 +33,7 @@ impl Records {
         Self {
             logical: LogicalTopic::new(&settings.topic_from),
             received: time_from::Received::new(&settings.time_from),
+            headers: settings.headers,
             lane_by: settings.lane_by.clone(),
             routes: Routes::default(),
         }
@@ -75,7 +77,7 @@ impl Records {
             messages.unnamed.push((row, String::from_utf8_lossy(topic()).into()));
             return;
         }
-        tell_properties(record, row, messages);
+        tell_properties(record, self.headers, row, messages);
     }
 
     /// The time that a record is of, for who reads it long after it came: where its source goes by its arrival, its own timestamp.
@@ -102,15 +104,18 @@ impl Records {
             return;
         };
         let row = page.messages.push(topic, at, Marks::REPLAYED, record.payload().unwrap_or(&[]));
-        tell_properties(record, row, &mut page.messages);
+        tell_properties(record, self.headers, row, &mut page.messages);
     }
 }
 
-/// The key and the headers of a record, as properties of its row.
+/// The key and, where they are kept, the headers of a record, as properties of its row. librdkafka allocates to see whether there are any.
 #[inline]
-fn tell_properties(record: &impl Message, row: u32, messages: &mut Messages) {
+fn tell_properties(record: &impl Message, kept: RecordHeaders, row: u32, messages: &mut Messages) {
     if let Some(key) = record.key() {
         messages.properties.push(row, KEY_PROPERTY, key);
+    }
+    if kept == RecordHeaders::Left {
+        return;
     }
     if let Some(headers) = record.headers() {
         let mut left = MAX_HEADER_BYTES;

@@ -10,7 +10,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use tidegate_config::{KafkaSource as Settings, KafkaStart, LaneBy, Secret, TimeFrom, TopicFrom};
+use tidegate_config::{KafkaSource as Settings, KafkaStart, LaneBy, RecordHeaders, Secret, TimeFrom, TopicFrom};
 use tidegate_model::{Books, Logs, Marks, Outcome, ParcelLimits, Phase, Span, State};
 
 use super::consumer::REVOKE_WAIT;
@@ -36,6 +36,7 @@ impl Cluster {
             topics: vec!["fleet".into()],
             topic_from: TopicFrom::Topic,
             time_from: TimeFrom::Arrival,
+            headers: RecordHeaders::Kept,
             lane_by: LaneBy::Topic,
             start: KafkaStart::Earliest,
             offsets: tidegate_config::Offsets::Group,
@@ -267,7 +268,7 @@ async fn draining() {
 }
 
 /// Guarantees: the logical topic is found where it is said to stand, a record without one keeps the Kafka topic's name,
-/// key and headers arrive as properties, and a tombstone is an empty message.
+/// key and headers arrive as properties, the headers unless they are left, and a tombstone is an empty message.
 #[tokio::test(flavor = "multi_thread")]
 async fn logical_topics_and_properties() {
     let cluster = Cluster::new(1);
@@ -279,6 +280,14 @@ async fn logical_topics_and_properties() {
     let expected = [("kafka.key", "dev/line1/temp"), ("site", "north")];
     assert_eq!(got[0].properties, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
     assert_eq!((got[1].topic.as_str(), got[1].payload.as_str()), ("fleet", ""));
+    host.close().await;
+
+    let topic_from = TopicFrom::Header("site".into());
+    let left = Settings { topic_from, headers: RecordHeaders::Left, group: "another".into(), ..cluster.settings() };
+    let mut host = start(left, 1);
+    let got = host.settle(2).await;
+    assert_eq!((got[0].topic.as_str(), got[0].payload.as_str()), ("north", "84.5"));
+    assert_eq!(got[0].properties, [("kafka.key".to_owned(), "dev/line1/temp".to_owned())]);
     host.close().await;
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use tidegate_config::{KafkaSource, KafkaStart, TimeFrom, TopicFrom};
+use tidegate_config::{KafkaSource, KafkaStart, RecordHeaders, TimeFrom, TopicFrom};
 use tidegate_model::{Stage, State};
 
 use super::*;
@@ -69,6 +69,7 @@ fn sources() -> BTreeMap<String, SourceSettings> {
         topics: vec!["t".into()],
         topic_from: TopicFrom::Key,
         time_from: TimeFrom::Arrival,
+        headers: RecordHeaders::Kept,
         lane_by: LaneBy::Levels(vec![1]),
         start: KafkaStart::Earliest,
         offsets: tidegate_config::Offsets::Group,
