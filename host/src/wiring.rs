@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tidegate_admin::{Admin, Status, View};
-use tidegate_config::{Config, Name, Offsets, RuleFile, Signatures, SinkSettings, SourceSettings};
+use tidegate_config::{Config, Journal, Name, Offsets, RuleFile, Signatures, SinkSettings, SourceSettings};
 use tidegate_engine::{
     Admission, Cache, ChildProcess, Confined, DirectoryError, Engine, Examination, Generations, Registry,
     RegistryHandle, RuleState, RuleStatus, SIGNATURE_SUFFIX, Scope, Trust, Wasi,
@@ -73,7 +73,7 @@ impl Host {
         let parked_clock = clock.clone();
         let state = StateFile::open(&config.data_dir, books.clone(), clock.clone());
         let state: Arc<dyn StateStore> = Arc::new(state.context("the store of the rules' state cannot start")?);
-        let settings = pipeline_settings(config, books, clock, Some(state));
+        let settings = pipeline_settings(config, books, clock, Some(state.clone()));
         let lanes = settings.lanes;
         let pipeline =
             Arc::new(Pipeline::start(settings, sinks, dead_letters, runtime).context("the lanes cannot start")?);
@@ -105,7 +105,7 @@ impl Host {
         let admin = Admin::start(&config.admin, view.clone())?;
         for (name, settings) in &config.sources {
             let limits = config.limits.get(name).copied().unwrap_or_default();
-            view.pipeline.add_source(name.as_str(), source(settings, &config.sinks), limits);
+            view.pipeline.add_source(name.as_str(), source(settings, &config.sinks, &state), limits);
         }
         let by_name = config.sources.iter().map(|(name, settings)| (name.to_string(), settings.clone()));
         let replay = ReplaySource::new(Arc::new(replays), by_name.collect());
@@ -198,18 +198,29 @@ fn make_data_dir(directory: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("data_dir {} cannot be made; make it, or set another", directory.display()))
 }
 
-fn source(settings: &SourceSettings, sinks: &BTreeMap<Name, SinkSettings>) -> Box<dyn Source> {
+fn source(
+    settings: &SourceSettings,
+    sinks: &BTreeMap<Name, SinkSettings>,
+    state: &Arc<dyn StateStore>,
+) -> Box<dyn Source> {
     match settings {
-        SourceSettings::Mqtt(settings) => Box::new(MqttSource::new(settings.clone())),
+        SourceSettings::Mqtt(settings) => {
+            let source = MqttSource::new(settings.clone());
+            Box::new(match settings.journal {
+                Journal::On => source.journaled(state.clone()),
+                Journal::Off => source,
+            })
+        }
         SourceSettings::Kafka(settings) => {
             let exact = sinks.values().find_map(|sink| match sink {
                 SinkSettings::Timescale(sink) if sink.offsets == Offsets::WithPoints => Some(sink),
                 _ => None,
             });
             let source = KafkaSource::new(settings.clone());
-            Box::new(match exact {
-                Some(sink) => source.stored_by(Arc::new(SourcePositions::new(sink.clone()))),
-                None => source,
+            Box::new(match (exact, settings.journal) {
+                (Some(sink), _) => source.stored_by(Arc::new(SourcePositions::new(sink.clone()))),
+                (None, Journal::On) => source.journaled(state.clone()),
+                (None, Journal::Off) => source,
             })
         }
     }

@@ -29,6 +29,8 @@ pub struct Messages {
     pub dropped: u64,
     pub in_flight: u64,
     pub returned: u64,
+    #[serde(default)]
+    pub repeated: u64,
 }
 
 /// The account of points.

@@ -53,6 +53,7 @@ fn assert_all_decoded(host: &Host, what: &str) {
         dropped: 0,
         in_flight: 0,
         returned: status.messages.returned,
+        repeated: 0,
     };
     assert_eq!(status.messages, all, "{what}");
     assert_eq!((status.points.produced, status.points.stored), (MESSAGES, MESSAGES), "{what}");

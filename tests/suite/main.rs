@@ -33,6 +33,7 @@ mod exactly_once;
 mod failpoints;
 mod garbage;
 mod hostile;
+mod journal;
 mod limits;
 mod node_lane;
 mod outages;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tidegate_config::{
-    Config, ConfigError, ConfigErrors, EXAMPLE, KafkaSource, MqttEndpoint, MqttSource, MqttVersion, Name, Offsets,
-    ProcessEnv, Qos, Repeats, RuleFile, Signatures, SinkSettings, SourceSettings,
+    Config, ConfigError, ConfigErrors, EXAMPLE, Journal, KafkaSource, MqttEndpoint, MqttSource, MqttVersion, Name,
+    Offsets, ProcessEnv, Qos, Repeats, RuleFile, Signatures, SinkSettings, SourceSettings,
 };
 
 /// More files are not looked at; the host takes no more rules either.
@@ -138,8 +138,18 @@ fn warnings_of_node(config: &Config, rules: &[String]) -> Vec<String> {
         .sources
         .iter()
         .find(|(_, source)| matches!(source, SourceSettings::Mqtt(source) if source.share.is_some()));
+    let journal = config.sources.iter().find(|(_, source)| match source {
+        SourceSettings::Mqtt(source) => source.journal == Journal::On,
+        SourceSettings::Kafka(source) => source.journal == Journal::On,
+    });
     let mut warnings = Vec::new();
     for rule in rules {
+        if let Some((name, _)) = journal {
+            warnings.push(format!(
+                "{rule}: the state of a rule of the whole node may have a message twice after a crash, though not miss one: the `journal` of `{}` is exact for the rules of lanes; let it keep what may be counted twice",
+                name.as_str()
+            ));
+        }
         if once {
             warnings.push(format!(
                 "{rule}: a rule of the whole node sees rows of many partitions, so what it lets through is stored at least once, and not `exactly_once`; narrow its topics to what may be double"
@@ -211,6 +221,7 @@ fn mqtt_source(source: &MqttSource) -> String {
     if let Some(stale_after) = source.stale_after {
         let _ = write!(line, "  made anew after {} s of silence", stale_after.as_secs());
     }
+    line += journal(source.journal);
     line
 }
 
@@ -219,7 +230,15 @@ fn kafka_source(source: &KafkaSource) -> String {
         Offsets::Group => "",
         Offsets::WithPoints => "  exactly once: each partition on one lane and one connection",
     };
-    format!("Kafka  {}  group {}  {}{lanes}", source.brokers, source.group, source.topics.join(", "))
+    let journal = journal(source.journal);
+    format!("Kafka  {}  group {}  {}{lanes}{journal}", source.brokers, source.group, source.topics.join(", "))
+}
+
+fn journal(journal: Journal) -> &'static str {
+    match journal {
+        Journal::Off => "",
+        Journal::On => "  journal: the state of rules has each message once",
+    }
 }
 
 fn describe_sink(sink: &SinkSettings) -> String {

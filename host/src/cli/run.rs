@@ -44,6 +44,7 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
             dropped = m.dropped,
             in_flight = m.in_flight,
             returned = m.returned,
+            repeated = m.repeated,
             stored = status.pipeline.points.stored,
             "ended"
         );

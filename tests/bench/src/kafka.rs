@@ -125,6 +125,7 @@ pub fn settings(brokers: &str, group: usize) -> Settings {
         lane_by: LaneBy::Topic,
         start: KafkaStart::Earliest,
         offsets: Offsets::Group,
+        journal: tidegate_config::Journal::Off,
         max_in_flight: 50_000,
         client: std::collections::BTreeMap::new(),
     }

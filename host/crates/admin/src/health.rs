@@ -30,8 +30,8 @@ pub(crate) async fn live(call: Call) -> Answer {
 }
 
 /// `/readyz`: whether messages flow from end to end, or at least to where they are durable. `degraded` is what does not stop them: a sink
-/// that is down while its spool takes what comes, a spool that could not take it, one of several partitions that is not read, and our own doing, a
-/// ledger that does not balance.
+/// that is down while its spool takes what comes, a spool that could not take it, one of several partitions that is not read, state that cannot
+/// be kept, and our own doing, a ledger that does not balance.
 pub(crate) async fn ready(call: Call) -> Answer {
     let view = &call.house.view;
     let reasons = blocked(view);
@@ -40,6 +40,10 @@ pub(crate) async fn ready(call: Call) -> Answer {
     findings.extend(status.sinks.iter().flat_map(impaired));
     let unread = status.sources.iter().flat_map(|source| source.unread.iter().map(move |unread| (source, unread)));
     findings.extend(unread.map(|(source, unread)| format!("source {}: {}", source.name, unread.reason)));
+    let state = status.state.and_then(|state| state.down);
+    findings.extend(state.map(|why| {
+        format!("the state of rules cannot be kept, and sources with `journal` come to a stand, since they acknowledge nothing: {why}")
+    }));
     if reasons.is_empty() && !findings.is_empty() {
         return Ok((StatusCode::OK, Json(Health { status: "degraded", reasons: findings })).into_response());
     }

@@ -114,6 +114,12 @@ impl Scrape {
             by_source(|s| (s.messages.received + s.messages.returned) as f64),
         )?;
         counter(to, "messages_settled", "Messages by how they ended", ends)?;
+        counter(
+            to,
+            "messages_repeated",
+            "Messages that came again and that the state had (`journal`): acknowledged, and given to no rule",
+            by_source(|s| s.messages.repeated as f64),
+        )?;
         gauge(
             to,
             "messages_in_flight",

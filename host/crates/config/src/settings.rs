@@ -245,6 +245,17 @@ pub struct MqttSource {
     pub session_expiry: Duration,
     /// How long no message may come before the connection is made anew.
     pub stale_after: Option<Duration>,
+    /// Whether the state of rules has each message once, also over a crash.
+    pub journal: Journal,
+}
+
+/// Whether a message is acknowledged only when the state of rules that has it is on disk, and known when it comes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Journal {
+    /// When its sinks have confirmed.
+    Off,
+    /// So.
+    On,
 }
 
 /// One subscription.

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::health::Health;
 use crate::limit::{Limiter, Limits, Passage};
-use crate::{Ack, Books, Clock, Full, Marks, MessageLedger, Messages, Sizes, TopicId};
+use crate::{Ack, Books, Clock, Full, Journaled, Marks, MessageLedger, Messages, Sizes, TopicId};
 
 /// Messages on their way to a lane, and the promise to tell how they ended.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Parcel {
     pub messages: Messages,
     /// Stands for all of them.
     pub ack: Ack,
+    /// Which they are, where the ack is to wait until the state that has them is on disk.
+    pub journaled: Option<Box<Journaled>>,
 }
 
 /// When a parcel is full.
@@ -179,6 +181,7 @@ impl Inlet {
             full: false,
             held_until: None,
             ack: Box::new(ack),
+            journaled: None,
         }
     }
 }
@@ -215,9 +218,23 @@ pub struct Parcels<T> {
     /// When the next message that a limit holds may go.
     held_until: Option<Instant>,
     ack: Box<dyn Fn(Vec<T>) -> Ack + Send>,
+    journaled: Option<Box<Journal<T>>>,
 }
 
+/// Says which messages a parcel has.
+type Journal<T> = dyn Fn(&[T], &mut Messages) -> Option<Box<Journaled>> + Send;
+
 impl<T> Parcels<T> {
+    /// The same parcels, whose acks wait for the state that has their messages: `journaled` says which these are, from their tokens and columns.
+    #[must_use]
+    pub fn journaled(
+        mut self,
+        journaled: impl Fn(&[T], &mut Messages) -> Option<Box<Journaled>> + Send + 'static,
+    ) -> Self {
+        self.journaled = Some(Box::new(journaled));
+        self
+    }
+
     /// Adds a message to the parcel of `lane`, both as [`Inlet::topic`] gave them; gives the parcel's messages and the row,
     /// for its properties.
     #[inline]
@@ -368,11 +385,13 @@ impl<T> Parcels<T> {
         self.expected[lane] = self.inlet.limits.cap(messages.sizes());
         self.filled -= messages.len();
         self.inlet.ledger.receive(messages.len() as u64);
+        let journaled = self.journaled.as_ref().and_then(|journaled| journaled(&tokens, &mut messages));
         Some(Parcel {
             source: self.inlet.source.clone(),
             ledger: self.inlet.ledger.clone(),
             messages,
             ack: (self.ack)(tokens),
+            journaled,
         })
     }
 }

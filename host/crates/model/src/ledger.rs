@@ -17,6 +17,7 @@ pub struct MessageLedger {
     dead_lettered: AtomicU64,
     dropped: AtomicU64,
     returned: AtomicU64,
+    repeated: AtomicU64,
     /// Kept on its own, not worked out from the rest: so the line can be seen not to balance.
     in_flight: AtomicU64,
 }
@@ -55,6 +56,8 @@ pub struct MessageTotals {
     pub in_flight: u64,
     /// Given back to the source, unsettled; not part of `received`.
     pub returned: u64,
+    /// Came again although they are stored and in the state of rules (`journal`), and were acknowledged as they came; not part of `received`.
+    pub repeated: u64,
 }
 
 impl MessageLedger {
@@ -81,14 +84,20 @@ impl MessageLedger {
         self.in_flight.fetch_sub(messages, Release);
     }
 
+    /// Counts messages that came again, and that nothing is to be done with.
+    pub fn repeat(&self, messages: u64) {
+        self.repeated.fetch_add(messages, Relaxed);
+    }
+
     /// A reading. Exact while nothing moves; while something does, it may be off by what moves.
     pub fn totals(&self) -> MessageTotals {
         let in_flight = self.in_flight.load(Acquire);
         let (decoded, filtered) = (self.decoded.load(Relaxed), self.filtered.load(Relaxed));
         let (dead_lettered, returned) = (self.dead_lettered.load(Relaxed), self.returned.load(Relaxed));
         let (stored, dropped) = (self.stored.load(Relaxed), self.dropped.load(Relaxed));
+        let repeated = self.repeated.load(Relaxed);
         let received = self.received.load(Relaxed).saturating_sub(returned);
-        MessageTotals { received, decoded, stored, filtered, dead_lettered, dropped, in_flight, returned }
+        MessageTotals { received, decoded, stored, filtered, dead_lettered, dropped, in_flight, returned, repeated }
     }
 }
 
@@ -111,6 +120,7 @@ impl std::iter::Sum for MessageTotals {
             dropped: a.dropped + b.dropped,
             in_flight: a.in_flight + b.in_flight,
             returned: a.returned + b.returned,
+            repeated: a.repeated + b.repeated,
         })
     }
 }
@@ -182,6 +192,8 @@ mod tests {
         ledger.give_back(4);
         let totals = ledger.totals();
         assert_eq!((totals.received, totals.in_flight, totals.returned, totals.balances()), (6, 0, 4, true));
+        ledger.repeat(3);
+        assert_eq!((ledger.totals().repeated, ledger.totals().balances()), (3, true));
         ledger.receive(2);
         ledger.settle(2, Tally { decoded: 1, ..Tally::default() });
         assert!(!ledger.totals().balances());

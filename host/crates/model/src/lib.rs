@@ -27,6 +27,7 @@ mod source;
 mod spool;
 mod state;
 mod state_store;
+mod taken;
 
 pub use ack::{Ack, Outcome};
 pub use alert::{Alert, Command, Severity, Transition};
@@ -50,6 +51,7 @@ pub use source::{Phase, PhaseWatch, Source, SourceError};
 pub use spool::{RecordId, Spool, SpoolError, SpoolOrder, SpoolTotals, Spooled};
 pub use state::{Cell, SavedState, StateBook};
 pub use state_store::{KeptState, StateChange, StateStore, StateTotals, StateUnread};
+pub use taken::{Journaled, OffsetMark, PacketMark, Taken};
 
 /// Declares a newtype for a dense `u32` id.
 macro_rules! dense_id {

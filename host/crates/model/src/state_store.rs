@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{Ack, Alert, SavedState};
+use crate::{Ack, Alert, OffsetMark, PacketMark, SavedState, Taken};
 
 /// One thing that a lane has to keep.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,13 @@ pub enum StateChange {
     Forgotten {
         /// The rule.
         rule: Arc<str>,
+    },
+    /// The state that is kept along with this has these messages.
+    Taken {
+        /// What they are of.
+        stream: Arc<str>,
+        /// Which.
+        taken: Taken,
     },
 }
 
@@ -77,6 +84,18 @@ pub trait StateStore: Debug + Send + Sync {
     /// # Errors
     /// The disk does not say now; it may be asked again.
     fn alerts(&self) -> Result<Vec<Alert>, StateUnread>;
+
+    /// The messages of an MQTT connection that the kept state has and that may come again, by their sequence. Waits for what was put before.
+    ///
+    /// # Errors
+    /// The disk does not say now; it may be asked again.
+    fn packets(&self, stream: &str) -> Result<Vec<PacketMark>, StateUnread>;
+
+    /// The records of a partition that the kept state has and that may come again. Waits for what was put before.
+    ///
+    /// # Errors
+    /// The disk does not say now; it may be asked again.
+    fn offsets(&self, stream: &str) -> Result<Option<OffsetMark>, StateUnread>;
 
     /// The rules of which something is kept; none while the disk does not say.
     fn rules(&self) -> Vec<String>;

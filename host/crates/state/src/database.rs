@@ -9,8 +9,11 @@ use std::time::Duration;
 use fail::fail_point;
 use hashbrown::HashMap;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-use tidegate_model::{Alert, Books, Description, KeptState, SavedState, SeriesId, Severity, Transition};
+use tidegate_model::{
+    Alert, Books, Description, KeptState, OffsetMark, PacketMark, SavedState, SeriesId, Severity, Transition,
+};
 
+use crate::taken;
 use crate::unwritten::{RuleWords, Unwritten, Word};
 
 /// `TGST`: tells it from any other database.
@@ -99,6 +102,7 @@ impl Database {
             connection.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}"))?;
         }
         connection.execute_batch(SCHEMA)?;
+        connection.execute_batch(taken::SCHEMA)?;
         let ask = "SELECT count(*) FROM pragma_table_info('names') WHERE name = 'hour'";
         if connection.query_row(ask, [], |row| row.get::<_, i64>(0))? == 0 {
             connection.execute_batch("ALTER TABLE names ADD COLUMN hour INTEGER NOT NULL DEFAULT 0")?;
@@ -113,6 +117,7 @@ impl Database {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if !*pruned {
             prune(&transaction, books.all_series().limit())?;
+            taken::prune(&transaction, hour)?;
         }
         let mut written = 0;
         for (rule, words) in &unwritten.rules {
@@ -126,6 +131,7 @@ impl Database {
             written += write_cells(&transaction, numbers, words, books, (&mut *series, &mut *partitions))?;
             write_alerts(&transaction, rule, words)?;
         }
+        taken::write(&transaction, &unwritten.taken, hour)?;
         fail_point!("state-commit-before", |_| std::process::abort());
         transaction.commit()?;
         fail_point!("state-commit-after", |_| std::process::abort());
@@ -203,6 +209,16 @@ impl Database {
             })
         })?;
         alerts.collect()
+    }
+
+    /// See [`taken::packets`].
+    pub fn packets(&self, stream: &str) -> rusqlite::Result<(Vec<PacketMark>, u64)> {
+        taken::packets(&self.connection, stream)
+    }
+
+    /// See [`taken::offsets`].
+    pub fn offsets(&self, stream: &str) -> rusqlite::Result<(Option<OffsetMark>, u64)> {
+        taken::offsets(&self.connection, stream)
     }
 
     /// Rules of which there is something.

@@ -12,10 +12,12 @@
 //! | `store` | [`StateFile`], what lanes call, and its thread; start here |
 //! | `unwritten` | what waits for the disk: the last word on each cell |
 //! | `database` | the tables |
+//! | `taken` | those that say which messages the state has, of sources with a journal |
 #![forbid(unsafe_code)]
 
 mod database;
 mod store;
+mod taken;
 mod unwritten;
 
 pub use store::StateFile;

@@ -1,5 +1,6 @@
 //! The store as lanes see it, and the thread that writes.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -9,7 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tidegate_model::{
-    Ack, Alert, Books, Clock, KeptState, Outcome, StateChange, StateStore, StateTotals, StateUnread,
+    Ack, Alert, Books, Clock, KeptState, OffsetMark, Outcome, PacketMark, StateChange, StateStore, StateTotals,
+    StateUnread,
 };
 
 use crate::database::{Database, is_damage};
@@ -49,6 +51,14 @@ struct Account {
     unnamed: AtomicU64,
     epoch: AtomicU64,
     down: Mutex<Option<String>>,
+    /// What was put by the thread itself, as it told of what is on disk: a lane that waited for another one's state goes on then. It must not
+    /// wait for room in its own queue.
+    own: Mutex<Vec<(Vec<StateChange>, Ack)>>,
+}
+
+thread_local! {
+    /// Whether this is the thread that writes.
+    static WRITES: Cell<bool> = const { Cell::new(false) };
 }
 
 enum Ask {
@@ -56,6 +66,8 @@ enum Ask {
     Load { rule: String, reply: SyncSender<Result<Vec<KeptState>, StateUnread>> },
     Alerts { reply: SyncSender<Result<Vec<Alert>, StateUnread>> },
     Rules { reply: SyncSender<Vec<String>> },
+    Packets { stream: String, reply: SyncSender<Result<Vec<PacketMark>, StateUnread>> },
+    Offsets { stream: String, reply: SyncSender<Result<Option<OffsetMark>, StateUnread>> },
     Sync { reply: SyncSender<bool> },
 }
 
@@ -101,6 +113,9 @@ impl StateFile {
 
 impl StateStore for StateFile {
     fn put(&self, changes: Vec<StateChange>, kept: Ack) {
+        if WRITES.get() {
+            return self.account.own.lock().unwrap_or_else(PoisonError::into_inner).push((changes, kept));
+        }
         if let Some(ask) = &self.ask {
             // Without its thread, which ended by a bug of ours and said so, there is nobody to tell.
             let _ = ask.send(Ask::Put(changes, kept));
@@ -113,6 +128,14 @@ impl StateStore for StateFile {
 
     fn alerts(&self) -> Result<Vec<Alert>, StateUnread> {
         self.tell(PATIENCE, |reply| Ask::Alerts { reply }).unwrap_or_else(unanswered)
+    }
+
+    fn packets(&self, stream: &str) -> Result<Vec<PacketMark>, StateUnread> {
+        self.tell(PATIENCE, |reply| Ask::Packets { stream: stream.to_owned(), reply }).unwrap_or_else(unanswered)
+    }
+
+    fn offsets(&self, stream: &str) -> Result<Option<OffsetMark>, StateUnread> {
+        self.tell(PATIENCE, |reply| Ask::Offsets { stream: stream.to_owned(), reply }).unwrap_or_else(unanswered)
     }
 
     fn rules(&self) -> Vec<String> {
@@ -169,7 +192,9 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, asked: &Receiver<Ask>) {
+        WRITES.set(true);
         loop {
+            self.take_own();
             let wait = if self.unwritten.is_empty() && self.unkept.is_empty() {
                 LONGEST_REST
             } else {
@@ -182,7 +207,7 @@ impl Writer {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    self.write();
+                    self.write_all();
                     return;
                 }
             }
@@ -195,13 +220,8 @@ impl Writer {
     // Who asked may have stopped waiting.
     fn answer(&mut self, ask: Ask) {
         match ask {
-            Ask::Put(changes, kept) => {
-                self.unkept.push(kept);
-                if self.unwritten.take(changes) == Took::NotAll {
-                    self.account.epoch.fetch_add(1, Release);
-                }
-            }
-            Ask::Sync { reply } => drop(reply.send(self.write())),
+            Ask::Put(changes, kept) => self.take(changes, kept),
+            Ask::Sync { reply } => drop(reply.send(self.write_all())),
             Ask::Load { rule, reply } => {
                 self.write();
                 let loaded = match self.read(|database, books| database.load(&rule, books)) {
@@ -225,11 +245,41 @@ impl Writer {
                 self.write();
                 drop(reply.send(self.read(|database, _| database.alerts())));
             }
+            Ask::Packets { stream, reply } => {
+                self.write();
+                let read = self.read(|database, _| database.packets(&stream));
+                drop(reply.send(read.map(|found| self.sound(found))));
+            }
+            Ask::Offsets { stream, reply } => {
+                self.write();
+                let read = self.read(|database, _| database.offsets(&stream));
+                drop(reply.send(read.map(|found| self.sound(found))));
+            }
             Ask::Rules { reply } => {
                 self.write();
                 drop(reply.send(self.read(|database, _| database.rules()).unwrap_or_default()));
             }
         }
+    }
+
+    fn take(&mut self, changes: Vec<StateChange>, kept: Ack) {
+        self.unkept.push(kept);
+        if self.unwritten.take(changes) == Took::NotAll {
+            self.account.epoch.fetch_add(1, Release);
+        }
+    }
+
+    /// Takes what this thread has put itself; gives whether there was any.
+    fn take_own(&mut self) -> bool {
+        let own = std::mem::take(&mut *self.account.own.lock().unwrap_or_else(PoisonError::into_inner));
+        let any = !own.is_empty();
+        own.into_iter().for_each(|(changes, kept)| self.take(changes, kept));
+        any
+    }
+
+    /// Writes what waits, and what was waiting for that: lanes wait for the node's lane, and that for nobody.
+    fn write_all(&mut self) -> bool {
+        self.write() && (!self.take_own() || self.write())
     }
 
     /// Writes what waits; gives whether nothing waits any more.
@@ -256,6 +306,18 @@ impl Writer {
                 false
             }
         }
+    }
+
+    /// Of what was read, that which is not damaged.
+    fn sound<T>(&self, (found, damaged): (T, u64)) -> T {
+        if damaged > 0 {
+            self.account.damaged.fetch_add(damaged, Relaxed);
+            tracing::error!(
+                damaged,
+                "what says which messages the state has is damaged in part: those among them that come again are taken for new ones"
+            );
+        }
+        found
     }
 
     fn tell_kept(&mut self) {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tidegate_model::{
-    Ack, Alert, Books, Cell, Clock, Description, KeptState, SavedState, Severity, StateChange, StateStore,
-    SystemClock, Transition,
+    Ack, Alert, Books, Cell, Clock, Description, KeptState, OffsetMark, PacketMark, SavedState, Severity,
+    StateChange, StateStore, SystemClock, Taken, Transition,
 };
 
 use crate::StateFile;
@@ -277,4 +277,63 @@ fn more_series_than_may_be_known() {
     drop(store);
     let store = open(directory.path(), &known);
     assert_eq!(said(&store.load("avg").unwrap(), &known).len(), 4);
+}
+
+fn packets(stream: &str, reach: u64, sequences: std::ops::Range<u64>) -> StateChange {
+    let mark = |sequence| PacketMark { id: sequence as u16, sequence, digest: u128::MAX - u128::from(sequence) };
+    let packets = sequences.rev().map(mark).collect();
+    StateChange::Taken { stream: stream.into(), taken: Taken::Packets { packets, reach } }
+}
+
+fn offsets(stream: &str, from: i64, upto: i64) -> StateChange {
+    StateChange::Taken { stream: stream.into(), taken: Taken::Offsets(OffsetMark { from, upto }) }
+}
+
+/// Guarantees: which messages the state has outlives the store, by stream and in order, whoever of the lanes told first; what is so far behind that it
+/// cannot come again goes; and a row that is damaged is left out and counted, and costs no other.
+#[test]
+fn which_messages_it_has() {
+    let (directory, books) = (TempDir::new().unwrap(), books(&[]));
+    let sequences = |store: &StateFile, stream: &str| -> Vec<u64> {
+        let packets = store.packets(stream).unwrap();
+        assert!(packets.iter().all(|mark| mark.digest == u128::MAX - u128::from(mark.sequence)));
+        packets.iter().map(|mark| mark.sequence).collect()
+    };
+    let store = open(directory.path(), &books);
+    put(&store, vec![packets("a", 6, 4..7), offsets("k", 0, 5)]);
+    put(&store, vec![packets("a", 6, 0..4), packets("b", 6, 70_000..70_001)]);
+    assert!(store.sync(PATIENCE));
+    put(&store, vec![offsets("k", 3, 9)]);
+    put(&store, vec![packets("a", 6, 7..9)]);
+    drop(store);
+    let store = open(directory.path(), &books);
+    assert_eq!(sequences(&store, "a"), (0..9).collect::<Vec<_>>(), "the first row has one that may come again");
+    assert_eq!((sequences(&store, "b"), sequences(&store, "c")), (vec![70_000], vec![]));
+    assert_eq!(store.offsets("k").unwrap(), Some(OffsetMark { from: 3, upto: 9 }));
+    assert_eq!(store.offsets("a").unwrap(), None);
+    put(&store, vec![packets("a", 6, 13..14)]);
+    assert!(store.sync(PATIENCE));
+    assert_eq!(sequences(&store, "a"), [7, 8, 13]);
+    drop(store);
+    let file = rusqlite::Connection::open(path(directory.path())).unwrap();
+    file.execute("UPDATE packets SET marks = zeroblob(26) WHERE last = 13", []).unwrap();
+    file.execute("UPDATE offsets SET last = 8", []).unwrap();
+    drop(file);
+    let store = open(directory.path(), &books);
+    assert_eq!(sequences(&store, "a"), [7, 8]);
+    assert_eq!((store.offsets("k").unwrap(), store.totals().damaged), (None, 2));
+}
+
+/// Guarantees: a put that the word of the disk brings about, on the thread that gives it, does not wait for that thread, and is on disk when a
+/// sync that was asked for before says so.
+#[test]
+fn a_put_within_a_word() {
+    let (directory, books) = (TempDir::new().unwrap(), books(&[]));
+    let store = Arc::new(open(directory.path(), &books));
+    let puts = store.clone();
+    let kept = Ack::new(move |_| (0..2_000).for_each(|upto| put(&puts, vec![offsets("k", 0, upto)])));
+    store.put(vec![offsets("k", 0, -1)], kept);
+    assert!(store.sync(PATIENCE));
+    let file = rusqlite::Connection::open(path(directory.path())).unwrap();
+    assert_eq!(file.query_row("SELECT last FROM offsets", [], |row| row.get::<_, i64>(0)).unwrap(), 1_999);
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use tidegate_model::{Alert, Cell, PartitionId, SavedState, SeriesId, StateChange, Transition};
+use tidegate_model::{Alert, Cell, PartitionId, SavedState, SeriesId, StateChange, Taken, Transition};
 
 /// A cell and the version that saved it; none if it is gone.
 pub(crate) type Word = Option<(Arc<str>, Cell)>;
@@ -20,10 +20,12 @@ pub(crate) enum Took {
     NotAll,
 }
 
-/// What waits, by rule.
+/// What waits.
 #[derive(Debug, Default)]
 pub(crate) struct Unwritten {
     pub rules: HashMap<Arc<str>, RuleWords>,
+    /// By stream. Its source has no more in flight than it may, so this has a bound too.
+    pub taken: HashMap<Arc<str>, Taken>,
 }
 
 /// What waits of one rule.
@@ -65,13 +67,17 @@ impl Unwritten {
                     words.partitions.clear();
                     words.forgotten = true;
                 }
+                StateChange::Taken { stream, taken } => match self.taken.get_mut(&stream) {
+                    Some(known) => known.append(taken),
+                    None => drop(self.taken.insert(stream, taken)),
+                },
             }
         }
         took
     }
 
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.rules.is_empty() && self.taken.is_empty()
     }
 }
 

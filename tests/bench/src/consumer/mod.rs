@@ -57,6 +57,7 @@ pub fn settings(port: u16, version: wire::Version, qos: wire::Qos) -> Result<Mqt
         share: None,
         connections: 1,
         receive_maximum: RECEIVE_MAXIMUM,
+        journal: tidegate_config::Journal::Off,
         stale_after: None,
         session_expiry: Duration::from_secs(86_400),
     })

@@ -10,8 +10,8 @@ use crate::raw::{
     RawStart, RawTimeFrom, RawTopicFrom,
 };
 use crate::settings::{
-    Compression, Config, KafkaMessages, KafkaSink, KafkaSource, KafkaStart, MessageKey, Offsets, PointFormat,
-    RecordHeaders, Secret, SinkSettings, SourceSettings, TimeFrom, TopicFrom,
+    Compression, Config, Journal, KafkaMessages, KafkaSink, KafkaSource, KafkaStart, MessageKey, Offsets,
+    PointFormat, RecordHeaders, Secret, SinkSettings, SourceSettings, TimeFrom, TopicFrom,
 };
 
 /// The same for a producer.
@@ -65,6 +65,7 @@ impl Checker<'_> {
                 Some(RawStart::Latest) => KafkaStart::Latest,
             },
             offsets: Offsets::Group,
+            journal: if raw.journal == Some(true) { Journal::On } else { Journal::Off },
             max_in_flight: self.number(place, "max_in_flight", raw.max_in_flight, 50_000, 1..=1_000_000),
             client: self.client(&place.key("client"), raw.client.unwrap_or_default(), OURS),
         }

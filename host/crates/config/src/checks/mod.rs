@@ -6,6 +6,7 @@
 mod admin;
 mod dead_letters;
 mod exactly_once;
+mod journal;
 mod kafka;
 mod limit;
 mod mqtt;
@@ -123,6 +124,7 @@ impl<'a> Checker<'a> {
         self.no_dead_letter_circle(&config);
         self.kafka_messages_flow_on(&config);
         self.exactly_once(&mut config);
+        self.journal(&config);
         config.warnings = std::mem::take(&mut self.warnings);
         config
     }

@@ -7,7 +7,7 @@ use super::Checker;
 use crate::document::Place;
 use crate::raw::{RawMqttSink, RawMqttSource, RawMqttVersion, TopicEntry};
 use crate::settings::{
-    LaneBy, MqttEndpoint, MqttSink, MqttSource, MqttVersion, Name, Qos, Secret, Subscription, Tls,
+    Journal, LaneBy, MqttEndpoint, MqttSink, MqttSource, MqttVersion, Name, Qos, Secret, Subscription, Tls,
 };
 
 /// Topics have few levels; `lane_by` copies the named ones out of each new topic.
@@ -90,6 +90,7 @@ impl Checker<'_> {
                 86_400,
                 0..=u32::MAX.into(),
             ),
+            journal: if raw.journal == Some(true) { Journal::On } else { Journal::Off },
             stale_after: raw.stale_after_s.map(|n| self.seconds(place, "stale_after_s", Some(n), 60, 1..=86_400)),
         }
     }

@@ -49,6 +49,10 @@ pub(crate) struct RawMqttSource {
     /// only you know how long your topics may be silent.
     #[schemars(range(min = 1, max = 86_400))]
     pub stale_after_s: Option<i64>,
+    /// Whether the state of rules has each QoS 1 message exactly once, also over a crash of the host: one is acknowledged only when the state that
+    /// has it is on disk, and known when it comes again. Needs a broker that does not use packet ids
+    /// again at once, or content of which no two messages are the same. Default: false.
+    pub journal: Option<bool>,
     /// How fast messages are taken. Default: as fast as they can be stored.
     pub limit: Option<RawLimit>,
     /// The largest packet taken, in bytes. Default: 1048576, 1 MiB.
@@ -115,6 +119,9 @@ pub(crate) struct RawKafkaSource {
     /// The most records taken and not yet stored. Default: 50000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_in_flight: Option<i64>,
+    /// Whether the state of rules has each record exactly once, also over a crash of the host: its offset is committed only when the state that has
+    /// it is on disk, and it is known when it comes again. Each partition keeps to one lane then, and `lane_by` cannot choose. Default: false.
+    pub journal: Option<bool>,
     /// How fast records are taken. Default: as fast as they can be stored.
     pub limit: Option<RawLimit>,
     /// Settings of librdkafka by their own names, such as `"security.protocol" = "SASL_SSL"`. Write a secret as

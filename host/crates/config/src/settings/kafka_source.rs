@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{LaneBy, Offsets, Secret};
+use super::{Journal, LaneBy, Offsets, Secret};
 
 /// A cluster, what is read of it, and how a record is understood.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct KafkaSource {
     pub start: KafkaStart,
     /// Where offsets are kept. [`Offsets::WithPoints`]: a partition keeps to one lane.
     pub offsets: Offsets,
+    /// Whether the state of rules has each record once, also over a crash. [`Journal::On`]: a partition keeps to one lane.
+    pub journal: Journal,
     /// The most records taken and not yet settled, over all partitions.
     pub max_in_flight: usize,
     /// Settings of librdkafka as they are (SASL, TLS, buffers); those Tidegate relies on are refused by `check`.

@@ -4,6 +4,7 @@
 mod accepted;
 mod admin;
 mod exactly_once;
+mod journal;
 mod limits;
 mod mistakes;
 mod rule_files;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use tidegate_model::{
-    Ack, Latency, Marks, MessageLedger, Messages, Outcome, Parcel, RawMessages, Refused, Sizes, Tally,
+    Ack, Journaled, Latency, Marks, MessageLedger, Messages, Outcome, Parcel, RawMessages, Refused, Sizes, Tally,
 };
 
 /// Enough for large batches of telemetry, and little enough that a decoder's memory (16 MiB unless its file says otherwise) holds the
@@ -14,6 +14,8 @@ const BATCH_BYTES: usize = 1 << 20;
 pub(crate) struct Batch {
     pub messages: Messages,
     parcels: Vec<Share>,
+    /// Of sources with a journal: so many messages, and the half of their ack that waits for the state.
+    pub journaled: Vec<(Journaled, usize, Ack)>,
 }
 
 /// One parcel's share of a batch.
@@ -64,7 +66,11 @@ impl Batch {
             bytes += parcel.messages.bytes();
             more.push(parcel);
         }
-        let mut batch = Self { messages: Messages::default(), parcels: Vec::with_capacity(1 + more.len()) };
+        let mut batch = Self {
+            messages: Messages::default(),
+            parcels: Vec::with_capacity(1 + more.len()),
+            journaled: Vec::new(),
+        };
         batch.add(first);
         let sizes = more.iter().fold(Sizes::default(), |sizes, parcel| sizes.and(parcel.messages.sizes()));
         batch.messages.reserve(sizes);
@@ -73,7 +79,12 @@ impl Batch {
     }
 
     fn add(&mut self, parcel: Parcel) {
-        let Parcel { source, ledger, messages, ack } = parcel;
+        let Parcel { source, ledger, messages, mut ack, journaled } = parcel;
+        if let Some(journaled) = journaled {
+            let (sinks, kept) = ack.halves();
+            self.journaled.push((*journaled, messages.len(), kept));
+            ack = sinks;
+        }
         let share = Share { first_row: self.messages.len() as u32, rows: messages.len() as u32, source, ledger, ack };
         self.parcels.push(share);
         if self.messages.is_empty() {

@@ -30,12 +30,15 @@ pub(crate) struct Epoch {
     next: OnceLock<Arc<Epoch>>,
 }
 
+/// What a lane has to keep as of one moment, and what waits for it to be on disk.
+type Cut = (Vec<StateChange>, Ack);
+
 /// What all epochs of a lane share.
 #[derive(Debug)]
 struct Line {
     store: Arc<dyn StateStore>,
     /// What was cut and is not confirmed, the oldest first.
-    waiting: Mutex<VecDeque<Vec<StateChange>>>,
+    waiting: Mutex<VecDeque<Cut>>,
     /// Cuts that are not on disk yet, those that wait included.
     unkept: AtomicUsize,
     /// Whether the shutdown's time is over.
@@ -55,11 +58,12 @@ impl Epoch {
         Arc::new(Self { line, next: OnceLock::new() })
     }
 
-    /// Ends it, and leaves what is to be kept once all is confirmed that was sent until now; gives the next.
-    pub fn cut(self: Arc<Self>, changes: Vec<StateChange>) -> Arc<Self> {
+    /// Ends it, and leaves what is to be kept once all is confirmed that was sent until now; gives the next. `kept` resolves when it is on disk,
+    /// and is returned where it never will be.
+    pub fn cut(self: Arc<Self>, changes: Vec<StateChange>, kept: Ack) -> Arc<Self> {
         let next = Self::of(self.line.clone());
         self.line.unkept.fetch_add(1, AcqRel);
-        self.line.waiting().push_back(changes);
+        self.line.waiting().push_back((changes, kept));
         // Only the lane cuts, and each once.
         let _ = self.next.set(next.clone());
         next
@@ -92,7 +96,7 @@ impl Epoch {
     /// The rule is no more on this lane: of its state nothing goes to the store after this. How its alerts are it still learns.
     pub fn forget(&self, rule: &Arc<str>) {
         let mut waiting = self.line.waiting();
-        for changes in &mut *waiting {
+        for (changes, _) in &mut *waiting {
             changes.retain(|change| !matches!(change, StateChange::Saved { rule: of, .. } if of == rule));
         }
         self.line.store.put(vec![StateChange::Forgotten { rule: rule.clone() }], Ack::none());
@@ -105,10 +109,17 @@ impl Drop for Epoch {
         let Some(next) = self.next.take() else { return };
         let line = &self.line;
         let mut waiting = line.waiting();
-        if let Some(changes) = waiting.pop_front().filter(|_| !line.broken.load(Acquire)) {
+        let cut = waiting.pop_front();
+        if let Some((changes, kept)) = cut
+            && !line.broken.load(Acquire)
+        {
             let told = line.clone();
+            let kept = Ack::new(move |outcome| {
+                told.on_disk(outcome);
+                kept.resolve(outcome);
+            });
             // Within the lock: what is forgotten must not be put after it.
-            line.store.put(changes, Ack::new(move |outcome| told.on_disk(outcome)));
+            line.store.put(changes, kept);
         }
         drop(waiting);
         // Perhaps the next one has waited for this one only.
@@ -125,7 +136,7 @@ impl Line {
         self.unkept.fetch_sub(1, AcqRel);
     }
 
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Vec<StateChange>>> {
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Cut>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

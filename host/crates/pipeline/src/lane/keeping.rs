@@ -3,13 +3,15 @@
 //! that came of it ([`Epoch`]).
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use hashbrown::HashSet;
-use tidegate_model::{Alert, StateChange, StateStore, Transition};
+use tidegate_model::{Ack, Alert, Journaled, StateChange, StateStore, Transition};
 use tokio::sync::watch;
 
 use crate::alert_book::{AlertBook, Key, key_of};
 use crate::lane::epoch::Epoch;
+use crate::lane::held::Held;
 use crate::lane::slot::Slot;
 
 /// Alerts that change within a second before they are handed over early.
@@ -35,6 +37,8 @@ pub(crate) struct Keeping {
     epoch: Arc<Epoch>,
     /// What was raised or cleared; how it is now, the book says.
     alerts: HashSet<Key>,
+    /// What waits for the next cut to be on disk.
+    held: Held,
 }
 
 impl Keeping {
@@ -44,6 +48,7 @@ impl Keeping {
             epoch: Epoch::first(store.clone(), give_up),
             store,
             alerts: HashSet::new(),
+            held: Held::default(),
         }
     }
 
@@ -58,9 +63,30 @@ impl Keeping {
         self.alerts.extend(lasting.map(key_of));
     }
 
-    /// Whether there is so much to tell that it should not wait.
+    /// Messages that the rules have taken in, and whose `ack` waits for the state that has them.
+    pub fn take(&mut self, journaled: Journaled, rows: usize, ack: Ack) {
+        self.held.take(journaled, rows, ack);
+    }
+
+    /// The same for messages that another lane speaks for.
+    pub fn hold(&mut self, ack: Ack) {
+        self.held.hold(ack);
+    }
+
+    /// When what is held should be let go, if anything is.
+    pub fn due(&self) -> Option<Instant> {
+        self.held.due()
+    }
+
+    /// A rule could not save: state without what it was given must not be kept as if it had that. The next attempt is not far.
+    pub fn put_off(&mut self) {
+        self.held.put_off();
+    }
+
+    /// Whether there is so much to tell that it should not wait, or somebody who waits for it to be on disk.
     pub fn is_full(&self) -> bool {
-        self.alerts.len() >= MANY_ALERTS && self.may_hand_over()
+        (self.alerts.len() >= MANY_ALERTS || self.due().is_some_and(|due| due <= Instant::now()))
+            && self.may_hand_over()
     }
 
     /// Whether there is so much to tell that nothing more may come before the sinks let it be told.
@@ -77,6 +103,8 @@ impl Keeping {
     pub fn hand_over(&mut self, slots: &mut [Slot], book: &AlertBook, handover: Handover) {
         if self.epoch.is_broken() {
             self.alerts.clear();
+            // Their messages come again to the next process, whose state has them not.
+            self.held = Held::default();
             return;
         }
         if handover == Handover::OneOfMany && !self.may_hand_over() {
@@ -89,8 +117,11 @@ impl Keeping {
             slots.iter_mut().for_each(Slot::store_all);
         }
         changes.extend(slots.iter_mut().filter_map(Slot::unstored));
-        if !changes.is_empty() {
-            self.epoch = self.epoch().cut(changes);
+        let holds = self.due().is_some();
+        if !changes.is_empty() || holds {
+            let (taken, kept) = self.held.cut();
+            changes.extend(taken);
+            self.epoch = self.epoch().cut(changes, kept);
         }
     }
 

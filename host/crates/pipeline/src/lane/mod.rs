@@ -9,6 +9,7 @@ mod decode;
 mod episodes;
 mod epoch;
 mod flow;
+mod held;
 mod journal;
 mod keeping;
 mod kept;
@@ -40,6 +41,7 @@ use crate::lane::flow::Flow;
 use crate::lane::keeping::{Handover, Keeping};
 pub(crate) use crate::lane::node::{HandOver, ToNode};
 use crate::lane::route::Routes;
+use crate::lane::saving::LOOK_AGAIN;
 use crate::lane::slot::Slot;
 pub(crate) use crate::lane::status::LaneId;
 pub use crate::lane::status::{LaneKind, LaneStatus, LaneTotals};
@@ -247,7 +249,12 @@ impl<L: Load> Lane<L> {
 impl<L> Lane<L> {
     /// How long until something is due.
     fn wait(&self) -> Duration {
-        let save = self.save_at.saturating_duration_since(Instant::now());
+        let now = Instant::now();
+        let mut save = self.save_at.saturating_duration_since(now);
+        if let Some(held) = self.keeping.as_ref().and_then(Keeping::due) {
+            // Where it is due and there can be no cut, the sinks have to confirm first.
+            save = save.min(held.checked_duration_since(now).unwrap_or(LOOK_AGAIN));
+        }
         let Some(due_us) = self.slots.iter().filter_map(|slot| slot.due_us).min() else { return save };
         let us = due_us.saturating_sub(self.around.clock.now_us()).clamp(1_000, 3_600_000_000);
         save.min(Duration::from_micros(us as u64))

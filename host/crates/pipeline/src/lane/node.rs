@@ -30,6 +30,18 @@ pub(crate) struct Handed {
     pub sources: Vec<(u32, Arc<str>)>,
     /// This part's share of the messages' ack.
     pub ack: Ack,
+    /// Another one, which waits for the node's state; see [`Awaits::StateOfNode`].
+    pub kept: Option<Ack>,
+}
+
+/// What the part of an ack waits for that goes to the node's lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaits {
+    /// That the sinks confirm what comes of it.
+    Sinks,
+    /// That the state of the node's rules is on disk as well. The state of the lane that sends it, which says that it has these messages, is kept
+    /// after that: so a crash between the two gives them to the node's rules twice, and never not at all.
+    StateOfNode,
 }
 
 /// What comes to the node's lane.
@@ -102,7 +114,7 @@ impl Load for ToNode {
 impl Lane<ToNode> {
     fn take_rows(&mut self, handed: Handed) {
         let began = Instant::now();
-        let Handed { mut flow, origin, sources, ack } = handed;
+        let Handed { mut flow, origin, sources, ack, kept } = handed;
         let rows = flow.points.len() as u64;
         let now_us = self.around.clock.now_us();
         let source_of = |row: u32| {
@@ -120,6 +132,9 @@ impl Lane<ToNode> {
         (delivery.origin, delivery.sources) = (origin, sources);
         let ack = self.tied(&delivery, ack);
         self.around.outlets.send(delivery, ack);
+        if let (Some(keeping), Some(kept)) = (&mut self.keeping, kept) {
+            keeping.hold(kept);
+        }
         self.status.batches.fetch_add(1, Relaxed);
         self.status.rows.fetch_add(rows, Relaxed);
         self.status.busy_nanos.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use tidegate_model::{OriginIs, Parcel};
+use tidegate_model::{OriginIs, Outcome, Parcel};
 
 use crate::lane::batch::Batch;
+use crate::lane::node::Awaits;
 use crate::lane::work::Work;
 use crate::lane::{Lane, Load, decode, node, process};
 
@@ -14,7 +15,7 @@ impl Load for Parcel {
     fn take(self, lane: &mut Lane<Parcel>) {
         let began = Instant::now();
         let queue = &mut lane.queue;
-        let batch = Batch::gather(self, lane.around.batch_rows, || queue.try_recv().ok());
+        let mut batch = Batch::gather(self, lane.around.batch_rows, || queue.try_recv().ok());
         lane.status.waiting.store(lane.queue.len() as u64, Relaxed);
         let rows = batch.messages.len() as u64;
         let now_us = lane.around.clock.now_us();
@@ -30,6 +31,8 @@ impl Load for Parcel {
         let clock = lane.around.clock.clone();
         let refused = outlets.messages().any().then(|| delivery.refused.clone());
         delivery.origin_is = if refused.is_some() { OriginIs::Cargo } else { OriginIs::Context };
+        let journaled = std::mem::take(&mut batch.journaled);
+        let awaits = if journaled.is_empty() { Awaits::Sinks } else { Awaits::StateOfNode };
         // Whoever begins to look on now sees the next batch.
         let seen = outlets.is_watched().then(|| fates.clone());
         let (mut messages, ack) = batch.settle(fates, refused, lane.around.latency.clone(), move || clock.now_us());
@@ -39,7 +42,13 @@ impl Load for Parcel {
             lane.around.outlets.show(&delivery, &fates, &lane.around.books);
         }
         let ack = lane.tied(&delivery, ack);
-        lane.send(delivery, handed, ack);
+        lane.send(delivery, handed, awaits, ack);
+        for (journaled, rows, kept) in journaled {
+            match &mut lane.keeping {
+                Some(keeping) => keeping.take(journaled, rows, kept),
+                None => kept.resolve(Outcome::Settled),
+            }
+        }
         lane.status.batches.fetch_add(1, Relaxed);
         lane.status.rows.fetch_add(rows, Relaxed);
         lane.status.busy_nanos.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);

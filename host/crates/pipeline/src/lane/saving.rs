@@ -6,29 +6,36 @@ use tidegate_model::{Ack, Delivery, Outcome};
 
 use crate::lane::flow::Flow;
 use crate::lane::keeping::{Handover, Keeping};
-use crate::lane::node::Handed;
-use crate::lane::slot::Slot;
+use crate::lane::node::{Awaits, Handed};
+use crate::lane::slot::Saved;
 use crate::lane::{Lane, SAVE_EVERY};
 
 /// How often a lane looks whether the sinks have confirmed, where too much changes that cannot be kept before that.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 impl<L> Lane<L> {
     /// Sends what no message is the origin of.
     pub(super) fn send_own(&mut self, delivery: Delivery, handed: Option<Flow>) {
         self.around.outlets.show(&delivery, &[], &self.around.books);
         let ack = self.tied(&delivery, Ack::none());
-        self.send(delivery, handed, ack);
+        self.send(delivery, handed, Awaits::Sinks, ack);
     }
 
     /// To the sinks, and what the node's rules match of the same batch to their lane; `ack`, which is [`Self::tied`], waits for both.
-    pub(super) fn send(&self, delivery: Delivery, handed: Option<Flow>, ack: Ack) {
+    pub(super) fn send(&self, delivery: Delivery, handed: Option<Flow>, awaits: Awaits, ack: Ack) {
         let outlets = &self.around.outlets;
         let (Some(flow), Some(hand_over)) = (handed, &self.hand_over) else { return outlets.send(delivery, ack) };
         let (origin, sources) = (delivery.origin.clone(), delivery.sources.clone());
         let (ack, theirs) = ack.halves();
+        let (theirs, kept) = match awaits {
+            Awaits::Sinks => (theirs, None),
+            Awaits::StateOfNode => {
+                let (theirs, kept) = theirs.halves();
+                (theirs, Some(kept))
+            }
+        };
         outlets.send(delivery, ack);
-        hand_over.send(Handed { flow, origin, sources, ack: theirs }, outlets.points());
+        hand_over.send(Handed { flow, origin, sources, ack: theirs, kept }, outlets.points());
     }
 
     /// An ack in the place of `ack`: until it resolves, the state as it is after this delivery is not kept.
@@ -57,9 +64,12 @@ impl<L> Lane<L> {
     }
 
     pub(super) fn save_now(&mut self, handover: Handover) {
-        self.slots.iter_mut().for_each(Slot::save);
+        let saved = self.slots.iter_mut().fold(Saved::All, |all, slot| slot.save().and(all));
         self.note_memory();
         if let Some(keeping) = &mut self.keeping {
+            if saved == Saved::NotAll && keeping.due().is_some() {
+                return keeping.put_off();
+            }
             keeping.hand_over(&mut self.slots, &self.around.alert_book, handover);
         }
     }

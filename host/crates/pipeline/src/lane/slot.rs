@@ -39,6 +39,20 @@ impl Patience {
     }
 }
 
+/// Whether what a rule was given is in the state that was last saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Saved {
+    All,
+    /// It failed when it was to save; it will be asked again.
+    NotAll,
+}
+
+impl Saved {
+    pub fn and(self, other: Saved) -> Saved {
+        if self == Saved::All { other } else { self }
+    }
+}
+
 /// One rule on one lane.
 pub(crate) struct Slot {
     rule: Arc<Rule>,
@@ -291,18 +305,19 @@ impl Slot {
     }
 
     /// Takes over what changed in its state since the last time.
-    pub fn save(&mut self) {
+    pub fn save(&mut self) -> Saved {
         if !std::mem::take(&mut self.touched) {
-            return;
+            return Saved::All;
         }
         if let Err(fault) = self.take_over() {
             tracing::warn!(rule = &*self.rule.name, "its state could not be saved: {fault}");
             self.replace(&fault);
             self.gave_up(&fault);
             // What the new one was given again is not saved either.
-            self.touched = true;
+            self.touched = self.instance.is_some();
         }
         self.note_size();
+        if self.touched { Saved::NotAll } else { Saved::All }
     }
 
     fn take_over(&mut self) -> Result<(), Fault> {

@@ -1,7 +1,8 @@
 //! A store in memory.
 
 use tidegate_model::{
-    Alert, Cell, KeptState, PartitionId, SavedState, SeriesId, Severity, StateChange, StateTotals, StateUnread,
+    Alert, Cell, KeptState, OffsetMark, PacketMark, PartitionId, SavedState, SeriesId, Severity, StateChange,
+    StateTotals, StateUnread,
 };
 
 use super::*;
@@ -82,6 +83,7 @@ impl StateStore for Memory {
                         _ => drop(kept.alerts.remove(&key)),
                     }
                 }
+                StateChange::Taken { .. } => {}
                 StateChange::Forgotten { rule } => {
                     kept.series.retain(|(of, _), _| *of != *rule);
                     kept.partitions.retain(|(of, _), _| *of != *rule);
@@ -107,6 +109,14 @@ impl StateStore for Memory {
     fn alerts(&self) -> Result<Vec<Alert>, StateUnread> {
         self.read()?;
         Ok(self.0.lock().unwrap().alerts.values().cloned().collect())
+    }
+
+    fn packets(&self, _: &str) -> Result<Vec<PacketMark>, StateUnread> {
+        Ok(Vec::new())
+    }
+
+    fn offsets(&self, _: &str) -> Result<Option<OffsetMark>, StateUnread> {
+        Ok(None)
     }
 
     fn rules(&self) -> Vec<String> {

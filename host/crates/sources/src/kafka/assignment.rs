@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_model::Outcome;
+use tidegate_model::{OffsetMark, Outcome};
 
 use super::offsets::{Sequence, Window};
 use crate::backoff::Backoff;
@@ -36,6 +36,16 @@ pub(super) struct Received {
     pub(super) after: i64,
 }
 
+/// Whether the rules had a record before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recall {
+    New,
+    /// They had, and it counts as settled.
+    Had,
+    /// It is read for another reason than a crash: nothing that was kept of its partition holds any more.
+    Doubtful,
+}
+
 /// An offset of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Position {
@@ -54,6 +64,10 @@ struct Partition {
     seen: i64,
     /// One past what was received last of this incarnation, or how far it was stored when that began: 0 if that is not known.
     reached: i64,
+    /// With a journal: what the rules have had of it, until something comes that they have not.
+    had: Option<OffsetMark>,
+    /// The same: what the group is known to have committed, if that is asked.
+    committed: Option<i64>,
     /// The low-water mark last given out to be stored.
     stored: Option<i64>,
     returned: bool,
@@ -77,6 +91,8 @@ pub(super) struct Assignment {
     /// Whose record came last: they come in runs of one partition, and its name is compared once a run.
     run: Option<(Spot, usize)>,
     in_flight: usize,
+    /// Something was settled as it came.
+    passed: bool,
 }
 
 impl Assignment {
@@ -91,6 +107,8 @@ impl Assignment {
             window: Window::default(),
             seen: i64::MIN,
             reached: 0,
+            had: None,
+            committed: None,
             stored: None,
             returned: false,
             rewind: None,
@@ -117,6 +135,45 @@ impl Assignment {
         if let Some(at) = self.find(topic, number) {
             self.partitions[at].rewind = Some(Rewind { from, due: Some(now) });
         }
+    }
+
+    /// With a journal: what the rules have had of a partition that was just assigned.
+    pub(super) fn recall(&mut self, topic: &str, number: i32, had: Option<OffsetMark>) {
+        if let Some(at) = self.find(topic, number) {
+            self.partitions[at].had = had;
+            self.partitions[at].committed = Some(0);
+        }
+    }
+
+    /// With a journal: the group has committed up to this offset.
+    pub(super) fn committed(&mut self, topic: &str, number: i32, offset: i64) {
+        if let Some(at) = self.find(topic, number)
+            && let Some(committed) = &mut self.partitions[at].committed
+        {
+            *committed = offset.max(*committed);
+        }
+    }
+
+    /// A record came: whether the rules had it before. Then it is settled already, and [`Self::receive`] is not to hear of it.
+    pub(super) fn had_before(&mut self, topic: &str, number: i32, offset: i64) -> Recall {
+        let Some(at) = self.find(topic, number) else { return Recall::New };
+        let partition = &mut self.partitions[at];
+        let Some(had) = partition.had.filter(|_| partition.rewind.is_none()) else { return Recall::New };
+        if (had.from..=had.upto).contains(&offset) {
+            partition.seen = partition.seen.max(offset + 1);
+            let sequence = partition.window.receive(offset);
+            partition.window.settle(sequence);
+            self.in_flight += 1;
+            self.passed = true;
+            return Recall::Had;
+        }
+        partition.had = None;
+        if offset < had.from { Recall::Doubtful } else { Recall::New }
+    }
+
+    /// Whether something was settled as it came, since this was last asked: then marks may have moved.
+    pub(super) fn has_passed(&mut self) -> bool {
+        std::mem::take(&mut self.passed)
     }
 
     /// The group took it from us.
@@ -161,8 +218,9 @@ impl Assignment {
         }
         let again = offset < partition.seen;
         partition.seen = partition.seen.max(offset + 1);
-        let after = partition.reached;
-        partition.reached = after.max(offset + 1);
+        // With a journal nobody stores offsets, and what is asked is from where on records may come again.
+        let after = partition.committed.unwrap_or(partition.reached);
+        partition.reached = partition.reached.max(offset + 1);
         self.in_flight += 1;
         let token = Token { incarnation: partition.incarnation, sequence: partition.window.receive(offset) };
         Some(Received { token, again, after })
@@ -405,5 +463,28 @@ mod tests {
         held.settle(Outcome::Settled, &[again.token]);
         assert_eq!(held.advance(), [position(0, 2)]);
         assert_eq!(held.in_flight(), 0);
+    }
+
+    /// Guarantees: with a journal, what the rules have had is settled as it comes, and the mark moves over it; the first record behind it is new. Where
+    /// reading begins before what was committed, nothing of what was kept holds.
+    #[test]
+    fn what_the_rules_have_had() {
+        let mut held = Assignment::default();
+        let assign = |held: &mut Assignment| {
+            held.assign("t", 0);
+            held.recall("t", 0, Some(OffsetMark { from: 5, upto: 8 }));
+        };
+        assign(&mut held);
+        assert_eq!([5, 7, 8].map(|offset| held.had_before("t", 0, offset)), [Recall::Had; 3]);
+        assert_eq!((held.has_passed(), held.has_passed(), held.in_flight()), (true, false, 3));
+        assert_eq!((held.advance(), held.in_flight()), (vec![position(0, 9)], 0));
+        assert_eq!(held.had_before("t", 0, 9), Recall::New);
+        held.committed("t", 0, 9);
+        held.committed("t", 0, 6);
+        assert_eq!(held.receive("t", 0, 9).unwrap().after, 9, "what may come again begins where it was committed");
+
+        assign(&mut held);
+        assert_eq!(held.had_before("t", 0, 0), Recall::Doubtful);
+        assert_eq!([0, 6, 8].map(|offset| held.had_before("t", 0, offset)), [Recall::New; 3]);
     }
 }

@@ -1,6 +1,6 @@
 //! librdkafka's consumer: its settings, its callbacks, and what its errors mean.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,6 +39,8 @@ pub(super) struct Context {
     /// The loop is gone: rebalances are carried out at once.
     closing: AtomicBool,
     commits: AtomicU64,
+    /// The offsets of commits that went well and were not asked for yet: as many as there are partitions.
+    committed: Mutex<HashMap<(String, i32), i64>>,
     commit_failing: AtomicBool,
 }
 
@@ -51,6 +53,7 @@ impl Context {
             rebalances: Mutex::default(),
             closing: AtomicBool::new(false),
             commits: AtomicU64::new(0),
+            committed: Mutex::default(),
             commit_failing: AtomicBool::new(false),
         }
     }
@@ -63,6 +66,11 @@ impl Context {
     /// Where partitions end: librdkafka itself only knows of those that it fetches from.
     pub(super) fn they_end(&self, ends: Ends) {
         *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
+    }
+
+    /// What was committed since this was last asked: the next offset, by partition.
+    pub(super) fn committed(&self) -> HashMap<(String, i32), i64> {
+        std::mem::take(&mut *self.committed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// How many commits were answered.
@@ -103,7 +111,15 @@ impl ConsumerContext for Context {
         }
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        if result.is_ok() {
+            let mut committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
+            for element in offsets.elements().iter().filter(|element| element.error().is_ok()) {
+                if let Offset::Offset(offset) = element.offset() {
+                    committed.insert((element.topic().to_owned(), element.partition()), offset);
+                }
+            }
+        }
         match result {
             Ok(()) | Err(KafkaError::ConsumerCommit(Code::NoOffset)) => {
                 self.commit_failing.store(false, Ordering::Relaxed)

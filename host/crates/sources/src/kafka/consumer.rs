@@ -7,6 +7,7 @@
 pub(super) mod exact;
 mod handover;
 mod held;
+mod journal;
 mod reach;
 
 use std::sync::Arc;
@@ -17,14 +18,15 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::TopicPartitionList;
-use tidegate_config::KafkaSource as Settings;
-use tidegate_model::{Inlet, InletClosed, Marks, Parcels, Phase, PhaseWatch, Stored};
+use tidegate_config::{Journal, KafkaSource as Settings};
+use tidegate_model::{Inlet, InletClosed, Marks, Parcels, Phase, PhaseWatch, StateStore, Stored};
 use tokio::runtime::Handle;
 
 #[cfg(test)]
 pub(super) use self::handover::REVOKE_WAIT;
 use self::held::Held;
 use self::reach::Reach;
+use super::Witnesses;
 use super::assignment::{Assignment, Position, Spot, Token};
 use super::client::{self, Client};
 use super::lag::Ends;
@@ -87,7 +89,9 @@ pub(super) struct Consumer {
     records: Records,
     /// Knows how far records are stored, where that is stored with the points.
     stored: Option<Arc<dyn Stored>>,
-    /// Those of the cluster, once it is known, where that is so.
+    /// With a journal: knows which records the rules have had.
+    state: Option<Arc<dyn StateStore>>,
+    /// Those of the cluster, once it is known, with one of the two.
     logs: Option<Logs>,
     broken: Option<Breach>,
     assignment: Assignment,
@@ -105,17 +109,18 @@ pub(super) struct Consumer {
 impl Consumer {
     pub(super) fn new(
         settings: Arc<Settings>,
-        stored: Option<Arc<dyn Stored>>,
+        Witnesses { stored, state }: Witnesses,
         inlet: Inlet,
         phase: PhaseWatch,
         runtime: Handle,
     ) -> Self {
         let settlements: Arc<Settlements<Token>> = Arc::default();
-        let parcels = parcels(&inlet, &settlements);
+        let parcels = parcels(&inlet, &settings, &settlements);
         Self {
             records: Records::new(&settings),
             settings,
             stored,
+            state,
             logs: None,
             broken: None,
             inlet,
@@ -209,6 +214,9 @@ impl Consumer {
         if self.intake == Intake::Shut {
             return;
         }
+        if self.state.is_some() && self.had_before((record.topic(), record.partition()), record.offset()) {
+            return;
+        }
         let spot = Spot { topic: record.topic_ptr().addr(), partition: record.partition() };
         let Some(received) = self.assignment.receive_at(spot, record.offset(), || record.topic()) else {
             return;
@@ -220,7 +228,10 @@ impl Consumer {
 
     /// Carries settlements to the low-water marks and those to the client, which commits them; starts and ends rewinds.
     fn settle(&mut self, client: &Client) {
-        if self.settlements.any() {
+        if self.state.is_some() {
+            self.note_commits(client);
+        }
+        if self.settlements.any() || self.assignment.has_passed() {
             self.settlements.take(&mut self.settled);
             for settlement in self.settled.drain(..) {
                 self.assignment.settle(settlement.outcome, &settlement.tokens);
@@ -357,15 +368,22 @@ impl Consumer {
 
     /// There are no lanes any more: what is in the parcels is read again by whoever comes next.
     fn lanes_gone(&mut self, client: &Client) {
-        self.parcels = parcels(&self.inlet, &self.settlements);
+        self.parcels = parcels(&self.inlet, &self.settings, &self.settlements);
         self.shut(client);
     }
 }
 
-fn parcels(inlet: &Inlet, settlements: &Arc<Settlements<Token>>) -> Parcels<Token> {
+fn parcels(inlet: &Inlet, settings: &Settings, settlements: &Arc<Settlements<Token>>) -> Parcels<Token> {
     let to = settlements.clone();
     // Tokens say by themselves which assignment they belong to.
-    inlet.parcels(move |tokens| to.ack(0, tokens))
+    let parcels = inlet.parcels(move |tokens| to.ack(0, tokens));
+    match settings.journal {
+        Journal::Off => parcels,
+        Journal::On => {
+            let enough = settings.max_in_flight / (4 * inlet.lanes().max(1));
+            parcels.journaled(move |tokens, messages| journal::journaled(tokens, messages, enough))
+        }
+    }
 }
 
 fn positions(of: &[Position]) -> Result<TopicPartitionList, KafkaError> {

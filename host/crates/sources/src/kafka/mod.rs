@@ -8,6 +8,8 @@
 //! With `exactly_once` how far records are stored stands in the database, beside the points (`consumer/exact.rs`): it is asked whenever a partition is
 //! assigned, and each record is told with its position. A partition keeps to one lane then (`logs.rs`).
 //!
+//! With a journal what the rules have had is not given to them again (`consumer/journal.rs`); a partition keeps to one lane there as well.
+//!
 //! Offsets are stored with the client as they settle, and librdkafka commits them every second, on a rebalance and at
 //! the end.
 
@@ -33,7 +35,7 @@ pub use range::{Bound, KafkaLogs, KafkaRange, RangeError, RangeProgress, Stretch
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer as _;
 use tidegate_config::KafkaSource as Settings;
-use tidegate_model::{Health, Inlet, Phase, PhaseWatch, Source, SourceError, Stored};
+use tidegate_model::{Health, Inlet, Phase, PhaseWatch, Source, SourceError, StateStore, Stored};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -49,19 +51,36 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct KafkaSource {
     settings: Settings,
+    witnesses: Witnesses,
+}
+
+/// Who knows what became of records, where that is not for the group alone to say.
+#[derive(Debug, Default)]
+struct Witnesses {
+    /// How far they are stored.
     stored: Option<Arc<dyn Stored>>,
+    /// Which of them the rules have had.
+    state: Option<Arc<dyn StateStore>>,
 }
 
 impl KafkaSource {
     /// A source that does nothing until it is run.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, stored: None }
+        Self { settings, witnesses: Witnesses::default() }
     }
 
     /// The same, with offsets that a sink stores with the points: `stored` knows how far it is.
     #[must_use]
-    pub fn stored_by(self, stored: Arc<dyn Stored>) -> Self {
-        Self { stored: Some(stored), ..self }
+    pub fn stored_by(mut self, stored: Arc<dyn Stored>) -> Self {
+        self.witnesses.stored = Some(stored);
+        self
+    }
+
+    /// The same, with a journal: what `state` has is given to the rules once.
+    #[must_use]
+    pub fn journaled(mut self, state: Arc<dyn StateStore>) -> Self {
+        self.witnesses.state = Some(state);
+        self
     }
 }
 
@@ -71,13 +90,13 @@ impl Source for KafkaSource {
         let (ended, end) = oneshot::channel();
         let runtime = Handle::current();
         let name = inlet.source().clone();
-        let (settings, stored) = (Arc::new(self.settings), self.stored);
+        let (settings, witnesses) = (Arc::new(self.settings), self.witnesses);
         let mut closed = phase.clone();
         std::thread::Builder::new()
             .name(format!("kafka-{name}"))
             .spawn(move || {
                 // Nobody waits for the answer when the host has dropped the source.
-                let _gone = ended.send(consume(settings, stored, inlet, phase, runtime)).is_err();
+                let _gone = ended.send(consume(settings, witnesses, inlet, phase, runtime)).is_err();
             })
             .map_err(|error| SourceError(format!("source {name}: its thread cannot be started: {error}")))?;
         let overdue = async {
@@ -97,13 +116,13 @@ impl Source for KafkaSource {
 /// Runs one client after the other, should one break, until the phase is closed.
 fn consume(
     settings: Arc<Settings>,
-    stored: Option<Arc<dyn Stored>>,
+    witnesses: Witnesses,
     inlet: Inlet,
     mut phase: PhaseWatch,
     runtime: Handle,
 ) -> Result<(), SourceError> {
     let (name, health) = (inlet.source().clone(), inlet.health().clone());
-    let mut consumer = Consumer::new(settings.clone(), stored, inlet, phase.clone(), runtime.clone());
+    let mut consumer = Consumer::new(settings.clone(), witnesses, inlet, phase.clone(), runtime.clone());
     let mut backoff = Backoff::default();
     loop {
         let client =

@@ -40,6 +40,7 @@ impl Cluster {
             lane_by: LaneBy::Topic,
             start: KafkaStart::Earliest,
             offsets: tidegate_config::Offsets::Group,
+            journal: tidegate_config::Journal::Off,
             max_in_flight: 10_000,
             // The mock cluster ends every rebalance but the first only when a session could have timed out.
             client: [("session.timeout.ms", "2500"), ("heartbeat.interval.ms", "300")]

@@ -5,19 +5,21 @@
 //! past [`HELD_ROWS`] or [`HELD_BYTES`], which only QoS 0 or a broker without a window can reach, it stops reading, and
 //! TCP holds the broker back. A stop longer than one and a half keep-alives makes the broker end the connection.
 
+mod again;
 mod intake;
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use tidegate_config::{MqttSource as Settings, Qos};
-use tidegate_model::{Inlet, InletClosed, Outcome, Phase, PhaseWatch};
+use tidegate_model::{Inlet, InletClosed, Outcome, Phase, PhaseWatch, StateStore};
 
 use super::error::{LinkError, advice};
+use super::known::Known;
 use super::link::Link;
 use super::packet::{Answer, Codec, SessionState};
 use super::session::{End, Intake, Place, Session, Turn};
@@ -49,6 +51,8 @@ pub(super) struct Connection {
     phase: PhaseWatch,
     routes: Routes,
     settlements: Arc<Settlements<PacketId>>,
+    /// With a journal: what may come again.
+    known: Option<Arc<Mutex<Known>>>,
     /// Grows with each connection made: settlements of older ones are the broker's to repeat.
     generation: u32,
     backoff: Backoff,
@@ -76,14 +80,18 @@ impl Connection {
             phase,
             routes: Routes::default(),
             settlements: Arc::default(),
+            known: None,
             generation: 0,
             backoff: Backoff::default(),
             silent: false,
         }
     }
 
-    /// Connects, serves and connects again, until the phase is [`Phase::Closed`].
-    pub(super) async fn run(mut self) {
+    /// Connects, serves and connects again, until the phase is [`Phase::Closed`]. With a journal, `state` says what the rules have had.
+    pub(super) async fn run(mut self, state: Option<Arc<dyn StateStore>>) {
+        if let Some(state) = state {
+            self.recall(&state).await;
+        }
         loop {
             // Without a connection there is nothing to settle, so a host that drains needs no new one.
             if phase::now(&self.phase) >= Phase::Draining {
@@ -146,6 +154,9 @@ impl Connection {
         }
         self.generation = self.generation.wrapping_add(1);
         self.backoff.holds();
+        if let Some(known) = &self.known {
+            again::locked(known).connected(link.session());
+        }
         Ok(Session {
             link,
             window: Window::default(),
@@ -270,6 +281,13 @@ impl Connection {
         let mut settled = std::mem::take(&mut session.settled);
         self.settlements.take(&mut settled);
         for Settlement { generation, outcome, tokens } in settled.drain(..) {
+            if let Some(known) = &self.known {
+                if self.settle_known(known, &mut session.window, (generation, outcome), &tokens) == Outcome::Returned
+                {
+                    worst = Outcome::Returned;
+                }
+                continue;
+            }
             let of_broker = tokens.iter().filter(|id| **id != PacketId::NONE);
             match outcome {
                 Outcome::Returned => {

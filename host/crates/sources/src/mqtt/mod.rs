@@ -4,11 +4,14 @@
 //! receipt, on the connection it came on; what is not settled when a connection ends comes again, since the session is
 //! kept under a stable client id. At QoS 0 the broker forgets what it has sent: what we hold when we stop is lost.
 //!
+//! With a journal (`known.rs`), what the rules have had and comes again is given to no lane.
+//!
 //! A [`tidegate_model::Outcome::Returned`] ends the connection, after a wait that grows: only a new connection makes a broker
 //! send again. Messages already settled behind the returned one come again with it.
 
 mod connection;
 mod error;
+mod known;
 mod link;
 mod options;
 mod packet;
@@ -27,7 +30,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidegate_config::{MqttSource as Settings, MqttVersion};
-use tidegate_model::{Inlet, PhaseWatch, Source, SourceError};
+use tidegate_model::{Inlet, PhaseWatch, Source, SourceError, StateStore};
 use tokio::task::JoinSet;
 
 use connection::Connection;
@@ -42,13 +45,20 @@ use v5::V5;
 #[derive(Debug)]
 pub struct MqttSource {
     settings: Settings,
+    state: Option<Arc<dyn StateStore>>,
 }
 
 impl MqttSource {
     /// A source that does nothing until it is run. With `mqtts`, the process must have no other expectations of rustls'
     /// default provider: `ring` is named explicitly here.
     pub fn new(settings: Settings) -> Self {
-        Self { settings }
+        Self { settings, state: None }
+    }
+
+    /// The same, with a journal: what `state` has is given to the rules once.
+    #[must_use]
+    pub fn journaled(self, state: Arc<dyn StateStore>) -> Self {
+        Self { state: Some(state), ..self }
     }
 }
 
@@ -84,7 +94,7 @@ impl Source for MqttSource {
                 inlet.clone(),
                 phase.clone(),
             );
-            tasks.spawn(connection.run());
+            tasks.spawn(connection.run(self.state.clone()));
         }
         while let Some(ended) = tasks.join_next().await {
             ended.map_err(|error| {

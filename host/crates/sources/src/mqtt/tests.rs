@@ -38,6 +38,7 @@ pub(in crate::mqtt) fn settings(port: u16, version: MqttVersion, qos: Qos) -> Se
         receive_maximum: 200,
         session_expiry: Duration::from_secs(3600),
         stale_after: None,
+        journal: tidegate_config::Journal::Off,
     }
 }
 

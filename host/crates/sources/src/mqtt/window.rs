@@ -48,6 +48,11 @@ impl Window {
         Ok(())
     }
 
+    /// How many wait for their acknowledgement.
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// Whether nothing waits for its acknowledgement.
     pub(super) fn is_empty(&self) -> bool {
         self.order.is_empty()

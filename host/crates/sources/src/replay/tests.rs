@@ -73,6 +73,7 @@ fn sources() -> BTreeMap<String, SourceSettings> {
         lane_by: LaneBy::Levels(vec![1]),
         start: KafkaStart::Earliest,
         offsets: tidegate_config::Offsets::Group,
+        journal: tidegate_config::Journal::Off,
         max_in_flight: 1,
         client: BTreeMap::new(),
     };

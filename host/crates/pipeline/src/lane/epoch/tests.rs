@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_model::{Alert, KeptState, SavedState, StateTotals, StateUnread};
+use tidegate_model::{Alert, KeptState, OffsetMark, PacketMark, SavedState, StateTotals, StateUnread};
 
 use super::*;
 
@@ -24,6 +24,7 @@ impl StateStore for Notes {
         let words = changes.iter().map(|change| match change {
             StateChange::Saved { rule, version, .. } => format!("{rule} {version}"),
             StateChange::Forgotten { rule } => format!("no {rule}"),
+            StateChange::Taken { stream, .. } => format!("has {stream}"),
             StateChange::Alert(alert) => format!("{} {}", alert.rule, alert.topic),
         });
         self.put.lock().unwrap().extend(words);
@@ -36,6 +37,14 @@ impl StateStore for Notes {
 
     fn alerts(&self) -> Result<Vec<Alert>, StateUnread> {
         Ok(Vec::new())
+    }
+
+    fn packets(&self, _: &str) -> Result<Vec<PacketMark>, StateUnread> {
+        Ok(Vec::new())
+    }
+
+    fn offsets(&self, _: &str) -> Result<Option<OffsetMark>, StateUnread> {
+        Ok(None)
     }
 
     fn rules(&self) -> Vec<String> {
@@ -73,12 +82,12 @@ fn begin_of(give_up: watch::Receiver<bool>) -> (Arc<Notes>, Arc<Epoch>) {
 #[test]
 fn in_order_once_all_is_confirmed() {
     let (notes, mut epoch) = begin();
-    epoch = epoch.cut(vec![saved("a", 1)]);
+    epoch = epoch.cut(vec![saved("a", 1)], Ack::none());
     assert_eq!(notes.put(), ["a 1"], "nothing was sent before it");
     let (one, two) = (epoch.clone(), epoch.clone());
-    epoch = epoch.cut(vec![saved("a", 2)]);
+    epoch = epoch.cut(vec![saved("a", 2)], Ack::none());
     let three = epoch.clone();
-    epoch = epoch.cut(vec![saved("a", 3)]);
+    epoch = epoch.cut(vec![saved("a", 3)], Ack::none());
     let _four = epoch.clone();
     drop((one, three));
     assert_eq!(notes.put(), ["a 1"], "the second is not confirmed");
@@ -91,7 +100,7 @@ fn in_order_once_all_is_confirmed() {
 fn after_the_lane() {
     let (notes, epoch) = begin();
     let sent = epoch.clone();
-    drop(epoch.cut(vec![saved("a", 1)]));
+    drop(epoch.cut(vec![saved("a", 1)], Ack::none()));
     assert!(notes.put().is_empty());
     drop(sent);
     assert_eq!(notes.put(), ["a 1"]);
@@ -104,20 +113,20 @@ fn nothing_after_a_return() {
     let (give_up, told) = watch::channel(false);
     let (notes, mut epoch) = begin_of(told);
     let went_back = epoch.clone();
-    epoch = epoch.cut(vec![saved("a", 0)]);
+    epoch = epoch.cut(vec![saved("a", 0)], Ack::none());
     went_back.returned();
     drop(went_back);
     assert_eq!(notes.put(), ["a 0"]);
     give_up.send_replace(true);
     let first = epoch.clone();
-    epoch = epoch.cut(vec![saved("a", 1)]);
+    epoch = epoch.cut(vec![saved("a", 1)], Ack::none());
     let second = epoch.clone();
-    epoch = epoch.cut(vec![saved("a", 2)]);
+    epoch = epoch.cut(vec![saved("a", 2)], Ack::none());
     drop(first);
     second.returned();
     drop(second);
     assert!(epoch.is_broken());
-    drop(epoch.cut(vec![saved("a", 3)]));
+    drop(epoch.cut(vec![saved("a", 3)], Ack::none()));
     assert_eq!(notes.put(), ["a 0", "a 1"]);
 }
 
@@ -128,13 +137,13 @@ fn bounded() {
     let sent = epoch.clone();
     for _ in 0..MOST_WAITING {
         assert!(epoch.may_cut());
-        epoch = epoch.cut(vec![saved("a", 1)]);
+        epoch = epoch.cut(vec![saved("a", 1)], Ack::none());
     }
     assert!(epoch.is_held() && !epoch.may_cut());
     drop(sent);
     assert!(!epoch.is_held() && epoch.may_cut());
     while epoch.may_cut() {
-        epoch = epoch.cut(vec![saved("a", 1)]);
+        epoch = epoch.cut(vec![saved("a", 1)], Ack::none());
     }
     assert_eq!(notes.put().len(), MOST_UNKEPT);
     assert!(!epoch.is_held(), "a disk is no sink");
@@ -157,9 +166,33 @@ fn forgotten() {
         value: 0.0,
         message: String::new(),
     };
-    epoch = epoch.cut(vec![saved("a", 1), saved("b", 1), StateChange::Alert(alert)]);
+    epoch = epoch.cut(vec![saved("a", 1), saved("b", 1), StateChange::Alert(alert)], Ack::none());
     epoch.forget(&"a".into());
     assert_eq!(notes.put(), ["no a"]);
     drop(sent);
     assert_eq!(notes.put(), ["no a", "b 1", "a t"]);
+}
+
+/// Guarantees: what waits for a cut is told when that is on disk, and not when the sinks have confirmed; where it is never kept, it goes back.
+#[test]
+fn who_waits_for_the_disk() {
+    let (give_up, told) = watch::channel(false);
+    let (notes, mut epoch) = begin_of(told);
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let ack = |number: u32| {
+        let log = log.clone();
+        Ack::new(move |outcome| log.lock().unwrap().push((number, outcome)))
+    };
+    let sent = epoch.clone();
+    epoch = epoch.cut(vec![saved("a", 1)], ack(1));
+    drop(sent);
+    assert!(notes.put() == ["a 1"] && log.lock().unwrap().is_empty());
+    notes.unkept.lock().unwrap().remove(0).resolve(Outcome::Settled);
+    assert_eq!(*log.lock().unwrap(), [(1, Outcome::Settled)]);
+    give_up.send_replace(true);
+    let sent = epoch.clone();
+    drop(epoch.cut(vec![saved("a", 2)], ack(2)));
+    sent.returned();
+    drop(sent);
+    assert_eq!(log.lock().unwrap()[1..], [(2, Outcome::Returned)]);
 }

@@ -58,12 +58,18 @@ impl Consumer {
 
     /// Where to begin with what was assigned; empty to leave it to the group. What cannot be known ends this client.
     fn begin_with(&mut self, client: &Client, rebalance: &Rebalance) -> Vec<Offset> {
-        let (Rebalance::Assign(partitions), Some(stored)) = (rebalance, self.stored.clone()) else {
-            return Vec::new();
-        };
+        let Rebalance::Assign(partitions) = rebalance else { return Vec::new() };
         if partitions.is_empty() {
             return Vec::new();
         }
+        if let Some(state) = self.state.clone()
+            && let Err(what) = self.recall(client, &state, partitions)
+        {
+            let advice = "with `journal` the brokers and the disk of data_dir have to answer";
+            self.broken = Some(Breach { what, advice });
+            return Vec::new();
+        }
+        let Some(stored) = self.stored.clone() else { return Vec::new() };
         match self.begin(client, &*stored, partitions, ANSWER_TIMEOUT) {
             Ok(begin) => self.hold(partitions, begin),
             Err(what) => {

@@ -4,6 +4,7 @@ use tidegate_config::{LaneBy, MqttSource as Settings};
 use tidegate_model::{InletClosed, Marks, Parcels, Phase};
 
 use super::Connection;
+use super::again::locked;
 use crate::mqtt::error::LinkError;
 use crate::mqtt::packet::{Packet, Publish};
 use crate::mqtt::session::{Intake, Session};
@@ -36,19 +37,26 @@ impl Connection {
     /// Empty parcels of the present connection.
     pub(super) fn parcels(&self) -> Parcels<PacketId> {
         let (settlements, generation) = (self.settlements.clone(), self.generation);
-        self.inlet.parcels(move |tokens: Vec<PacketId>| {
+        let parcels = self.inlet.parcels(move |tokens: Vec<PacketId>| {
             if tokens.iter().all(|id| *id == PacketId::NONE) {
                 settlements.ack_if_returned(generation, tokens)
             } else {
                 settlements.ack(generation, tokens)
             }
-        })
+        });
+        match self.known.clone() {
+            Some(known) => parcels.journaled(move |ids, _| locked(&known).taken(ids)),
+            None => parcels,
+        }
     }
 
     #[inline]
     pub(super) fn take(&mut self, session: &mut Session, packet: Packet) -> Result<(), LinkError> {
         match packet {
             Packet::Message(publish) if session.intake == Intake::Open => {
+                if self.had_before(session, &publish)? {
+                    return Ok(());
+                }
                 if publish.id != PacketId::NONE {
                     session.window.receive(publish.id)?;
                 }
@@ -56,6 +64,9 @@ impl Connection {
                 Ok(())
             }
             Packet::Oversized(publish, _) if session.intake == Intake::Open => {
+                if self.had_before(session, &publish)? {
+                    return Ok(());
+                }
                 if publish.id != PacketId::NONE {
                     session.window.receive(publish.id)?;
                 }
@@ -99,7 +110,7 @@ impl Connection {
     }
 
     /// The first message of those at hand: when it came.
-    fn begin_burst(&mut self, session: &mut Session) -> i64 {
+    pub(super) fn begin_burst(&mut self, session: &mut Session) -> i64 {
         session.heard();
         if std::mem::take(&mut self.silent) {
             self.standing.up(self.place.index);
