@@ -14,7 +14,7 @@ use crate::phase;
 
 /// How long what is in flight of a revoked partition may take; the whole group waits meanwhile.
 pub(crate) const REVOKE_WAIT: Duration = Duration::from_secs(5);
-/// How long brokers and database may take to answer a question about offsets.
+/// How long the brokers may take to answer a question about offsets.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the last commit may take.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -14,7 +14,8 @@ use super::reach::Reach;
 use super::{Consumer, Intake};
 use crate::kafka::client::{self, Client};
 
-/// How often it is asked, and how long each answer may take: meanwhile nothing else is read.
+/// How often it is asked, and how long each answer of the brokers may take: meanwhile nothing else is read. While the database does not answer,
+/// nothing could be stored either.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 
