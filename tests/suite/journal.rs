@@ -81,7 +81,7 @@ fn kill(host: &mut Host, mut publisher: Publisher, after_each: impl Fn(&Host, us
         let first = round as u64 * 1_000_000;
         host.set_lanes(1 + round as u32 % 3);
         host.arm(site, passes);
-        let load = publisher.load(2_000, move |number| reading(first + number));
+        let load = publisher.load(1_000, move |number| reading(first + number));
         host.launch_again();
         host.wait_crash();
         host.start_again();
@@ -144,8 +144,8 @@ fn each_message_once_over_broken_lines() {
         line.port()
     );
     let host = setup("number", "brittle").toml(&source).start();
-    let load = Publisher::connect(&broker, Qos::One).load(2_000, reading);
-    for breaks in 1..=8 {
+    let load = Publisher::connect(&broker, Qos::One).load(1_000, reading);
+    for breaks in 1..=4 {
         let stored = numbers(&host).len();
         wait_for("more readings", DEADLINE, || {
             let now = numbers(&host).len();

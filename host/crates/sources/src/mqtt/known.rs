@@ -19,9 +19,9 @@ use super::window::PacketId;
 
 /// How many messages a lane may at least hold before its state is written for them.
 const LEAST_HELD: usize = 4;
-/// How many messages back one may come again: more than any broker has in flight, also mosquitto, which goes beyond our receive maximum when a
-/// session is resumed; and far less than the 65,535 after which a broker that counts ids upwards comes to the same one again.
-const REACH: u64 = 1 << 14;
+/// How many messages back one may come again: more than a broker has in flight, also mosquitto, which goes beyond our receive maximum when a
+/// session is resumed (20,000 were seen); and less than the 65,535 after which a broker that counts ids upwards comes to the same one again.
+const REACH: u64 = 3 << 14;
 
 /// The messages of a connection that may come again.
 #[derive(Debug)]
