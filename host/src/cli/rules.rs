@@ -192,7 +192,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Action::Disable { rule, only } => post(format!("rules/{rule}/disable"), Some(only)),
         Action::Retry { rule } => post(format!("rules/{rule}/retry"), None),
         Action::ResetState { rule, of, only } => {
-            let columns = vec![Column("CELLS FORGOTTEN", |v| field(v, "/cells"))];
+            let durable = |v: &Value| match v["durable"].as_bool() {
+                Some(false) => "once the sinks have confirmed what came before".to_owned(),
+                _ => "yes".to_owned(),
+            };
+            let columns =
+                vec![Column("CELLS FORGOTTEN", |v| field(v, "/cells")), Column("HOLDS OVER A CRASH", durable)];
             nodes.ask(&Table::new("", columns, "nothing"), |client| {
                 let path = format!("rules/{rule}/reset-state?{}", of.query());
                 client.send(&Request { method: "POST", path, body: None, if_match: only.if_match.clone() })

@@ -25,6 +25,6 @@ pub use alert_history::{Past, PastFilter};
 pub use deploy::LaneDeploy;
 pub use flush::{SinkLimits, SinkStatus, SinkTotals};
 pub use lane::{Fate, LaneKind, LaneStatus, LaneTotals, Reset};
-pub use pipeline::{Drained, Pipeline, PipelineSettings, PipelineStatus, ResetError, SourceStatus};
+pub use pipeline::{Drained, Kept, Pipeline, PipelineSettings, PipelineStatus, ResetError, SourceStatus, StateReset};
 pub use sink_setup::SinkSetup;
 pub use tap::{Glimpse, MOST_TAILS, Tail, TooManyTails, Wanted};

@@ -1,18 +1,19 @@
 //! The pipeline as a whole: it starts lanes, sinks and sources, tells how they are, and ends them in order.
 
+mod ending;
 mod state;
+mod status;
 
-pub use state::ResetError;
+pub use ending::Drained;
+pub use state::{Kept, ResetError, StateReset};
+pub use status::{PipelineStatus, SourceStatus};
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use schemars::JsonSchema;
-use serde::Serialize;
 use tidegate_model::{
-    Books, Clock, Health, Inlet, Intake, Lag, Limits, MessageLedger, MessageTotals, ParcelLimits, Phase, PointLedger,
-    PointTotals, RawMessages, Sink, Source, State, StateStore, StateTotals, Unread,
+    Books, Clock, Health, Inlet, Intake, Limits, MessageLedger, MessageTotals, ParcelLimits, Phase, PointLedger,
+    RawMessages, Sink, Source, StateStore,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -20,8 +21,8 @@ use tokio::sync::{mpsc, watch};
 use crate::alert_book::{AlertBook, Standing};
 use crate::alert_history::{Past, PastFilter};
 use crate::deploy::{LaneDeploy, Orders, Placement, orders};
-use crate::flush::{Flush, FlushParts, SinkStatus, SinkTotals};
-use crate::lane::{HandOver, Lane, LaneBook, LaneKind, LaneStatus, LaneTotals, Surroundings, ToNode};
+use crate::flush::{Flush, FlushParts, SinkStatus};
+use crate::lane::{HandOver, Lane, LaneBook, LaneKind, LaneStatus, Surroundings, ToNode};
 use crate::outlets::Outlets;
 use crate::sink_setup::SinkSetup;
 use crate::tap::{Tail, TooManyTails, Wanted};
@@ -33,9 +34,6 @@ const NODE_QUEUE: usize = 16;
 /// Deliveries waiting for the dead letters, which have no spool: while their disk is full, good messages should go on for as long as the
 /// windows in flight of their sources let them, and a bad message that comes alone is a delivery of its own.
 const DEAD_LETTERS_QUEUE: usize = 256;
-/// Time kept at the end of a shutdown for sources to send their last acks.
-const LAST_ACKS: Duration = Duration::from_secs(2);
-
 /// How a pipeline is built.
 pub struct PipelineSettings {
     /// Lanes: at least one.
@@ -87,61 +85,6 @@ struct RunningSource {
     /// The account when it was last audited, and whether it has been found wrong.
     audited: MessageTotals,
     wrong: bool,
-}
-
-/// How the pipeline is.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct PipelineStatus {
-    /// By the name of the source.
-    pub sources: Vec<SourceStatus>,
-    /// By the name of the sink, the dead letters last.
-    pub sinks: Vec<SinkTotals>,
-    /// Lane by lane; the node's last, once it has had a rule.
-    pub lanes: Vec<LaneTotals>,
-    /// The points' account.
-    pub points: PointTotals,
-    /// Half of all messages were settled within: milliseconds from receipt.
-    pub p50_ms: Option<f64>,
-    /// 99 of 100 messages were settled within: milliseconds from receipt.
-    pub p99_ms: Option<f64>,
-    /// Series known.
-    pub series: usize,
-    /// Series that may be known (`max_series`).
-    pub max_series: usize,
-    /// Alerts that stand.
-    pub alerts_standing: usize,
-    /// What keeps the state of rules over restarts, if something does.
-    pub state: Option<StateTotals>,
-}
-
-/// How a source is.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct SourceStatus {
-    /// Its name.
-    pub name: String,
-    /// Whether it is connected.
-    pub up: bool,
-    /// Why not, if it is not.
-    pub down: Option<String>,
-    /// How often it lost its connection or failed to get one.
-    pub failures: u64,
-    /// How often its connection was given up since nothing had come for too long.
-    pub stale: u64,
-    /// How far it is behind, by partition: of Kafka, and some seconds old.
-    pub lag: Vec<Lag>,
-    /// Partitions that it has and does not read until somebody acts, with the reason: it reads the others.
-    pub unread: Vec<Unread>,
-    /// Its account.
-    pub messages: MessageTotals,
-}
-
-/// How a shutdown went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drained {
-    /// All that was taken in is settled.
-    Completely,
-    /// The time was over first: what was left was returned to its sources.
-    InPart,
 }
 
 impl Pipeline {
@@ -283,44 +226,6 @@ impl Pipeline {
         )
     }
 
-    /// How all of it is.
-    pub fn status(&self) -> PipelineStatus {
-        let ms = |q: f64| self.around.latency.quantile_us(q).map(|us| us / 1_000.0);
-        let source = |source: &RunningSource| {
-            let state = source.health.state();
-            SourceStatus {
-                name: source.name.to_string(),
-                up: state == State::Up,
-                down: match state {
-                    State::Down(reason) => Some(reason),
-                    State::Up | State::Starting => None,
-                },
-                failures: source.health.failures(),
-                stale: source.health.stale(),
-                lag: source.health.lag(),
-                unread: source.health.unread(),
-                messages: source.ledger.totals(),
-            }
-        };
-        PipelineStatus {
-            sources: self.sources().iter().map(source).collect(),
-            sinks: self.sinks.iter().map(|sink| sink.status.totals(&sink.name)).collect(),
-            lanes: self.lane_totals(),
-            points: self.around.outlets.points().totals(),
-            p50_ms: ms(0.5),
-            p99_ms: ms(0.99),
-            series: self.around.books.all_series().len(),
-            max_series: self.around.books.all_series().limit(),
-            alerts_standing: self.around.alert_book.len(),
-            state: self.around.state.as_ref().map(|store| store.totals()),
-        }
-    }
-
-    fn lane_totals(&self) -> Vec<LaneTotals> {
-        let all = self.lanes.iter().map(|(status, _)| status.totals());
-        all.filter(|lane| lane.kind != LaneKind::Node || lane.rules + lane.batches > 0).collect()
-    }
-
     /// Looks over the sources' accounts: one that stood still since the last audit must balance. Gives what is wrong, which can
     /// only be a bug of ours.
     pub fn audit(&self) -> Vec<String> {
@@ -378,90 +283,7 @@ impl Pipeline {
         (self.around.latency.counts(), self.around.latency.sum_us())
     }
 
-    /// Ends everything in order, within `timeout`: sources take no more, lanes finish what they have, sinks write it, sources send
-    /// their acks and go.
-    pub async fn shutdown(&self, timeout: Duration) -> Drained {
-        let deadline = Instant::now() + timeout;
-        self.phase.send_replace(Phase::Draining);
-        tracing::info!("draining: sources take no more");
-        let patience = deadline - LAST_ACKS.min(timeout / 2);
-        self.sources_shut(Instant::now() + timeout / 4).await;
-        for orders in &self.orders {
-            let _ = tokio::time::timeout_at(patience.into(), orders.finish()).await;
-        }
-        let mut drained = Drained::Completely;
-        if !self.lanes_end(patience).await {
-            tracing::warn!(
-                "the lanes did not finish in time: what the sinks cannot write now goes back to its sources"
-            );
-            self.give_up.send_replace(true);
-            drained = Drained::InPart;
-            self.lanes_end(patience + Duration::from_millis(500)).await;
-        }
-        for last in [false, true] {
-            let ending: Vec<_> = self.sinks.iter().filter(|sink| sink.last == last).collect();
-            for sink in &ending {
-                sink.finish.send_replace(true);
-            }
-            for sink in &ending {
-                let task = sink.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-                let Some(mut task) = task else { continue };
-                if !ends(&mut task, patience).await {
-                    self.give_up.send_replace(true);
-                    drained = Drained::InPart;
-                    if !ends(&mut task, Instant::now() + Duration::from_millis(500)).await {
-                        tracing::warn!(sink = &*sink.name, "the sink did not end in time");
-                        task.abort();
-                    }
-                }
-            }
-        }
-        self.state_kept(patience).await;
-        self.phase.send_replace(Phase::Closed);
-        let tasks: Vec<_> =
-            self.sources().iter_mut().filter_map(|source| Some((source.name.clone(), source.task.take()?))).collect();
-        for (name, mut task) in tasks {
-            if !ends(&mut task, deadline.max(Instant::now() + Duration::from_millis(200))).await {
-                tracing::warn!(source = &*name, "the source did not end in time");
-                task.abort();
-                drained = Drained::InPart;
-            }
-        }
-        drained
-    }
-
-    /// Waits until the sources have handed over what they had taken; one that cannot, since a sink holds the lanes back, is not
-    /// waited for beyond `deadline`: its broker has those messages.
-    async fn sources_shut(&self, deadline: Instant) {
-        while !self.sources().iter().all(|source| source.intake.is_shut()) && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
-
-    /// Waits for all lanes, saying every 5 s what remains; gives whether they ended by `deadline`.
-    async fn lanes_end(&self, deadline: Instant) -> bool {
-        let mut say_at = Instant::now() + Duration::from_secs(5);
-        while !self.lanes.iter().all(|(_, thread)| thread.is_finished()) {
-            let now = Instant::now();
-            if now >= deadline {
-                return false;
-            }
-            if now >= say_at {
-                say_at = now + Duration::from_secs(5);
-                let in_flight: u64 = self.sources().iter().map(|source| source.ledger.totals().in_flight).sum();
-                tracing::info!(in_flight, "draining: waiting for lanes and sinks");
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        true
-    }
-
     fn sources(&self) -> MutexGuard<'_, Vec<RunningSource>> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Waits for a task until `deadline`; gives whether it has ended.
-async fn ends(task: &mut tokio::task::JoinHandle<()>, deadline: Instant) -> bool {
-    tokio::time::timeout_at(deadline.into(), task).await.is_ok()
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tidegate_config::RuleFile;
 use tidegate_engine::RuleStatus;
 use tidegate_model::SeriesId;
-use tidegate_pipeline::Reset;
+use tidegate_pipeline::{Kept, Reset};
 
 use super::json;
 use crate::house::House;
@@ -74,7 +74,8 @@ pub(crate) async fn reset_state(call: Call) -> Answer {
         let of = whose(house, &query)?;
         house.desk.with_rule(&name, &condition, |name| Ok(house.view.pipeline.reset_state(name, of)?))
     });
-    Ok(json(StateReset { cells: reset.await?? }))
+    let tidegate_pipeline::StateReset { cells, kept } = reset.await??;
+    Ok(json(StateReset { cells, durable: kept == Kept::Now }))
 }
 
 /// The part of a state that is meant. A name that is not known has none anywhere.

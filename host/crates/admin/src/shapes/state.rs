@@ -43,4 +43,6 @@ pub(crate) struct ResetQuery {
 pub(crate) struct StateReset {
     /// How many series and partitions had state.
     pub cells: usize,
+    /// Whether that is on disk. If not, it will be once the sinks have confirmed what came before; a crash till then brings state and alerts back.
+    pub durable: bool,
 }

@@ -79,6 +79,11 @@ impl Epoch {
         self.line.waiting().len() >= MOST_WAITING
     }
 
+    /// Whether all that was cut has gone to the store.
+    pub fn is_told(&self) -> bool {
+        self.line.waiting().is_empty()
+    }
+
     /// Whether nothing is kept any more.
     pub fn is_broken(&self) -> bool {
         self.line.broken.load(Acquire)

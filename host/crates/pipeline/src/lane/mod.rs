@@ -23,9 +23,9 @@ mod status;
 mod told;
 mod work;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tidegate_engine::{Instance, LoadError, Rule, Shadow};
@@ -37,6 +37,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use crate::lane::batch::Fate;
 pub(crate) use crate::lane::book::LaneBook;
+pub(crate) use crate::lane::epoch::Epoch;
 use crate::lane::flow::Flow;
 use crate::lane::keeping::{Handover, Keeping};
 pub(crate) use crate::lane::node::{HandOver, ToNode};
@@ -65,8 +66,8 @@ pub(crate) enum Control {
     /// Let this instance serve from the next batch on, in the place of the one of that name. An error leaves that one serving. `reply` has no room:
     /// where nobody takes an error any more, other lanes have gone on with the new one, so it serves here too, without state.
     Install { instance: Box<Instance>, begins: Begins, refused: Refused, reply: SyncSender<Result<(), LoadError>> },
-    /// Let this rule forget that part of its state; gives how many cells that were, or nothing if it does not run here.
-    Reset { rule: Arc<str>, of: Reset, reply: SyncSender<Option<Result<usize, LoadError>>> },
+    /// Let this rule forget that part of its state; nothing if it does not run here.
+    Reset { rule: Arc<str>, of: Reset, reply: SyncSender<Option<Result<Forgot, LoadError>>> },
     /// Call this rule no more, keep nothing of it, and, if a reason is given, clear for that what it has raised.
     Remove { rule: Arc<str>, clear: Option<Arc<str>>, reply: SyncSender<()> },
     /// Give this shadow what its rule is given, after what has changed since a copy of its state was given, if there was one.
@@ -123,6 +124,14 @@ pub enum Reset {
     Series(SeriesId),
     /// That of one partition and of its series.
     Partition(PartitionId),
+}
+
+/// What a rule has forgotten on a lane.
+pub(crate) struct Forgot {
+    /// How many cells that were.
+    pub cells: usize,
+    /// Gone once the store has been told; none without a store.
+    pub untold: Option<Weak<Epoch>>,
 }
 
 /// What a lane shares with the rest of the house.

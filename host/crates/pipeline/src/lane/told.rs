@@ -6,9 +6,10 @@ use std::sync::mpsc::SendError;
 
 use tidegate_engine::{Instance, LoadError, Rule};
 
+use crate::lane::keeping::{Handover, Keeping};
 use crate::lane::kept::Kept;
 use crate::lane::slot::Slot;
-use crate::lane::{Begins, Control, Copied, DISCARDED, Lane, Refused, Reset, Start};
+use crate::lane::{Begins, Control, Copied, DISCARDED, Forgot, Lane, Refused, Reset, Start};
 
 impl<L> Lane<L> {
     pub(super) fn obey(&mut self, told: Control) {
@@ -32,15 +33,8 @@ impl<L> Lane<L> {
                 self.rules_changed();
             }
             Control::Reset { rule, of, reply } => {
-                let slot = self.slots.iter_mut().find(|slot| slot.rule().name == rule);
-                let done = slot.map(|slot| slot.reset(of));
-                // A rule whose state is that of a partition forgets nothing of one series, and goes on to believe that what it raised stands.
-                if done
-                    .as_ref()
-                    .is_some_and(|done| done.as_ref().is_ok_and(|&cells| cells > 0 || of == Reset::Everything))
-                {
-                    self.clear_alerts_of(&rule, of, "the state of the rule was reset");
-                }
+                let done = self.slot(&rule).map(|slot| slot.reset(of));
+                let done = done.map(|done| done.map(|cells| self.forgot(&rule, of, cells)));
                 let _ = reply.send(done);
             }
             Control::Remove { rule, clear, reply } => {
@@ -113,6 +107,23 @@ impl<L> Lane<L> {
         let kept = Kept::new(state, self.keeping.as_ref().map(|_| differs));
         self.slots.push(Slot::new(instance, kept, self.around.books.clone(), now_us));
         Ok(())
+    }
+
+    /// A rule has forgotten so many cells: clears what it raised by them, and has that kept with the rest.
+    fn forgot(&mut self, rule: &str, of: Reset, cells: usize) -> Forgot {
+        // A rule whose state is that of a partition forgets nothing of one series, and goes on to believe that what it raised stands.
+        if cells > 0 || of == Reset::Everything {
+            self.clear_alerts_of(rule, of, "the state of the rule was reset");
+        }
+        let epoch = |lane: &Self| lane.keeping.as_ref().map(Keeping::epoch);
+        let before = epoch(self);
+        self.save_now(Handover::OneOfMany);
+        let untold = before.zip(epoch(self)).and_then(|(before, now)| {
+            // Where nothing was cut though there was room, there was nothing to tell.
+            let told = Arc::ptr_eq(&before, &now) && now.is_told() && now.may_cut();
+            (!told).then(|| Arc::downgrade(&before))
+        });
+        Forgot { cells, untold }
     }
 
     /// Other lanes have gone on with a generation that does not take the state of the one before it on this lane. It serves here too, without: two

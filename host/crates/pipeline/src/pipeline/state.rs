@@ -1,16 +1,39 @@
 //! The state of rules, as the pipeline's owner sees it: forgotten, reset, kept at the end.
 
+use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use tidegate_model::{Alert, StateStore};
 
 use super::Pipeline;
 use crate::deploy::{Held, at_hand, leave};
-use crate::lane::{Control, Reset};
+use crate::lane::{Control, Epoch, Reset};
 
 /// How long the start waits for a disk that cannot be read.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long a reset waits for the sinks to confirm what came before it.
+const TO_BE_KEPT: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// What was reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateReset {
+    /// How many cells were forgotten.
+    pub cells: usize,
+    /// Whether that outlives a crash.
+    pub kept: Kept,
+}
+
+/// Whether what was done outlives a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is on disk, if anything is.
+    Now,
+    /// It will be when the sinks have confirmed what came before it. A crash till then undoes it.
+    OnceSinksConfirm,
+}
 
 /// The alerts that stood when the host was last there. Asks again while the disk does not say.
 pub(super) fn alerts_that_stood(store: &dyn StateStore) -> std::io::Result<Vec<Alert>> {
@@ -65,21 +88,24 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Lets a rule forget state, on every lane at the end of its batch, and clears the alerts that came of it; gives how many cells that were.
-    /// Blocks: not for a runtime's thread.
+    /// Lets a rule forget state, on every lane at the end of its batch, and clears the alerts that came of it. What a rule keeps and what it has raised
+    /// go to disk together, and when the sinks have what came of both: so it is undone by a crash before that. Blocks: not for a runtime's thread.
     ///
     /// # Errors
     /// It does not serve, a lane is held back by a sink, or it does not take what is left of its state. What lanes before that one have
     /// forgotten is gone.
-    pub fn reset_state(&self, rule: &str, of: Reset) -> Result<usize, ResetError> {
-        let (mut cells, mut serves) = (0, false);
+    pub fn reset_state(&self, rule: &str, of: Reset) -> Result<StateReset, ResetError> {
+        let (mut cells, mut untold, mut serves) = (0, Vec::new(), false);
         let lanes = self.orders.iter().chain([&self.node_orders]);
         // Before any is told: what is in a lane's queue is done, however late.
         at_hand(lanes.clone())?;
         for lane in lanes {
             let told = lane.tell(|reply| Control::Reset { rule: rule.into(), of, reply });
             match told.answer()? {
-                Some(Ok(gone)) => cells += gone,
+                Some(Ok(forgot)) => {
+                    cells += forgot.cells;
+                    untold.extend(forgot.untold);
+                }
                 Some(Err(error)) => return Err(ResetError::Refused(error.to_string())),
                 None => continue,
             }
@@ -88,7 +114,21 @@ impl Pipeline {
         if !serves {
             return Err(ResetError::NotServing(rule.to_owned()));
         }
-        Ok(cells)
+        Ok(StateReset { cells, kept: self.kept(&untold) })
+    }
+
+    /// Waits a little until the store has been told what was cut after these epochs, and has it on disk.
+    fn kept(&self, untold: &[Weak<Epoch>]) -> Kept {
+        let Some(store) = &self.around.state else { return Kept::Now };
+        let deadline = Instant::now() + TO_BE_KEPT;
+        while untold.iter().any(|epoch| epoch.strong_count() > 0) {
+            if Instant::now() >= deadline {
+                return Kept::OnceSinksConfirm;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        let left = deadline.saturating_duration_since(Instant::now()).max(LOOK_AGAIN);
+        if store.sync(left) { Kept::Now } else { Kept::OnceSinksConfirm }
     }
 
     /// Waits until what the lanes saved at their end is on disk; they, and the sinks, have ended.

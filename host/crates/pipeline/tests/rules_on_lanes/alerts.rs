@@ -65,7 +65,7 @@ fn a_promotion_asks_the_lane_that_raised_it() {
 fn a_reset_clears_what_its_lane_raised() {
     let (house, _, series) = crossed(&Arc::default());
     say(&house, &[95.0]);
-    assert_eq!(house.pipeline.reset_state("watch", Reset::Series(series)), Ok(1));
+    assert_eq!(house.pipeline.reset_state("watch", Reset::Series(series)).map(|done| done.cells), Ok(1));
     assert_eq!(house.pipeline.status().alerts_standing, 0);
     say(&house, &[95.0]);
     assert_eq!(transitions(&house), [Transition::Raised, Transition::Cleared, Transition::Raised]);

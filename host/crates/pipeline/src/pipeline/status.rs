@@ -1,0 +1,95 @@
+//! How a pipeline is, as others read it.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use tidegate_model::{Lag, MessageTotals, PointTotals, State, StateTotals, Unread};
+
+use super::{Pipeline, RunningSource};
+use crate::flush::SinkTotals;
+use crate::lane::{LaneKind, LaneTotals};
+
+/// How the pipeline is.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct PipelineStatus {
+    /// By the name of the source.
+    pub sources: Vec<SourceStatus>,
+    /// By the name of the sink, the dead letters last.
+    pub sinks: Vec<SinkTotals>,
+    /// Lane by lane; the node's last, once it has had a rule.
+    pub lanes: Vec<LaneTotals>,
+    /// The points' account.
+    pub points: PointTotals,
+    /// Half of all messages were settled within: milliseconds from receipt.
+    pub p50_ms: Option<f64>,
+    /// 99 of 100 messages were settled within: milliseconds from receipt.
+    pub p99_ms: Option<f64>,
+    /// Series known.
+    pub series: usize,
+    /// Series that may be known (`max_series`).
+    pub max_series: usize,
+    /// Alerts that stand.
+    pub alerts_standing: usize,
+    /// What keeps the state of rules over restarts, if something does.
+    pub state: Option<StateTotals>,
+}
+
+/// How a source is.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct SourceStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it is connected.
+    pub up: bool,
+    /// Why not, if it is not.
+    pub down: Option<String>,
+    /// How often it lost its connection or failed to get one.
+    pub failures: u64,
+    /// How often its connection was given up since nothing had come for too long.
+    pub stale: u64,
+    /// How far it is behind, by partition: of Kafka, and some seconds old.
+    pub lag: Vec<Lag>,
+    /// Partitions that it has and does not read until somebody acts, with the reason: it reads the others.
+    pub unread: Vec<Unread>,
+    /// Its account.
+    pub messages: MessageTotals,
+}
+
+impl Pipeline {
+    /// How all of it is.
+    pub fn status(&self) -> PipelineStatus {
+        let ms = |q: f64| self.around.latency.quantile_us(q).map(|us| us / 1_000.0);
+        let source = |source: &RunningSource| {
+            let state = source.health.state();
+            SourceStatus {
+                name: source.name.to_string(),
+                up: state == State::Up,
+                down: match state {
+                    State::Down(reason) => Some(reason),
+                    State::Up | State::Starting => None,
+                },
+                failures: source.health.failures(),
+                stale: source.health.stale(),
+                lag: source.health.lag(),
+                unread: source.health.unread(),
+                messages: source.ledger.totals(),
+            }
+        };
+        PipelineStatus {
+            sources: self.sources().iter().map(source).collect(),
+            sinks: self.sinks.iter().map(|sink| sink.status.totals(&sink.name)).collect(),
+            lanes: self.lane_totals(),
+            points: self.around.outlets.points().totals(),
+            p50_ms: ms(0.5),
+            p99_ms: ms(0.99),
+            series: self.around.books.all_series().len(),
+            max_series: self.around.books.all_series().limit(),
+            alerts_standing: self.around.alert_book.len(),
+            state: self.around.state.as_ref().map(|store| store.totals()),
+        }
+    }
+
+    fn lane_totals(&self) -> Vec<LaneTotals> {
+        let all = self.lanes.iter().map(|(status, _)| status.totals());
+        all.filter(|lane| lane.kind != LaneKind::Node || lane.rules + lane.batches > 0).collect()
+    }
+}
