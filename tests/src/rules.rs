@@ -1,11 +1,13 @@
 //! Modules made of modules.
 
+use wasm_encoder::{CustomSection, Encode, Section};
+
 /// The same module with another sha256: a custom section with `mark` in it stands at its end, which means nothing to anybody
 /// (WebAssembly core specification, section 5.5.3).
 pub fn variant(module: &[u8], mark: u32) -> Vec<u8> {
-    let name = b"variant";
-    let body = [&[name.len() as u8][..], name, &mark.to_le_bytes()].concat();
-    [module, &[0, body.len() as u8], &body].concat()
+    let mut variant = module.to_vec();
+    CustomSection { name: "variant".into(), data: mark.to_le_bytes().as_slice().into() }.append_to(&mut variant);
+    variant
 }
 
 /// A module of one megabyte that no compiler of this world takes in a gigabyte: one function with `locals` variables that are all alive all the
@@ -15,7 +17,7 @@ pub fn compile_bomb(steps: u32, locals: u32) -> Vec<u8> {
     // `loop`, without a result.
     let mut code = vec![0x03, 0x40];
     for step in 0..steps {
-        let mut local = |instruction: u8| [&[instruction][..], &leb(random.u32(0..locals))].concat();
+        let mut local = |instruction: u8| [&[instruction][..], &encoded(random.u32(0..locals))].concat();
         let (left, right, to) = (local(0x20), local(0x20), local(0x21));
         // `local.get`, `local.get`, `i32.add`, `local.set`; now and then `local.get`, `br_if` to the loop.
         code.extend([&left[..], &right, &[0x6a], &to].concat());
@@ -24,25 +26,18 @@ pub fn compile_bomb(steps: u32, locals: u32) -> Vec<u8> {
         }
     }
     code.extend([0x0b, 0x0b]);
-    let function = [&[1][..], &leb(locals), &[0x7f], &code].concat();
-    let functions = [&[1][..], &leb(function.len() as u32), &function].concat();
+    let function = [&[1][..], &encoded(locals), &[0x7f], &code].concat();
+    let functions = [&[1][..], &encoded(function.len() as u32), &function].concat();
     let sections = [(1, &[1, 0x60, 0, 0][..]), (3, &[1, 0]), (10, &functions)];
-    let sections = sections.iter().flat_map(|(id, body)| [&[*id][..], &leb(body.len() as u32), body].concat());
+    let sections = sections.iter().flat_map(|(id, body)| [&[*id][..], &encoded(body.len() as u32), body].concat());
     let module: Vec<u8> = b"\0asm\x01\0\0\0".iter().copied().chain(sections).collect();
     // A component around it, since a core module without our marks would be refused before it is compiled.
-    [&b"\0asm\x0d\0\x01\0\x01"[..], &leb(module.len() as u32), &module].concat()
+    [&b"\0asm\x0d\0\x01\0\x01"[..], &encoded(module.len() as u32), &module].concat()
 }
 
-/// LEB128 (WebAssembly core specification, section 5.2.2).
-fn leb(mut number: u32) -> Vec<u8> {
+/// As numbers stand in modules.
+fn encoded(number: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
-    loop {
-        let low = (number & 0x7f) as u8;
-        number >>= 7;
-        if number == 0 {
-            bytes.push(low);
-            return bytes;
-        }
-        bytes.push(low | 0x80);
-    }
+    number.encode(&mut bytes);
+    bytes
 }

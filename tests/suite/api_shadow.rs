@@ -6,61 +6,37 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use tidegate_tests::{
-    DEADLINE, Host, Mosquitto, Protocol, Publisher, Qos, Setup, binary, built_module, guest_module, plain, variant,
-    wait_for,
+    DEADLINE, House, Mosquitto, Publisher, Qos, Setup, binary, built_module, guest_module, plain, variant, wait_for,
 };
 
-struct House {
-    host: Host,
-    publisher: Publisher,
-    sent: u64,
+/// A host with the rule `r`.
+fn house(broker: &Mosquitto, name: &str, module: &[u8], rule: &str) -> House {
+    House::start(broker, Setup::new().bytes(name, module).rule("r", rule))
 }
 
-impl House {
-    /// A host that decodes readings, with the rule `r` beside.
-    fn start(broker: &Mosquitto, name: &str, module: &[u8], rule: &str) -> Self {
-        let host = Setup::new()
-            .mqtt(broker, Protocol::V5, r#"["dev/#"]"#, "")
-            .module("json-reading")
-            .bytes(name, module)
-            .rule("r", rule)
-            .start();
-        Self { host, publisher: Publisher::connect(broker, Qos::One), sent: 0 }
-    }
+fn begin(house: &House, body: Value) -> Value {
+    house.host.ask("POST", "/api/v1/rules/r/shadow").json(&body).send().expect(200)
+}
 
-    /// Publishes readings and waits until all are settled.
-    fn measure(&mut self, readings: &[(&str, f64)]) {
-        for (topic, value) in readings {
-            self.sent += 1;
-            self.publisher.deliver([plain(topic, self.sent, *value)]);
-        }
-        self.host.wait_settled(self.sent);
-    }
+fn differences(house: &House) -> Value {
+    house.host.ask("GET", "/api/v1/rules/r/shadow/differences").send().expect(200)
+}
 
-    fn shadow(&self, body: Value) -> Value {
-        self.host.ask("POST", "/api/v1/rules/r/shadow").json(&body).send().expect(200)
-    }
+fn promote(house: &House, state: &str) -> Value {
+    let body = json!({ "state": state });
+    house.host.ask("POST", "/api/v1/rules/r/shadow/promote").json(&body).send().expect(200)
+}
 
-    fn diff(&self) -> Value {
-        self.host.ask("GET", "/api/v1/rules/r/shadow/differences").send().expect(200)
-    }
+fn upload(house: &House, module: &[u8]) -> String {
+    let answer = house.host.ask("POST", "/api/v1/modules").body("application/wasm", module).send();
+    answer.json()["file"].as_str().unwrap().to_owned()
+}
 
-    fn promote(&self, state: &str) -> Value {
-        let body = json!({ "state": state });
-        self.host.ask("POST", "/api/v1/rules/r/shadow/promote").json(&body).send().expect(200)
-    }
-
-    fn upload(&self, module: &[u8]) -> String {
-        let answer = self.host.ask("POST", "/api/v1/modules").body("application/wasm", module).send();
-        answer.json()["file"].as_str().unwrap().to_owned()
-    }
-
-    /// The values stored, in order.
-    fn values(&self) -> Vec<f64> {
-        let mut rows = self.host.rows();
-        rows.sort_by_key(|row| row.time_us);
-        rows.iter().map(|row| row.number().unwrap()).collect()
-    }
+/// The values stored, in order.
+fn values_of(house: &House) -> Vec<f64> {
+    let mut rows = house.host.rows();
+    rows.sort_by_key(|row| row.time_us);
+    rows.iter().map(|row| row.number().unwrap()).collect()
 }
 
 fn threshold(above: f64) -> Value {
@@ -75,11 +51,11 @@ const COUNTING: &str = "module = \"brittle.wasm\"\ntopics = [\"dev/#\"]\n";
 #[test]
 fn exactly_what_differs() {
     let Some(broker) = Mosquitto::start() else { return };
-    let mut house = House::start(&broker, "threshold", &built_module("threshold"), THRESHOLD);
+    let mut house = house(&broker, "threshold", &built_module("threshold"), THRESHOLD);
     let files = tidegate_tests::files(&house.host.rules_dir());
-    house.shadow(json!({"definition": threshold(90.0)}));
+    begin(&house, json!({"definition": threshold(90.0)}));
     house.measure(&[("dev/a", 70.0), ("dev/b", 85.0), ("dev/c", 95.0), ("dev/d", 90.0), ("dev/b", 60.0)]);
-    let diff = house.diff();
+    let diff = differences(&house);
     let shown: BTreeSet<(&str, &str, &str)> =
         diff["alert_differences"].as_array().unwrap().iter().map(told).collect();
     let expected = [("serving", "dev/b", "cleared"), ("serving", "dev/b", "raised"), ("serving", "dev/d", "raised")];
@@ -104,21 +80,21 @@ fn exactly_what_differs() {
     house.host.ask("GET", "/api/v1/rules/r/shadow").send().expect_problem(404, "not_found");
     house.measure(&[("dev/e", 85.0)]);
 
-    let scale = house.upload(&built_module("scale"));
+    let scale = upload(&house, &built_module("scale"));
     let of = |factor: f64| json!({"module": scale, "topics": ["dev/#"], "config": {"factor": factor}});
     house.host.ask("DELETE", "/api/v1/rules/r").send().expect(204);
     house.host.ask("PUT", "/api/v1/rules/r").json(&of(2.0)).send().expect(201);
-    house.shadow(json!({"definition": of(3.0)}));
-    let stored = house.values().len();
+    begin(&house, json!({"definition": of(3.0)}));
+    let stored = values_of(&house).len();
     house.measure(&[("dev/a", 1.0), ("dev/b", 0.0), ("dev/c", 5.0)]);
-    let diff = house.diff();
+    let diff = differences(&house);
     let both = |row: &Value| -> (String, f64, f64) {
         let value = |who: &str| row[who]["points"][0]["value"].as_f64().unwrap();
         (row["topic"].as_str().unwrap().to_owned(), value("serving"), value("candidate"))
     };
     let shown: Vec<_> = diff["row_differences"].as_array().unwrap().iter().map(both).collect();
     assert_eq!(shown, [("dev/a".to_owned(), 2.0, 3.0), ("dev/c".to_owned(), 10.0, 15.0)], "{diff}");
-    assert_eq!(house.values()[stored..], [2.0, 0.0, 10.0]);
+    assert_eq!(values_of(&house)[stored..], [2.0, 0.0, 10.0]);
     house.host.status().assert_balanced("shadows");
 }
 
@@ -134,32 +110,32 @@ fn state_as_asked() {
     let Some(broker) = Mosquitto::start() else { return };
     let counting = guest_module("brittle");
     for (state, next) in [("own", 3.0), ("taken-over", 6.0)] {
-        let mut house = House::start(&broker, "brittle", &counting, COUNTING);
+        let mut house = house(&broker, "brittle", &counting, COUNTING);
         house.measure(&[("dev/a", 1.0); 3]);
-        let candidate = json!({"module": house.upload(&variant(&counting, 1)), "topics": ["dev/#"]});
-        house.shadow(json!({"definition": candidate, "state": "copied"}));
+        let candidate = json!({"module": upload(&house, &variant(&counting, 1)), "topics": ["dev/#"]});
+        begin(&house, json!({"definition": candidate, "state": "copied"}));
         house.measure(&[("dev/a", 1.0)]);
-        let diff = house.diff();
+        let diff = differences(&house);
         assert_eq!((&diff["rows"], &diff["rows_changed"]), (&json!(1), &json!(0)), "{state}: {diff}");
-        let begun = house.shadow(json!({"definition": candidate, "state": "empty", "max_share_percent": 100}));
+        let begun = begin(&house, json!({"definition": candidate, "state": "empty", "max_share_percent": 100}));
         house.measure(&[("dev/a", 1.0)]);
         house.host.ask("POST", "/api/v1/rules/r/shadow/promote").json(&json!({})).send().expect_problem(422, "body");
-        assert_eq!(house.diff()["rows_changed"], 1);
+        assert_eq!(differences(&house)["rows_changed"], 1);
         let (before, first) =
             (house.host.status().rule("r").generation, house.host.status().rule("r").sha256.clone());
         // The candidate has seen one of five; one more comes before it serves.
-        let rows_before = house.values().len();
+        let rows_before = values_of(&house).len();
         if state == "own" {
             house.measure(&[("dev/a", 1.0)]);
         }
-        let promoted = house.promote(state);
+        let promoted = promote(&house, state);
         assert!(promoted["generation"].as_u64() > Some(before), "{promoted}");
         assert_eq!((&promoted["module"], &promoted["state"]), (&candidate["module"], &json!("serving")));
         assert_eq!(promoted["sha256"], begun["sha256"]);
         house.measure(&[("dev/a", 1.0)]);
-        let values = house.values();
+        let values = values_of(&house);
         assert_eq!(values.last(), Some(&next), "{state}: {values:?} after {rows_before}");
-        assert_eq!(house.diff()["state"], "ended");
+        assert_eq!(differences(&house)["state"], "ended");
         house
             .host
             .ask("POST", "/api/v1/rules/r/shadow/promote")
@@ -180,10 +156,10 @@ fn state_as_asked() {
 #[test]
 fn alerts_as_by_its_own_state() {
     let Some(broker) = Mosquitto::start() else { return };
-    let mut house = House::start(&broker, "threshold", &built_module("threshold"), THRESHOLD);
+    let mut house = house(&broker, "threshold", &built_module("threshold"), THRESHOLD);
     house.measure(&[("dev/old", 85.0), ("dev/mild", 85.0)]);
     // A copy of the state believes that both stand, and goes on believing it of the one that is not measured again.
-    house.shadow(json!({"definition": threshold(70.0), "state": "copied", "max_share_percent": 100}));
+    begin(&house, json!({"definition": threshold(70.0), "state": "copied", "max_share_percent": 100}));
     house.measure(&[("dev/mild", 20.0), ("dev/new", 75.0), ("dev/both", 95.0)]);
     let standing = |house: &House| -> Vec<String> {
         let all = house.host.ask("GET", "/api/v1/alerts").send().expect(200);
@@ -193,13 +169,13 @@ fn alerts_as_by_its_own_state() {
         topics
     };
     assert_eq!(standing(&house), ["dev/both", "dev/old"]);
-    house.promote("own");
+    promote(&house, "own");
     assert_eq!(standing(&house), ["dev/both", "dev/new", "dev/old"]);
 
     // One that began without any state knows of what it was given since, and of nothing else.
-    house.shadow(json!({"definition": threshold(80.0), "state": "empty", "max_share_percent": 100}));
+    begin(&house, json!({"definition": threshold(80.0), "state": "empty", "max_share_percent": 100}));
     house.measure(&[("dev/both", 96.0)]);
-    house.promote("own");
+    promote(&house, "own");
     assert_eq!(standing(&house), ["dev/both"]);
     house.measure(&[("dev/both", 20.0), ("dev/old", 85.0)]);
     assert_eq!(standing(&house), ["dev/old"]);
@@ -216,20 +192,20 @@ fn alerts_as_by_its_own_state() {
 fn faults_are_its_own() {
     let Some(broker) = Mosquitto::start() else { return };
     let rule = "module = \"scale.wasm\"\ntopics = [\"dev/#\"]\n[config]\nfactor = 2.0\n";
-    let mut house = House::start(&broker, "scale", &built_module("scale"), rule);
-    let candidate = json!({"module": house.upload(&guest_module("brittle")), "topics": ["dev/#"]});
-    house.shadow(json!({"definition": candidate}));
+    let mut house = house(&broker, "scale", &built_module("scale"), rule);
+    let candidate = json!({"module": upload(&house, &guest_module("brittle")), "topics": ["dev/#"]});
+    begin(&house, json!({"definition": candidate}));
     for _ in 0..6 {
         house.measure(&[("dev/a", 1.0), ("dev/a", 666.0)]);
     }
-    let diff = house.diff();
+    let diff = differences(&house);
     assert_eq!((&diff["state"], &diff["faults"]), (&json!("stopped"), &json!(5)), "{diff}");
     assert!(diff["reason"].as_str().unwrap().contains("trapped") && diff["last_fault"].is_string(), "{diff}");
     let status = house.host.status();
     let rule = status.rule("r");
     assert_eq!((rule.state.as_str(), rule.problem.as_deref(), rule.stats.rows_in), ("serving", None, 12));
     assert!(rule.stats.faults.values().all(|&faults| faults == 0), "{rule:?}");
-    assert_eq!(house.values(), [2.0, 1332.0].repeat(6));
+    assert_eq!(values_of(&house), [2.0, 1332.0].repeat(6));
     let refused = |body: Value| house.host.ask("POST", "/api/v1/rules/r/shadow").json(&body).send();
     refused(json!({"definition": {"module": "none.wasm"}})).expect_problem(422, "module");
     refused(json!({"definition": candidate, "max_share_percent": 101})).expect_problem(422, "body");
@@ -249,20 +225,20 @@ fn faults_are_its_own() {
 #[test]
 fn its_cost_is_bounded() {
     let Some(broker) = Mosquitto::start() else { return };
-    let house = House::start(&broker, "brittle", &guest_module("brittle"), COUNTING);
+    let house = house(&broker, "brittle", &guest_module("brittle"), COUNTING);
     let candidate = json!({"module": "brittle.wasm", "topics": ["dev/#"]});
-    house.shadow(json!({"definition": candidate, "max_share_percent": 1}));
+    begin(&house, json!({"definition": candidate, "max_share_percent": 1}));
     let began = Instant::now();
     let load = Publisher::connect(&broker, Qos::One)
         .load(2_000, |number| plain(&format!("dev/t{}", number % 20), number, 1.0));
     wait_for("calls that pass it by", DEADLINE, || {
-        let diff = house.diff();
+        let diff = differences(&house);
         if diff["skipped_rows"].as_u64() > Some(100) { Ok(()) } else { Err(diff.to_string()) }
     });
     let publisher = load.end();
     let sent = publisher.sent().len() as u64;
     house.host.wait_settled(sent);
-    let diff = house.diff();
+    let diff = differences(&house);
     let cost_s = diff["cost_nanos"].as_f64().unwrap() / 1e9;
     // Two lanes, each with what it may save up, and a call that takes longer than what was left.
     let most = 2.0 * (0.01 * began.elapsed().as_secs_f64() + 0.01 + 0.05);
@@ -276,7 +252,7 @@ fn its_cost_is_bounded() {
 #[test]
 fn by_commands() {
     let Some(broker) = Mosquitto::start() else { return };
-    let mut house = House::start(&broker, "threshold", &built_module("threshold"), THRESHOLD);
+    let mut house = house(&broker, "threshold", &built_module("threshold"), THRESHOLD);
     let file = house.host.path().join("candidate.toml");
     std::fs::write(&file, THRESHOLD.replace("80.0", "90.0")).unwrap();
     let node = format!("http://127.0.0.1:{}", house.host.port());

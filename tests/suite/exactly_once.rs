@@ -156,6 +156,19 @@ fn lag_by_partition() {
     wait_lag(0);
 }
 
+/// Delivers these, and cuts the line once the database has carried out a COMMIT that nobody hears the answer of.
+fn deliver_unanswered(kafka: &mut Kafka, readings: Vec<Message>, postgres: &Postgres, line: &Proxy) {
+    let before = rows(postgres);
+    line.leave_unanswered(b"COMMIT\0");
+    kafka.deliver(readings);
+    wait_for("COMMIT to be carried out", DEADLINE, || {
+        let now = rows(postgres);
+        if now > before { Ok(()) } else { Err(format!("{now} rows, armed: {}", line.armed())) }
+    });
+    line.cut();
+    line.set(Fault::None);
+}
+
 /// Guarantees: a connection that ends after COMMIT was sent and before its answer came doubles nothing, without `dedupe`.
 #[test]
 fn commit_without_an_answer() {
@@ -165,15 +178,7 @@ fn commit_without_an_answer() {
     let host = setup(&kafka, &postgres.url_by(line.port()), true).start();
     kafka.deliver(batch(0));
     at_rest(&kafka, &postgres, &[&host], "the beginning");
-    let before = rows(&postgres);
-    line.leave_unanswered(b"COMMIT\0");
-    kafka.deliver(batch(1));
-    wait_for("COMMIT to be carried out", DEADLINE, || {
-        let now = rows(&postgres);
-        if now > before { Ok(()) } else { Err(format!("{now} rows, armed: {}", line.armed())) }
-    });
-    line.cut();
-    line.set(Fault::None);
+    deliver_unanswered(&mut kafka, batch(1), &postgres, &line);
     at_rest(&kafka, &postgres, &[&host], "after the cut").assert_exact("a cut at COMMIT");
     assert!(host.status().sinks[0].repeats > 0);
 }
@@ -258,19 +263,11 @@ fn a_refused_reading_and_commit_without_an_answer() {
     kafka.deliver(batch(0));
     at_rest(&kafka, &postgres, &[&host], "the beginning");
     postgres.execute("ALTER TABLE metrics ADD CONSTRAINT sane CHECK (value IS DISTINCT FROM 123456.5)");
-    let before = rows(&postgres);
-    line.leave_unanswered(b"COMMIT\0");
     // Of a series without a unit, as this reading: nothing new is to be told of it, in a transaction of its own.
     let poison = plain(&kafka.sent()[1].topic, 2 * READINGS, 123_456.5);
     let mut readings = batch(1);
     readings.insert(0, Message::poison(poison.topic, poison.payload));
-    kafka.deliver(readings);
-    wait_for("COMMIT to be carried out", DEADLINE, || {
-        let now = rows(&postgres);
-        if now > before { Ok(()) } else { Err(format!("{now} rows, armed: {}", line.armed())) }
-    });
-    line.cut();
-    line.set(Fault::None);
+    deliver_unanswered(&mut kafka, readings, &postgres, &line);
     at_rest(&kafka, &postgres, &[&host], "after the cut").assert_exact("a cut at COMMIT");
     let letters = host.dead_letters();
     assert!(letters.len() == 1 && letters[0].reason.contains("\"sane\" (SQLSTATE 23514)"), "{letters:?}");
