@@ -25,7 +25,8 @@ use serde_json::{Map, Value, json};
 
 use crate::quality::Quality;
 use crate::rule::Rule;
-use crate::testing::harness::{Input, RuleTest, Seen};
+use crate::testing::harness::RuleTest;
+use crate::testing::seen::{Input, Seen};
 
 /// Runs every case under `<crate>/testcases`; pass `env!("CARGO_MANIFEST_DIR")`.
 ///

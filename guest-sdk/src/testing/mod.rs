@@ -14,8 +14,10 @@ mod columns;
 mod harness;
 mod host;
 mod native;
+mod seen;
 
 pub use cases::{case_lines, run_cases};
-pub use harness::{Input, RuleTest, Seen, SeenAlert, SeenPoint};
+pub use harness::RuleTest;
 pub use host::TestHost;
 pub use native::{Native, NativeDecoder, NativeProcessor};
+pub use seen::{Input, Seen, SeenAlert, SeenPoint};

@@ -4,6 +4,7 @@
 //! [`RUNS`] at a time, on instances and books of their own; never on a lane. How many jobs there are, how long one runs and how long
 //! its findings are kept is bounded.
 
+mod batch;
 mod findings;
 mod input;
 mod lines;

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use tidegate_engine::{Fault, Kind, LoadError, Passage, RawAlert, Rejects, Rule};
-use tidegate_model::{Books, Messages, NO_ROW, Page, Points, Span, TopicFilter, Transition};
+use tidegate_model::{Books, NO_ROW, Page, Points, Span, TopicFilter, Transition};
 use tidegate_pipeline::{AlertBook, News};
 
+use super::batch::Batch;
 use super::findings::{FaultShape, Findings, MAX_ALERTS, MAX_TOLD};
 use super::rehearsed::Rehearsed;
 use super::upstream::Upstream;
@@ -80,43 +81,6 @@ pub(super) struct Run {
     now_us: Option<i64>,
     ceiling_us: i64,
     due_us: Option<i64>,
-}
-
-/// Rows for one call.
-enum Batch {
-    Points(Points),
-    Messages(Messages),
-}
-
-impl Batch {
-    fn len(&self) -> usize {
-        match self {
-            Batch::Points(points) => points.len(),
-            Batch::Messages(messages) => messages.len(),
-        }
-    }
-
-    fn gather(&self, rows: &[u32]) -> Self {
-        match self {
-            Batch::Points(points) => Batch::Points(points.gather(rows)),
-            Batch::Messages(messages) => Batch::Messages(messages.gather(rows)),
-        }
-    }
-
-    /// Bytes of the payload or text of a row.
-    fn bytes_of(&self, row: u32) -> usize {
-        match self {
-            Batch::Points(points) => points.texts.get(row).map_or(0, <[u8]>::len),
-            Batch::Messages(messages) => messages.payload.get(row as usize).len(),
-        }
-    }
-
-    fn times(&self) -> &[i64] {
-        match self {
-            Batch::Points(points) => &points.time_us,
-            Batch::Messages(messages) => &messages.received_us,
-        }
-    }
 }
 
 impl Run {

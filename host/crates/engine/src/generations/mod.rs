@@ -6,16 +6,19 @@
 //!
 //! The registry writes here, on its own thread, once a generation serves; who asks for versions reads beside it.
 
+mod names;
 mod record;
+mod room;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
-use tidegate_config::{Name, RuleFile};
+use tidegate_config::RuleFile;
 
+use crate::generations::names::{FileName, generation_name, module_name, serving_name};
 use crate::generations::record::{MAX_RECORD_BYTES, Record};
 use crate::module::{MAX_WASI_MODULE_BYTES, hex};
 use crate::private_dir::{DirectoryError, PrivateDir};
@@ -23,8 +26,6 @@ use crate::words::cut;
 
 pub use record::Version;
 
-/// The most generations kept of a rule.
-const MAX_A_RULE: usize = 10;
 /// What all of them may take up together; the oldest go first, those that serve stay.
 const MAX_BYTES: u64 = 1 << 30;
 /// The most kept of why a generation was quarantined: bytes.
@@ -279,69 +280,6 @@ impl Generations {
         Ok(())
     }
 
-    /// Keeps within the bounds: the oldest go, and the modules that none names any more.
-    fn prune(&self) -> io::Result<()> {
-        let beyond = self.beyond_a_rule();
-        for (rule, number) in &beyond {
-            self.forget(rule, *number)?;
-        }
-        if beyond.is_empty() && self.bytes() <= self.max_bytes {
-            return Ok(());
-        }
-        self.sweep()?;
-        while self.bytes() > self.max_bytes {
-            let Some((rule, number)) = self.oldest() else { return Ok(()) };
-            tracing::info!(rule, generation = number, "a generation is kept no more, for room");
-            self.forget(&rule, number)?;
-            self.sweep()?;
-        }
-        Ok(())
-    }
-
-    /// What all of it takes up.
-    fn bytes(&self) -> u64 {
-        let modules: u64 = self.modules().values().sum();
-        let rules = self.rules();
-        modules + rules.values().flat_map(|kept| kept.versions.values()).map(|version| version.bytes).sum::<u64>()
-    }
-
-    /// What is beyond the most of a rule.
-    fn beyond_a_rule(&self) -> Vec<(String, u64)> {
-        let rules = self.rules();
-        let beyond = rules.iter().flat_map(|(rule, kept)| {
-            let more = kept.versions.len().saturating_sub(MAX_A_RULE);
-            let old = kept.versions.keys().filter(|number| kept.serving != Some(**number)).take(more);
-            old.map(|number| (rule.clone(), *number))
-        });
-        beyond.collect()
-    }
-
-    /// The oldest generation that does not serve.
-    fn oldest(&self) -> Option<(String, u64)> {
-        let rules = self.rules();
-        let each = rules.iter().filter_map(|(rule, kept)| {
-            let old = kept.versions.keys().find(|number| kept.serving != Some(**number))?;
-            Some((*old, rule))
-        });
-        each.min().map(|(number, rule)| (rule.clone(), number))
-    }
-
-    /// Removes modules that no generation names.
-    fn sweep(&self) -> io::Result<()> {
-        let named: BTreeSet<String> = {
-            let rules = self.rules();
-            let all = rules.values().flat_map(|kept| kept.versions.values());
-            all.map(|version| module_name(&version.sha256)).collect()
-        };
-        let mut modules = self.modules();
-        let unnamed: Vec<String> = modules.keys().filter(|name| !named.contains(*name)).cloned().collect();
-        for name in unnamed {
-            self.directory.remove(&name)?;
-            modules.remove(&name);
-        }
-        Ok(())
-    }
-
     fn modules(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
         self.modules.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -349,41 +287,6 @@ impl Generations {
     fn rules(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What a file of the directory is.
-enum FileName {
-    Generation(String, u64),
-    Serving(String),
-    Module,
-}
-
-impl FileName {
-    fn of(name: &str) -> Option<Self> {
-        let (stem, ending) = name.rsplit_once('.')?;
-        let rule = |rule: &str| rule.parse::<Name>().ok().map(|_| rule.to_owned());
-        match ending {
-            "generation" => {
-                let (name, number) = stem.split_once('.')?;
-                Some(Self::Generation(rule(name)?, number.parse().ok()?))
-            }
-            "serving" => rule(stem).map(Self::Serving),
-            "wasm" => Some(Self::Module),
-            _ => None,
-        }
-    }
-}
-
-fn generation_name(rule: &str, number: u64) -> String {
-    format!("{rule}.{number}.generation")
-}
-
-fn serving_name(rule: &str) -> String {
-    format!("{rule}.serving")
-}
-
-fn module_name(sha256: &str) -> String {
-    format!("{sha256}.wasm")
 }
 
 fn read(directory: &PrivateDir, rule: &str, number: u64) -> Result<Record, String> {

@@ -6,6 +6,7 @@
 //! are counted. Its faults are its own. After a few it is stopped; the rule that serves never notices.
 
 mod compare;
+mod findings;
 mod report;
 mod standing;
 
@@ -25,7 +26,8 @@ use crate::shadow::compare::{Outcomes, alerts_apart};
 use crate::shadow::standing::{NoRoom, Standing};
 use crate::stats::{RuleStats, Share};
 
-pub use report::{AlertDifference, PointMade, RowDifference, RowMade, ShadowReport, ShadowState, ShadowTotals};
+pub use findings::{AlertDifference, PointMade, RowDifference, RowMade, ShadowState, ShadowTotals};
+pub use report::ShadowReport;
 pub use standing::Believed;
 
 /// Series that a shadow may make on a lane: enough to see what they would be, and nothing to fill the host's book with.

@@ -1,0 +1,75 @@
+//! What the generations may take up: ten a rule, and so many bytes together.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use crate::generations::Generations;
+use crate::generations::names::module_name;
+
+/// The most generations kept of a rule.
+pub(super) const MAX_A_RULE: usize = 10;
+
+impl Generations {
+    /// Keeps within the bounds: the oldest go, and the modules that none names any more.
+    pub(super) fn prune(&self) -> io::Result<()> {
+        let beyond = self.beyond_a_rule();
+        for (rule, number) in &beyond {
+            self.forget(rule, *number)?;
+        }
+        if beyond.is_empty() && self.bytes() <= self.max_bytes {
+            return Ok(());
+        }
+        self.sweep()?;
+        while self.bytes() > self.max_bytes {
+            let Some((rule, number)) = self.oldest() else { return Ok(()) };
+            tracing::info!(rule, generation = number, "a generation is kept no more, for room");
+            self.forget(&rule, number)?;
+            self.sweep()?;
+        }
+        Ok(())
+    }
+
+    /// What all of it takes up.
+    pub(super) fn bytes(&self) -> u64 {
+        let modules: u64 = self.modules().values().sum();
+        let rules = self.rules();
+        modules + rules.values().flat_map(|kept| kept.versions.values()).map(|version| version.bytes).sum::<u64>()
+    }
+
+    /// What is beyond the most of a rule.
+    fn beyond_a_rule(&self) -> Vec<(String, u64)> {
+        let rules = self.rules();
+        let beyond = rules.iter().flat_map(|(rule, kept)| {
+            let more = kept.versions.len().saturating_sub(MAX_A_RULE);
+            let old = kept.versions.keys().filter(|number| kept.serving != Some(**number)).take(more);
+            old.map(|number| (rule.clone(), *number))
+        });
+        beyond.collect()
+    }
+
+    /// The oldest generation that does not serve.
+    fn oldest(&self) -> Option<(String, u64)> {
+        let rules = self.rules();
+        let each = rules.iter().filter_map(|(rule, kept)| {
+            let old = kept.versions.keys().find(|number| kept.serving != Some(**number))?;
+            Some((*old, rule))
+        });
+        each.min().map(|(number, rule)| (rule.clone(), number))
+    }
+
+    /// Removes modules that no generation names.
+    fn sweep(&self) -> io::Result<()> {
+        let named: BTreeSet<String> = {
+            let rules = self.rules();
+            let all = rules.values().flat_map(|kept| kept.versions.values());
+            all.map(|version| module_name(&version.sha256)).collect()
+        };
+        let mut modules = self.modules();
+        let unnamed: Vec<String> = modules.keys().filter(|name| !named.contains(*name)).cloned().collect();
+        for name in unnamed {
+            self.directory.remove(&name)?;
+            modules.remove(&name);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! What is left out of a write, and how the rest is shared out.
+
+use super::*;
+use tidegate_model::{Description, NO_ROW, PartitionId, Points};
+
+fn over(most: usize) -> Division {
+    Division { most, chunks: None, offsets: Offsets::Group, now_us: 0 }
+}
+
+fn delivery(books: &Books, rows: &[(&str, i64, Option<&[u8]>)]) -> Arc<Delivery> {
+    let mut points = Points::default();
+    for (row, (topic, time_us, text)) in rows.iter().enumerate() {
+        let id = books.intern_series(topic, PartitionId(0), Description::default()).unwrap();
+        points.push(id, *time_us, row as f64, 192);
+        if let Some(text) = text {
+            points.texts.push(row as u32, text);
+        }
+    }
+    Arc::new(Delivery { points, ..Delivery::default() })
+}
+
+/// Guarantees: each kind of impossible point is found before the wire and named by its own delivery and row, an empty delivery
+/// in between disturbs nothing, and any split of a share encodes the same bytes.
+#[test]
+fn impossible_points_are_named_and_left_out() {
+    let books = Books::new(99);
+    let deliveries = [
+        delivery(&books, &[("a", 1, None), ("a", i64::MIN, None), ("b\0", 2, None)]),
+        delivery(&books, &[]),
+        delivery(&books, &[("a", 3, Some(b"x\0y")), ("a", 4, Some(b"ok")), ("a", 5, Some(b"\xff"))]),
+        delivery(&books, &[("c", 6, None)]),
+    ];
+    let mut series = SeriesCache::default();
+    let survey = Survey::new(&deliveries, &books, &mut series, over(4));
+    assert_eq!(survey.shares(), [Share { connection: 0, numbers: vec![0, 4, 6], age: Age::Fresh, places: vec![] }]);
+
+    let share = &survey.shares()[0].numbers;
+    let mut whole = BytesMut::new();
+    survey.encode(share, &series, &mut whole);
+    for cut in 0..=3 {
+        let mut parts = BytesMut::new();
+        survey.encode(&share[..cut], &series, &mut parts);
+        survey.encode(&share[cut..], &series, &mut parts);
+        assert_eq!(parts, whole, "cut at {cut}");
+    }
+    let by_database = [(4, "no".to_owned())];
+    let named: Vec<_> = survey.rejected(by_database).iter().map(|r| (r.delivery, r.row)).collect();
+    assert_eq!(named, [(0, 1), (0, 2), (2, 0), (2, 1), (2, 2)]);
+}
+
+/// Guarantees: every point is in one share, a series is never in two, and each share keeps the order of arrival; few rows are not
+/// split at all.
+#[test]
+fn series_are_not_torn_apart() {
+    let books = Books::new(99);
+    let topics: Vec<String> = (0..10).map(|i| format!("t{i}")).collect();
+    let rows: Vec<_> = (0..3_500).map(|i| (topics[i * 7 % 10].as_str(), i as i64, None)).collect();
+    let deliveries = [delivery(&books, &rows[..1_234]), delivery(&books, &rows[1_234..])];
+    let mut series = SeriesCache::default();
+    for most in [1, 3, 20] {
+        let survey = Survey::new(&deliveries, &books, &mut series, over(most));
+        assert_eq!((survey.shares().len(), survey.connections()), (most.min(4), most.min(4)));
+        let mut seen = [None; 10];
+        for (share, Share { numbers, .. }) in survey.shares().iter().enumerate() {
+            assert!(numbers.is_sorted());
+            for &number in numbers {
+                let of = seen[number as usize * 7 % 10].get_or_insert(share);
+                assert_eq!(*of, share);
+            }
+        }
+        assert_eq!(survey.shares().iter().map(|share| share.numbers.len()).sum::<usize>(), 3_500);
+    }
+    assert_eq!(Survey::new(&deliveries[..0], &books, &mut series, over(4)).shares().len(), 1);
+}
+
+/// Guarantees: of messages that come twice in one write, as after a partition was lost and given back, the points are stored once and the
+/// others counted, across deliveries and logs; a point that came of no message stays.
+#[test]
+fn messages_that_come_twice_in_a_write() {
+    let books = Books::new(99);
+    let logs = [0, 1]
+        .map(|partition| Arc::new(Log { cluster: "c".into(), group: "g".into(), topic: "t".into(), partition }));
+    // Each message is a partition and an offset, and gives one point; behind them comes one of no message.
+    let delivery = |messages: &[(usize, i64)]| {
+        let mut of = Delivery::default();
+        let id = books.intern_series("a", PartitionId(0), Description::default()).unwrap();
+        for (row, (log, offset)) in messages.iter().enumerate() {
+            of.positions.push(row as u32, &logs[*log], Position { offset: *offset, after: *offset });
+            of.points.push(id, row as i64, 0.0, 192);
+            of.from_row.push(row as u32);
+        }
+        of.points.push(id, 9, 0.0, 192);
+        of.from_row.push(NO_ROW);
+        Arc::new(of)
+    };
+    let deliveries = [delivery(&[(0, 5), (0, 6), (1, 5)]), delivery(&[(0, 5), (0, 6), (0, 7), (1, 6), (1, 6)])];
+    let mut series = SeriesCache::default();
+    let division = Division { offsets: Offsets::WithPoints, ..over(1) };
+    let survey = Survey::new(&deliveries, &books, &mut series, division);
+    assert_eq!(survey.shares().len(), 1);
+    let share = &survey.shares()[0];
+    assert_eq!(share.numbers, [0, 1, 2, 3, 6, 7, 9]);
+    assert_eq!(survey.again(), 3);
+    let reached: Vec<_> = survey.spans_of(share).iter().map(|(_, span)| span.next).collect();
+    assert_eq!(reached, [8, 7]);
+    // What is between two messages of a write is in it; before the first of each log it must be stored.
+    let needed: Vec<_> = survey.spans_of(share).iter().map(|(_, span)| span.after).collect();
+    assert_eq!(needed, [5, 5]);
+}
