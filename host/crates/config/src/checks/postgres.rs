@@ -1,5 +1,7 @@
 //! `[sinks.timescale.…]`.
 
+use std::net::IpAddr;
+
 use url::Url;
 
 use super::Checker;
@@ -56,12 +58,13 @@ impl Checker<'_> {
             }
         };
         for other in hosts.others() {
-            if Url::parse(&format!("postgres://{other}"))
-                .is_ok_and(|url| url.host_str().is_some_and(|h| !h.is_empty()))
-            {
+            if host_of(other).is_some() {
                 continue;
             }
             self.error(&at, format!("`{other}` is no host"), "write host1:5432,host2:5432 with nothing else between");
+        }
+        if !has_files {
+            self.wants_tls(&at, &text, &hosts);
         }
         let mut sink = TimescaleSink::new(url);
         sink.tls = tls;
@@ -80,6 +83,29 @@ impl Checker<'_> {
         sink.statement_timeout =
             self.seconds(place, "statement_timeout_s", raw.statement_timeout_s, timeout_s, 1..=600);
         sink
+    }
+
+    /// Warns of a connection over a network that is not encrypted, unless the URL says that it shall not be.
+    fn wants_tls(&mut self, at: &Place, text: &str, hosts: &Hosts) {
+        let Ok(url) = Url::parse(&hosts.with_one(text)) else { return };
+        let of_key = |wanted: &str| {
+            let values = url.query_pairs().filter(|(key, _)| key == wanted).map(|(_, value)| value.into_owned());
+            values.collect::<Vec<_>>()
+        };
+        if of_key("sslmode").iter().any(|mode| mode != "prefer") {
+            return;
+        }
+        let named: Vec<String> = [of_key("host"), of_key("hostaddr")].concat();
+        let mut all = named.iter().flat_map(|names| names.split(',')).map(str::to_owned).collect::<Vec<_>>();
+        all.extend(url.host_str().map(str::to_owned));
+        all.extend(hosts.others().filter_map(host_of));
+        if let Some(far) = all.iter().find(|host| !is_local(host)) {
+            self.warn(
+                at,
+                format!("what goes to `{far}` is not encrypted: TLS is used with sslmode=require only"),
+                "add ?sslmode=require, or ?sslmode=disable where the network may be trusted",
+            );
+        }
     }
 
     fn table_names(&mut self, place: &Place, raw: &RawTimescaleSink) -> TableNames {
@@ -198,8 +224,8 @@ impl Checker<'_> {
             Some(_) if inside => {
                 self.error(at, "the password is given twice: in `url` and by its own key", "take it out of the URL");
             }
-            // Without a host in its authority (a Unix socket) a URL takes no password there.
-            Some(password) if url.set_password(Some(password.reveal())).is_err() => {
+            // Without a host in its authority (a Unix socket) a URL takes no password there. Encoded by us, since the URL would leave a `%` as it is.
+            Some(password) if url.set_password(Some(&encoded(password.reveal()))).is_err() => {
                 let joint = if url.query().is_some() { '&' } else { '?' };
                 return Secret::new(format!("{url}{joint}password={}", encoded(password.reveal())));
             }
@@ -247,6 +273,23 @@ impl Hosts {
         let end = text[after..].find(['/', '?']).map_or(text.len(), |at| after + at);
         Secret::new(format!("{},{others}{}", &text[..end], &text[end..]))
     }
+}
+
+/// The host of `host:port`.
+fn host_of(text: &str) -> Option<String> {
+    let url = Url::parse(&format!("postgres://{text}")).ok()?;
+    url.host_str().filter(|host| !host.is_empty()).map(str::to_owned)
+}
+
+/// Whether a host is this machine: by its name, its address, or as a socket's directory; none is nothing far.
+fn is_local(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_loopback = |ip: IpAddr| ip.is_loopback();
+    host.is_empty()
+        || host.eq_ignore_ascii_case("localhost")
+        || host.starts_with('/')
+        || host.to_ascii_lowercase().starts_with("%2f")
+        || host.parse().is_ok_and(is_loopback)
 }
 
 /// Whether `text` can stand in SQL as the name of a table, with a schema before it or not.

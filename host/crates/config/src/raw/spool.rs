@@ -36,7 +36,8 @@ pub(crate) enum RawSpoolOrder {
     /// What is in the spool: everything arrives in order.
     #[serde(rename = "kept")]
     Kept,
-    /// What comes in now; the spool is drained in between.
+    /// What comes in now; the spool is drained in between. What a TimescaleDB sink has stored of a write that failed in part is
+    /// stored again then, since other writes come before it is finished; points are not where it has `dedupe = true`.
     #[serde(rename = "live_first")]
     LiveFirst,
 }

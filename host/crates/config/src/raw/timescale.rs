@@ -9,8 +9,8 @@ use super::RawSpool;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawTimescaleSink {
-    /// `postgres://user@host:5432/database`; add `?sslmode=require` for TLS. With several hosts, `host1:5432,host2:5432`, the
-    /// one that takes writes is found.
+    /// `postgres://user@host:5432/database`; add `?sslmode=require` for TLS, which nothing else asks for. With several hosts, `host1:5432,host2:5432`, the
+    /// one that takes writes is found; each is tried for 5 seconds, a single one for 10, or as `connect_timeout` in the URL says.
     #[schemars(required)]
     pub url: Option<String>,
     /// A file that holds the password.
@@ -38,7 +38,8 @@ pub(crate) struct RawTimescaleSink {
     pub retain_days: Option<i64>,
     /// Whether points are summed up in `<table>_1min`, `<table>_1hour` and `<table>_1day`. Default: true.
     pub aggregates: Option<bool>,
-    /// The most connections; the rows of one series always go over the same. Default: 4.
+    /// The most connections. In a write the rows of one series go over one of them, in order; the next write may give them to another.
+    /// Default: 4.
     #[schemars(range(min = 1, max = 20))]
     pub connections: Option<i64>,
     /// Whether a point whose topic and time are stored already is counted and left out; costs half of the speed. Default: false.
@@ -50,7 +51,7 @@ pub(crate) struct RawTimescaleSink {
     /// The most rows of one COPY. Default: 5000.
     #[schemars(range(min = 1, max = 100_000))]
     pub max_rows: Option<i64>,
-    /// How long one statement may take, in seconds. Default: 30.
+    /// How long one statement may take, in seconds. What takes longer is tried again with fewer rows in a statement. Default: 30.
     #[schemars(range(min = 1, max = 600))]
     pub statement_timeout_s: Option<i64>,
     /// PEM file of the certificates to trust. Default: those of the system.

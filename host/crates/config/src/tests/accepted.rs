@@ -204,7 +204,7 @@ fn kafka_source_in_full() {
 /// Guarantees: a database's password is merged into its URL such that any character survives, with a host and without.
 #[test]
 fn database_password() {
-    let env = FakeEnv::new().var("PW", "p@ss/w ör?d&");
+    let env = FakeEnv::new().var("PW", "p@ss/w ör?d&%41");
     for url in ["postgres://u@h:5433/d?sslmode=require", "postgres:///d?host=/run/pg&user=u"] {
         let text = format!("{SOURCE}[sinks.timescale.db]\nurl = \"{url}\"\npassword_env = \"PW\"\n");
         let config = parse_in(&text, &env).unwrap();
@@ -212,8 +212,31 @@ fn database_password() {
         let merged = url::Url::parse(sink.url.reveal()).unwrap();
         let inside = merged.password().map(crate::checks::decoded);
         let after = merged.query_pairs().find(|(k, _)| k == "password").map(|(_, v)| v.into_owned());
-        assert_eq!(inside.or(after).as_deref(), Some("p@ss/w ör?d&"), "{url}");
+        assert_eq!(inside.or(after).as_deref(), Some("p@ss/w ör?d&%41"), "{url}");
         assert_eq!((sink.names.table.as_str(), sink.max_rows, sink.manage_schema), ("metrics", 5000, true));
+    }
+}
+
+/// Guarantees: a database beyond this machine that is reached without TLS is warned of, whichever of several hosts it is, unless the URL says that
+/// it shall be so.
+#[test]
+fn databases_without_tls() {
+    for (url, far) in [
+        ("postgres://u@db.example/d", Some("db.example")),
+        ("postgres://u@db.example/d?sslmode=prefer", Some("db.example")),
+        ("postgres://u@127.0.0.1:1,[2001:db8::1]:3/d", Some("[2001:db8::1]")),
+        ("postgres:///d?host=/run/pg,b&user=u", Some("b")),
+        ("postgres://u@localhost/d?hostaddr=10.0.0.1", Some("10.0.0.1")),
+        ("postgres://u@db.example/d?sslmode=require", None),
+        ("postgres://u@db.example/d?sslmode=disable", None),
+        ("postgres://u@localhost:1,127.0.0.2,[::1]:3/d", None),
+        ("postgres:///d?host=/run/pg&user=u", None),
+        ("postgres://u@%2Frun%2Fpg/d", None),
+    ] {
+        let warnings = good(&format!("{SOURCE}[sinks.timescale.db]\nurl = \"{url}\"\n")).warnings;
+        let told = far.map(|far| format!("what goes to `{far}` is not encrypted"));
+        assert_eq!(warnings.len(), usize::from(far.is_some()), "{url}: {warnings:?}");
+        assert!(told.is_none_or(|told| warnings[0].contains(&told)), "{url}: {warnings:?}");
     }
 }
 
@@ -251,7 +274,7 @@ fn secrets_are_not_shown() {
         topics = [\"t\"]
         client = { \"sasl.password\" = \"hunter2\" }
         [sinks.timescale.db]
-        url = \"postgres://u:hunter2@h/d\"
+        url = \"postgres://u:hunter2@h/d?sslmode=require\"
     ";
     let config = good(text);
     assert_eq!(mqtt_source(&config, "plant").endpoint.password.unwrap().reveal(), "hunter2");

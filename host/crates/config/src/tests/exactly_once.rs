@@ -5,7 +5,7 @@ use super::{good, parse};
 use crate::{Name, Offsets, SinkSettings, SourceSettings};
 
 const KAFKA: &str = "[sources.kafka.fleet]\nbrokers = \"b:9092\"\ngroup = \"g\"\ntopics = [\"t\"]\n";
-const SINK: &str = "[sinks.timescale.db]\nurl = \"postgres://u@h/d\"\nexactly_once = \"kafka\"\n";
+const SINK: &str = "[sinks.timescale.db]\nurl = \"postgres://u@h/d?sslmode=require\"\nexactly_once = \"kafka\"\n";
 
 /// Guarantees: the sink and every Kafka source agree that offsets are stored with the points, and there is no spool, though it would be there by
 /// default; what MQTT brings beside it is a warning.

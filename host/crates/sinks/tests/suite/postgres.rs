@@ -103,6 +103,13 @@ impl Postgres {
         Some(certificate)
     }
 
+    /// Has it ask this user for a password, from the next start on.
+    pub fn ask_for_password(&self, user: &str) {
+        let path = self.data().join("pg_hba.conf");
+        let rest = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("host all {user} 127.0.0.1/32 scram-sha-256\n{rest}")).unwrap();
+    }
+
     /// The settings of a sink for it, as `user`.
     pub fn settings(&self, user: &str) -> TimescaleSink {
         TimescaleSink::new(Secret::new(format!("postgres://{user}@127.0.0.1:{}/postgres", self.port)))

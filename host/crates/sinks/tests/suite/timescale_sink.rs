@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_config::{Secret, TimescaleSink};
+use tidegate_config::{Config, ProcessEnv, Secret, SinkSettings, TimescaleSink};
 use tidegate_model::{Books, History, Points, Sink, SinkError, Span};
 use tidegate_sinks::{Timescale, TimescaleHistory};
 use tokio_postgres::Client;
@@ -181,6 +181,48 @@ async fn what_an_operator_must_do_is_said() {
     // A user who may not make tables is told so, when asked to.
     let text = tell(Timescale::new(server.settings("writer"), Arc::clone(&books)).write(&delivery).await);
     assert!(text.contains("42501"), "{text}");
+}
+
+/// Guarantees: the password in a `password_file` opens a server that asks for one, whatever characters it has; a wrong one wants an operator, and is
+/// not shown.
+#[tokio::test]
+async fn a_password_from_a_file() {
+    let Some(mut server) = Postgres::start() else { return };
+    let client = server.client().await;
+    let password = "p@ss/w ör?d&%41'#:";
+    client
+        .batch_execute(&format!(
+            "SET password_encryption = 'scram-sha-256'; CREATE ROLE writer LOGIN PASSWORD '{}'; GRANT CREATE ON SCHEMA public TO writer",
+            password.replace('\'', "''")
+        ))
+        .await
+        .unwrap();
+    server.ask_for_password("writer");
+    server.crash();
+    server.restart();
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("tidegate.toml");
+    let text = format!(
+        "[sources.mqtt.plant]\nurl = \"mqtt://127.0.0.1:1\"\ntopics = [\"dev/#\"]\n\
+         [sinks.timescale.db]\nurl = \"{}\"\npassword_file = \"db.password\"\n",
+        server.settings("writer").url.reveal()
+    );
+    std::fs::write(&config, text).unwrap();
+    let books = Arc::new(Books::new(9));
+    let delivery = [Arc::new(points(&books, &[("t", None, 0, 1.0, None)]))];
+    for (in_file, opens) in [("wrong-hunter2", false), (password, true)] {
+        std::fs::write(dir.path().join("db.password"), format!("{in_file}\n")).unwrap();
+        let mut config = Config::load(&config, &ProcessEnv).unwrap();
+        let Some((_, SinkSettings::Timescale(settings))) = config.sinks.pop_first() else { panic!() };
+        let written = Timescale::new(settings, Arc::clone(&books)).write(&delivery).await;
+        match written {
+            Ok(written) => assert!(opens && written.points == 1),
+            Err(SinkError::NeedsOperator(text)) => {
+                assert!(!opens && text.contains("28P01") && !text.contains("hunter2"), "{text}");
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
 }
 
 /// Guarantees: with sslmode=require the connection is encrypted, to a server whose certificate is trusted and to no other.
