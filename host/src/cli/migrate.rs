@@ -1,19 +1,19 @@
 //! `tidegate migrate`: makes in the databases what `deploy/sql` has and they have not.
 
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{bail, ensure};
 use tidegate_config::{Config, Name, ProcessEnv, SinkSettings, TimescaleSink};
-use tidegate_sinks::{Migrated, migrate, migration};
+use tidegate_sinks::{Migrated, MigrationStep, migrate, migration};
 
 /// Make tables, hypertable, policies and aggregates in the databases of a configuration.
 ///
 /// Runs the files of deploy/sql that the settings ask for, with their names and times, each database
 /// in one transaction. What is there stays as it is, so it can be run as often as one likes, also
-/// while hosts are writing. What a database cannot do is listed.
+/// while hosts are writing. It takes as long as it takes (an index of a large table takes hours), and
+/// prints each file before it runs it. What a database cannot do is listed.
 ///
 /// Exit code 0: done, as far as the database can. 1: a database was not reached, or did not permit it.
 ///
@@ -57,10 +57,12 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let mut code = ExitCode::SUCCESS;
     for (name, settings) in databases {
-        match migrate(settings).await {
-            Ok(done) => io::stdout().write_all(report(name, &done).as_bytes())?,
+        // That nobody reads what it does is no reason to stop in the middle.
+        let mut progress = |step: MigrationStep<'_>| drop(writeln!(io::stdout(), "{}", line(name, step)));
+        match migrate(settings, &mut progress).await {
+            Ok(migrated) => io::stdout().write_all(without(&migrated).as_bytes())?,
             Err(error) => {
-                eprintln!("error: {name}: {error}");
+                eprintln!("error: {name}: nothing was made, since all of it is one transaction: {error}");
                 code = ExitCode::FAILURE;
             }
         }
@@ -68,37 +70,40 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-fn report(name: &Name, Migrated { database, done, missing, because }: &Migrated) -> String {
-    let mut text = format!("{name}: {database}\n");
-    for (file, makes) in done {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {file:<28} {makes}");
+fn line(name: &Name, step: MigrationStep<'_>) -> String {
+    match step {
+        MigrationStep::Reached(database) => format!("{name}: {database}"),
+        MigrationStep::Runs { file, makes } => format!("  {file:<28} {makes}"),
     }
-    if !missing.is_empty() {
-        let _ = writeln!(text, "warning: {because}: done without {}", missing.join(", "));
+}
+
+/// What the database cannot do, if there is anything.
+fn without(Migrated { missing, because }: &Migrated) -> String {
+    if missing.is_empty() {
+        String::new()
+    } else {
+        format!("warning: {because}: done without {}\n", missing.join(", "))
     }
-    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Guarantees: what was done stands a line each, and what cannot be done is listed with the reason.
+    /// Guarantees: what is done stands a line each, and what cannot be done is listed with the reason.
     #[test]
     fn reports_are_for_people() {
-        let mut done = Migrated {
-            database: "database plant at db:5432".to_owned(),
-            done: vec![("001_metrics.sql", "the table of the points")],
-            missing: Vec::new(),
-            because: "",
-        };
         let name: Result<Name, _> = "db".parse();
         let Ok(name) = name else { return };
-        let first = "db: database plant at db:5432\n  001_metrics.sql              the table of the points\n";
-        assert_eq!(report(&name, &done), first);
-        (done.missing, done.because) = (vec!["compression", "retention"], "this PostgreSQL has no TimescaleDB");
+        let reached = MigrationStep::Reached("database plant at db:5432");
+        assert_eq!(line(&name, reached), "db: database plant at db:5432");
+        let runs = MigrationStep::Runs { file: "001_metrics.sql", makes: "the table of the points" };
+        assert_eq!(line(&name, runs), "  001_metrics.sql              the table of the points");
+        let mut migrated = Migrated { missing: Vec::new(), because: "" };
+        assert_eq!(without(&migrated), "");
+        (migrated.missing, migrated.because) =
+            (vec!["compression", "retention"], "this PostgreSQL has no TimescaleDB");
         let warning = "warning: this PostgreSQL has no TimescaleDB: done without compression, retention\n";
-        assert_eq!(report(&name, &done), format!("{first}{warning}"));
+        assert_eq!(without(&migrated), warning);
     }
 }

@@ -45,4 +45,6 @@ pub use ndjson::Ndjson;
 pub use only::Only;
 pub use sqlite::{Sqlite, SqliteHistory};
 pub use time::Rfc3339;
-pub use timescale::{Migrated, SourcePositions, Timescale, TimescaleHistory, migrate, migration};
+pub use timescale::{
+    Migrated, MigrationStep, Progress, SourcePositions, Timescale, TimescaleHistory, migrate, migration,
+};

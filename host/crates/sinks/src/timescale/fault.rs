@@ -20,6 +20,32 @@ pub(super) enum Fault {
     Passing(String),
     /// What is stored of a log went back: none of its share's messages may be stored.
     WentBack(String),
+    /// A statement took longer than it may.
+    Slow {
+        /// What the database said.
+        said: String,
+        /// The most rows that it can have had.
+        rows: usize,
+    },
+}
+
+/// What the database says against a row, or against some of many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Objection {
+    /// In its words.
+    pub(super) reason: String,
+    /// The line of the COPY, if it names one.
+    pub(super) line: Option<usize>,
+    pub(super) to: To,
+}
+
+/// What an objection is to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum To {
+    /// The row.
+    Row,
+    /// The row if others pass, else all rows, as when a trigger lets nobody write for now.
+    RowIfOthersPass,
 }
 
 /// What a SQLSTATE calls for.
@@ -29,6 +55,10 @@ enum Verdict {
     Operator,
     /// The data is at fault.
     Data,
+    /// Where other rows pass the data is at fault; where none does, it may pass.
+    DataElseRetry,
+    /// Where other rows pass the data is at fault; where none does, an operator is wanted.
+    DataElseOperator,
 }
 
 impl From<tokio_postgres::Error> for Fault {
@@ -38,15 +68,42 @@ impl From<tokio_postgres::Error> for Fault {
 }
 
 impl Fault {
-    /// The database's words, and the line of the COPY if it names one, where one or some of the rows are at fault.
-    pub(super) fn of_data(&self) -> Option<(String, Option<usize>)> {
+    /// What the database says against rows, where one or some of them are at fault, or may be.
+    pub(super) fn of_data(&self) -> Option<Objection> {
         let Self::Database(error) = self else { return None };
         let said = error.as_db_error()?;
+        let code = said.code().code();
+        let to = match verdict(code) {
+            Verdict::Data => To::Row,
+            Verdict::DataElseRetry | Verdict::DataElseOperator => To::RowIfOthersPass,
+            Verdict::Retry | Verdict::Operator => return None,
+        };
         // Not the detail: it may hold the values of other rows.
-        (verdict(said.code().code()) == Verdict::Data).then(|| {
-            let reason = format!("{} (SQLSTATE {})", said.message(), said.code().code());
-            (reason, said.where_().and_then(line))
-        })
+        let reason = format!("{} (SQLSTATE {code})", said.message());
+        Some(Objection { reason, line: said.where_().and_then(line), to })
+    }
+
+    /// The same fault, where it may be that a statement of so many rows took too long; `waited` as long as it may take, or not.
+    pub(super) fn or_slow(self, rows: usize, waited: bool) -> Self {
+        let Self::Database(error) = &self else { return self };
+        match error.as_db_error() {
+            // Somebody may cancel a statement too, and then it is tried again as it is. Only the words tell which, and they are translated.
+            Some(said) if waited && said.code().code() == "57014" => {
+                Self::Slow { said: format!("{} (SQLSTATE 57014)", said.message()), rows }
+            }
+            _ => self,
+        }
+    }
+
+    /// The same fault; where a permission is missing, with all that are needed.
+    pub(super) fn lacking(self, grants: &str) -> Self {
+        let Self::Database(error) = &self else { return self };
+        match error.as_db_error() {
+            Some(said) if said.code().code() == "42501" => {
+                Self::Operator(format!("{} (SQLSTATE 42501); {grants}", said.message()))
+            }
+            _ => self,
+        }
     }
 
     /// Whether it says that such a row is there already.
@@ -58,10 +115,10 @@ impl Fault {
     /// The same fault, met in a table whose rows are not to be left out one by one: then its data want an operator.
     pub(super) fn of_table(self, table: &str) -> Self {
         match self.of_data() {
-            Some((reason, _)) => {
+            Some(Objection { reason, to: To::Row, .. }) => {
                 Self::Operator(format!("table {table} refuses what Tidegate writes to it: {reason}"))
             }
-            None => self,
+            _ => self,
         }
     }
 
@@ -75,6 +132,7 @@ impl Fault {
             Self::Operator(text) => return SinkError::NeedsOperator(format!("{database}: {text}")),
             Self::Passing(text) => return SinkError::Retry(format!("{database}: {text}")),
             Self::WentBack(text) => return SinkError::WentBack(format!("{database}: {text}")),
+            Self::Slow { said, .. } => return SinkError::Retry(format!("{database}: {said}")),
         };
         if distrusts(&error) {
             return SinkError::NeedsOperator(format!(
@@ -87,13 +145,14 @@ impl Fault {
         };
         let code = said.code().code();
         let text = format!("{database}: {} (SQLSTATE {code})", said.message());
+        let text = match what_to_do(code) {
+            Some(advice) => format!("{text}; {advice}"),
+            None => text,
+        };
         match verdict(code) {
-            Verdict::Retry => SinkError::Retry(text),
+            Verdict::Retry | Verdict::DataElseRetry => SinkError::Retry(text),
             // Points at fault never come this far, so it was something that no row can be blamed for.
-            Verdict::Operator | Verdict::Data => match what_to_do(code) {
-                Some(advice) => SinkError::NeedsOperator(format!("{text}; {advice}")),
-                None => SinkError::NeedsOperator(text),
-            },
+            Verdict::Operator | Verdict::Data | Verdict::DataElseOperator => SinkError::NeedsOperator(text),
         }
     }
 }
@@ -128,8 +187,14 @@ fn verdict(code: &str) -> Verdict {
         "25006" => Verdict::Retry,
         // No database, no schema.
         "3D000" | "3F000" => Verdict::Operator,
+        // A row too long for an index, or for the table; the check option of a view.
+        "54000" | "44000" => Verdict::Data,
+        // Some rows cannot go where they belong: into a compressed chunk, say.
+        "0A000" => Verdict::DataElseOperator,
         _ => match code.get(..2).unwrap_or("") {
             "22" | "23" => Verdict::Data,
+            // What a trigger or a function raises.
+            "P0" => Verdict::DataElseRetry,
             // Not allowed in; syntax, names and permissions; not supported.
             "28" | "42" | "0A" => Verdict::Operator,
             // 08 connection, 57 shutdown and cancel, 53 resources, 40 rollback, and whatever else there is.
@@ -141,10 +206,12 @@ fn verdict(code: &str) -> Verdict {
 fn what_to_do(code: &str) -> Option<&'static str> {
     Some(match code {
         "42P01" => "make the table with `tidegate migrate` or deploy/sql, or set manage_schema = true",
-        "42501" => {
-            "grant INSERT on metrics and alerts and SELECT, INSERT, UPDATE on series to this user (and CREATE on the schema, \
-             if it shall make them)"
+        "42501" => "grant it to this user",
+        "0A000" => {
+            "no row passes: an older TimescaleDB takes no rows into compressed chunks of a table with a unique index (2.11 does): decompress \
+             them, or upgrade it"
         }
+        "P0001" => "no row passes: look at the triggers of the table",
         "42703" | "42804" | "22P03" | "22P04" => {
             "the table is not of the shape in deploy/sql: change it, or name another"
         }
@@ -177,9 +244,10 @@ mod tests {
         for code in ["42P01", "42501", "42703", "3D000", "3F000", "28P01", "28000", "22P03"] {
             assert_eq!(verdict(code), Verdict::Operator, "{code}");
         }
-        for code in ["22001", "22003", "22021", "23502", "23505", "23514"] {
+        for code in ["22001", "22003", "22021", "23502", "23505", "23514", "44000", "54000"] {
             assert_eq!(verdict(code), Verdict::Data, "{code}");
         }
+        assert_eq!((verdict("P0001"), verdict("0A000")), (Verdict::DataElseRetry, Verdict::DataElseOperator));
     }
 
     /// Guarantees: the line is found where it is named, and nothing is made of other words.

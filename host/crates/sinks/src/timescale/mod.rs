@@ -3,7 +3,7 @@
 //! A write is shared out by series, a transaction for each connection (`pool`); what is new about series is told before, the alerts go with the
 //! first share. A write that fails in part is finished when it comes again: what was committed is not written twice. Points that cannot
 //! be stored are found before the wire where that is possible (`survey`), else by halving until they stand alone (`store`); all
-//! others are stored with them left out. Nothing is kept in the server's session between transactions but an empty temporary
+//! others are stored with them left out. What takes too long is tried again with fewer rows in a statement (`pace`). Nothing is kept in the server's session between transactions but an empty temporary
 //! table, so PgBouncer may stand between, in transaction mode.
 //!
 //! It never changes a table that exists, unless [`migrate`] is asked for, and never shows the URL, since a password may be in it.
@@ -19,6 +19,7 @@
 //! | `pool` | the connections, and a write spread over them |
 //! | `store` | the transaction of a share |
 //! | `positions` | how far Kafka partitions are stored, with the points |
+//! | `pace` | fewer rows in a statement where it took too long |
 //! | `stage` | repeats told apart |
 //! | `session` | one connection |
 //! | `dial` | reaching the database, host by host |
@@ -30,6 +31,7 @@ mod chunks;
 mod dial;
 mod fault;
 mod history;
+mod pace;
 mod pool;
 mod positions;
 mod schema;
@@ -40,6 +42,7 @@ mod survey;
 mod template;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tidegate_config::{Offsets, TimescaleSink};
@@ -48,15 +51,16 @@ use tidegate_model::{Books, Clock as _, Delivery, Sink, SinkError, SystemClock, 
 use crate::series::SeriesCache;
 use chunks::Age;
 use fault::Fault;
-use pool::Pool;
+use pace::{Pace, Slower};
+use pool::{Failed, Pool};
 use schema::{ExtensionTried, Found, Tables};
-use store::{Manner, Stored};
+use store::{Manner, Others, Stored};
 use survey::{Division, Survey};
 use template::RowTemplate;
 
 pub use history::TimescaleHistory;
 pub use positions::SourcePositions;
-pub use schema::{Migrated, migrate, migration};
+pub use schema::{Migrated, MigrationStep, Progress, migrate, migration};
 
 /// Points and alerts in TimescaleDB or PostgreSQL.
 #[derive(Debug)]
@@ -70,6 +74,7 @@ pub struct Timescale {
     pool: Pool,
     known: Option<Known>,
     unfinished: Option<Unfinished>,
+    pace: Pace,
 }
 
 /// What is known of the database behind the connections: looked at anew after each fault, since another may stand there then.
@@ -108,6 +113,7 @@ impl Timescale {
             pool: Pool::default(),
             known: None,
             unfinished: None,
+            pace: Pace::default(),
         }
     }
 
@@ -139,14 +145,19 @@ impl Timescale {
 
         let unfinished = self.unfinished.take().filter(|unfinished| unfinished.is_of(deliveries));
         let mut done = unfinished.map_or_else(|| vec![None; shares], |unfinished| unfinished.done);
+        let (max_rows, steps) = self.pace.rows(self.settings.max_rows.max(1));
+        let others = others(&survey, &done);
         let manner = Manner {
             tables: &self.tables,
             series: &known.series,
             repeats: self.settings.repeats,
-            max_rows: self.settings.max_rows.max(1),
-            timeout_ms: self.timeout_ms(),
+            max_rows,
+            steps,
+            others,
+            timeout: self.timeout(),
         };
         let faults = pool.store(&survey, &mut done, manner).await;
+        let faults = self.paced(faults);
         if !faults.is_empty() {
             if done.iter().any(Option::is_some) {
                 self.unfinished = Some(Unfinished { deliveries: deliveries.to_vec(), division, done });
@@ -158,6 +169,7 @@ impl Timescale {
             return Err(Fault::WentBack(why).into_sink_error(&self.address));
         }
         self.known = Some(known);
+        self.pace.stored(self.settings.max_rows);
         let points = |age: Option<Age>| {
             let of_age = survey.shares().iter().filter(|share| age.is_none_or(|age| share.age == age));
             of_age.map(|share| share.numbers.len()).sum::<usize>() as u64
@@ -180,7 +192,11 @@ impl Timescale {
     /// A fault of the first connection, before shares are written.
     async fn failed_first(&self, pool: &mut Pool, fault: Fault) -> SinkError {
         pool.end_first().await;
-        fault.into_sink_error(&self.address)
+        self.told(fault)
+    }
+
+    fn told(&self, fault: Fault) -> SinkError {
+        fault.lacking(&self.tables.grants).into_sink_error(&self.address)
     }
 
     /// What is known of the database, after a look at it if that is nothing.
@@ -199,20 +215,46 @@ impl Timescale {
     async fn tell_series(&self, pool: &mut Pool, known: &mut Known) -> Result<(), Fault> {
         if known.found.series && !known.series.untold().is_empty() {
             let (session, _) = pool.first(&self.settings).await?;
-            store::tell_series(session, &self.tables, &self.books, &known.series, self.timeout_ms()).await?;
+            store::tell_series(session, &self.tables, &self.books, &known.series, self.timeout()).await?;
         }
         known.series.all_told();
         Ok(())
     }
 
-    fn timeout_ms(&self) -> u128 {
-        self.settings.statement_timeout.as_millis().max(1)
+    fn timeout(&self) -> Duration {
+        self.settings.statement_timeout.max(Duration::from_millis(1))
+    }
+
+    /// The same faults, after what follows from those of time: the next try has fewer rows in a statement, or, where there was but one, somebody
+    /// has to act.
+    fn paced(&mut self, faults: Vec<Failed>) -> Vec<Failed> {
+        let slow = |(fault, _): &Failed| match fault {
+            Fault::Slow { rows, .. } => Some(*rows),
+            _ => None,
+        };
+        let Some(rows) = faults.iter().filter_map(slow).min() else { return faults };
+        let seconds = self.settings.statement_timeout.as_secs_f64();
+        let slower = self.pace.slower(rows);
+        let told = |(fault, why): Failed| {
+            let fault = match (fault, slower) {
+                (Fault::Slow { said, rows }, Slower::To(fewer)) => {
+                    Fault::Passing(format!("{said}, with {rows} rows; the next try has {fewer} in a statement"))
+                }
+                (Fault::Slow { said, .. }, Slower::Never) => Fault::Operator(format!(
+                    "{said}, with one row at most; look for what holds a lock on the table (pg_locks) or makes it slow, or set \
+                     statement_timeout_s, which is {seconds}, higher"
+                )),
+                (other, _) => other,
+            };
+            (fault, why)
+        };
+        faults.into_iter().map(told).collect()
     }
 
     /// Of several faults the one that somebody has to act on, with what only its connection knows: why it ended, as in "terminating
     /// connection due to administrator command".
-    fn gravest(&self, faults: Vec<(Fault, Option<String>)>) -> SinkError {
-        let mut errors = faults.into_iter().map(|(fault, why)| match (fault.into_sink_error(&self.address), why) {
+    fn gravest(&self, faults: Vec<Failed>) -> SinkError {
+        let mut errors = faults.into_iter().map(|(fault, why)| match (self.told(fault), why) {
             (SinkError::Retry(text), Some(why)) if !text.contains(&why) => SinkError::Retry(format!("{text}: {why}")),
             (error, _) => error,
         });
@@ -220,6 +262,13 @@ impl Timescale {
         let grave = first.iter().cloned().chain(errors).find(|error| matches!(error, SinkError::NeedsOperator(_)));
         grave.or(first).unwrap_or_else(|| SinkError::Retry(format!("{}: nothing was said", self.address)))
     }
+}
+
+/// Whether some points of the write are stored.
+fn others(survey: &Survey<'_>, done: &[Option<Stored>]) -> Others {
+    let mut shares = survey.shares().iter().zip(done);
+    let passed = shares.any(|(share, done)| done.as_ref().is_some_and(|stored| stored.has_passed(share)));
+    if passed { Others::Passed } else { Others::Unknown }
 }
 
 #[async_trait]

@@ -12,11 +12,14 @@ use tidegate_config::TimescaleSink;
 
 use super::fault::Fault;
 use super::session::Session;
-use super::store::{Alerts, Manner, Store, Stored, Task};
+use super::store::{Alerts, Manner, Others, Store, Stored, Task};
 use super::survey::Survey;
 
 /// How long fewer connections than wanted do, after one could not be made: the server may have no more to give.
 const GROW_PAUSE: Duration = Duration::from_secs(10);
+
+/// What went wrong on a connection, and why that ended if it did so by itself.
+pub(super) type Failed = (Fault, Option<String>);
 
 /// Connections to one database. Dropping them closes them, and rolls their transactions back.
 #[derive(Debug, Default)]
@@ -90,10 +93,10 @@ impl Pool {
         survey: &Survey<'_>,
         done: &mut [Option<Stored>],
         manner: Manner<'_>,
-    ) -> Vec<(Fault, Option<String>)> {
+    ) -> Vec<Failed> {
         let (members, before) = (self.members.len(), &*done);
         let work = self.members.iter_mut().enumerate().map(|(at, Member { session, buffer })| async move {
-            let store = Store { session, manner };
+            let mut store = Store { session, manner };
             let mut stored = Vec::new();
             let ours = survey.shares().iter().enumerate().filter(|(_, share)| share.connection % members == at);
             for (share, of_survey) in ours {
@@ -106,7 +109,12 @@ impl Pool {
                 }
                 let task = Task { survey, share: of_survey, numbers: &of_survey.numbers, spans: &spans, alerts };
                 match store.share(task, buffer).await {
-                    Ok(what) => stored.push((share, what)),
+                    Ok(what) => {
+                        if what.has_passed(of_survey) {
+                            store.manner.others = Others::Passed;
+                        }
+                        stored.push((share, what));
+                    }
                     Err(fault) => return (stored, Some(fault)),
                 }
             }

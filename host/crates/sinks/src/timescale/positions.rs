@@ -137,7 +137,8 @@ impl SourcePositions {
 impl Stored for SourcePositions {
     async fn next_offsets(&self, cluster: &str, group: &str) -> Result<Vec<(String, i32, i64)>, SinkError> {
         let address = session::address(&self.settings);
-        self.look_up(cluster, group).await.map_err(|fault| fault.into_sink_error(&address))
+        let found = self.look_up(cluster, group).await;
+        found.map_err(|fault| fault.lacking(&self.tables.grants).into_sink_error(&address))
     }
 }
 

@@ -75,6 +75,11 @@ impl Session {
         self.answer(self.client.batch_execute(sql)).await
     }
 
+    /// Runs statements that give no rows, however long they take.
+    pub(super) async fn run_long(&self, sql: &str) -> Result<(), Fault> {
+        self.client.batch_execute(sql).await.map_err(Fault::from)
+    }
+
     /// The rows of a query, as texts; empty for NULL.
     pub(super) async fn rows(&self, query: &str) -> Result<Vec<Vec<String>>, Fault> {
         let messages = self.answer(self.client.simple_query(query)).await?;

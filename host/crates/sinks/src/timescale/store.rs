@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use fail::fail_point;
@@ -13,7 +14,8 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Statement};
 
 use super::chunks::Age;
-use super::fault::Fault;
+use super::fault::{Fault, Objection, To};
+use super::pace::Steps;
 use super::positions::{self, Span};
 use super::schema::Tables;
 use super::session::Session;
@@ -36,6 +38,9 @@ const PART_ROWS: usize = 256;
 const UNPACK: &str = "SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings \
     WHERE name = 'timescaledb.max_tuples_decompressed_per_dml_transaction';";
 
+/// How many rows are tried alone to see whether any passes.
+const PROBES: usize = 32;
+
 /// How the shares of a write are stored.
 #[derive(Clone, Copy)]
 pub(super) struct Manner<'a> {
@@ -44,7 +49,18 @@ pub(super) struct Manner<'a> {
     pub(super) repeats: Repeats,
     /// The most rows of one COPY: what `statement_timeout` is a bound for.
     pub(super) max_rows: usize,
-    pub(super) timeout_ms: u128,
+    pub(super) steps: Steps,
+    /// What became of other rows of the write.
+    pub(super) others: Others,
+    pub(super) timeout: Duration,
+}
+
+/// What became of other rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Others {
+    Unknown,
+    /// The database took some: it is not that it takes none.
+    Passed,
 }
 
 /// Where a share is stored, and how.
@@ -86,6 +102,13 @@ pub(super) struct Stored {
     pub(super) went_back: Option<String>,
 }
 
+impl Stored {
+    /// Whether the database took a point of its share.
+    pub(super) fn has_passed(&self, share: &Share) -> bool {
+        self.went_back.is_none() && self.refused.len() < share.numbers.len()
+    }
+}
+
 /// What follows a COPY in the same breath, to save the wait for an answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Then {
@@ -120,12 +143,31 @@ type Divided = (Vec<u32>, Vec<u32>);
 impl Store<'_> {
     /// Stores a share in one transaction, but the points that the database refuses.
     pub(super) async fn share(&self, task: Task<'_>, buffer: &mut BytesMut) -> Result<Stored, Fault> {
-        match self.whole(task, buffer).await {
+        let began = Instant::now();
+        let stored = match self.sent(task, buffer).await {
             Err(Fault::WentBack(why)) => {
-                self.of_no_message(task, buffer).await?;
-                Ok(Stored { went_back: Some(why), ..Stored::default() })
+                let of_no_message = self.of_no_message(task, buffer).await;
+                of_no_message.map(|()| Stored { went_back: Some(why), ..Stored::default() })
             }
             other => other,
+        };
+        stored.map_err(|fault| fault.or_slow(self.most_at_once(task), began.elapsed() >= self.manner.timeout))
+    }
+
+    /// The most rows of a statement.
+    fn most_at_once(&self, task: Task<'_>) -> usize {
+        match (self.manner.steps, self.manner.repeats) {
+            // All that wait go on from the stage in one.
+            (Steps::Usual, Repeats::Dropped) => task.numbers.len(),
+            _ => task.numbers.len().min(self.manner.max_rows),
+        }
+    }
+
+    async fn sent(&self, task: Task<'_>, buffer: &mut BytesMut) -> Result<Stored, Fault> {
+        match self.manner.steps {
+            Steps::Usual => self.whole(task, buffer).await,
+            // Its statements are short, and none waits for COMMIT to be checked.
+            Steps::Short => self.by_halves(task, buffer).await,
         }
     }
 
@@ -134,7 +176,7 @@ impl Store<'_> {
         self.session.run("ROLLBACK").await?;
         let placed = task.numbers.iter().zip(&task.share.places);
         let numbers: Vec<u32> = placed.filter(|(_, place)| place.is_none()).map(|(&number, _)| number).collect();
-        let refused = self.whole(Task { numbers: &numbers, spans: &[], ..task }, buffer).await?.refused;
+        let refused = self.sent(Task { numbers: &numbers, spans: &[], ..task }, buffer).await?.refused;
         if let Some((_, reason)) = refused.first() {
             tracing::error!(
                 points = refused.len(),
@@ -180,7 +222,7 @@ impl Store<'_> {
         }
         let moved = self.copy_points(copy, last, task, buffer, Then::Move).await?;
         let (repeats, differing) =
-            stage::left_out(self.session, self.manner.tables, task.numbers.len(), moved).await?;
+            stage::left_out(self.session, self.manner.tables, task.share.age, task.numbers.len(), moved).await?;
         fail_point!("commit-before", |_| std::process::abort());
         self.session.run("COMMIT").await?;
         fail_point!("commit-after", |_| std::process::abort());
@@ -232,6 +274,8 @@ impl Store<'_> {
         buffer: &mut BytesMut,
     ) -> Result<Stored, Fault> {
         let mut stored = Stored::default();
+        // Of points that are stored already it is only told what becomes of them: to be told of too many loses nothing.
+        let mut others = if parts_are == Parts::Undone { Others::Passed } else { self.manner.others };
         let mut left = parts(task.numbers.len(), self.manner.max_rows);
         left.reverse();
         while let Some(range) = left.pop() {
@@ -240,13 +284,20 @@ impl Store<'_> {
                 Ok((repeats, differing)) => {
                     stored.repeats += repeats;
                     stored.differing += differing;
+                    others = Others::Passed;
                     self.session.run(parts_are.end()).await?;
                     continue;
                 }
                 Err(fault) => fault,
             };
-            let Some((reason, line)) = fault.of_data() else { return Err(fault) };
+            let Some(Objection { reason, line, to }) = fault.of_data() else { return Err(fault) };
             self.session.run(UNDO).await?;
+            if to == To::RowIfOthersPass && others == Others::Unknown {
+                if !self.any_passes(copy, task, buffer).await? {
+                    return Err(fault);
+                }
+                others = Others::Passed;
+            }
             // It is in its own way, and so are most of them, perhaps.
             let is_there = parts_are == Parts::Undone && fault.of_repeat();
             if range.len() == 1 {
@@ -271,6 +322,26 @@ impl Store<'_> {
         Ok(stored)
     }
 
+    /// Whether the database takes any of a task's points: some from all over it are tried alone, and undone.
+    async fn any_passes(&self, copy: &Statement, task: Task<'_>, buffer: &mut BytesMut) -> Result<bool, Fault> {
+        let rows = task.numbers.len();
+        let stride = rows.div_ceil(PROBES).max(1);
+        for from in (0..rows).step_by(stride) {
+            // Not each time at the same place of a stride: points of one series may come so.
+            let row = fastrand::usize(from..rows.min(from + stride));
+            self.session.run("SAVEPOINT part").await?;
+            let tried = self.part(copy.clone(), row..row + 1, task, buffer).await;
+            match tried {
+                Err(fault) if fault.of_data().is_none() => return Err(fault),
+                _ => self.session.run(UNDO).await?,
+            }
+            if tried.is_ok() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// One part of the way by halves; gives repeats and differing ones.
     async fn part(
         &self,
@@ -285,7 +356,7 @@ impl Store<'_> {
             return Ok((0, 0));
         }
         let moved = self.copy_points(copy, range, task, buffer, Then::Move).await?;
-        let left_out = stage::left_out(self.session, self.manner.tables, rows, moved).await?;
+        let left_out = stage::left_out(self.session, self.manner.tables, task.share.age, rows, moved).await?;
         self.session.run(stage::EMPTY).await?;
         Ok(left_out)
     }
@@ -315,7 +386,8 @@ impl Store<'_> {
             Repeats::Dropped => (stage::MAKE, &self.manner.tables.copy_to_stage),
         };
         let late = if age == Age::Late { UNPACK } else { "" };
-        let begin = format!("BEGIN; SET LOCAL statement_timeout = {}; {late} {stage} {and}", self.manner.timeout_ms);
+        let timeout_ms = self.manner.timeout.as_millis();
+        let begin = format!("BEGIN; SET LOCAL statement_timeout = {timeout_ms}; {late} {stage} {and}");
         let both = async {
             let (began, parsed) = join(client.batch_execute(&begin), client.prepare(copy)).await;
             began.and(parsed)
@@ -405,7 +477,7 @@ pub(super) async fn tell_series(
     tables: &Tables,
     books: &Books,
     series: &SeriesCache<RowTemplate>,
-    timeout_ms: u128,
+    timeout: Duration,
 ) -> Result<(), Fault> {
     let (mut topics, mut units, mut labels) = (Vec::new(), Vec::new(), Vec::new());
     for &id in series.untold() {
@@ -417,7 +489,7 @@ pub(super) async fn tell_series(
             labels.push(json::labels(&clean.collect::<Vec<_>>()));
         }
     }
-    session.run(&format!("BEGIN; SET LOCAL statement_timeout = {timeout_ms}")).await?;
+    session.run(&format!("BEGIN; SET LOCAL statement_timeout = {}", timeout.as_millis())).await?;
     // `execute_typed`: the statement has no name, so none is left behind in a pooled server.
     let telling = async {
         let columns: [(&(dyn ToSql + Sync), Type); 3] =

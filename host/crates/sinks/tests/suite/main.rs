@@ -13,6 +13,7 @@ mod pgbouncer;
 mod postgres;
 mod sqlite_sink;
 mod timescale_faults;
+mod timescale_objections;
 mod timescale_once;
 mod timescale_pool;
 mod timescale_sink;

@@ -104,7 +104,7 @@ async fn it_needs_a_unique_index() {
 
 /// Messages at these offsets of the log of partition 0, read behind what is stored up to `after`; each gives a point of its offset as value, and behind them
 /// comes a point of no message, of the value -1.
-fn logged(books: &Books, offsets: std::ops::Range<i64>, after: i64) -> Delivery {
+pub fn logged(books: &Books, offsets: std::ops::Range<i64>, after: i64) -> Delivery {
     logged_of(books, 0, offsets, after)
 }
 

@@ -3,6 +3,7 @@
 //! What exists is never changed at the start of a host, only looked at: a table that an operator made is used as it is if its columns
 //! fit, and the difference is told if not. [`migrate`], which somebody has asked for, runs every step that is wanted.
 
+mod keys;
 mod names;
 mod steps;
 
@@ -12,9 +13,10 @@ use tidegate_model::SinkError;
 use super::chunks::Chunks;
 use super::fault::Fault;
 use super::session::{self, Session};
-use steps::{Part, Report};
+use steps::{Making, Part, Report};
 
 pub(super) use names::{Tables, literal, quoted};
+pub use steps::{MigrationStep, Progress};
 
 const TEXT: &[&str] = &["text", "character varying", "citext"];
 const TIME: &[&str] = &["timestamp with time zone"];
@@ -61,25 +63,21 @@ pub(super) struct Found {
 /// Whether TimescaleDB has been asked for and refused in this process: it is asked for once.
 pub(super) type ExtensionTried = bool;
 
-/// What [`migrate`] did.
+/// What [`migrate`] could not do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migrated {
-    /// Where, without secrets.
-    pub database: String,
-    /// The files of deploy/sql that were run, each with what it makes.
-    pub done: Vec<(&'static str, &'static str)>,
-    /// What this database cannot do.
+    /// What this database cannot have.
     pub missing: Vec<&'static str>,
     /// Why it cannot.
     pub because: &'static str,
 }
 
 /// Makes tables, hypertable, policies and aggregates as the settings want them, where they are missing. Running it again changes
-/// nothing; what was made with other intervals keeps them.
+/// nothing; what was made with other intervals keeps them. It takes as long as it takes: `progress` hears of each step before it is taken.
 ///
 /// # Errors
 /// The database cannot be reached, does not permit it, or has tables that do not fit.
-pub async fn migrate(settings: &TimescaleSink) -> Result<Migrated, SinkError> {
+pub async fn migrate(settings: &TimescaleSink, progress: Progress<'_>) -> Result<Migrated, SinkError> {
     let database = session::address(settings);
     let tables = Tables::new(settings);
     let run = async {
@@ -93,12 +91,14 @@ pub async fn migrate(settings: &TimescaleSink) -> Result<Migrated, SinkError> {
             }
             level => level?,
         };
-        let report = steps::apply(&session, &tables, settings, level, |_| true).await?;
+        progress(MigrationStep::Reached(&database));
+        let making = Making::Patient(progress);
+        let report = steps::apply(&session, &tables, settings, level, |_| true, making).await?;
         look_over(&session, settings, &tables, &look_up(&session, &tables).await?).await?;
         Ok(report)
     };
     match run.await {
-        Ok(Report { done, missing, because }) => Ok(Migrated { database, done, missing, because }),
+        Ok(Report { missing, because, .. }) => Ok(Migrated { missing, because }),
         Err(fault) => {
             let fault: Fault = fault;
             Err(fault.into_sink_error(&database))
@@ -130,9 +130,8 @@ pub(super) async fn prepare(
             Part::Positions => no_positions,
             _ => no_metrics,
         };
-        let report = steps::apply(session, tables, settings, level, is_missing).await?;
-        let made: Vec<&str> = report.done.iter().map(|(_, what)| *what).collect();
-        tracing::info!(made = made.join(", "), "made what was missing in the database");
+        let report = steps::apply(session, tables, settings, level, is_missing, Making::Bounded).await?;
+        tracing::info!(made = report.done.join(", "), "made what was missing in the database");
         if !report.missing.is_empty() {
             let missing = report.missing.join(", ");
             tracing::warn!(missing, "{}, so some of it is not to be had", report.because);
@@ -164,6 +163,7 @@ async fn look_over(
         tracing::warn!(table = tables.series, "there is no such table: units and labels of series are not stored");
     } else {
         fits(&tables.series, SERIES_COLUMNS, series)?;
+        keys::of_series(session, tables).await?;
     }
     if settings.offsets == Offsets::WithPoints {
         if positions.is_empty() {
@@ -173,9 +173,10 @@ async fn look_over(
             )));
         }
         fits(&tables.positions, POSITIONS_COLUMNS, positions)?;
+        keys::of_positions(session, tables).await?;
     }
     if settings.repeats == Repeats::Dropped {
-        has_unique_index(session, settings, tables).await?;
+        keys::of_points(session, settings, tables).await?;
     }
     Ok(Found { series: !series.is_empty(), chunks: Chunks::find(session, tables).await? })
 }
@@ -199,29 +200,6 @@ async fn look_up(session: &Session, tables: &Tables) -> Result<[Vec<(String, Str
         }
     }
     Ok(columns)
-}
-
-/// Repeats can be told only by a unique index on topic and time alone, in either order.
-async fn has_unique_index(session: &Session, settings: &TimescaleSink, tables: &Tables) -> Result<(), Fault> {
-    let query = format!(
-        "SELECT array_to_string(ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a \
-         WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[]) ORDER BY 1), '/') \
-         FROM pg_catalog.pg_index i WHERE i.indrelid = to_regclass({}) \
-         AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indnkeyatts = 2",
-        literal(&tables.metrics)
-    );
-    let columns = &settings.names.columns;
-    let mut both = [columns.topic.as_str(), columns.time.as_str()];
-    both.sort_unstable();
-    if session.rows(&query).await?.iter().flatten().any(|of| *of == both.join("/")) {
-        return Ok(());
-    }
-    Err(Fault::Operator(format!(
-        "dedupe = true needs a unique index on ({}, {}) of {}; make it with `tidegate migrate` or deploy/sql/004_index_once.sql",
-        quoted(&columns.topic),
-        quoted(&columns.time),
-        tables.metrics
-    )))
 }
 
 fn fits(table: &str, wanted: &[Column<'_>], there: &[(String, String)]) -> Result<(), Fault> {

@@ -1,6 +1,6 @@
 //! What the tables and columns are called, and the statements that follow from it.
 
-use tidegate_config::{TableNames, TimescaleSink};
+use tidegate_config::{Offsets, Repeats, TableNames, TimescaleSink};
 
 use super::super::stage;
 
@@ -17,7 +17,10 @@ pub(in super::super) struct Tables {
     pub(in super::super) upsert_series: String,
     pub(in super::super) move_over: String,
     pub(in super::super) count_differing: String,
+    pub(in super::super) count_absent: String,
     pub(in super::super) advance: String,
+    /// What its user must be permitted, for people.
+    pub(in super::super) grants: String,
     /// As configured, for deploy/sql.
     pub(super) names: TableNames,
 }
@@ -34,7 +37,17 @@ impl Tables {
         let columns = names.columns.all().map(quoted);
         let [time, topic, value, value_str, ..] = &columns;
         let columns = columns.join(", ");
+        let mut grants = format!("grant INSERT on {metrics} and {alerts}, SELECT, INSERT, UPDATE on {series}");
+        if settings.offsets == Offsets::WithPoints {
+            grants.push_str(&format!(", SELECT, INSERT, UPDATE on {positions} (exactly_once)"));
+        }
+        if settings.repeats == Repeats::Dropped {
+            grants.push_str(&format!(", SELECT on {metrics} and TEMPORARY on the database (dedupe)"));
+        }
+        grants
+            .push_str(" to this user, and USAGE on their schema; CREATE on it too, if it shall make what is missing");
         Self {
+            grants,
             copy_points: format!("COPY {metrics} ({columns}) FROM STDIN (FORMAT binary)"),
             copy_to_stage: format!("COPY {} FROM STDIN (FORMAT binary)", stage::COLUMNS),
             copy_alerts: format!(
@@ -59,13 +72,19 @@ impl Tables {
                  AND (SELECT max(time) FROM pg_temp.tidegate_stage) \
                  AND (old.{value}, old.{value_str}) IS DISTINCT FROM (new.value, new.value_str)"
             ),
+            count_absent: format!(
+                "SELECT count(*) FROM pg_temp.tidegate_stage AS new WHERE NOT EXISTS (SELECT FROM {metrics} AS old \
+                 WHERE old.{topic} = new.topic AND old.{time} = new.time \
+                 AND old.{time} BETWEEN (SELECT min(time) FROM pg_temp.tidegate_stage) \
+                 AND (SELECT max(time) FROM pg_temp.tidegate_stage))"
+            ),
             // Locks the row, whoever made it, and tells where it stood: what is before that is in the table.
             advance: format!(
                 "INSERT INTO {positions} AS known (cluster, consumer_group, topic, partition, next_offset) \
                  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::int4[], $5::int8[]) ORDER BY 1, 2, 3, 4 \
                  ON CONFLICT (cluster, consumer_group, topic, partition) DO UPDATE SET previous_offset = known.next_offset, \
                  next_offset = greatest(known.next_offset, excluded.next_offset), updated_at = now() \
-                 RETURNING cluster, consumer_group, topic, partition, previous_offset"
+                 RETURNING cluster, consumer_group, topic, partition, coalesce(previous_offset, 0)"
             ),
             metrics,
             alerts,
@@ -133,6 +152,18 @@ mod tests {
 
     use super::super::steps::FILES;
     use super::*;
+
+    /// Guarantees: what has to be granted is what the settings make it use.
+    #[test]
+    fn grants_follow_the_settings() {
+        let mut settings = TimescaleSink::new(Secret::new(""));
+        let text = Tables::new(&settings).grants;
+        assert!(!text.contains("TEMPORARY") && !text.contains("source_positions"), "{text}");
+        (settings.repeats, settings.offsets) = (Repeats::Dropped, Offsets::WithPoints);
+        let text = Tables::new(&settings).grants;
+        assert!(text.contains("SELECT on \"metrics\" and TEMPORARY on the database"), "{text}");
+        assert!(text.contains("SELECT, INSERT, UPDATE on \"source_positions\""), "{text}");
+    }
 
     /// Guarantees: names are quoted whatever they are, all tables share a schema, and no psql syntax is left in what is sent.
     #[test]

@@ -75,8 +75,8 @@ pub(super) const FILES: [File; 11] = [
 /// What was done, and what could not be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Report {
-    /// The files that were run, with what each makes.
-    pub(super) done: Vec<(&'static str, &'static str)>,
+    /// What the files that were run make.
+    pub(super) done: Vec<&'static str>,
     /// What this database cannot do.
     pub(super) missing: Vec<&'static str>,
     /// Why not.
@@ -100,6 +100,32 @@ pub(super) fn text(tables: &Tables, settings: &TimescaleSink, schema: &str) -> S
     wanted.map(|file| format!("-- {}\n{}\n", file.name, tables.fill_in(file.sql, schema, settings).trim())).collect()
 }
 
+/// How long making may take.
+pub(super) enum Making<'a> {
+    /// No longer than an answer may: it is tried again, and a sink has other things to do than wait for another host's lock.
+    Bounded,
+    /// As long as it takes, since somebody has asked for it: an index of a large table takes hours. That the server is still there, TCP
+    /// keepalives tell. Each file is told of before it is run.
+    Patient(Progress<'a>),
+}
+
+/// Hears of each step before it is taken.
+pub type Progress<'a> = &'a mut (dyn FnMut(MigrationStep<'_>) + Send);
+
+/// What a migration comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationStep<'a> {
+    /// It has reached this database, told without secrets.
+    Reached(&'a str),
+    /// It runs a file of deploy/sql.
+    Runs {
+        /// The file.
+        file: &'static str,
+        /// What it makes.
+        makes: &'static str,
+    },
+}
+
 /// Runs the files that are wanted, fit the database, and that `choose` picks: all in one transaction.
 pub(super) async fn apply(
     session: &Session,
@@ -107,22 +133,38 @@ pub(super) async fn apply(
     settings: &TimescaleSink,
     level: Level,
     choose: impl Fn(Part) -> bool,
+    making: Making<'_>,
 ) -> Result<Report, Fault> {
     let schema = schema(session, tables).await?;
     let mut report = Report { because: why(level), ..Report::default() };
-    // Notices of what is there already are not for the log, and the files take longer than a write.
-    let mut sql = format!("BEGIN; SET LOCAL client_min_messages = warning; {LOCK};\n");
+    let mut files = Vec::new();
     for file in FILES.iter().filter(|file| is_wanted(file, settings) && choose(file.of)) {
         if file.needs <= level {
-            sql.push_str(&tables.fill_in(file.sql, &schema, settings));
-            report.done.push((file.name, file.makes));
+            files.push((file, tables.fill_in(file.sql, &schema, settings)));
+            report.done.push(file.makes);
         } else {
             report.missing.push(file.makes);
         }
     }
-    sql.push_str("\nCOMMIT;");
-    if !report.done.is_empty() {
-        session.run(&sql).await?;
+    if files.is_empty() {
+        return Ok(report);
+    }
+    // Notices of what is there already are not for the log.
+    let begin = |patience: &str| format!("BEGIN; SET LOCAL client_min_messages = warning; {patience} {LOCK};\n");
+    match making {
+        Making::Bounded => {
+            let sql: String = files.iter().map(|(_, sql)| sql.as_str()).collect();
+            session.run(&format!("{}{sql}\nCOMMIT;", begin(""))).await?;
+        }
+        Making::Patient(progress) => {
+            // Before the lock, which another one may hold as long.
+            session.run_long(&begin("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;")).await?;
+            for (file, sql) in files {
+                progress(MigrationStep::Runs { file: file.name, makes: file.makes });
+                session.run_long(&sql).await?;
+            }
+            session.run_long("COMMIT").await?;
+        }
     }
     Ok(report)
 }
