@@ -169,7 +169,7 @@ impl Timescale {
             return Err(Fault::WentBack(why).into_sink_error(&self.address));
         }
         self.known = Some(known);
-        self.pace.stored(self.settings.max_rows);
+        self.pace.stored(self.settings.max_rows.max(1));
         let points = |age: Option<Age>| {
             let of_age = survey.shares().iter().filter(|share| age.is_none_or(|age| share.age == age));
             of_age.map(|share| share.numbers.len()).sum::<usize>() as u64
@@ -234,7 +234,7 @@ impl Timescale {
         };
         let Some(rows) = faults.iter().filter_map(slow).min() else { return faults };
         let seconds = self.settings.statement_timeout.as_secs_f64();
-        let slower = self.pace.slower(rows);
+        let slower = self.pace.slower(rows, self.settings.max_rows.max(1));
         let told = |(fault, why): Failed| {
             let fault = match (fault, slower) {
                 (Fault::Slow { said, rows }, Slower::To(fewer)) => {

@@ -48,14 +48,14 @@ impl Pace {
         }
     }
 
-    /// A statement of so many rows took too long.
-    pub(super) fn slower(&mut self, rows: usize) -> Slower {
+    /// A statement of so many rows took too long; with `dedupe` that may be more than `max_rows`.
+    pub(super) fn slower(&mut self, rows: usize, max_rows: usize) -> Slower {
         if rows <= 1 {
             // What holds up one row is not their number: when it is gone, so may the need for small steps be.
             self.short = None;
             return Slower::Never;
         }
-        let rows = (rows / FACTOR).max(1);
+        let rows = (rows / FACTOR).min(max_rows).max(1);
         self.short = Some(Short { rows, stored: 0 });
         Slower::To(rows)
     }
@@ -67,9 +67,9 @@ impl Pace {
         if short.stored >= CALM {
             short.stored = 0;
             short.rows = short.rows.saturating_mul(FACTOR);
-        }
-        if short.rows > max_rows {
-            self.short = None;
+            if short.rows > max_rows {
+                self.short = None;
+            }
         }
     }
 }
@@ -83,14 +83,15 @@ mod tests {
     fn down_and_up() {
         let mut pace = Pace::default();
         assert_eq!(pace.rows(100), (100, Steps::Usual));
-        assert_eq!(pace.slower(50_000), Slower::To(12_500));
+        assert_eq!(pace.slower(50_000, 100), Slower::To(100));
+        pace.stored(100);
         assert_eq!(pace.rows(100), (100, Steps::Short));
         for (rows, slower) in [(100, Slower::To(25)), (25, Slower::To(6)), (6, Slower::To(1))] {
-            assert_eq!((pace.rows(rows).0, pace.slower(rows)), (rows, slower));
+            assert_eq!((pace.rows(rows).0, pace.slower(rows, 100)), (rows, slower));
         }
-        assert_eq!((pace.slower(1), pace.rows(100)), (Slower::Never, (100, Steps::Usual)));
+        assert_eq!((pace.slower(1, 100), pace.rows(100)), (Slower::Never, (100, Steps::Usual)));
 
-        assert_eq!(pace.slower(100), Slower::To(25));
+        assert_eq!(pace.slower(100, 100), Slower::To(25));
         let up: Vec<usize> = (0..32)
             .map(|_| {
                 pace.stored(100);
