@@ -33,8 +33,11 @@ fn refused_and_as_it_was() {
     host.wait_rows(1);
     let mut sent = 1;
     wait_for("a lane to be held back", DEADLINE, || {
-        sent += 1;
-        publisher.deliver([plain(&format!("dev/oven/t{sent}"), sent, 95.0)]);
+        // One by one, so that they are many deliveries: what may wait for the sink is counted in those. An answer can take seconds.
+        for _ in 0..20 {
+            sent += 1;
+            publisher.deliver([plain(&format!("dev/oven/t{sent}"), sent, 95.0)]);
+        }
         let reset = host.ask("POST", "/api/v1/rules/hot/reset-state?partition=dev/idle/a").send();
         if reset.code == 503 { Ok(()) } else { Err(format!("{reset:?}")) }
     });
