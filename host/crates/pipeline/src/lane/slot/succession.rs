@@ -34,7 +34,11 @@ impl Slot {
             None => self.kept.copied(),
         }
         let kept = std::mem::replace(&mut self.kept, Kept::new(StateBook::default(), None));
+        let last = self.instance.take();
         *self = Self::new(next, kept, self.books.clone(), now_us);
+        // Giving back the memory of a large instance takes milliseconds, for which no batch should wait. Where no thread can be had it
+        // happens here.
+        let _ = tidegate_telemetry::thread("last-instance", move || drop(last));
         Ok(())
     }
 
