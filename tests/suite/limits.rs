@@ -92,7 +92,7 @@ fn overload() {
     const TEXT_BYTES: usize = 16 << 10;
     // Queues, windows, a write and its encoding hold some 200 MiB of such texts. The backlog in memory would be twice this: as messages, and as
     // points.
-    const MOST_GROWTH_KIB: u64 = COUNT * TEXT_BYTES as u64 >> 10;
+    const MOST_GROWTH_KIB: u64 = (COUNT * TEXT_BYTES as u64) >> 10;
     let (Some(broker), Some(postgres)) = (Mosquitto::start(), Postgres::start()) else { return };
     let line = Proxy::start(postgres.port());
     // Without a spool, so that it is the broker that keeps the rest.
