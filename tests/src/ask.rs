@@ -2,14 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::http::in_words;
-
-/// How long one answer may take: a module may be compiled first.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::http::{PATIENCE, in_words};
 
 /// A request on a connection of its own.
 #[derive(Clone, Debug)]

@@ -144,6 +144,15 @@ impl Host {
         });
     }
 
+    /// Waits until the source `plant` is up and so many rules serve, whatever its sinks do.
+    pub fn wait_taking(&self, rules: usize) {
+        self.wait_status("the source and the rules", |status| {
+            let up = status.sources.iter().any(|source| source.name == "plant" && source.up);
+            let serve = status.rules.iter().filter(|rule| rule.state == "serving").count();
+            (up && serve == rules).then_some(())
+        });
+    }
+
     /// Writes something else into its configuration, from its next start on.
     pub fn replace_in_config(&mut self, from: &str, to: &str) {
         assert!(self.sections.contains(from), "{from:?} is not in {}", self.sections);

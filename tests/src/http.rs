@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// How long one answer may take: enabling a rule waits for its lanes.
+/// How long one answer may take: enabling a rule waits for its lanes, and a module may be compiled first.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An answer.

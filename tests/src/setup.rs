@@ -86,6 +86,14 @@ impl Setup {
         ))
     }
 
+    /// Points to SQLite, and alerts to the broker behind that port, of which no spool keeps what it does not take.
+    pub fn alerts_without_a_spool(self, port: u16) -> Self {
+        let url = format!("mqtt://127.0.0.1:{port}");
+        self.toml(&format!(
+            "[sinks.sqlite.store]\n[sinks.mqtt.alerts]\nurl = \"{url}\"\nspool = {{ enabled = false }}"
+        ))
+    }
+
     /// A rule of the library, with its defaults.
     pub fn module(self, name: &str) -> Self {
         let bytes = built_module(name);

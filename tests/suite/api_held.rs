@@ -12,22 +12,14 @@ fn refused_and_as_it_was() {
     let Some(broker) = Mosquitto::start() else { return };
     let line = Proxy::start(broker.port());
     line.set(Fault::Refused);
-    let alerts = format!(
-        "[sinks.sqlite.store]\n[sinks.mqtt.alerts]\nurl = \"mqtt://127.0.0.1:{}\"\nspool = {{ enabled = false }}",
-        line.port()
-    );
     let host = Setup::new()
         .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
-        .toml(&alerts)
+        .alerts_without_a_spool(line.port())
         .module("json-reading")
         .module("threshold")
         .rule("hot", HOT)
         .launch();
-    host.wait_status("the source and the rules", |status| {
-        let up = status.sources.iter().any(|source| source.name == "plant" && source.up);
-        let serve = status.rules.iter().filter(|rule| rule.state == "serving").count();
-        (up && serve == 2).then_some(())
-    });
+    host.wait_taking(2);
     let mut publisher = Publisher::connect(&broker, Qos::One);
     publisher.deliver([plain("dev/idle/a", 1, 1.0)]);
     host.wait_rows(1);

@@ -20,24 +20,16 @@ fn an_alert_on_its_way_is_not_taken_for_published() {
     let Some(broker) = Mosquitto::start() else { return };
     let line = Proxy::start(broker.port());
     line.set(Fault::Refused);
-    let alerts = format!(
-        "[sinks.sqlite.store]\n[sinks.mqtt.alerts]\nurl = \"mqtt://127.0.0.1:{}\"\nspool = {{ enabled = false }}",
-        line.port()
-    );
     let mut host = Setup::new()
         .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
-        .toml(&alerts)
+        .alerts_without_a_spool(line.port())
         .module("json-reading")
         .module("threshold")
         .bytes("brittle", &guest_module("brittle"))
         .rule("number", NUMBER)
         .rule("hot", HOT)
         .launch();
-    host.wait_status("the source and the rules", |status| {
-        let up = status.sources.iter().any(|source| source.name == "plant" && source.up);
-        let serve = status.rules.iter().filter(|rule| rule.state == "serving").count();
-        (up && serve == 3).then_some(())
-    });
+    host.wait_taking(3);
     let mut publisher = Publisher::connect(&broker, Qos::One);
     publisher.deliver([plain("dev/oven/temp", 1, 95.0)]);
     host.wait_status("the alert to stand", |status| (status.alerts_standing == 1).then_some(()));

@@ -89,31 +89,31 @@ fn fold(lines: &mut Vec<Value>, most: usize) {
     lines.drain(..lines.len().saturating_sub(most));
 }
 
-fn changes() -> Table {
-    let columns = vec![
+/// What a line of either book begins with.
+fn who_asked_what() -> Vec<Column> {
+    vec![
         Column("TIME", |v| field(v, "/time")),
         Column("WHO", |v| field(v, "/who")),
         Column("FROM", |v| field(v, "/from")),
         Column("OPERATION", |v| field(v, "/operation")),
         Column("ABOUT", |v| short(&field(v, "/about"))),
+    ]
+}
+
+fn changes() -> Table {
+    let mut columns = who_asked_what();
+    columns.extend([
         Column("OF", |v| field(v, "/of")),
         Column("OUTCOME", outcome),
         Column("BEFORE", |v| short(&field(v, "/before"))),
         Column("AFTER", |v| short(&field(v, "/after"))),
-    ];
+    ]);
     Table::new("/lines", columns, "no change was made")
 }
 
 fn denials() -> Table {
-    let columns = vec![
-        Column("TIME", |v| field(v, "/time")),
-        Column("WHO", |v| field(v, "/who")),
-        Column("FROM", |v| field(v, "/from")),
-        Column("OPERATION", |v| field(v, "/operation")),
-        Column("ABOUT", |v| short(&field(v, "/about"))),
-        Column("OUTCOME", outcome),
-        Column("NOT WRITTEN BEFORE", |v| field(v, "/unwritten")),
-    ];
+    let mut columns = who_asked_what();
+    columns.extend([Column("OUTCOME", outcome), Column("NOT WRITTEN BEFORE", |v| field(v, "/unwritten"))]);
     Table::new("/lines", columns, "nobody was refused")
 }
 

@@ -22,8 +22,10 @@ mod record;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
+use rdkafka::types::RDKafkaErrorCode;
 use tidegate_config::{KafkaSink, PointFormat};
 use tidegate_model::{
     Books, Clock as _, Delivery, RawMessages, Rejected, Sink, SinkError, SystemClock, Wants, Written,
@@ -92,9 +94,8 @@ impl Kafka {
     }
 
     /// A broker finds fault with a batch: the write is about to be sent once more, record by record.
-    fn look_closer(&mut self, fault: &Fault) {
-        let Fault::Batch(error) = fault else { return };
-        if fault.is_size() {
+    fn look_closer(&mut self, error: &KafkaError) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
             self.batches = self.batches.smaller(&self.settings);
             tracing::warn!(
                 %error,
@@ -227,10 +228,10 @@ impl Sink for Kafka {
             Err(fault) => fault,
         };
         producer.end().await;
-        if let Fault::Sink(error) = fault {
-            return Err(error);
+        match fault {
+            Fault::Sink(error) => return Err(error),
+            Fault::Batch(error) => self.look_closer(&error),
         }
-        self.look_closer(&fault);
         let mut one_by_one = Producer::new(&self.settings, Batches::OfOne)?;
         let written = self.produce(&mut one_by_one, deliveries).await;
         one_by_one.end().await;

@@ -73,13 +73,6 @@ impl From<SinkError> for Fault {
     }
 }
 
-impl Fault {
-    /// Whether the batch was too large.
-    pub(super) fn is_size(&self) -> bool {
-        matches!(self, Fault::Batch(error) if error.rdkafka_error_code() == Some(Code::MessageSizeTooLarge))
-    }
-}
-
 impl fmt::Debug for Producer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Producer").field("brokers", &self.brokers).finish_non_exhaustive()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate_config::{Offsets, Repeats};
+use tidegate_config::{Offsets, Repeats, TimescaleSink};
 use tidegate_model::{Books, Delivery, Sink, SinkError};
 use tidegate_sinks::{MigrationStep, Timescale, migrate};
 use tokio_postgres::Client;
@@ -25,6 +25,15 @@ async fn count(client: &Client) -> i64 {
     client.query_one("SELECT count(*) FROM metrics", &[]).await.unwrap().get(0)
 }
 
+/// A points' table made anew, with row 0 in it.
+async fn with_a_row(server: &Postgres, client: &Client, repeats: Repeats) -> (Arc<Books>, TimescaleSink) {
+    client.batch_execute("DROP TABLE IF EXISTS metrics").await.unwrap();
+    let books = Arc::new(Books::new(9));
+    let settings = TimescaleSink { repeats, ..server.settings("postgres") };
+    Timescale::new(settings.clone(), Arc::clone(&books)).write(&counted(&books, 0, 1)).await.unwrap();
+    (books, settings)
+}
+
 /// Has a trigger do this with each row of the points' table.
 async fn on_each_row(client: &Client, what: &str) {
     let trigger = format!(
@@ -41,12 +50,8 @@ async fn a_row_that_others_pass_is_at_fault() {
     let Some(server) = Postgres::start() else { return };
     let client = server.client().await;
     for repeats in [Repeats::Stored, Repeats::Dropped] {
-        client.batch_execute("DROP TABLE IF EXISTS metrics").await.unwrap();
-        let books = Arc::new(Books::new(9));
-        let mut settings = server.settings("postgres");
-        settings.repeats = repeats;
+        let (books, settings) = with_a_row(&server, &client, repeats).await;
         let mut sink = Timescale::new(settings, Arc::clone(&books));
-        sink.write(&counted(&books, 0, 1)).await.unwrap();
         let raise = "IF NEW.value IN (7, 90) THEN RAISE 'not this one'; END IF; \
             IF NEW.value = 44 THEN RAISE 'not supported' USING ERRCODE = '0A000'; END IF;";
         on_each_row(&client, raise).await;
@@ -106,11 +111,7 @@ async fn a_slow_table_gets_fewer_rows_at_once() {
     let Some(server) = Postgres::start() else { return };
     let client = server.client().await;
     for repeats in [Repeats::Stored, Repeats::Dropped] {
-        client.batch_execute("DROP TABLE IF EXISTS metrics").await.unwrap();
-        let books = Arc::new(Books::new(9));
-        let mut settings = server.settings("postgres");
-        settings.repeats = repeats;
-        Timescale::new(settings.clone(), Arc::clone(&books)).write(&counted(&books, 0, 1)).await.unwrap();
+        let (books, mut settings) = with_a_row(&server, &client, repeats).await;
         settings.statement_timeout = Duration::from_secs(1);
         let mut sink = Timescale::new(settings, Arc::clone(&books));
         on_each_row(&client, "PERFORM pg_sleep(0.01);").await;
