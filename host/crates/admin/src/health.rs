@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_engine::RuleState;
 use tidegate_model::Phase;
-use tidegate_pipeline::SinkTotals;
+use tidegate_pipeline::{PipelineStatus, SinkTotals};
 
 use crate::route::{Answer, Call};
 use crate::status::View;
@@ -34,9 +34,9 @@ pub(crate) async fn live(call: Call) -> Answer {
 /// be kept, and our own doing, a ledger that does not balance.
 pub(crate) async fn ready(call: Call) -> Answer {
     let view = &call.house.view;
-    let reasons = blocked(view);
-    let mut findings = view.pipeline.audit();
     let status = view.pipeline.status();
+    let reasons = blocked(view, &status);
+    let mut findings = view.pipeline.audit();
     findings.extend(status.sinks.iter().flat_map(impaired));
     let unread = status.sources.iter().flat_map(|source| source.unread.iter().map(move |unread| (source, unread)));
     findings.extend(unread.map(|(source, unread)| format!("source {}: {}", source.name, unread.reason)));
@@ -53,7 +53,7 @@ pub(crate) async fn ready(call: Call) -> Answer {
 /// `/health`: ready, and every rule as its author meant it. A rule that fails does not make the node unready.
 pub(crate) async fn health(call: Call) -> Answer {
     let view = &call.house.view;
-    let reasons = blocked(view);
+    let reasons = blocked(view, &view.pipeline.status());
     if !reasons.is_empty() {
         return answer(reasons);
     }
@@ -66,18 +66,17 @@ pub(crate) async fn health(call: Call) -> Answer {
     Ok((StatusCode::OK, Json(Health { status, reasons })).into_response())
 }
 
-fn blocked(view: &View) -> Vec<String> {
+fn blocked(view: &View, status: &PipelineStatus) -> Vec<String> {
     if view.pipeline.phase() != Phase::Running {
         return vec!["the host is shutting down".into()];
     }
-    let status = view.pipeline.status();
-    let sources = status.sources.into_iter().filter(|source| !source.up).map(|source| {
-        let why = source.down.unwrap_or_else(|| "it has not connected yet".into());
+    let sources = status.sources.iter().filter(|source| !source.up).map(|source| {
+        let why = source.down.as_deref().unwrap_or("it has not connected yet");
         format!("source {}: {why}", source.name)
     });
-    let sinks = status.sinks.into_iter().filter_map(|sink| {
-        let held = sink.holds_back?;
-        Some(match sink.down.filter(|down| *down != held) {
+    let sinks = status.sinks.iter().filter_map(|sink| {
+        let held = sink.holds_back.as_ref()?;
+        Some(match sink.down.as_ref().filter(|down| *down != held) {
             Some(down) => format!("sink {}: {down}; its spool takes nothing: {held}", sink.name),
             None => format!("sink {}: {held}", sink.name),
         })

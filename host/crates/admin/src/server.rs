@@ -19,6 +19,9 @@ use crate::status::View;
 use crate::table::Table;
 use crate::tls::{self, TlsError};
 
+/// How far the interface's thread, and those that it starts, give way to all others: who asks must not hold up what comes from the brokers. Far enough
+/// that a request does not push a lane off its CPU when it comes in; not so far that a host whose lanes are saturated does not answer soon.
+const NICE: i32 = 5;
 /// How long changes under way are waited for at the end.
 const LAST_CHANGES: Duration = Duration::from_secs(2);
 
@@ -79,6 +82,10 @@ impl Admin {
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AdminError::Start)?;
         let most = settings.max_connections;
         let serve = move || {
+            // On Linux this is the priority of a thread, and those that it starts begin with it.
+            if let Err(error) = rustix::process::nice(NICE) {
+                tracing::info!("the HTTP interface runs at the priority of the lanes: {error}");
+            }
             runtime.block_on(async move {
                 for face in faces {
                     match TcpListener::from_std(face.listener) {

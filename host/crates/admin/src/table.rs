@@ -1,6 +1,7 @@
 //! Every route there is, in one table: the router, the OpenAPI document, the page and the tests are made from it, so that a new
 //! route cannot be forgotten by any of them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::http::Method;
@@ -37,18 +38,33 @@ pub(crate) enum Found {
 }
 
 /// Some of the routes, to be found by method and path.
-pub(crate) struct Table(Vec<Arc<Route>>);
+pub(crate) struct Table {
+    /// Those of paths without blanks, which most requests are for.
+    plain: HashMap<&'static str, Vec<Arc<Route>>>,
+    /// The others.
+    with_blanks: Vec<Arc<Route>>,
+}
 
 impl Table {
     /// Those that `keep` keeps.
     pub fn of(keep: impl Fn(&Route) -> bool) -> Self {
-        Self(routes().into_iter().filter(|route| keep(route)).map(Arc::new).collect())
+        let mut table = Self { plain: HashMap::new(), with_blanks: Vec::new() };
+        for route in routes().into_iter().filter(|route| keep(route)).map(Arc::new) {
+            let blank = route.path.split('/').any(|segment| Blank::of(segment).is_some());
+            let those = if blank { &mut table.with_blanks } else { table.plain.entry(route.path).or_default() };
+            those.push(route);
+        }
+        table
     }
 
     /// The route for a request. Paths are compared as they are written: no decoding, no `..`, no slash at the end.
     pub fn find(&self, method: &Method, path: &str) -> Found {
         let method = if method == Method::HEAD { &Method::GET } else { method };
-        let there: Vec<_> = self.0.iter().filter_map(|route| Some((route, blanks(route.path, path)?))).collect();
+        let plain = self.plain.get(path).into_iter().flatten().map(|route| (route, Vec::new()));
+        let mut there: Vec<_> = plain.collect();
+        if there.is_empty() {
+            there = self.with_blanks.iter().filter_map(|it| Some((it, blanks(it.path, path)?))).collect();
+        }
         if there.is_empty() {
             return Found::Nothing;
         }

@@ -265,6 +265,11 @@ impl Pipeline {
         self.around.alert_book.oldest(most, wanted)
     }
 
+    /// How many alerts stand.
+    pub fn alerts_standing(&self) -> usize {
+        self.around.alert_book.len()
+    }
+
     /// Of the alerts that were published last, up to `most` that agree with `filter`, the newest first.
     pub fn past_alerts(&self, filter: &PastFilter, most: usize) -> Vec<Past> {
         self.around.outlets.history().past(filter, most)

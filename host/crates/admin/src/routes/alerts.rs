@@ -8,6 +8,9 @@ use crate::problem::Problem;
 use crate::route::{Answer, Call};
 use crate::shapes::{AlertQuery, PastAlerts, PastQuery, SeenAlert, limit};
 
+/// So many are looked at at once; more take a thread beside that which serves all.
+const LOOKED_AT_AT_ONCE: usize = 500;
+
 pub(crate) async fn standing(call: Call) -> Answer {
     let AlertQuery { rule, topic, limit: asked } = call.query()?;
     let (topic, most) = (filter(topic)?, limit(asked, 1000, 10_000)? as usize);
@@ -15,6 +18,9 @@ pub(crate) async fn standing(call: Call) -> Answer {
         rule.as_ref().is_none_or(|rule| *rule == alert.rule)
             && topic.as_ref().is_none_or(|topic| topic.matches(&alert.topic))
     };
+    if call.house.view.pipeline.alerts_standing() <= LOOKED_AT_AT_ONCE {
+        return Ok(json(call.house.view.pipeline.standing_alerts(most, wanted)));
+    }
     let standing = call.house.blocking(move |house| house.view.pipeline.standing_alerts(most, wanted));
     Ok(json(standing.await?))
 }

@@ -1,24 +1,28 @@
 //! How the host is: parts of the one status document.
 
-use tidegate_model::TopicFilter;
+use tidegate_model::{Book, TopicFilter};
 
 use super::json as answer;
+use crate::house::House;
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
 use crate::shapes::{Ledger, OneSeries, OneSpool, Series, SeriesQuery, limit};
 
 /// The most series looked at for one page: a filter that matches few must not hold the interface up.
 const MAX_LOOKED_AT: u32 = 100_000;
+/// So many are looked at at once; more take a thread beside that which serves all.
+const LOOKED_AT_AT_ONCE: u32 = 1_000;
 
 pub(crate) async fn status(call: Call) -> Answer {
     Ok(answer(call.house.view.status()))
 }
 
 pub(crate) async fn ledger(call: Call) -> Answer {
-    let status = call.house.view.numbers();
-    let by_source = status.pipeline.sources.iter().map(|source| (source.name.clone(), source.messages)).collect();
+    let status = call.house.view.pipeline.status();
+    let messages = status.sources.iter().map(|source| source.messages).sum();
+    let by_source = status.sources.into_iter().map(|source| (source.name, source.messages)).collect();
     let wrong = call.house.view.pipeline.audit();
-    Ok(answer(Ledger { messages: status.messages, points: status.pipeline.points, by_source, wrong }))
+    Ok(answer(Ledger { messages, points: status.points, by_source, wrong }))
 }
 
 pub(crate) async fn sources(call: Call) -> Answer {
@@ -36,7 +40,7 @@ pub(crate) async fn spools(call: Call) -> Answer {
 }
 
 pub(crate) async fn lanes(call: Call) -> Answer {
-    Ok(answer(call.house.view.pipeline.status().lanes))
+    Ok(answer(call.house.view.pipeline.lane_totals()))
 }
 
 pub(crate) async fn series(call: Call) -> Answer {
@@ -49,23 +53,37 @@ pub(crate) async fn series(call: Call) -> Answer {
         filter.as_ref().is_none_or(|filter| filter.matches(topic))
             && contains.as_ref().is_none_or(|part| topic.contains(part.as_str()))
     };
-    let page = call.house.blocking(move |house| {
-        let book = house.view.books.all_series();
-        let known = book.len() as u32;
-        let (mut series, mut at) = (Vec::new(), query.after.unwrap_or(0));
-        let end = known.min(at.saturating_add(MAX_LOOKED_AT));
-        while at < end && (series.len() as u32) < most {
-            if let Some(found) = book.get(at).filter(|it| wanted(&it.topic)) {
-                let description = found.description.load();
-                series.push(OneSeries {
-                    topic: found.topic.to_string(),
-                    unit: description.unit.as_ref().map(ToString::to_string),
-                    labels: description.labels.iter().cloned().collect(),
-                });
-            }
-            at += 1;
+    let (from, known) = (query.after.unwrap_or(0), call.house.view.books.all_series().len() as u32);
+    let look = move |house: &House, end| page(house.view.books.all_series(), from, known, end, most, &wanted);
+    let soon = look(&call.house, from.saturating_add(LOOKED_AT_AT_ONCE));
+    if soon.series.len() as u32 == most || soon.next.is_none() {
+        return Ok(answer(soon));
+    }
+    let end = from.saturating_add(MAX_LOOKED_AT);
+    Ok(answer(call.house.blocking(move |house| look(house, end)).await?))
+}
+
+/// Of the series numbered from `at` on and before `end`, the first `most` that are wanted, of those that were known.
+fn page(
+    book: &Book<tidegate_model::Series>,
+    mut at: u32,
+    known: u32,
+    end: u32,
+    most: u32,
+    wanted: &impl Fn(&str) -> bool,
+) -> Series {
+    let mut series = Vec::new();
+    let end = known.min(end);
+    while at < end && (series.len() as u32) < most {
+        if let Some(found) = book.get(at).filter(|it| wanted(&it.topic)) {
+            let description = found.description.load();
+            series.push(OneSeries {
+                topic: found.topic.to_string(),
+                unit: description.unit.as_ref().map(ToString::to_string),
+                labels: description.labels.iter().cloned().collect(),
+            });
         }
-        Series { series, next: (at < known).then_some(at), known }
-    });
-    Ok(answer(page.await?))
+        at += 1;
+    }
+    Series { series, next: (at < known).then_some(at), known }
 }

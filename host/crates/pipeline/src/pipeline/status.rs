@@ -88,7 +88,8 @@ impl Pipeline {
         }
     }
 
-    fn lane_totals(&self) -> Vec<LaneTotals> {
+    /// How the lanes are.
+    pub fn lane_totals(&self) -> Vec<LaneTotals> {
         let all = self.lanes.iter().map(|(status, _)| status.totals());
         all.filter(|lane| lane.kind != LaneKind::Node || lane.rules + lane.batches > 0).collect()
     }
