@@ -18,6 +18,11 @@ impl Letters for LetterFile {
         found.iter().map(shown).collect()
     }
 
+    fn newest(&self, which: &LetterFilter, limit: u32) -> Result<Vec<Map<String, Value>>, String> {
+        let found = dead_letters::newest(&self.0, limit, &filter(which)).map_err(|error| error.to_string())?;
+        found.iter().rev().map(shown).collect()
+    }
+
     fn count(&self, which: &LetterFilter) -> Result<u64, String> {
         dead_letters::count(&self.0, &filter(which)).map_err(|error| error.to_string())
     }

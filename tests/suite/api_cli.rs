@@ -7,7 +7,7 @@ use tidegate_tests::{Host, binary, root};
 
 use crate::api::quiet;
 
-fn tidegate(hosts: &[&Host], args: &[&str]) -> Output {
+pub(crate) fn tidegate(hosts: &[&Host], args: &[&str]) -> Output {
     let mut command = Command::new(binary());
     command.args(args).env_remove("TIDEGATE_TOKEN").env_remove("TIDEGATE_NODES");
     for host in hosts {
@@ -17,7 +17,7 @@ fn tidegate(hosts: &[&Host], args: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn done(output: &Output) -> String {
+pub(crate) fn done(output: &Output) -> String {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
     out.into_owned()

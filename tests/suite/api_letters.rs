@@ -118,7 +118,31 @@ fn by_command(host: &Host, id: i64) {
     assert!(said(&["list", "--rule", "nobody"]).contains("no dead letters"));
     let both = said(&["list", "--node", &node, "--limit", "2"]);
     assert!(both.starts_with("NODE") && both.lines().count() == 5, "{both}");
-    for slip in [&["purge"][..], &["purge", "--all", "--dry-run"], &["replay", "--all", "--cancel"], &["export"]] {
+    let oldest = said(&["list", "--limit", "1", "--after", "0", "--json"]);
+    assert_ne!(said(&["list", "--limit", "1", "--json"]), oldest, "without more the newest");
+    list(host, "?limit=1&newest=true&topic=dev/b/%23");
+    host.ask("GET", "/api/v1/dead-letters?newest=true&after=1").send().expect_problem(400, "bad_request");
+    let exported = said(&["export", "--topic", "dev/a/#"]);
+    assert_eq!(
+        (exported.lines().count() as u64, exported.matches("\"topic\":\"dev/a/temp\"").count() as u64),
+        (A, A)
+    );
+    assert!(!exported.contains("\"node\""), "{exported}");
+    let file = host.path().join("letters.ndjson");
+    assert!(
+        said(&["export", "--output", file.to_str().unwrap(), "--node", &node])
+            .starts_with(&(2 * (A + B)).to_string())
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap().matches("\"node\"").count() as u64, 2 * (A + B));
+    assert!(!tidegate(&["export", "--output", file.to_str().unwrap()]).status.success(), "it is there already");
+    let payload = list(host, &format!("/{id}"))["payload"].clone();
+    assert_eq!(said(&["show", &id.to_string(), "--payload"]), payload.as_str().unwrap());
+    assert_eq!(
+        said(&["purge", "--topic", "dev/b/#", "--dry-run", "--json"]),
+        format!("{{\"dry_run\":true,\"purged\":{B}}}\n")
+    );
+    assert!(said(&["purge", &id.to_string(), "999999", "--dry-run"]).ends_with("\n1\n"));
+    for slip in [&["purge"][..], &["purge", "--all", "--compact"], &["replay", "--all", "--cancel"]] {
         assert!(!tidegate(slip).status.success(), "{slip:?}");
     }
     assert_eq!(said(&["purge", "--topic", "nobody/#", "--json"]).trim(), "{\"letters\":0}");

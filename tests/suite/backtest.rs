@@ -245,6 +245,26 @@ fn progress_as_events() {
     host.ask("GET", "/api/v1/backtests/999/events").send().expect_problem(404, "not_found");
 }
 
+/// Guarantees: a candidate may be a module that is there, named by its digest whatever its file is called; and what a backtest has found can be asked for
+/// again, by command as by API.
+#[test]
+fn shown_again() {
+    let host = quiet().module("threshold").rule("hot", HOT).launch();
+    let rows = host.path().join("points.ndjson");
+    std::fs::write(&rows, climb(100)).unwrap();
+    let node = format!("http://127.0.0.1:{}", host.port());
+    let backtest = |args: &[&str]| {
+        Command::new(binary()).arg("backtest").args(args).args(["--json", "--node", &node]).output().unwrap()
+    };
+    let sha256 = host.ask("GET", "/api/v1/rules/hot").send().expect(200)["sha256"].as_str().unwrap().to_owned();
+    let found = backtest(&["hot", "--module", &sha256, "--file", rows.to_str().unwrap()]);
+    let found: Value = serde_json::from_slice(&found.stdout).unwrap();
+    assert_eq!(found["alerts"]["raised"], 1, "{found}");
+    let again: Value = serde_json::from_slice(&backtest(&["--show", &found["id"].to_string()]).stdout).unwrap();
+    assert_eq!(again, found);
+    assert!(!backtest(&["--show", "999"]).status.success());
+}
+
 /// Guarantees: a part of a Kafka topic is given to a decoder as it is, and to another rule as points that the rules before it made of it, in the order
 /// of the records' times over all partitions; by time, by offset, by API and by command; no offset moves, and nothing is done. What cannot be
 /// read is refused with its place.

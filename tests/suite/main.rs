@@ -12,6 +12,7 @@ mod api_bombs;
 mod api_cli;
 mod api_desired;
 mod api_document;
+mod api_fleet;
 mod api_generations;
 mod api_held;
 mod api_letters;

@@ -259,3 +259,30 @@ fn by_hand() {
         desk.sign(b"any bytes", "1.0.0", "openssl");
     }
 }
+
+/// Guarantees: a candidate that is tried by command is vouched for by what stands beside it, as one that is uploaded is; one without is refused.
+#[test]
+fn a_candidate_by_command() {
+    let desk = Desk::new();
+    let host = guarded(&desk.key("release")).launch();
+    let signed = desk.sign(&built_module("threshold"), "1.0.0", "release");
+    let unsigned = desk.0.path().join("unsigned.wasm");
+    std::fs::write(&unsigned, variant(&built_module("threshold"), 1)).unwrap();
+    let file = "module = \"any.wasm\"\ntopics = [\"dev/#\"]\n[config]\nabove = 90.0\n";
+    std::fs::write(desk.0.path().join("hot.toml"), file).unwrap();
+    std::fs::write(desk.0.path().join("points.ndjson"), "{\"topic\":\"dev/a\",\"time_us\":1,\"value\":99}\n")
+        .unwrap();
+    let node = format!("http://127.0.0.1:{}", host.port());
+    let tried = |module: &Path| {
+        let module = module.to_str().unwrap();
+        let args = ["backtest", "hot", "--definition", "hot.toml", "--file", "points.ndjson", "--module", module];
+        desk.tidegate(&[&args[..], &["--json", "--node", &node]].concat())
+    };
+    let found: Value = serde_json::from_slice(&tried(&signed).stdout).unwrap();
+    assert_eq!(found["alerts"]["raised"], 1, "{found}");
+    let refused = tried(&unsigned);
+    assert!(
+        !refused.status.success() && String::from_utf8_lossy(&refused.stdout).contains("unsigned"),
+        "{refused:?}"
+    );
+}

@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tidegate_config::{Name, RuleFile};
 use tidegate_model::TopicFilter;
 use tidegate_sinks::Rfc3339;
 
 use crate::cli::api::{Client, Column, Nodes, Refusal, Request, Table, field, follow};
+use crate::cli::modules::{manifest, upload};
 use crate::cli::time::{shown, time_us};
 
 /// The largest file: as much as a host takes.
@@ -72,8 +73,11 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     definition: Option<PathBuf>,
     /// List the backtests of the last hour instead.
-    #[arg(long, conflicts_with_all = ["rule", "cancel"])]
+    #[arg(long, conflicts_with_all = ["rule", "cancel", "show"])]
     list: bool,
+    /// Wait for the end of this backtest, and show what it has found.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["rule", "cancel"])]
+    show: Option<u64>,
     /// End this backtest instead.
     #[arg(long, value_name = "ID", conflicts_with = "rule")]
     cancel: Option<u64>,
@@ -94,8 +98,8 @@ struct Asked {
 }
 
 enum Module {
-    /// Uploaded first.
-    Bytes(Vec<u8>),
+    /// Uploaded first, with what vouches for it.
+    Bytes(Vec<u8>, Option<Vec<u8>>),
     /// There already.
     Sha256(String),
 }
@@ -110,11 +114,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             client.send(&Request { method: "DELETE", path: format!("backtests/{id}"), body: None, if_match: None })
         });
     }
-    let asked = Asked::of(args)?;
+    let asked = if args.show.is_none() { Some(Asked::of(args)?) } else { None };
     let failed = AtomicBool::new(false);
     let progress = args.nodes.is_one() && std::io::stderr().is_terminal();
     let code = args.nodes.ask_for(&[summary(), faults(), alerts()], |client| {
-        let found = asked.follow(client, progress)?;
+        let found = match (&asked, args.show) {
+            (Some(asked), _) => asked.follow(client, progress)?,
+            (None, id) => watch(client, &format!("backtests/{}", id.unwrap_or_default()), progress)?,
+        };
         if found["state"] != "done" {
             failed.store(true, Relaxed);
         }
@@ -175,13 +182,7 @@ impl Asked {
         let path = format!("backtests/{}", field(&job, "/id"));
         std::thread::scope(|scope| {
             let upload = self.rows.as_ref().map(|rows| scope.spawn(|| send_rows(client, &path, rows)));
-            follow(client, &format!("{path}/events"), |name, job| {
-                if progress {
-                    tell(&job);
-                }
-                if name == "over" { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })?;
-            let found = client.get(&path)?;
+            let found = watch(client, &path, progress)?;
             let sent = upload.map_or(Some(Ok(())), |upload| upload.join().ok());
             match sent {
                 Some(Err(refusal)) if found["state"] == "cancelled" => Err(refusal),
@@ -202,12 +203,9 @@ impl Asked {
         };
         let module = match &self.module {
             None => None,
-            Some(Module::Sha256(sha256)) => Some(json!(format!("{sha256}.wasm"))),
-            Some(Module::Bytes(bytes)) => {
-                let path = if definition["wasi"] == true { "modules?wasi=true" } else { "modules" };
-                let body = Some(("application/wasm", bytes.as_slice()));
-                let post = Request { method: "POST", path: path.to_owned(), body, if_match: None };
-                Some(client.send(&post)?["file"].take())
+            Some(Module::Sha256(sha256)) => Some(client.get(&format!("modules/{sha256}"))?["file"].take()),
+            Some(Module::Bytes(bytes, voucher)) => {
+                Some(upload(client, bytes, voucher.as_deref(), definition["wasi"] == true)?["file"].take())
             }
         };
         if let Value::Object(fields) = &mut definition {
@@ -216,6 +214,17 @@ impl Asked {
         }
         Ok(Some(definition))
     }
+}
+
+/// Waits for the end of a backtest; gives what it has found.
+fn watch(client: &Client, path: &str, progress: bool) -> Result<Value, Refusal> {
+    follow(client, &format!("{path}/events"), |name, job| {
+        if progress {
+            tell(&job);
+        }
+        if name == "over" { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    client.get(path)
 }
 
 /// Uploads the rows of a backtest. One whose rows are refused would wait for others, so it is taken back; one that has ended by itself says
@@ -268,7 +277,7 @@ fn module(given: &str) -> anyhow::Result<Module> {
         return Ok(Module::Sha256(given.to_owned()));
     }
     let bytes = std::fs::read(given).with_context(|| format!("{given} cannot be read, and is no sha256"))?;
-    Ok(Module::Bytes(bytes))
+    Ok(Module::Bytes(bytes, manifest(Path::new(given))?))
 }
 
 /// JSON, or else TOML: every rule's configuration can be written in both.

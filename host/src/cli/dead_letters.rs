@@ -41,6 +41,7 @@ const EXPORT_PAGE: u32 = 500;
 ///   tidegate dead-letters purge --topic 'test/#' --until 2025-01-01
 ///   tidegate dead-letters export --output letters.ndjson
 ///   tidegate dead-letters list --node https://edge-1:8081 --node https://edge-2:8081
+///   tidegate dead-letters export --node https://edge-1:8081 > letters.ndjson
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -54,7 +55,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// List them, a line each, the newest last; with --node it begins with the oldest.
+    /// List them, a line each, the newest last.
     List {
         #[command(flatten)]
         filters: Filters,

@@ -1,12 +1,13 @@
 //! `tidegate export`, `import` and `desired`: all rules of a host at once, as a document.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use crate::cli::api::{Column, Nodes, Request, Table, field};
+use crate::cli::api::{Client, Column, Nodes, Refusal, Request, Rollout, Table, field};
 
 /// Print all rules of a host, and the modules they use, as one document for `import` and `desired`.
 #[derive(Debug, clap::Args)]
@@ -30,8 +31,10 @@ pub struct ImportArgs {
     nodes: Nodes,
     document: PathBuf,
     /// Only say what would be changed.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "rolling")]
     plan: bool,
+    #[command(flatten)]
+    rollout: Rollout,
 }
 
 /// Bring all rules in line with a document: others go. For GitOps and fleets.
@@ -55,6 +58,8 @@ enum DesiredAction {
         /// Only if no rule has been changed since `export` gave this ETag.
         #[arg(long, value_name = "ETAG")]
         if_match: Option<String>,
+        #[command(flatten)]
+        rollout: Rollout,
     },
 }
 
@@ -68,15 +73,17 @@ pub fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
 pub fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let document = read(&args.document)?;
     let path = if args.plan { "import?plan=true" } else { "import" };
-    args.nodes.ask(&changes(), |client| client.send(&request("POST", path, &document, None)))
+    let ask = |client: &Client| client.send(&request("POST", path, &document, None));
+    args.rollout.change(&args.nodes, &changes(), ask, changed)
 }
 
 /// Exit codes as in the help.
 pub fn desired(args: &DesiredArgs) -> anyhow::Result<ExitCode> {
     match &args.action {
-        DesiredAction::Apply { document, if_match } => {
+        DesiredAction::Apply { document, if_match, rollout } => {
             let document = read(document)?;
-            args.nodes.ask(&changes(), |client| client.send(&request("PUT", "desired", &document, if_match.as_ref())))
+            let ask = |client: &Client| client.send(&request("PUT", "desired", &document, if_match.as_ref()));
+            rollout.change(&args.nodes, &changes(), ask, changed)
         }
         DesiredAction::Plan { document } => {
             let document = read(document)?;
@@ -91,6 +98,16 @@ pub fn desired(args: &DesiredArgs) -> anyhow::Result<ExitCode> {
             Ok(if done && differs.into_inner() { ExitCode::from(2) } else { code })
         }
     }
+}
+
+/// The rules that were made or made anew, as they are.
+fn changed(client: &Client, answer: &Value) -> Result<Vec<Value>, Refusal> {
+    let made = answer["rules"].as_array().into_iter().flatten();
+    let made = made.filter(|it| matches!(it["action"].as_str(), Some("created" | "replaced")));
+    let made: HashSet<String> = made.map(|it| field(it, "/rule")).collect();
+    let mut rules = client.get("rules")?;
+    let rules = rules.as_array_mut().map(std::mem::take).unwrap_or_default();
+    Ok(rules.into_iter().filter(|rule| made.contains(&field(rule, "/name"))).collect())
 }
 
 fn request<'a>(method: &'static str, path: &str, document: &'a [u8], if_match: Option<&String>) -> Request<'a> {

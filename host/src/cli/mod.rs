@@ -15,6 +15,7 @@ pub mod migrate;
 pub mod modules;
 pub mod papers;
 pub mod place;
+pub mod print;
 pub mod replay;
 pub mod rule;
 pub mod rules;

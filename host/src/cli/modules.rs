@@ -1,12 +1,15 @@
 //! `tidegate modules`: the modules that rules of running hosts can use.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
-use serde_json::Value;
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
 
 use crate::cli::api::{Client, Column, Nodes, Refusal, Request, Table, field, joined};
+use crate::cli::print::{print, print_bytes};
 use crate::wiring::manifest_path;
 
 /// See and change the modules of running hosts.
@@ -36,6 +39,14 @@ enum Action {
     },
     /// Give hosts anew what vouches for a module: the `<file>.sig` beside it, as when the old one is about to expire.
     Vouch { file: PathBuf },
+    /// Download one, from the first host that has it; what comes is held against its sha256.
+    Download {
+        #[arg(value_parser = sha256)]
+        sha256: String,
+        /// The file to write, which must not be there yet, or `-` for standard output; `<sha256>.wasm` if not given.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Delete one that no rule uses.
     Delete {
         #[arg(value_parser = sha256)]
@@ -69,10 +80,44 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 manifest(file)?.with_context(|| format!("there is no {}", manifest_path(file).display()))?;
             nodes.ask(&vouchers(), |client| vouch(client, &sha256, &manifest))
         }
+        Action::Download { sha256, output } => download(nodes, sha256, output.as_deref()),
         Action::Delete { sha256 } => nodes.ask(&Table::nothing_but("deleted"), |client| {
             client.send(&Request { method: "DELETE", path: format!("modules/{sha256}"), body: None, if_match: None })
         }),
     }
+}
+
+fn download(nodes: &Nodes, sha256: &str, output: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let own = PathBuf::from(format!("{sha256}.wasm"));
+    let to = output.unwrap_or(&own);
+    let standard_output = to == Path::new("-");
+    if !standard_output && to.exists() {
+        bail!("{} is there already; name a new file with --output", to.display());
+    }
+    let found = nodes.first(|client| {
+        let bytes = client.bytes(&format!("modules/{sha256}/content"))?;
+        if tidegate_admin::digest(&bytes) == *sha256 {
+            Ok(bytes)
+        } else {
+            Err(Refusal::new("damaged", "what it sends is another module, or was damaged on its way"))
+        }
+    });
+    let Some((node, bytes)) = found? else { return Ok(ExitCode::FAILURE) };
+    if standard_output {
+        print_bytes(&bytes)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Whole or not at all: a file of that name is made by nobody else meanwhile, and goes again if it cannot be written.
+    let mut file = File::create_new(to).with_context(|| format!("{} cannot be made", to.display()))?;
+    if let Err(error) = file.write_all(&bytes).and_then(|()| file.sync_all()) {
+        let _ = std::fs::remove_file(to);
+        return Err(error).with_context(|| format!("{} cannot be written", to.display()));
+    }
+    print(&match nodes.json() {
+        true => format!("{}\n", json!({ "node": node, "sha256": sha256, "bytes": bytes.len(), "file": to })),
+        false => format!("{} bytes from {node} written to {}\n", bytes.len(), to.display()),
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Uploads a module, after what vouches for it: a host that wants signatures looks at no module without.

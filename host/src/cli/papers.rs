@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::Command;
 use clap_complete::Shell;
 
+use crate::cli::print::print_bytes;
+
 /// Print completions for a shell.
 ///
 /// Example: tidegate completions bash > /etc/bash_completion.d/tidegate
@@ -24,13 +26,13 @@ pub struct ManualArgs {}
 pub fn completions(args: &CompletionsArgs, mut commands: Command) -> anyhow::Result<ExitCode> {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut commands, "tidegate", &mut text);
-    io::stdout().write_all(&text)?;
+    print_bytes(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints one page: the program, then each command with its options.
 pub fn manual(commands: Command) -> anyhow::Result<ExitCode> {
-    io::stdout().write_all(&page(commands)?)?;
+    print_bytes(&page(commands)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

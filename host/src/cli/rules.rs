@@ -2,18 +2,19 @@
 
 mod change;
 mod shadow;
+mod tables;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 use tidegate_config::{Name, RuleFile};
 use url::form_urlencoded;
 
-use crate::cli::api::{Client, Column, Nodes, Refusal, Request, Table, field, joined};
+use crate::cli::api::{Client, Nodes, Refusal, Request, Rollout, Table};
 use crate::cli::modules::{manifest, upload};
+use tables::{reset, rules, versions};
 
 /// See and change the rules of running hosts.
 ///
@@ -27,6 +28,7 @@ use crate::cli::modules::{manifest, upload};
 ///   tidegate rules reset-state overheat --series dev/line1/temp
 ///   tidegate rules shadow start overheat candidate.toml && tidegate rules shadow diff overheat
 ///   tidegate rules disable overheat --node https://edge-1:8081 --node https://edge-2:8081
+///   tidegate rules put overheat overheat.toml --rolling --soak 1m --node https://edge-1:8081 --node https://edge-2:8081
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -40,6 +42,11 @@ pub struct Args {
 enum Action {
     /// List them.
     List,
+    /// Print its file with every setting, to be changed and given to `put`.
+    File {
+        #[arg(value_parser = name)]
+        rule: Name,
+    },
     /// Show one, whole.
     Show {
         #[arg(value_parser = name)]
@@ -86,6 +93,8 @@ enum Action {
     Retry {
         #[arg(value_parser = name)]
         rule: Name,
+        #[command(flatten)]
+        rollout: Rollout,
     },
     /// Let it forget its state, and clear the alerts that came of that; it goes on as if it had just begun.
     ResetState {
@@ -136,12 +145,14 @@ enum Action {
     },
 }
 
-/// What must hold for a change to be made.
+/// What must hold for a change to be made, and in which order hosts make it.
 #[derive(Debug, clap::Args)]
 struct Only {
     /// Only if the rule has this ETag still.
     #[arg(long, value_name = "ETAG")]
     if_match: Option<String>,
+    #[command(flatten)]
+    rollout: Rollout,
 }
 
 /// Whose state is forgotten. Nothing said is not everything: that would be a slip that cannot be taken back.
@@ -176,47 +187,46 @@ fn name(text: &str) -> Result<Name, tidegate_config::NameError> {
 /// Exit code 1: a host refused, or could not be reached.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let nodes = &args.nodes;
-    let post = |path: String, only: Option<&Only>| {
-        nodes.ask(&rules(), |client| {
-            let if_match = only.and_then(|only| only.if_match.clone());
-            client.send(&Request { method: "POST", path: path.clone(), body: None, if_match })
-        })
+    let switch = |rule: &Name, what: &str, only: &Only| {
+        let ask = |client: &Client| client.send(&post(rule, what, None, only.if_match.as_ref()));
+        only.rollout.change(nodes, &rules(), ask, |client, _| known(client, rule))
     };
     match &args.action {
         Action::List => nodes.ask(&rules(), |client| client.get("rules")),
+        Action::File { rule } => nodes.ask(&Table::told(toml), |client| {
+            let file = client.get(&format!("rules/{rule}"))?["file"].take();
+            let none = || Refusal::new("no_file", "the rule has no file that can be read");
+            if file.is_null() { Err(none()) } else { Ok(file) }
+        }),
         Action::Show { rule } => nodes.ask(&Table::whole(), |client| client.get(&format!("rules/{rule}"))),
         Action::Put { rule, file, module, only } => put(nodes, rule, file, module.as_deref(), only),
         Action::Order { rule, order, only } => change::patch(nodes, rule, &json!({ "order": order }), only),
         Action::Change(args) => change::run(nodes, args),
-        Action::Enable { rule, only } => post(format!("rules/{rule}/enable"), Some(only)),
-        Action::Disable { rule, only } => post(format!("rules/{rule}/disable"), Some(only)),
-        Action::Retry { rule } => post(format!("rules/{rule}/retry"), None),
+        Action::Enable { rule, only } => switch(rule, "enable", only),
+        Action::Disable { rule, only } => switch(rule, "disable", only),
+        Action::Retry { rule, rollout } => {
+            let ask = |client: &Client| client.send(&post(rule, "retry", None, None));
+            rollout.change(nodes, &rules(), ask, |client, _| known(client, rule))
+        }
         Action::ResetState { rule, of, only } => {
-            let durable = |v: &Value| match v["durable"].as_bool() {
-                Some(false) => "once the sinks have confirmed what came before".to_owned(),
-                _ => "yes".to_owned(),
-            };
-            let columns =
-                vec![Column("CELLS FORGOTTEN", |v| field(v, "/cells")), Column("HOLDS OVER A CRASH", durable)];
-            nodes.ask(&Table::new("", columns, "nothing"), |client| {
-                let path = format!("rules/{rule}/reset-state?{}", of.query());
-                client.send(&Request { method: "POST", path, body: None, if_match: only.if_match.clone() })
-            })
+            let what = format!("reset-state?{}", of.query());
+            let ask = |client: &Client| client.send(&post(rule, &what, None, only.if_match.as_ref()));
+            only.rollout.change(nodes, &reset(), ask, |client, _| known(client, rule))
         }
         Action::Versions { rule } => nodes.ask(&versions(), |client| client.get(&format!("rules/{rule}/versions"))),
         Action::Rollback { rule, to, only } => {
             let to = to.map_or_else(|| json!({}), |to| json!({ "generation": to })).to_string().into_bytes();
-            nodes.ask(&rules(), |client| {
-                let body = Some(("application/json", to.as_slice()));
-                let path = format!("rules/{rule}/rollback");
-                client.send(&Request { method: "POST", path, body, if_match: only.if_match.clone() })
-            })
+            let ask = |client: &Client| client.send(&post(rule, "rollback", Some(&to), only.if_match.as_ref()));
+            only.rollout.change(nodes, &rules(), ask, |client, _| known(client, rule))
         }
         Action::Shadow(action) => shadow::run(nodes, action),
-        Action::Delete { rule, only } => nodes.ask(&Table::nothing_but("deleted"), |client| {
-            let (path, if_match) = (format!("rules/{rule}"), only.if_match.clone());
-            client.send(&Request { method: "DELETE", path, body: None, if_match })
-        }),
+        Action::Delete { rule, only } => {
+            let ask = |client: &Client| {
+                let (path, if_match) = (format!("rules/{rule}"), only.if_match.clone());
+                client.send(&Request { method: "DELETE", path, body: None, if_match })
+            };
+            only.rollout.change(nodes, &Table::nothing_but("deleted"), ask, |client, _| gone(client, rule))
+        }
         Action::Test { rule, input, definition, module } => {
             let text = read(input)?;
             let input: Value =
@@ -239,12 +249,39 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn put(nodes: &Nodes, rule: &Name, file: &Path, module: Option<&Path>, only: &Only) -> anyhow::Result<ExitCode> {
     let definition = Definition::read(file, module)?;
-    nodes.ask(&rules(), |client| {
+    let ask = |client: &Client| {
         let bytes = definition.with_module(client)?.to_string().into_bytes();
         let body = Some(("application/json", bytes.as_slice()));
         let (path, if_match) = (format!("rules/{rule}"), only.if_match.clone());
         client.send(&Request { method: "PUT", path, body, if_match })
-    })
+    };
+    only.rollout.change(nodes, &rules(), ask, |client, _| known(client, rule))
+}
+
+/// What is asked of a rule, with JSON if with anything.
+fn post<'a>(rule: &Name, what: &str, body: Option<&'a [u8]>, if_match: Option<&String>) -> Request<'a> {
+    let body = body.map(|json| ("application/json", json));
+    Request { method: "POST", path: format!("rules/{rule}/{what}"), body, if_match: if_match.cloned() }
+}
+
+/// A rule as it is, for who watches a change.
+fn known(client: &Client, rule: &Name) -> Result<Vec<Value>, Refusal> {
+    Ok(vec![client.get(&format!("rules/{rule}"))?])
+}
+
+/// That there is no such rule any more.
+fn gone(client: &Client, rule: &Name) -> Result<Vec<Value>, Refusal> {
+    match client.get(&format!("rules/{rule}")) {
+        Err(refusal) if refusal.code() == "not_found" => Ok(Vec::new()),
+        Err(refusal) => Err(refusal),
+        Ok(_) => Err(Refusal::new("still_there", &format!("rule {rule} is there still, or again"))),
+    }
+}
+
+/// A rule's file, of what a host says.
+fn toml(file: &Value) -> String {
+    let read = RuleFile::from_json(file, "the rule's file").map(|(_, text)| text);
+    read.unwrap_or_else(|error| format!("# {error}\n"))
 }
 
 /// A rule's file, and the module that is to be uploaded first, if any.
@@ -277,35 +314,4 @@ impl Definition {
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))
-}
-
-fn versions() -> Table {
-    let columns = vec![
-        Column("GENERATION", |v| field(v, "/generation")),
-        Column("SERVES", |v| if v["serving"] == true { "yes".to_owned() } else { String::new() }),
-        Column("SINCE", |v| since(&v["admitted_ms"])),
-        Column("MODULE", |v| field(v, "/module")),
-        Column("SHA256", |v| field(v, "/sha256").chars().take(12).collect()),
-        Column("QUARANTINED", |v| field(v, "/fault")),
-    ];
-    Table::new("", columns, "no generation is kept")
-}
-
-fn since(ms: &Value) -> String {
-    let then = ms.as_u64().and_then(|ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
-    then.map_or_else(String::new, |then| humantime::format_rfc3339_seconds(then).to_string())
-}
-
-fn rules() -> Table {
-    let columns = vec![
-        Column("RULE", |v| field(v, "/name")),
-        Column("STATE", |v| field(v, "/state")),
-        Column("KIND", |v| field(v, "/kind")),
-        Column("ORDER", |v| field(v, "/order")),
-        Column("GENERATION", |v| field(v, "/generation")),
-        Column("ROWS", |v| field(v, "/stats/rows_in")),
-        Column("TOPICS", |v| joined(v, "/topics")),
-        Column("PROBLEM", |v| field(v, "/problem")),
-    ];
-    Table::new("", columns, "no rules")
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use crate::cli::api::{Nodes, field, visible};
+use crate::cli::print::{Reader, print};
 use crate::cli::time::shown;
 
 /// Watch messages, points and alerts as they pass through running hosts.
@@ -74,26 +75,30 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Err(refusal) => {
                 failed = true;
                 if args.nodes.json() {
-                    println!("{}", json!({ "node": event.node, "event": "refused", "data": refusal.json() }));
+                    print(&format!(
+                        "{}\n",
+                        json!({ "node": event.node, "event": "refused", "data": refusal.json() })
+                    ))?;
                 } else {
                     eprintln!("tidegate: {}: {refusal}", event.node);
                 }
                 continue;
             }
         };
+        let mut reader = Reader::There;
         if args.nodes.json() {
             let mut object = json!({ "event": name, "data": data });
             if let Some(node) = node {
                 object["node"] = node.into();
             }
-            println!("{object}");
+            reader = print(&format!("{object}\n"))?;
         } else if name == "skipped" {
             eprintln!("{}({} rows were skipped)", prefix(node), field(&data, "/rows"));
         } else if name != "open" {
-            println!("{}{}", prefix(node), visible(&line(&name, &data)));
+            reader = print(&format!("{}{}\n", prefix(node), visible(&line(&name, &data))))?;
         }
         shown += u64::from(!matches!(name.as_str(), "open" | "skipped"));
-        if args.count.is_some_and(|count| shown >= count) {
+        if reader == Reader::Gone || args.count.is_some_and(|count| shown >= count) {
             return Ok(ExitCode::SUCCESS);
         }
     }

@@ -11,6 +11,12 @@ pub trait Letters: Send + Sync {
     /// They cannot be read: for people.
     fn list(&self, which: &LetterFilter, after: i64, limit: u32) -> Result<Vec<Map<String, Value>>, String>;
 
+    /// The `limit` newest of those that match, oldest first.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn newest(&self, which: &LetterFilter, limit: u32) -> Result<Vec<Map<String, Value>>, String>;
+
     /// How many match.
     ///
     /// # Errors

@@ -88,21 +88,32 @@ impl Client {
 
     /// Asks; gives the answer's JSON.
     pub fn send(&self, request: &Request<'_>) -> Result<Value, Refusal> {
-        let (status, body) = self.exchange(request).map_err(|error| Refusal::unreachable(&format!("{error:#}")))?;
-        let answer = if body.is_empty() {
-            json!({ "status": status })
-        } else {
-            serde_json::from_slice(&body).unwrap_or_default()
-        };
-        match status {
-            200..=299 => Ok(answer),
-            _ if answer.is_object() => Err(Refusal(answer)),
-            _ => Err(Refusal::unreachable(&format!("it answers {status}, and not as a Tidegate host does"))),
+        let (status, body) = self.answer(request)?;
+        if body.is_empty() {
+            return Ok(json!({ "status": status }));
         }
+        Ok(serde_json::from_slice(&body).unwrap_or_default())
     }
 
-    fn exchange(&self, request: &Request<'_>) -> anyhow::Result<(u16, Vec<u8>)> {
-        exchange(&mut self.connect()?, &self.head(request, "1.1"), request.body.map(|(_, bytes)| bytes))
+    /// Asks for what is below `/api/v1/`, as it is.
+    pub fn bytes(&self, path: &str) -> Result<Vec<u8>, Refusal> {
+        let request = Request { method: "GET", path: path.to_owned(), body: None, if_match: None };
+        Ok(self.answer(&request)?.1)
+    }
+
+    /// Status and body of what is no refusal.
+    fn answer(&self, request: &Request<'_>) -> Result<(u16, Vec<u8>), Refusal> {
+        let exchanged = self.connect().and_then(|mut stream| {
+            exchange(&mut stream, &self.head(request, "1.1"), request.body.map(|(_, bytes)| bytes))
+        });
+        let (status, body) = exchanged.map_err(|error| Refusal::unreachable(&format!("{error:#}")))?;
+        if (200..=299).contains(&status) {
+            return Ok((status, body));
+        }
+        match serde_json::from_slice::<Value>(&body) {
+            Ok(problem) if problem.is_object() => Err(Refusal(problem)),
+            _ => Err(Refusal::unreachable(&format!("it answers {status}, and not as a Tidegate host does"))),
+        }
     }
 
     /// Asks for what goes on while there is news; gives what reads the answer, head and all. In HTTP/1.0, in which it comes as it is and
@@ -210,8 +221,13 @@ impl Refusal {
         Self(problem)
     }
 
+    /// What we say ourselves, in the same form.
+    pub fn new(code: &str, detail: &str) -> Self {
+        Self(json!({ "code": code, "detail": detail }))
+    }
+
     pub fn unreachable(detail: &str) -> Self {
-        Self(json!({ "code": "unreachable", "detail": detail }))
+        Self::new("unreachable", detail)
     }
 
     /// The word for it.

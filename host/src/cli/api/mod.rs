@@ -3,6 +3,7 @@
 mod client;
 mod events;
 mod remote;
+mod rollout;
 mod table;
 
 use std::path::PathBuf;
@@ -12,9 +13,12 @@ use std::sync::mpsc::Receiver;
 use anyhow::Context;
 use serde_json::Value;
 
+use crate::cli::print::print;
+
 pub use client::{Client, Refusal, Request};
 pub use events::{Event, follow};
 pub use remote::Remote;
+pub use rollout::Rollout;
 pub use table::{Column, Table, field, joined, visible};
 
 /// The most hosts that are asked at once.
@@ -91,15 +95,35 @@ impl Nodes {
                 }));
             });
         }
+        self.show(show, &all)
+    }
+
+    /// Asks one host after the other until one gives what is wanted, which is given with its address; else shows why none did.
+    pub fn first<T>(&self, ask: impl Fn(&Client) -> Result<T, Refusal>) -> anyhow::Result<Option<(String, T)>> {
+        let mut refused: Vec<Said> = Vec::new();
+        for client in self.clients()? {
+            let node = client.node().to_owned();
+            match ask(&client) {
+                Ok(found) => return Ok(Some((node, found))),
+                Err(refusal) => refused.push(Said { node, answer: Err(refusal) }),
+            }
+        }
+        self.show(&[], &refused)?;
+        Ok(None)
+    }
+
+    /// Shows what hosts have said; gives 1 if any of them refused or could not be reached.
+    fn show(&self, show: &[Table], all: &[Said]) -> anyhow::Result<ExitCode> {
         let failed = all.iter().filter(|said| said.answer.is_err()).count();
-        if self.json {
-            all.iter().for_each(|said| println!("{}", said.json(all.len() > 1)));
+        let text: String = if self.json {
+            all.iter().map(|said| format!("{}\n", said.json(self.several()))).collect()
         } else {
-            show.iter().for_each(|table| print!("{}", table.text(&all)));
-            for said in &all {
-                if let Err(refusal) = &said.answer {
-                    eprintln!("tidegate: {}: {refusal}", said.node);
-                }
+            show.iter().map(|table| table.text(all)).collect()
+        };
+        print(&text)?;
+        for said in all.iter().filter(|_| !self.json) {
+            if let Err(refusal) = &said.answer {
+                eprintln!("tidegate: {}: {refusal}", said.node);
             }
         }
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -1,41 +1,153 @@
-//! The same over the API of running hosts, as far as that goes: listed, shown, put back and purged.
+//! The same over the API of running hosts, as far as that goes: all but taking a wish back, and giving room back to the disk.
 
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tidegate_model::TopicFilter;
 use url::form_urlencoded;
 
-use super::Action;
 use super::select::{Filters, Which};
-use crate::cli::api::{Client, Column, Refusal, Remote, Request, Table, field};
+use super::{Action, EXPORT_PAGE};
+use crate::cli::api::{Client, Column, Nodes, Refusal, Remote, Request, Table, field};
+use crate::cli::print::{print, print_bytes};
 use crate::cli::time::time_us;
+
+/// The most of a page.
+const MAX_PAGE: u32 = 1_000;
 
 /// Exit code 1: a host refused, or could not be reached.
 pub(super) fn run(remote: &Remote, action: &Action, now_us: i64) -> anyhow::Result<ExitCode> {
     match action {
         Action::List { filters, limit, after, json } => {
             let mut query = query(filters, now_us)?;
-            query.push(("limit", (*limit).min(1_000).to_string()));
-            query.push(("after", after.unwrap_or(0).to_string()));
+            query.push(("limit", (*limit).min(MAX_PAGE).to_string()));
+            query.push(after.map_or_else(|| ("newest", "true".to_owned()), |after| ("after", after.to_string())));
             let path = format!("dead-letters?{}", encoded(&query));
             remote.nodes(*json).ask(&letters(), |client| client.get(&path))
         }
-        Action::Show { payload: true, .. } => {
-            bail!("--payload shows bytes of the file: leave --node out, or --payload")
-        }
+        Action::Show { id, payload: true, .. } => payload(&remote.nodes(false), *id),
         Action::Show { id, json, .. } => {
             remote.nodes(*json).ask(&Table::whole(), |client| client.get(&format!("dead-letters/{id}")))
         }
-        Action::Export { .. } => bail!("export reads the file: leave --node out, or `list --json` page by page"),
+        Action::Export { filters, output } => {
+            let (nodes, query) = (remote.nodes(false), query(filters, now_us)?);
+            match output {
+                None => export(&nodes, &query, io::stdout()).map(|(_, code)| code),
+                Some(file) => export_to(&nodes, &query, file),
+            }
+        }
         Action::Replay { cancel: true, .. } => bail!("--cancel works on the file: leave --node out"),
         Action::Replay { which, json, .. } => change(remote, "replay", "TO BE REPLAYED", which, *json, now_us),
-        Action::Purge { dry_run: true, .. } | Action::Purge { compact: true, .. } => {
-            bail!("--dry-run and --compact work on the file: leave --node out; `list` says how many match")
-        }
+        Action::Purge { compact: true, .. } => bail!("--compact works on the file: leave --node out"),
+        Action::Purge { which, dry_run: true, json, .. } => would_be_purged(remote, which, *json, now_us),
         Action::Purge { which, json, .. } => change(remote, "purge", "PURGED", which, *json, now_us),
     }
+}
+
+/// The original bytes of a letter.
+fn payload(nodes: &Nodes, id: i64) -> anyhow::Result<ExitCode> {
+    if nodes.several() {
+        bail!("each host has numbers of its own: name the one that has letter {id}");
+    }
+    let Some((_, letter)) = nodes.first(|client| client.get(&format!("dead-letters/{id}")))? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let bytes = match (letter["payload"].as_str(), letter["payload_base64"].as_str()) {
+        (Some(text), _) => text.as_bytes().to_vec(),
+        (None, Some(base64)) => STANDARD.decode(base64).context("what the host sends is no base64")?,
+        (None, None) => bail!("the host shows no payload of letter {id}"),
+    };
+    print_bytes(&bytes)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn export_to(nodes: &Nodes, query: &[(&'static str, String)], file: &Path) -> anyhow::Result<ExitCode> {
+    let opened = File::create_new(file);
+    let opened = opened.with_context(|| format!("{} cannot be made; name a new file", file.display()))?;
+    let mut to = BufWriter::new(opened);
+    let (written, code) = export(nodes, query, &mut to)?;
+    to.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    print(&format!("{} written to {}\n", super::print::letters(written), file.display()))?;
+    Ok(code)
+}
+
+/// Writes all letters of all hosts as JSON, one object a line, page by page as they come; with several hosts each says whose it is. Gives how many.
+fn export(nodes: &Nodes, query: &[(&'static str, String)], to: impl Write + Send) -> anyhow::Result<(u64, ExitCode)> {
+    let sheet = Mutex::new(Sheet { to, written: Ok(0) });
+    let code = nodes.ask(&Table::nothing_but(""), |client| {
+        let mut after = 0;
+        loop {
+            let page = [query, &[("limit", EXPORT_PAGE.to_string()), ("after", after.to_string())]].concat();
+            let mut page = client.get(&format!("dead-letters?{}", encoded(&page)))?;
+            let mut letters = page["letters"].as_array_mut().map(std::mem::take).unwrap_or_default();
+            if nodes.several() {
+                letters.iter_mut().for_each(|letter| letter["node"] = client.node().into());
+            }
+            let Some(last) = letters.last() else { return Ok(Value::Null) };
+            after = last["id"].as_i64().unwrap_or(i64::MAX);
+            if !sheet.lock().unwrap_or_else(PoisonError::into_inner).write(&letters) {
+                return Ok(Value::Null);
+            }
+        }
+    })?;
+    let Sheet { mut to, written } = sheet.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match written.and_then(|written| to.flush().map(|()| written)) {
+        Ok(written) => Ok((written, code)),
+        // Its reader has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok((0, code)),
+        Err(error) => Err(error).context("the letters cannot be written"),
+    }
+}
+
+/// What letters of several hosts are written on.
+struct Sheet<W> {
+    to: W,
+    /// How many, or why no more can be.
+    written: io::Result<u64>,
+}
+
+impl<W: Write> Sheet<W> {
+    /// Writes a page; whether there is room for more.
+    fn write(&mut self, letters: &[Value]) -> bool {
+        let Ok(before) = self.written else { return false };
+        let done = letters.iter().try_for_each(|letter| writeln!(self.to, "{letter}"));
+        self.written = done.map(|()| before + letters.len() as u64);
+        self.written.is_ok()
+    }
+}
+
+fn would_be_purged(remote: &Remote, which: &Which, json: bool, now_us: i64) -> anyhow::Result<ExitCode> {
+    which.selection(now_us)?;
+    let query = [query(&which.filters, now_us)?, vec![("limit", "1".to_owned())]].concat();
+    let path = format!("dead-letters?{}", encoded(&query));
+    let columns = vec![Column("WOULD BE PURGED", |v| field(v, "/purged"))];
+    remote.nodes(json).ask(&Table::new("", columns, "nothing"), |client| {
+        let letters = match which.ids.as_slice() {
+            [] => client.get(&path)?["matching"].clone(),
+            ids => there(client, ids)?.into(),
+        };
+        Ok(json!({ "purged": letters, "dry_run": true }))
+    })
+}
+
+/// How many of these a host has.
+fn there(client: &Client, ids: &[i64]) -> Result<u64, Refusal> {
+    let mut there = 0;
+    for id in ids {
+        match client.get(&format!("dead-letters/{id}")) {
+            Ok(_) => there += 1,
+            Err(refusal) if refusal.code() == "not_found" => {}
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    Ok(there)
 }
 
 fn change(

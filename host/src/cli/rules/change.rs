@@ -6,8 +6,9 @@ use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 use tidegate_config::Name;
 
-use super::{Only, name, rules};
-use crate::cli::api::{Nodes, Request};
+use super::tables::rules;
+use super::{Only, known, name};
+use crate::cli::api::{Client, Nodes, Request};
 
 /// Change parts of a rule's file: topics, order, limits, configuration; what is not named stays. It serves so when this answers.
 #[derive(Debug, clap::Args)]
@@ -41,11 +42,12 @@ pub(super) fn run(nodes: &Nodes, args: &Args) -> anyhow::Result<ExitCode> {
 /// Sends a merge patch (RFC 7396).
 pub(super) fn patch(nodes: &Nodes, rule: &Name, patch: &Value, only: &Only) -> anyhow::Result<ExitCode> {
     let bytes = patch.to_string().into_bytes();
-    nodes.ask(&rules(), |client| {
+    let ask = |client: &Client| {
         let body = Some(("application/merge-patch+json", bytes.as_slice()));
         let (path, if_match) = (format!("rules/{rule}"), only.if_match.clone());
         client.send(&Request { method: "PATCH", path, body, if_match })
-    })
+    };
+    only.rollout.change(nodes, &rules(), ask, |client, _| known(client, rule))
 }
 
 /// Puts a value where a field like `config.above` stands.

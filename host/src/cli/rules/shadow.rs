@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use tidegate_config::Name;
 
-use super::{Definition, name, rules};
-use crate::cli::api::{Column, Nodes, Request, Table, field};
+use super::tables::rules;
+use super::{Definition, Only, known, name, post};
+use crate::cli::api::{Client, Column, Nodes, Request, Table, field};
 use crate::cli::time::shown;
 
 /// The most differences of a kind that people are shown; `--json` has all.
@@ -51,9 +52,8 @@ pub enum Shadow {
         /// The state it goes on with: what it has built, or what the rule has.
         #[arg(long, value_enum)]
         state: State,
-        /// Only if the rule has this ETag still.
-        #[arg(long, value_name = "ETAG")]
-        if_match: Option<String>,
+        #[command(flatten)]
+        only: Only,
     },
 }
 
@@ -92,17 +92,15 @@ pub fn run(nodes: &Nodes, shadow: &Shadow) -> anyhow::Result<ExitCode> {
             let path = format!("rules/{rule}/shadow");
             client.send(&Request { method: "DELETE", path, body: None, if_match: None })
         }),
-        Shadow::Promote { rule, state, if_match } => {
+        Shadow::Promote { rule, state, only } => {
             let state = match state {
                 State::Own => "own",
                 State::TakenOver => "taken-over",
             };
             let bytes = json!({ "state": state }).to_string().into_bytes();
-            nodes.ask(&rules(), |client| {
-                let body = Some(("application/json", bytes.as_slice()));
-                let path = format!("rules/{rule}/shadow/promote");
-                client.send(&Request { method: "POST", path, body, if_match: if_match.clone() })
-            })
+            let ask =
+                |client: &Client| client.send(&post(rule, "shadow/promote", Some(&bytes), only.if_match.as_ref()));
+            only.rollout.change(nodes, &rules(), ask, |client, _| known(client, rule))
         }
     }
 }

@@ -42,6 +42,10 @@ impl Letters for NoLetters {
         Ok(Vec::new())
     }
 
+    fn newest(&self, _: &LetterFilter, _: u32) -> Result<Vec<Map<String, Value>>, String> {
+        Ok(Vec::new())
+    }
+
     fn count(&self, _: &LetterFilter) -> Result<u64, String> {
         Ok(0)
     }

@@ -10,7 +10,12 @@ use crate::shapes::{Counted, LetterPage, LetterQuery, PurgeQuery, limit};
 
 pub(crate) async fn list(call: Call) -> Answer {
     let query: LetterQuery = call.query()?;
-    let (most, after) = (limit(query.limit, 50, 1000)?, query.after.unwrap_or(0));
+    let most = limit(query.limit, 50, 1000)?;
+    let newest = query.newest.unwrap_or(false);
+    if newest && query.after.is_some() {
+        return Err(Problem::bad("`after` goes on from the oldest, `newest` begins with the newest: one of them"));
+    }
+    let after = query.after.unwrap_or(0);
     let filter = LetterFilter {
         rule: query.rule,
         source: query.source,
@@ -21,8 +26,9 @@ pub(crate) async fn list(call: Call) -> Answer {
         reason: query.reason,
     };
     let page = call.house.blocking(move |house| {
-        let letters = house.view.letters.list(&filter, after, most)?;
-        Ok(LetterPage { letters, matching: house.view.letters.count(&filter)? })
+        let kept = &house.view.letters;
+        let letters = if newest { kept.newest(&filter, most)? } else { kept.list(&filter, after, most)? };
+        Ok(LetterPage { letters, matching: kept.count(&filter)? })
     });
     Ok(json(page.await?.map_err(unreadable)?))
 }

@@ -12,7 +12,7 @@ pub(crate) struct LetterQuery {
     pub rule: Option<String>,
     /// The source they came from.
     pub source: Option<String>,
-    /// Where they died: `route`, `decode`, `process` or `sink`.
+    /// Where they died: `route`, `decode`, `process`, `sink` or `parked`.
     pub stage: Option<String>,
     /// An MQTT topic filter.
     pub topic: Option<String>,
@@ -25,6 +25,8 @@ pub(crate) struct LetterQuery {
     /// Go on after this id. Default: from the oldest.
     #[schemars(range(min = 0))]
     pub after: Option<i64>,
+    /// The newest instead, the oldest of them first. Default: false.
+    pub newest: Option<bool>,
     /// How many at most, up to 1000. Default: 50.
     #[schemars(range(min = 1, max = 1000))]
     pub limit: Option<u32>,
@@ -41,7 +43,7 @@ pub(crate) struct PurgeQuery {
     pub rule: Option<String>,
     /// The source they came from.
     pub source: Option<String>,
-    /// Where they died: `route`, `decode`, `process` or `sink`.
+    /// Where they died: `route`, `decode`, `process`, `sink` or `parked`.
     pub stage: Option<String>,
     /// An MQTT topic filter.
     pub topic: Option<String>,
