@@ -155,8 +155,9 @@ impl Threshold {
         }
         state.unmarked().last_us = reading.time_us.min(out.now_us());
         if let Phase::Raised(side) = state.phase {
-            // Within the hysteresis it still stands.
-            if !self.limits.back(side, reading.value) {
+            // Within the hysteresis it still stands; beyond the other limit it does not, however wide the hysteresis.
+            let elsewhere = self.limits.beyond(reading.value).is_some_and(|now| now != side);
+            if !elsewhere && !self.limits.back(side, reading.value) {
                 return;
             }
             self.clear(&reading, side, out);
