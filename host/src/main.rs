@@ -122,7 +122,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
 fn carry_out(command: Command, runtime: &Runtime) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(arguments) => cli::run::run(&arguments, runtime),
-        Command::Check(arguments) => runtime.block_on(cli::check::run(arguments, &wiring::inspect)),
+        Command::Check(arguments) => runtime.block_on(cli::check::run(arguments, &wiring::look_over)),
         Command::Demo(arguments) => cli::demo::run(&arguments, runtime),
         Command::Replay(arguments) => cli::replay::run(&arguments, runtime),
         Command::DeadLetters(arguments) => cli::dead_letters::run(&arguments),

@@ -3,15 +3,16 @@
 pub mod backfill;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tidegate_admin::{Admin, Status, View};
-use tidegate_config::{Config, Journal, Name, Offsets, RuleFile, Signatures, SinkSettings, SourceSettings};
+use tidegate_config::{Config, Journal, Name, Offsets, SinkSettings, SourceSettings};
 use tidegate_engine::{
-    Admission, Cache, ChildProcess, Confined, DirectoryError, Engine, Examination, Generations, Registry,
+    Admission, Asked, Cache, ChildProcess, Confined, DirectoryError, Engine, Examination, Generations, Registry,
     RegistryHandle, RuleState, RuleStatus, SIGNATURE_SUFFIX, Scope, Trust, Wasi,
 };
 use tidegate_model::{
@@ -27,7 +28,7 @@ use tidegate_state::StateFile;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::cli::check::{Inspected, Runs};
+use crate::cli::check::{Found, Inspected, Runs};
 use crate::letters::LetterFile;
 use crate::unpark::unpark;
 
@@ -311,17 +312,20 @@ pub fn examine(bytes: &[u8], wasi: Wasi) -> anyhow::Result<Examination> {
     Ok(admission(None)?.examine(bytes, wasi)?)
 }
 
-/// Compiles a module and says in a line what it is, for `tidegate check`. `file` is its rule's, if it has one. Which versions have served
-/// on the host is not looked at.
-pub fn inspect(signatures: &Signatures, module: &Path, file: Option<&RuleFile>) -> anyhow::Result<Inspected> {
-    let bytes = std::fs::read(module).with_context(|| format!("{} cannot be read", module.display()))?;
-    let manifest = std::fs::read(manifest_path(module)).ok();
-    let wasi = if file.is_some_and(|file| file.wasi) { Wasi::Empty } else { Wasi::Refused };
-    let admission = admission(None)?.trusting(Trust::open(signatures, None)?);
-    let module = admission.admit(&bytes, manifest.as_deref(), wasi)?;
-    let description = module.description();
-    let kind = module.kind().as_str();
-    let what = format!("{kind} {} {}: {}", description.name, description.version, description.summary);
-    let runs = if description.scope == Scope::Node { Runs::OncePerNode } else { Runs::OnLanes };
-    Ok(Inspected { what, runs })
+/// The rules that the directory of this configuration asks for, as a host that starts with it would find them, for `tidegate check`. Which
+/// versions have served on the host is not looked at.
+pub fn look_over(config: &Config) -> io::Result<Vec<Found>> {
+    let trust = Trust::open(&config.signatures, None).map_err(io::Error::other)?;
+    let admission = admission(None).map_err(io::Error::other)?.trusting(trust);
+    Ok(tidegate_engine::look_over(&config.rules_dir, admission)?.into_iter().map(found).collect())
+}
+
+fn found(asked: Asked) -> Found {
+    let inspected = asked.rule.map_err(|error| error.to_string()).map(|rule| {
+        let about = rule.module.description();
+        let what = format!("{} {} {}: {}", rule.kind().as_str(), about.name, about.version, about.summary);
+        let runs = if about.scope == Scope::Node { Runs::OncePerNode } else { Runs::OnLanes };
+        Inspected { what, runs }
+    });
+    Found { name: asked.name, file: asked.file, by_default: asked.by_default, inspected }
 }

@@ -17,6 +17,7 @@ const RULE_FILES: &[(&str, &str)] = &[
     ("overheat.toml", include_str!("rules.d/overheat.toml")),
     ("battery-low.toml", include_str!("rules.d/battery-low.toml")),
     ("silence.toml", include_str!("rules.d/silence.toml")),
+    ("hot-together.toml", include_str!("rules.d/hot-together.toml")),
 ];
 
 /// Where the demo lives.

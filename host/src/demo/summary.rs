@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 use tidegate_admin::Status;
+use tidegate_engine::RuleState;
 
 /// The end of a demo.
 #[derive(Debug, Serialize)]
@@ -24,7 +25,7 @@ pub struct Summary {
     pub alerts_raised: u64,
     /// Alerts cleared.
     pub alerts_cleared: u64,
-    /// Rules that served.
+    /// Rules that served at the end.
     pub rules: usize,
     /// How long it ran.
     pub seconds: f64,
@@ -50,7 +51,7 @@ impl Summary {
             stored: status.pipeline.points.stored,
             alerts_raised: raised,
             alerts_cleared: cleared,
-            rules: status.rules.len(),
+            rules: status.rules.iter().filter(|rule| rule.state == RuleState::Serving).count(),
             seconds: round(seconds, 2),
             msgs_per_s: round(m.received as f64 / seconds.max(0.001), 1),
             p50_ms: round(status.pipeline.p50_ms.unwrap_or(0.0), 3),

@@ -41,8 +41,8 @@ pub use load_error::LoadError;
 pub use module::{Description, Kind, MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Module, Scope, Wasi};
 pub use private_dir::DirectoryError;
 pub use registry::{
-    Candidate, Deploy, PromoteState, Registry, RegistryHandle, RuleState, RuleStatus, STILL_CALLED, ShadowOrder,
-    ShadowStart, ShadowStatus, SwitchError,
+    Asked, Candidate, Deploy, PromoteState, Registry, RegistryHandle, RuleState, RuleStatus, STILL_CALLED,
+    ShadowOrder, ShadowStart, ShadowStatus, SwitchError, look_over,
 };
 pub use rule::{Limits, OnRefusedState, Rule, decoder_of};
 pub use shadow::{

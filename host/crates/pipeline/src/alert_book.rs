@@ -166,12 +166,7 @@ impl AlertBook {
         }
     }
 
-    /// Clears all that `rule` has raised, and gives the alerts that say so.
-    pub fn clear_rule(&self, rule: &str, now_us: i64, reason: &str) -> Vec<Alert> {
-        self.clear_where(rule, |_, _| true, now_us, reason)
-    }
-
-    /// The same for those `which` are meant, by topic and by who raised them.
+    /// Clears what `rule` has raised and `which` means, by topic and by who raised it, and gives the alerts that say so.
     pub(crate) fn clear_where(
         &self,
         rule: &str,

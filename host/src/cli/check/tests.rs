@@ -1,30 +1,39 @@
-//! `check`, from a directory to a report.
+//! `check`, from a configuration and what the directory of rules asks for to a report.
 
 use std::fs;
-
-use tidegate_config::Signatures;
 
 use super::*;
 
 const CONFIG: &str = "node = \"n\"\n[sources.mqtt.plant]\nurl = \"mqtt://u:hunter2@broker\"\ntopics = [\"dev/#\"]\n";
 
-/// A module is right if its bytes begin with `good`, and the whole node's if they end so.
-fn inspect(_: &Signatures, module: &Path, _: Option<&RuleFile>) -> anyhow::Result<Inspected> {
-    let what = fs::read_to_string(module)?;
-    anyhow::ensure!(what.starts_with("good"), "not a module");
-    let runs = if what.ends_with("node") { Runs::OncePerNode } else { Runs::OnLanes };
-    Ok(Inspected { what, runs })
+/// A rule that serves: its name, its file, what its module is and where it runs.
+fn rule(name: &str, file: &str, what: &str, runs: Runs) -> Found {
+    let by_default = file.is_empty();
+    let file = if by_default { "module = \"m.wasm\"" } else { file };
+    let inspected = Ok(Inspected { what: what.to_owned(), runs });
+    Found { name: name.to_owned(), file: Some(RuleFile::parse(file, name).unwrap()), by_default, inspected }
 }
 
-/// The report on a directory with these files.
-fn check_files(files: &[(&str, &str)]) -> Report {
+/// A rule that does not.
+fn refused(name: &str, why: &str) -> Found {
+    Found { name: name.to_owned(), file: None, by_default: false, inspected: Err(why.to_owned()) }
+}
+
+/// The report on this configuration, and a directory that asks for these rules.
+fn check_rules(config: &str, rules: impl Fn() -> Vec<Found> + 'static) -> Report {
     let directory = tempfile::tempdir().unwrap();
-    fs::create_dir(directory.path().join("rules.d")).unwrap();
-    for (name, text) in files {
-        fs::write(directory.path().join(name), text).unwrap();
+    let path = directory.path().join("tidegate.toml");
+    fs::write(&path, config).unwrap();
+    // What a configuration names must be there to be read.
+    for name in ["c.pem", "k.pem", "ca.pem"] {
+        fs::write(directory.path().join(name), "").unwrap();
     }
-    let mut report = check(&directory.path().join("tidegate.toml"), &inspect);
-    let here = format!("{}/", directory.path().display());
+    in_words_of(directory.path(), check(&path, &move |_: &Config| Ok(rules())))
+}
+
+/// The same without the directory's own name.
+fn in_words_of(directory: &Path, mut report: Report) -> Report {
+    let here = format!("{}/", directory.display());
     let lines = report.errors.iter_mut().chain(&mut report.warnings).chain([&mut report.summary]);
     lines.for_each(|line| *line = line.replace(&here, ""));
     report
@@ -33,65 +42,80 @@ fn check_files(files: &[(&str, &str)]) -> Report {
 /// Guarantees: the summary says what would run, in the order it would run in, and shows no secret.
 #[test]
 fn what_would_run() {
-    let report = check_files(&[
-        ("tidegate.toml", CONFIG),
-        ("rules.d/t.wasm", "good threshold"),
-        ("rules.d/hot.toml", "module = \"t.wasm\"\norder = 200\ntopics = [\"dev/+/temp\"]"),
-        ("rules.d/cold.toml", "module = \"t.wasm\"\nenabled = false"),
-        ("rules.d/json.wasm", "good decoder"),
-        ("rules.d/.hot.toml.swp", "half written"),
-    ]);
+    let report = check_rules(CONFIG, || {
+        vec![
+            rule("cold", "module = \"t.wasm\"\nenabled = false", "alert threshold", Runs::OnLanes),
+            rule("hot", "module = \"t.wasm\"\norder = 200\ntopics = [\"dev/+/temp\"]", "alert", Runs::OnLanes),
+            rule("json", "", "decoder", Runs::OnLanes),
+        ]
+    });
     assert_eq!(report.errors, Vec::<String>::new());
     assert_eq!(report.code, ExitCode::SUCCESS);
     let names = ["cold ", "json ", "hot "];
     let at: Vec<usize> = names.iter().map(|name| report.summary.find(&format!("\n  {name}")).unwrap()).collect();
     assert!(at.is_sorted(), "{}", report.summary);
-    for part in ["mqtt://broker:1883", "dev/# (QoS 1)", "data/store.db", "on dev/+/temp", "(off)", "valid, 1 warning"]
-    {
+    for part in [
+        "mqtt://broker:1883",
+        "dev/# (QoS 1)",
+        "data/store.db",
+        "on dev/+/temp",
+        "(off)",
+        "decoder  (with its defaults)",
+        "valid, 1 warning",
+    ] {
         assert!(report.summary.contains(part), "{part} in\n{}", report.summary);
     }
     assert!(!report.summary.contains("hunter2") && !report.warnings.concat().contains("hunter2"));
 }
 
-/// Guarantees: mistakes in rule files and modules are told, all of them, and fail the check.
+/// Guarantees: it is said where the API is and who may use it, as it would be.
+#[test]
+fn who_may_use_the_api() {
+    let token = format!("[admin.tokens.ops]\nsha256 = \"{}\"\nscopes = [\"read\"]", "ab".repeat(32));
+    let tls = "cert_file = \"c.pem\"\nkey_file = \"k.pem\"";
+    for (admin, said) in [
+        (String::new(), "http://127.0.0.1:8081, without a token, from this machine only"),
+        (token.clone(), "http://127.0.0.1:8081, with one of 1 token"),
+        (format!("[admin]\nlisten = \"0.0.0.0:443\"\n{tls}\n{token}"), "https://0.0.0.0:443, with one of 1 token"),
+        (
+            format!("[admin]\nreadonly = true\n{tls}\nclient_ca_file = \"ca.pem\"\nclient_scopes = [\"read\"]"),
+            "https://127.0.0.1:8081, with a client's certificate; it changes no rules",
+        ),
+    ] {
+        let report = check_rules(&format!("{CONFIG}{admin}\n"), Vec::new);
+        assert!(report.errors.is_empty(), "{:?}", report.errors);
+        assert!(report.summary.contains(&format!("admin    {said}\n")), "{said} in\n{}", report.summary);
+    }
+}
+
+/// Guarantees: what keeps rules from serving is told, of all of them, and fails the check.
 #[test]
 fn mistakes_in_rules() {
-    let report = check_files(&[
-        ("tidegate.toml", CONFIG),
-        ("rules.d/a.toml", "modul = \"t.wasm\""),
-        ("rules.d/b.toml", "module = \"gone.wasm\""),
-        ("rules.d/broken.wasm", "bad"),
-        ("rules.d/Big_Name.wasm", "good"),
-    ]);
+    let report =
+        check_rules(CONFIG, || vec![refused("a", "a.toml:1:1: unknown key `modul`"), refused("b", "not a module")]);
     assert_eq!(report.code, ExitCode::FAILURE);
-    let errors = report.errors.join("\n");
-    assert_eq!(report.errors.len(), 4, "{errors}");
-    for part in [
-        "rules.d/a.toml:1:1: unknown key `modul` at the top of the file; did you mean `module`?",
-        "rules.d/gone.wasm: No such file or directory",
-        "rules.d/broken.wasm: not a module; put a working module there",
-        "\"Big_Name\" is no name",
-    ] {
-        assert!(errors.contains(part), "{part} in\n{errors}");
-    }
+    let expected =
+        ["the rule a, in rules.d: a.toml:1:1: unknown key `modul`", "the rule b, in rules.d: not a module"];
+    assert_eq!(report.errors, expected);
 }
 
 /// Guarantees: a wrong configuration is one exit code, one that cannot be read another.
 #[test]
 fn exit_codes() {
-    let report = check_files(&[("tidegate.toml", &CONFIG.replace("topics", "topicz"))]);
+    let report = check_rules(&CONFIG.replace("topics", "topicz"), Vec::new);
     assert_eq!(report.code, ExitCode::FAILURE);
     assert_eq!(
         report.errors,
         ["tidegate.toml:4:1: unknown key `topicz` in [sources.mqtt.plant]; did you mean `topics`?"]
     );
-    assert_eq!(check_files(&[]).code, ExitCode::from(2));
+    let missing = tempfile::tempdir().unwrap().path().join("tidegate.toml");
+    assert_eq!(check(&missing, &|_: &Config| Ok(Vec::new())).code, ExitCode::from(2));
 }
 
 /// Guarantees: a directory without rules is said to be so, and is no mistake.
 #[test]
 fn no_rules() {
-    let report = check_files(&[("tidegate.toml", CONFIG)]);
+    let report = check_rules(CONFIG, Vec::new);
     assert_eq!(report.code, ExitCode::SUCCESS);
     assert!(report.warnings.iter().any(|w| w.contains("rules.d holds no rules")), "{:?}", report.warnings);
 }
@@ -104,13 +128,13 @@ fn rules_of_the_node() {
     let once = "[sources.kafka.fleet]\nbrokers = \"k:9092\"\ngroup = \"g\"\ntopics = [\"t\"]\ntopic_from = \"key\"\n\
                 [sinks.timescale.db]\nurl = \"postgres://u@db/p\"\nexactly_once = \"kafka\"\n";
     for (config, word) in [(shared.as_str(), "shares its messages"), (once, "exactly_once")] {
-        let report = check_files(&[
-            ("tidegate.toml", config),
-            ("rules.d/k.wasm", "good for the node"),
-            ("rules.d/other.wasm", "good"),
-            ("rules.d/off.toml", "module = \"k.wasm\"\nenabled = false"),
-            ("rules.d/on.toml", "module = \"k.wasm\""),
-        ]);
+        let report = check_rules(config, || {
+            vec![
+                rule("on", "module = \"k.wasm\"", "alert", Runs::OncePerNode),
+                rule("off", "module = \"k.wasm\"\nenabled = false", "alert", Runs::OncePerNode),
+                rule("other", "", "alert", Runs::OnLanes),
+            ]
+        });
         assert!(report.errors.is_empty(), "{:?}", report.errors);
         let told: Vec<_> = report.warnings.iter().filter(|warning| warning.contains(word)).collect();
         assert!(told.len() == 1 && told[0].starts_with("on: "), "{:?}", report.warnings);

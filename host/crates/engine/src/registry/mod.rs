@@ -5,6 +5,7 @@
 
 mod handle;
 mod known;
+mod look;
 mod scan;
 mod shadows;
 mod signed;
@@ -37,6 +38,7 @@ use crate::shadow::ShadowReport;
 use crate::stats::RuleStats;
 
 pub use handle::{RegistryHandle, SwitchError};
+pub use look::{Asked, look_over};
 pub use shadows::{Candidate, PromoteState, ShadowOrder, ShadowStart, ShadowStatus};
 pub use status::{RuleState, RuleStatus, STILL_CALLED};
 

@@ -173,10 +173,15 @@ impl Scanner {
         said.into_iter().chain(last.or_else(kept)).collect()
     }
 
+    /// Whether that rule is its module's own, which no file named when the directory was last read.
+    pub fn runs_by_default(&self, rule: &str) -> bool {
+        self.by_default.contains(rule)
+    }
+
     /// Whether that rule ran by its module's defaults before: when the directory was last read, or before the host was started.
     fn served_by_default(&self, rule: &str) -> bool {
         let kept = || self.generations.as_ref().is_some_and(|store| store.serving(rule).is_some());
-        self.by_default.contains(rule) || kept()
+        self.runs_by_default(rule) || kept()
     }
 
     fn rule_file(&self, rule: &str) -> Result<RuleFile, String> {

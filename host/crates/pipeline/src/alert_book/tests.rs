@@ -46,13 +46,17 @@ fn the_oldest_first() {
     assert!(topics(0, "").is_empty());
 }
 
+fn all(_topic: &str, _by: Option<LaneId>) -> bool {
+    true
+}
+
 /// Guarantees: a rule that goes leaves no alert standing.
 #[test]
 fn a_rule_that_goes_clears_its_own() {
     let book = AlertBook::default();
     book.enter(&alert(Transition::Raised, Severity::Warning));
-    assert!(book.clear_rule("other", 9, "gone").is_empty());
-    let cleared = book.clear_rule("hot", 9, "the rule was disabled");
+    assert!(book.clear_where("other", all, 9, "gone").is_empty());
+    let cleared = book.clear_where("hot", all, 9, "the rule was disabled");
     assert_eq!((cleared.len(), cleared[0].transition, cleared[0].time_us), (1, Transition::Cleared, 9));
     assert!(book.is_empty());
 }
@@ -73,7 +77,7 @@ fn a_rule_has_so_many_and_no_more() {
     assert_eq!(book.enter(&other), News::Publish, "another rule's own");
     assert_eq!(book.enter(&keyed(Transition::Cleared, 0)), News::Publish);
     assert_eq!(book.enter(&keyed(Transition::Raised, MAX_STANDING)), News::Publish, "there is room again");
-    assert_eq!(book.clear_rule("hot", 9, "gone").len(), MAX_STANDING);
+    assert_eq!(book.clear_where("hot", all, 9, "gone").len(), MAX_STANDING);
     assert_eq!(book.enter(&keyed(Transition::Raised, 0)), News::Publish);
     assert_eq!(book.len(), 2);
 }
