@@ -201,10 +201,13 @@ componentize_py() { by_pip componentize-py tests/python/requirements.txt; }
 mkdir -p "$memory"
 have cargo || die "there is no cargo; install Rust 1.95 or later from https://rustup.rs"
 case "${1:-test}" in
-  wasm) wasm ;;
-  test)
-    wasm
+  wasm)
     compiler
+    wasm
+    ;;
+  test)
+    compiler
+    wasm
     brokers
     clients
     database

@@ -1,8 +1,8 @@
 //! What the documents tell a reader to type works.
 //!
 //! Blocks marked `sh test` in `README.md` and `examples/*/README.md` are run, those of one document in order and in one
-//! shell, in a copy of the repository below `target`, with the built binary on the PATH. The copy stays, with what was
-//! built in it, so that the next run builds only what has changed.
+//! shell, in a copy of the repository below `target` in which the binary is where `make demo` builds it. The copy stays, with
+//! what was built in it, so that the next run builds only what has changed.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -41,11 +41,13 @@ fn run(document: &Path, script: &str) {
     let log = copy.join("target/document.log");
     // What an earlier document said is not what this one says.
     let _ = fs::remove_file(&log);
-    let path = std::env::var("PATH").unwrap();
     let mut bash = Command::new("bash");
-    bash.args(["-euxo", "pipefail", "-c", script])
-        .current_dir(copy.join(document.parent().unwrap()))
-        .env("PATH", format!("{}:{path}", binary().parent().unwrap().display()));
+    bash.args(["-euxo", "pipefail", "-c", script]).current_dir(copy.join(document.parent().unwrap()));
+    // Who reads an example has read the README, which puts the binary on the PATH.
+    if document != Path::new("README.md") {
+        let path = std::env::var("PATH").unwrap();
+        bash.env("PATH", format!("{}:{path}", copy.join("target/release").display()));
+    }
     let mut shell = Server::spawn_group("the document's script", &mut bash, &log);
     let status = shell.wait(PATIENCE);
     assert!(status.success(), "{} does not work: {status}; {}", document.display(), shell.tail());
@@ -75,6 +77,9 @@ fn fresh_copy() -> PathBuf {
     for module in fs::read_dir(built.join("rules")).into_iter().flatten().flatten() {
         fs::copy(module.path(), target.join("rules").join(module.file_name())).unwrap();
     }
+    let _ = fs::remove_dir_all(target.join("release"));
+    fs::create_dir_all(target.join("release")).unwrap();
+    symlink(binary(), target.join("release/tidegate")).unwrap();
     if !target.join("dev").exists() && built.join("dev").exists() {
         symlink(built.join("dev"), target.join("dev")).unwrap();
     }
@@ -93,6 +98,37 @@ fn blocks(text: &str) -> Vec<String> {
         }
     }
     blocks
+}
+
+/// Guarantees: a file or folder that the map of the house, the README or another document names is there, so that who follows them finds it.
+#[test]
+fn paths_are_there() {
+    let all = files(&root());
+    let there = |path: &str| all.iter().any(|file| file.starts_with(path));
+    // The map gives crates' files without what all of them begin with.
+    let begins = ["", "host/", "host/crates/", "tests/", "tests/suite/"];
+    let tops = ["host/", "guest-sdk/", "rules/", "wit/", "deploy/", "tests/", "examples/", "src/"];
+    let crates: Vec<String> = fs::read_dir(root().join("host/crates"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap() + "/")
+        .collect();
+    let mut missing = Vec::new();
+    for document in
+        all.iter().filter(|path| path.extension().is_some_and(|it| it == "md") && !path.ends_with("CHANGELOG.md"))
+    {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        for word in text.split('`').skip(1).step_by(2) {
+            let known = |start: &&str| word.starts_with(start);
+            let is_path = word.chars().all(|c| c.is_ascii_alphanumeric() || "/_-.".contains(c));
+            if is_path && (tops.iter().any(known) || crates.iter().any(|start| word.starts_with(start.as_str()))) {
+                let beside = document.parent().unwrap().join(word);
+                if !begins.iter().any(|start| there(&format!("{start}{word}"))) && !there(&beside.to_string_lossy()) {
+                    missing.push(format!("{}: {word}", document.display()));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "not there:\n{}", missing.join("\n"));
 }
 
 /// Guarantees: only marked blocks are found, whole and in order.

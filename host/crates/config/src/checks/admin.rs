@@ -14,6 +14,8 @@ const LEAST_TOKEN: usize = 16;
 const MOST_TOKENS: usize = 1_000;
 /// The words by which somebody says that they know what they do.
 const BEHIND_A_PROXY: &str = "yes, behind a proxy";
+/// The sha256 of no bytes: an empty variable in a script that makes tokens.
+const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 impl Checker<'_> {
     pub(super) fn admin(&mut self, place: &Place, mut raw: RawAdmin) -> Admin {
@@ -104,6 +106,10 @@ impl Checker<'_> {
         if digest.is_none() && !sha256.is_empty() {
             let todo = "make one with `tidegate token new`, which prints what to write here; the token itself does not belong here";
             self.error(&place.key("sha256"), "`sha256` is no sha256 in 64 hexadecimal digits", todo);
+        }
+        if sha256.eq_ignore_ascii_case(OF_NOTHING) {
+            let todo = "make one with `tidegate token new`, which prints what to write here";
+            self.error(&place.key("sha256"), "`sha256` is that of an empty token, which is no secret", todo);
         }
         let scopes = match raw.scopes {
             Some(words) => self.scopes(&place.key("scopes"), &words),

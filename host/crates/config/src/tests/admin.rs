@@ -5,7 +5,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::{FakeEnv, SOURCE, parse_in};
 use crate::{Admin, Changes, Scope};
 
-const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+/// The sha256 of nothing.
+const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+const DIGEST: &str = "e3c1c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const OPEN: &str = "listen = \"[::]:80\"";
 const PROXY: &str = "insecure = \"yes, behind a proxy\"";
 
@@ -85,6 +87,7 @@ fn tokens() {
         (format!("sha256 = \"{DIGEST}\"\nscopes = [\"write\"]"), "t.toml:8:11: `write` is no scope"),
         (format!("sha256 = \"{DIGEST}\"\nscopes = [\"read\"]\nexpires = \"soon\""), "`soon` is no time"),
         ("scopes = [\"read\"]".to_owned(), "`sha256` is missing"),
+        (format!("sha256 = \"{OF_NOTHING}\"\nscopes = [\"read\"]"), "of an empty token"),
         // Somebody wrote the token itself: it is not repeated.
         ("sha256 = \"hunter2\"\nscopes = [\"read\"]".to_owned(), "`sha256` is no sha256"),
     ] {

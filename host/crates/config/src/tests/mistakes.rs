@@ -373,3 +373,17 @@ t.toml:7:35: `enable.idempotence` is set by Tidegate itself; remove it: without 
     );
     assert!(parse_in(&format!("{SOURCE}{circle}messages_from = [\"plant\"]\n"), &FakeEnv::new()).is_ok());
 }
+
+/// Guarantees: signatures that nobody, or everybody, could give are not asked for.
+#[test]
+fn signing_keys() {
+    let rules = |lines: &str| format!("[sources.mqtt.p]\nurl = \"mqtt://b\"\ntopics = [\"a\"]\n[rules]\n{lines}");
+    check(
+        &rules("require_signatures = true"),
+        "t.toml:5:22: signatures are required, and no key is named; make one with `tidegate rule keygen`, and write what it prints under [rules.keys]",
+    );
+    check(
+        &rules("[rules.keys]\nmine = \"d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a\""),
+        "t.toml:6:8: this is an example's key, whose private half everybody knows; make one with `tidegate rule keygen`",
+    );
+}

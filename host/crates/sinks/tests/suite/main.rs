@@ -65,9 +65,10 @@ pub fn alerts(from: u32, n: u32) -> Arc<Delivery> {
     Arc::new(Delivery { alerts: (from..from + n).map(alert).collect(), ..Delivery::default() })
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, and not one of those that the system gives to whoever connects.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| fastrand::u16(20_000..32_000)).take(1_000).find(free).expect("a free port")
 }
 
 /// Asks until the answer is `Ok`, within [`PATIENCE`].

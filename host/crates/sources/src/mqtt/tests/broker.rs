@@ -146,8 +146,10 @@ pub(super) fn number(n: u32) -> String {
     format!("{n:06}")
 }
 
+/// A port that was free a moment ago, and not one of those that the system gives to whoever connects: a broker comes back to it.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| fastrand::u16(20_000..32_000)).take(1_000).find(free).expect("a free port")
 }
 
 /// Where a program is. None, loudly, where it is not installed; a failure where the environment demands it.
