@@ -26,7 +26,7 @@ fn check_rules(config: &str, rules: impl Fn() -> Vec<Found> + 'static) -> Report
     fs::write(&path, config).unwrap();
     // What a configuration names must be there to be read.
     for name in ["c.pem", "k.pem", "ca.pem"] {
-        fs::write(directory.path().join(name), "").unwrap();
+        fs::write(directory.path().join(name), "-----BEGIN \n").unwrap();
     }
     in_words_of(directory.path(), check(&path, &move |_: &Config| Ok(rules())))
 }
