@@ -25,6 +25,7 @@ const TELL_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 /// moves. Records are understood as the source says (`topic_from`, `time_from`, `client`), and go through the rules
 /// that are in the rules directory now, which begin without any state. Points go to the sink; commands
 /// are never sent, and alerts only with --alerts. What no rule can use goes to the dead letters of `data_dir`.
+/// A reading without a time of its own is of the time of its record: the timestamp, or what `time_from` names.
 ///
 /// A point that the sink has already is there twice afterwards, unless the sink knows it again (a TimescaleDB
 /// sink with dedupe = true). So a sink with exactly_once is refused: it would break its promise. When a replay is

@@ -147,7 +147,7 @@ pub(crate) enum RawTopicFrom {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RawTimeFrom {
-    /// When it came to this host.
+    /// When it came to this host; to `tidegate replay` and backtests the timestamp of the record.
     Arrival,
     /// The timestamp of the record.
     Record,

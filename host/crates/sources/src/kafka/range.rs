@@ -147,7 +147,9 @@ impl Reading {
                 None => break,
                 Some(Ok(record)) => {
                     let now = *arrived_us.get_or_insert_with(|| self.inlet.now_us());
-                    self.take(&record, now);
+                    // Not the time of the replay, which would put what has no time of its own beside what comes now.
+                    let then = self.records.time_of(&record, now);
+                    self.take(&record, then);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => self.read_to_the_end(partition),
                 Some(Err(error)) => self.failed(&error)?,

@@ -80,9 +80,9 @@ impl Records {
         tell_properties(record, self.headers, row, messages);
     }
 
-    /// The time that a record is of, for who reads it long after it came: where its source goes by its arrival, its own timestamp.
-    pub(super) fn time_of(&self, record: &impl Message) -> i64 {
-        self.received.of(record, time_from::Received::new(&TimeFrom::Record).of(record, 0))
+    /// The time that a record is of, for who reads it long after it came: where its source goes by its arrival, its own timestamp; or `unknown_us`.
+    pub(super) fn time_of(&self, record: &impl Message, unknown_us: i64) -> i64 {
+        self.received.of(record, time_from::Received::new(&TimeFrom::Record).of(record, unknown_us))
     }
 
     /// Puts a record that is of the time `at` into a page, if it is of the span.

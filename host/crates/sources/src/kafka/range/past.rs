@@ -193,7 +193,7 @@ impl Reading {
             None => Next::NotYet,
             Some(Ok(record)) if record.offset() >= partition.to => Next::Nothing,
             Some(Ok(record)) => {
-                partition.head = Some((self.records.time_of(&record), record.detach()));
+                partition.head = Some((self.records.time_of(&record, 0), record.detach()));
                 Next::There
             }
             Some(Err(KafkaError::PartitionEOF(_))) => Next::Nothing,

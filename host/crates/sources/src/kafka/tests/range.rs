@@ -1,0 +1,53 @@
+//! Ranges: what `tidegate replay` reads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::*;
+use crate::kafka::{Bound, KafkaRange, RangeProgress};
+
+/// A host that reads this range of "fleet", and how far it has come.
+pub(super) fn range(settings: Settings, bounds: (Bound, Bound)) -> (Host, Arc<RangeProgress>) {
+    let range = KafkaRange::find(settings, "fleet", bounds, &BTreeMap::new()).unwrap();
+    let progress = range.progress();
+    (Host::with(range, 1, 1_000, ParcelLimits { rows: 5, bytes: 1 << 20 }), progress)
+}
+
+/// Waits for its end, which must be a good one.
+pub(super) async fn until_read(progress: &RangeProgress) {
+    tokio::time::timeout(DEADLINE, progress.ended()).await.unwrap().unwrap();
+}
+
+/// Guarantees: what is read again counts as received when it was produced, unless its source has another place for that and a record says it
+/// there; never at the time of the replay, which would put it beside what comes now.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_what_is_read_again() {
+    let cluster = Cluster::new(1);
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", cluster.0.bootstrap_servers()).create().unwrap();
+    for (ms, at) in [(1_000, None), (2_000, Some("77"))] {
+        let mut record = BaseRecord::<(), str>::to("fleet").partition(0).payload("{\"v\":1}").timestamp(ms);
+        if let Some(value) = at {
+            record = record.headers(OwnedHeaders::new().insert(Header { key: "at", value: Some(value) }));
+        }
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(DEADLINE).unwrap();
+    for (time_from, expected) in [
+        (TimeFrom::Arrival, [1_000_000, 2_000_000]),
+        (TimeFrom::Record, [1_000_000, 2_000_000]),
+        (TimeFrom::Header("at".into()), [1_000_000, 77]),
+    ] {
+        let settings = Settings { time_from: time_from.clone(), ..cluster.settings() };
+        let (mut host, progress) = range(settings, (Bound::Earliest, Bound::Latest));
+        let mut times = Vec::new();
+        while times.len() < 2 {
+            let parcel = host.parcel().await;
+            times.extend(parcel.messages.received_us.clone());
+            settled(parcel);
+        }
+        assert_eq!(times, expected, "{time_from:?}");
+        until_read(&progress).await;
+        host.close().await;
+    }
+}
