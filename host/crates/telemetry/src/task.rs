@@ -43,7 +43,22 @@ where
     })
 }
 
+/// Runs `f` on this thread, for who has to clean up when it panics, and goes on: the panic is logged under `name`. What `f` has borrowed may be
+/// half changed then.
+///
+/// # Errors
+/// The text of the panic.
+pub fn caught<T>(name: &str, f: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| log(name, &*panic).to_owned())
+}
+
 fn log_and_resume(name: &str, panic: Box<dyn Any + Send>) -> ! {
+    log(name, &*panic);
+    resume_unwind(panic)
+}
+
+/// Gives the text.
+fn log<'p>(name: &str, panic: &'p (dyn Any + Send)) -> &'p str {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without text");
     tracing::error!(
@@ -51,7 +66,7 @@ fn log_and_resume(name: &str, panic: Box<dyn Any + Send>) -> ! {
         panic = text,
         "ended by a panic, which is a mistake in Tidegate: please report it with the lines above"
     );
-    resume_unwind(panic)
+    text
 }
 
 #[cfg(test)]
@@ -111,5 +126,7 @@ mod tests {
         let named = thread("lane-0", || std::thread::current().name().map(str::to_owned)).unwrap();
         assert_eq!(named.join().unwrap().as_deref(), Some("lane-0"));
         assert!(thread("lane-1", || panic!("gone")).unwrap().join().is_err());
+        assert_eq!(caught("reader", || 1), Ok(1));
+        assert_eq!(caught("reader", || -> i32 { panic!("no {}", "end") }), Err("no end".to_owned()));
     }
 }

@@ -159,7 +159,7 @@ pub(crate) enum RawTimeFrom {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RawHeaders {
-    /// They go with the message: to decoders, dead letters and bridges.
+    /// They go with the message: to decoders, dead letters and bridges. One whose name is not UTF-8 is called U+FFFD there.
     Kept,
     /// They are not looked at, but where `topic_from` or `time_from` names one; the key goes with the message all the same.
     Left,

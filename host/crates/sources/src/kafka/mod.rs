@@ -16,6 +16,7 @@
 mod assignment;
 mod client;
 mod consumer;
+mod headers;
 mod lag;
 mod logs;
 mod offsets;
@@ -55,7 +56,7 @@ pub struct KafkaSource {
 }
 
 /// Who knows what became of records, where that is not for the group alone to say.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Witnesses {
     /// How far they are stored.
     stored: Option<Arc<dyn Stored>>,
@@ -92,13 +93,11 @@ impl Source for KafkaSource {
         let name = inlet.source().clone();
         let (settings, witnesses) = (Arc::new(self.settings), self.witnesses);
         let mut closed = phase.clone();
-        std::thread::Builder::new()
-            .name(format!("kafka-{name}"))
-            .spawn(move || {
-                // Nobody waits for the answer when the host has dropped the source.
-                let _gone = ended.send(consume(settings, witnesses, inlet, phase, runtime)).is_err();
-            })
-            .map_err(|error| SourceError(format!("source {name}: its thread cannot be started: {error}")))?;
+        tidegate_telemetry::thread(&format!("kafka-{name}"), move || {
+            // Nobody waits for the answer when the host has dropped the source.
+            let _gone = ended.send(consume(settings, witnesses, inlet, phase, runtime)).is_err();
+        })
+        .map_err(|error| SourceError(format!("source {name}: its thread cannot be started: {error}")))?;
         let overdue = async {
             phase::reaches(&mut closed, Phase::Closed).await;
             tokio::time::sleep(LEAVE_TIMEOUT).await;
@@ -118,29 +117,39 @@ fn consume(
     settings: Arc<Settings>,
     witnesses: Witnesses,
     inlet: Inlet,
-    mut phase: PhaseWatch,
+    closed: PhaseWatch,
     runtime: Handle,
 ) -> Result<(), SourceError> {
     let (name, health) = (inlet.source().clone(), inlet.health().clone());
-    let mut consumer = Consumer::new(settings.clone(), witnesses, inlet, phase.clone(), runtime.clone());
+    let mut phase = closed.clone();
+    let new = || Consumer::new(settings.clone(), witnesses.clone(), inlet.clone(), closed.clone(), runtime.clone());
+    let mut consumer = new();
     let mut backoff = Backoff::default();
     loop {
         let client =
             connect(&settings, health.clone()).map_err(|why| SourceError(format!("source {name}: {why}")))?;
         backoff.holds();
-        let end = consumer.run(&client);
+        // Whatever ends it, the client has to be left: librdkafka would wait for its rebalances, on this thread and in silence, as a member of the
+        // group that reads nothing.
+        let end = tidegate_telemetry::caught(&name, || consumer.run(&client));
         client::leave(client);
         // Of partitions that are nobody's or another's by now.
         health.behind(Vec::new());
         health.leaves_unread(Vec::new());
         match end {
-            End::Closed => return Ok(()),
-            End::Broken(breach) => {
+            Ok(End::Closed) => return Ok(()),
+            Ok(End::Broken(breach)) => {
                 consumer.down(&breach.what, breach.advice);
                 consumer.forget();
-                wait(&runtime, &mut phase, backoff.failed());
+            }
+            Err(panic) => {
+                let advice = "this is a mistake in Tidegate: please report it with the lines of the log";
+                consumer.down(&format!("reading ended by a panic: {panic}"), advice);
+                // Nobody knows in what state the old one is; what it has in flight is read again.
+                consumer = new();
             }
         }
+        wait(&runtime, &mut phase, backoff.failed());
     }
 }
 

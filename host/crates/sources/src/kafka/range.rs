@@ -45,12 +45,10 @@ impl Source for KafkaRange {
         let (runtime, progress) = (Handle::current(), self.progress());
         let (ended, end) = oneshot::channel();
         // librdkafka's calls block.
-        std::thread::Builder::new()
-            .name("kafka-range".to_owned())
-            .spawn(move || {
-                let _gone = ended.send(Reading::new(*self, inlet, phase, runtime).run()).is_err();
-            })
-            .map_err(|error| SourceError(format!("a thread cannot be started: {error}")))?;
+        tidegate_telemetry::thread("kafka-range", move || {
+            let _gone = ended.send(Reading::new(*self, inlet, phase, runtime).run()).is_err();
+        })
+        .map_err(|error| SourceError(format!("a thread cannot be started: {error}")))?;
         let read = end.await.unwrap_or_else(|_| Err("its thread ended without a word".to_owned()));
         if let Err(why) = &read {
             progress.end(Err(why.clone()));

@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use tidegate_config::{KafkaSource as Settings, LaneBy, RecordHeaders, TimeFrom};
 use tidegate_model::{Inlet, Marks, Messages, Names, Page, Parcels, Position, Span};
 
 use super::assignment::{Received, Token};
 use super::logs::Logs;
-use super::time_from;
 use super::topic_from::{LogicalTopic, fits};
+use super::{headers, time_from};
 use crate::routes::Routes;
 
 /// The most headers of one record that are kept, and the most bytes of them: the rest is not for telemetry.
@@ -117,13 +117,11 @@ fn tell_properties(record: &impl Message, kept: RecordHeaders, row: u32, message
     if kept == RecordHeaders::Left {
         return;
     }
-    if let Some(headers) = record.headers() {
-        let mut left = MAX_HEADER_BYTES;
-        for header in headers.iter().take(MAX_HEADERS) {
-            let value = header.value.unwrap_or(&[]);
-            let Some(rest) = left.checked_sub(header.key.len() + value.len()) else { break };
-            left = rest;
-            messages.properties.push(row, header.key, value);
-        }
+    let mut left = MAX_HEADER_BYTES;
+    for header in headers::of(record).take(MAX_HEADERS) {
+        let value = header.value.unwrap_or(&[]);
+        let Some(rest) = left.checked_sub(header.key.len() + value.len()) else { break };
+        left = rest;
+        messages.properties.push(row, header.key, value);
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod exact;
+mod garbled;
 mod range;
 
 use std::time::Instant;

@@ -1,8 +1,9 @@
 //! When a record counts as received: when it came, or what it says itself, where its source was told to believe that.
 
 use rdkafka::Message;
-use rdkafka::message::Headers;
 use tidegate_config::TimeFrom;
+
+use super::headers;
 
 /// The times that are believed: years 1970 to 9999, in microseconds. A point of any other could not be stored.
 const BELIEVED_US: std::ops::Range<i64> = 0..253_402_300_800_000_000;
@@ -29,7 +30,7 @@ impl Received {
 }
 
 fn header(record: &impl Message, name: &str) -> Option<i64> {
-    let header = record.headers()?.iter().find(|header| header.key == name)?;
+    let header = headers::of(record).find(|header| header.key == name)?;
     std::str::from_utf8(header.value?).ok()?.parse().ok()
 }
 

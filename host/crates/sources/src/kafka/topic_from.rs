@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 
 use rdkafka::Message;
-use rdkafka::message::Headers;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use tidegate_config::TopicFrom;
+
+use super::headers;
 
 /// The most bytes of a topic, as in MQTT (5.0 §1.5.4): alerts on it are published there.
 const MAX_TOPIC_BYTES: usize = 65_535;
@@ -42,11 +43,7 @@ impl LogicalTopic {
         Some(match self {
             Self::Topic => Cow::Borrowed(message.topic().as_bytes()),
             Self::Key => Cow::Borrowed(message.key()?),
-            Self::Header(name) => {
-                let headers = message.headers()?;
-                let header = (0..headers.count()).map(|i| headers.get(i)).find(|header| header.key == name)?;
-                Cow::Borrowed(header.value?)
-            }
+            Self::Header(name) => Cow::Borrowed(headers::of(message).find(|header| header.key == name)?.value?),
             Self::Field(path) => match field(message.payload()?, path)? {
                 Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
                 Cow::Owned(text) => Cow::Owned(text.into_bytes()),
