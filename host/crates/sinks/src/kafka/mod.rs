@@ -2,8 +2,9 @@
 //!
 //! Each record has its series (or the topic of a message or dead letter) as the key, so what belongs together is in one partition, in order. The
 //! producer is idempotent: what it sends again by itself is neither doubled nor out of order. A write is confirmed when every record
-//! has been acknowledged by all replicas in sync; when one fails, all of the write is produced again by a new producer: at least once. Where a
-//! broker finds fault with a batch, that producer sends each record alone, so that only what is bad is refused.
+//! has been acknowledged by all replicas in sync; when one fails, the next try produces by a new producer what was not acknowledged, and what comes behind
+//! it under the same key (`progress`): at least once. Where a broker finds fault with a batch, that producer sends each record alone, so that only
+//! what is bad is refused.
 //!
 //! Points and alerts bear no timestamp of their own: a broker drops by it what is old, and may refuse what is to come; when a point was measured
 //! stands in the record. Messages bear the time when they were received, which is of our own clock. Points have no headers, which would
@@ -14,9 +15,11 @@
 //! | `message` | key and headers of a message |
 //! | `record` | what stands in a record |
 //! | `producer` | librdkafka, and the count of what it has acknowledged |
+//! | `progress` | what of a write is done, and what the next try sends |
 
 mod message;
 mod producer;
+mod progress;
 mod record;
 
 use std::sync::Arc;
@@ -34,6 +37,7 @@ use tidegate_model::{
 use crate::json::{AlertJson, DeadLetterJson};
 use crate::rows::{TextCursor, UNKNOWN_SERIES, readable};
 use producer::{Batches, Fault, Producer};
+use progress::{Kind, Left, Progress, Unfinished};
 use record::Point;
 
 /// Topics of a Kafka cluster.
@@ -45,36 +49,57 @@ pub struct Kafka {
     producer: Option<Producer>,
     /// Of its next one.
     batches: Batches,
+    /// The last write, if that failed in part.
+    unfinished: Option<Unfinished>,
     /// A record on its way to the producer, which copies it; kept for its memory.
     payload: Vec<u8>,
+}
+
+/// A try of a write, while its records are handed over.
+struct Sending<'a> {
+    producer: &'a Producer,
+    left: Left<'a>,
+    /// What each record is of, by its number: so that a refusal finds its row. Points first, then messages.
+    rows: Vec<(u32, u32)>,
+    written: Written,
 }
 
 impl Kafka {
     /// A sink for the cluster of `settings`; connects at the first write.
     pub fn new(settings: KafkaSink, books: Arc<Books>) -> Self {
         let wants = wants(&settings);
-        Self { settings, books, wants, producer: None, batches: Batches::UpTo(None), payload: Vec::new() }
+        let (batches, payload) = (Batches::UpTo(None), Vec::new());
+        Self { settings, books, wants, producer: None, batches, unfinished: None, payload }
     }
 
-    async fn produce(&mut self, producer: &mut Producer, deliveries: &[Arc<Delivery>]) -> Result<Written, Fault> {
+    /// One try of a write: sends what of it is not done.
+    async fn produce(
+        &mut self,
+        producer: &mut Producer,
+        deliveries: &[Arc<Delivery>],
+        progress: &mut Progress,
+    ) -> Result<Written, Fault> {
         producer.begin();
-        let mut written = Written::default();
-        // What each record is of, by the number of the record: so that a refusal finds its row. Points first, then messages.
-        let mut rows: Vec<(u32, u32)> = Vec::new();
+        let mut sending =
+            Sending { producer, left: Left::of(progress), rows: Vec::new(), written: Written::default() };
         for (at, delivery) in deliveries.iter().enumerate() {
             if let Some(topic) = self.settings.points.clone() {
-                self.produce_points(producer, &topic, (at, delivery), &mut rows, &mut written).await?;
+                self.produce_points(&mut sending, &topic, (at, delivery)).await?;
             }
         }
-        let points = rows.len();
+        let points = sending.rows.len();
         for (at, delivery) in deliveries.iter().enumerate() {
-            self.produce_messages(producer, (at, delivery), &mut rows).await?;
+            self.produce_messages(&mut sending, (at, delivery)).await?;
         }
         for delivery in deliveries {
-            self.produce_others(producer, delivery, &mut written).await?;
+            self.produce_others(&mut sending, delivery).await?;
         }
-        written.points = points as u64;
-        for (number, reason) in producer.acknowledged().await? {
+        let Sending { left, rows, mut written, .. } = sending;
+        let records = left.count();
+        producer.acknowledged(records, progress).await?;
+        written.points = (points - written.rejected.len()) as u64;
+        for (&number, reason) in &progress.refused {
+            let reason = reason.clone();
             match rows.get(number) {
                 Some(&(delivery, row)) if number < points => {
                     written.points -= 1;
@@ -93,7 +118,23 @@ impl Kafka {
         Ok(written)
     }
 
-    /// A broker finds fault with a batch: the write is about to be sent once more, record by record.
+    /// Sends what of a write is not done record by record.
+    async fn one_by_one(
+        &mut self,
+        deliveries: &[Arc<Delivery>],
+        progress: &mut Progress,
+    ) -> Result<Written, SinkError> {
+        let mut producer = Producer::new(&self.settings, Batches::OfOne)?;
+        let written = self.produce(&mut producer, deliveries, progress).await;
+        producer.end().await;
+        written.map_err(|fault| match fault {
+            Fault::Sink(error) => error,
+            // Of a record that is alone in its batch it is known.
+            Fault::Batch(error) => SinkError::Retry(error.to_string()),
+        })
+    }
+
+    /// A broker finds fault with a batch: what is not acknowledged of the write is about to be sent once more, record by record.
     fn look_closer(&mut self, error: &KafkaError) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
             self.batches = self.batches.smaller(&self.settings);
@@ -109,24 +150,25 @@ impl Kafka {
 
     async fn produce_points(
         &mut self,
-        producer: &mut Producer,
+        sending: &mut Sending<'_>,
         topic: &str,
         (at, delivery): (usize, &Delivery),
-        rows: &mut Vec<(u32, u32)>,
-        written: &mut Written,
     ) -> Result<(), SinkError> {
         let points = &delivery.points;
         let mut texts = TextCursor::from_row(&points.texts, 0);
         for row in 0..points.len() {
+            sending.rows.push((at as u32, row as u32));
             let text = texts.of(row).map(readable).transpose();
             let (text, series) = match (text, self.books.series(points.series[row])) {
                 (Ok(text), Some(series)) => (text, series),
                 (text, _) => {
                     let reason = text.err().unwrap_or_else(|| UNKNOWN_SERIES.to_owned());
-                    written.rejected.push(Rejected { delivery: at, row: row as u32, reason });
+                    sending.left.pass();
+                    sending.written.rejected.push(Rejected { delivery: at, row: row as u32, reason });
                     continue;
                 }
             };
+            let Some(number) = sending.left.next(Kind::Points, Some(series.topic.as_bytes())) else { continue };
             let description = series.description.load();
             let point = Point {
                 topic: &series.topic,
@@ -142,18 +184,16 @@ impl Kafka {
                 PointFormat::Reading => point.put_reading(&mut self.payload),
             }
             .map_err(no_json)?;
-            let record = BaseRecord::with_opaque_to(topic, rows.len()).key(&*series.topic).payload(&self.payload);
-            rows.push((at as u32, row as u32));
-            producer.send(record).await?;
+            let record = BaseRecord::with_opaque_to(topic, number).key(&*series.topic).payload(&self.payload);
+            sending.producer.send(record).await?;
         }
         Ok(())
     }
 
     async fn produce_messages(
         &self,
-        producer: &mut Producer,
+        sending: &mut Sending<'_>,
         (at, delivery): (usize, &Delivery),
-        rows: &mut Vec<(u32, u32)>,
     ) -> Result<(), SinkError> {
         let Some(to) = &self.settings.messages else { return Ok(()) };
         let messages = &delivery.origin;
@@ -161,28 +201,26 @@ impl Kafka {
         let now_us = SystemClock.now_us();
         for row in delivery.raw_rows(&self.wants.messages) {
             let i = row as usize;
-            let record = BaseRecord::with_opaque_to(&to.topic, rows.len())
+            sending.rows.push((at as u32, row));
+            let key = message::key(to.key, &self.books, messages, row);
+            let Some(number) = sending.left.next(Kind::Messages, key.map(str::as_bytes)) else { continue };
+            let record = BaseRecord::with_opaque_to(&to.topic, number)
                 .payload(messages.payload.get(i))
                 .timestamp(messages.received_us[i].min(now_us) / 1_000)
                 .headers(message::headers(to.key, &self.books, messages, row));
-            let record = match message::key(to.key, &self.books, messages, row) {
+            let record = match key {
                 Some(key) => record.key(key),
                 None => record,
             };
-            rows.push((at as u32, row));
-            producer.send(record).await?;
+            sending.producer.send(record).await?;
         }
         Ok(())
     }
 
-    async fn produce_others(
-        &mut self,
-        producer: &mut Producer,
-        delivery: &Delivery,
-        written: &mut Written,
-    ) -> Result<(), SinkError> {
+    async fn produce_others(&mut self, sending: &mut Sending<'_>, delivery: &Delivery) -> Result<(), SinkError> {
         if let Some(topic) = &self.settings.alerts {
             for alert in &delivery.alerts {
+                let Some(number) = sending.left.next(Kind::Alerts, Some(alert.topic.as_bytes())) else { continue };
                 self.payload.clear();
                 serde_json::to_writer(&mut self.payload, &AlertJson::from(alert)).map_err(no_json)?;
                 let mut headers = OwnedHeaders::new();
@@ -190,18 +228,20 @@ impl Kafka {
                 for (key, value) in [("rule", &*alert.rule), ("severity", severity), ("transition", transition)] {
                     headers = headers.insert(Header { key, value: Some(value) });
                 }
-                let record = BaseRecord::with_opaque_to(topic, producer::NO_ROW).key(&*alert.topic);
-                producer.send(record.payload(&self.payload).headers(headers)).await?;
+                let record = BaseRecord::with_opaque_to(topic, number).key(&*alert.topic);
+                sending.producer.send(record.payload(&self.payload).headers(headers)).await?;
             }
-            written.alerts += delivery.alerts.len() as u64;
+            sending.written.alerts += delivery.alerts.len() as u64;
         }
         if let Some(topic) = &self.settings.dead_letters {
             for letter in &delivery.dead_letters {
+                let key = Some(letter.topic.as_bytes());
+                let Some(number) = sending.left.next(Kind::DeadLetters, key) else { continue };
                 self.payload.clear();
                 serde_json::to_writer(&mut self.payload, &DeadLetterJson::from(letter)).map_err(no_json)?;
                 let headers = OwnedHeaders::new().insert(Header { key: "stage", value: Some(letter.stage.as_str()) });
-                let record = BaseRecord::with_opaque_to(topic, producer::NO_ROW).key(&*letter.topic);
-                producer.send(record.payload(&self.payload).headers(headers)).await?;
+                let record = BaseRecord::with_opaque_to(topic, number).key(&*letter.topic);
+                sending.producer.send(record.payload(&self.payload).headers(headers)).await?;
             }
         }
         Ok(())
@@ -215,12 +255,14 @@ impl Sink for Kafka {
     }
 
     async fn write(&mut self, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {
+        let progress = self.unfinished.take().and_then(|unfinished| unfinished.of(deliveries));
+        let mut progress = progress.unwrap_or_default();
         // Taken out: after a write that failed or was given up, what is left in the producer must not come after what is written next.
         let mut producer = match self.producer.take() {
             Some(producer) => producer,
             None => Producer::new(&self.settings, self.batches)?,
         };
-        let fault = match self.produce(&mut producer, deliveries).await {
+        let fault = match self.produce(&mut producer, deliveries, &mut progress).await {
             Ok(written) => {
                 self.producer = Some(producer);
                 return Ok(written);
@@ -228,18 +270,17 @@ impl Sink for Kafka {
             Err(fault) => fault,
         };
         producer.end().await;
-        match fault {
-            Fault::Sink(error) => return Err(error),
-            Fault::Batch(error) => self.look_closer(&error),
+        let written = match fault {
+            Fault::Sink(error) => Err(error),
+            Fault::Batch(error) => {
+                self.look_closer(&error);
+                self.one_by_one(deliveries, &mut progress).await
+            }
+        };
+        if written.is_err() {
+            self.unfinished = Unfinished::new(deliveries, progress);
         }
-        let mut one_by_one = Producer::new(&self.settings, Batches::OfOne)?;
-        let written = self.produce(&mut one_by_one, deliveries).await;
-        one_by_one.end().await;
-        written.map_err(|fault| match fault {
-            Fault::Sink(error) => error,
-            // Of a record that is alone in its batch it is known.
-            Fault::Batch(error) => SinkError::Retry(error.to_string()),
-        })
+        written
     }
 
     async fn close(&mut self) {

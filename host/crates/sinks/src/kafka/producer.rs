@@ -15,8 +15,7 @@ use tidegate_config::KafkaSink;
 use tidegate_model::SinkError;
 use tokio::sync::Notify;
 
-/// The number of a record that is no point.
-pub(super) const NO_ROW: usize = u32::MAX as usize;
+use super::progress::Progress;
 
 /// How long librdkafka tries by itself, unless `client` says otherwise: then the write has failed, and its spool takes it.
 const MESSAGE_TIMEOUT_MS: &str = "10000";
@@ -24,6 +23,8 @@ const MESSAGE_TIMEOUT_MS: &str = "10000";
 const BATCH_BYTES: u32 = 1_000_000;
 /// No batch is made smaller than this because a broker found one too large: bytes.
 const LEAST_BATCH_BYTES: u32 = 16 << 10;
+/// How long after its time is over librdkafka may take to say so of a record.
+const GRACE: Duration = Duration::from_secs(10);
 /// How long to wait for room in the producer's queue before it is asked again.
 const ROOM_WAIT: Duration = Duration::from_millis(50);
 
@@ -33,6 +34,8 @@ pub(super) struct Producer {
     tally: Arc<Tally>,
     brokers: String,
     batches: Batches,
+    /// How long a word on a record may take; none where librdkafka may try for ever.
+    patience: Option<Duration>,
 }
 
 /// What a broker is sent together. It checks a batch as a whole and can find fault with all of it because of one record, or with its size
@@ -159,7 +162,7 @@ impl Producer {
                     "librdkafka refuses the configuration: {error}; correct it under `client`"
                 ))
             })?;
-        Ok(Self { producer, tally, brokers: settings.brokers.clone(), batches })
+        Ok(Self { producer, tally, brokers: settings.brokers.clone(), batches, patience: patience(settings) })
     }
 
     /// A write begins. All records of the one before were settled.
@@ -188,32 +191,55 @@ impl Producer {
         }
     }
 
-    /// Waits until every record of the write is settled. Gives those that Kafka will never take, by number.
-    pub(super) async fn acknowledged(&self) -> Result<Vec<(usize, String)>, Fault> {
-        while self.tally.left.load(Ordering::Acquire) > 0 {
-            self.tally.news.notified().await;
-        }
+    /// Waits until everything that was handed over of a write of so many records is settled, and notes in `progress` what has come of it.
+    pub(super) async fn acknowledged(&self, records: usize, progress: &mut Progress) -> Result<(), Fault> {
+        self.settled().await?;
         let failures = std::mem::take(&mut *self.tally.failures.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut refused = Vec::new();
-        let mut batch = None;
+        if failures.is_empty() {
+            return Ok(());
+        }
+        progress.ended(records);
+        let (mut first, mut batch) = (None, None);
         for (number, by, error) in failures {
-            match meaning(&error) {
-                Meaning::Bad if by == By::Broker && self.batches != Batches::OfOne => batch = Some(error),
-                Meaning::Bad => refused.push((number, format!("Kafka does not take its record: {error}"))),
-                Meaning::Passing => {
-                    return Err(SinkError::Retry(format!("Kafka at {}: {error}", self.brokers)).into());
+            let error = match meaning(&error) {
+                Meaning::Bad if by == By::Broker && self.batches != Batches::OfOne => {
+                    batch = Some(error);
+                    None
                 }
+                Meaning::Bad => {
+                    progress.refused.insert(number, format!("Kafka does not take its record: {error}"));
+                    continue;
+                }
+                Meaning::Passing => Some(SinkError::Retry(format!("Kafka at {}: {error}", self.brokers))),
                 Meaning::Operator(todo) => {
-                    let text = format!("Kafka at {}: {error}; {todo}", self.brokers);
-                    return Err(SinkError::NeedsOperator(text).into());
+                    Some(SinkError::NeedsOperator(format!("Kafka at {}: {error}; {todo}", self.brokers)))
                 }
+            };
+            progress.failed(number);
+            first = first.or(error);
+        }
+        match (first, batch) {
+            (Some(error), _) => Err(error.into()),
+            (None, Some(error)) => Err(Fault::Batch(error)),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Waits until no record is left of which nothing is known, but not for ever.
+    async fn settled(&self) -> Result<(), SinkError> {
+        let all = async {
+            while self.tally.left.load(Ordering::Acquire) > 0 {
+                self.tally.news.notified().await;
             }
-        }
-        if let Some(error) = batch {
-            return Err(Fault::Batch(error));
-        }
-        refused.sort_unstable();
-        Ok(refused)
+        };
+        let Some(patience) = self.patience else {
+            all.await;
+            return Ok(());
+        };
+        tokio::time::timeout(patience, all).await.map_err(|_| {
+            let (left, brokers) = (self.tally.left.load(Ordering::Acquire), &self.brokers);
+            SinkError::Retry(format!("Kafka at {brokers}: nothing was heard of {left} records for {patience:?}"))
+        })
     }
 
     /// Ends it, and forgets what it has not sent.
@@ -263,6 +289,14 @@ fn meaning(error: &KafkaError) -> Meaning {
     }
 }
 
+/// After so long librdkafka has said of each record what came of it, whatever that is; none where it was told to try for ever.
+fn patience(settings: &KafkaSink) -> Option<Duration> {
+    // Two names of one setting; what comes last in the alphabet is set last.
+    let set = ["message.timeout.ms", "delivery.timeout.ms"].iter().find_map(|name| settings.client.get(*name));
+    let ms = set.map_or(MESSAGE_TIMEOUT_MS, |set| set.reveal()).parse().ok().filter(|ms| *ms > 0)?;
+    Some(Duration::from_millis(ms) + GRACE)
+}
+
 /// librdkafka's configuration. What the guarantees rest on is set last, so that nothing overrides it.
 fn config(settings: &KafkaSink, batches: Batches) -> ClientConfig {
     let mut config = ClientConfig::new();
@@ -286,7 +320,55 @@ fn config(settings: &KafkaSink, batches: Batches) -> ClientConfig {
     config
         .set("bootstrap.servers", &settings.brokers)
         .set("enable.idempotence", "true")
+        // A write waits for a word on each record.
+        .set("delivery.report.only.error", "false")
         .set("partitioner", "murmur2_random")
         .set("compression.type", settings.compression.as_str());
     config
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use tidegate_config::{Compression, PointFormat, Secret};
+
+    use super::*;
+
+    fn settings(client: &[(&str, &str)]) -> KafkaSink {
+        KafkaSink {
+            brokers: "127.0.0.1:1".to_owned(),
+            messages: None,
+            points: Some("points".to_owned()),
+            alerts: None,
+            dead_letters: None,
+            format: PointFormat::Reading,
+            compression: Compression::None,
+            client: client.iter().map(|(key, value)| ((*key).to_owned(), Secret::new(*value))).collect(),
+        }
+    }
+
+    /// Guarantees: a record of which nothing is ever heard does not stop a sink for ever: the write fails, to be tried again, and counts as not done;
+    /// librdkafka's own time is over before, however it was set.
+    #[tokio::test]
+    async fn a_record_without_a_word() {
+        let seconds = |client| patience(&settings(client)).map(|patience| patience.as_secs());
+        assert_eq!(seconds(&[]), Some(20));
+        assert_eq!(seconds(&[("delivery.timeout.ms", "60000")]), Some(70));
+        assert_eq!(seconds(&[("delivery.timeout.ms", "60000"), ("message.timeout.ms", "1000")]), Some(11));
+        assert_eq!(seconds(&[("message.timeout.ms", "0")]), None);
+
+        let mut producer = Producer::new(&settings(&[]), Batches::UpTo(None)).unwrap();
+        producer.patience = Some(Duration::from_millis(1));
+        producer.tally.left.fetch_add(3, Ordering::AcqRel);
+        let mut progress = Progress::default();
+        match producer.acknowledged(3, &mut progress).await {
+            Err(Fault::Sink(SinkError::Retry(text))) => assert!(text.contains("3 records"), "{text}"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(
+            super::super::progress::Left::of(&progress).next(super::super::progress::Kind::Points, None),
+            Some(0)
+        );
+        producer.end().await;
+    }
 }

@@ -16,13 +16,13 @@ use tidegate_sinks::Kafka;
 
 use crate::{PATIENCE, alerts, points};
 
-struct Cluster(MockCluster<'static, DefaultProducerContext>);
+pub(crate) struct Cluster(pub(crate) MockCluster<'static, DefaultProducerContext>);
 
 /// Key, payload and headers of a record.
-type Record = (String, String, BTreeMap<String, String>);
+pub(crate) type Record = (String, String, BTreeMap<String, String>);
 
 impl Cluster {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let cluster = MockCluster::new(1).unwrap();
         for topic in ["points", "alerts", "letters", "raw"] {
             cluster.create_topic(topic, 3, 1).unwrap();
@@ -30,7 +30,7 @@ impl Cluster {
         Self(cluster)
     }
 
-    fn settings(&self) -> KafkaSink {
+    pub(crate) fn settings(&self) -> KafkaSink {
         KafkaSink {
             brokers: self.0.bootstrap_servers(),
             messages: None,
@@ -46,7 +46,12 @@ impl Cluster {
     }
 
     /// All there is in a topic, the records of each partition in order.
-    fn records(&self, topic: &str) -> Vec<Record> {
+    pub(crate) fn records(&self, topic: &str) -> Vec<Record> {
+        self.partitions(topic).into_values().flatten().collect()
+    }
+
+    /// The same by partition.
+    pub(crate) fn partitions(&self, topic: &str) -> BTreeMap<i32, Vec<Record>> {
         let reader: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.0.bootstrap_servers())
             .set("group.id", format!("{:x}", fastrand::u64(..)))
@@ -62,20 +67,21 @@ impl Cluster {
             list.add_partition_offset(topic, partition, rdkafka::Offset::Beginning).unwrap();
         }
         reader.assign(&list).unwrap();
-        let mut all = Vec::new();
-        while (all.len() as i64) < expected {
+        let mut all: BTreeMap<i32, Vec<Record>> = BTreeMap::new();
+        for _ in 0..expected {
             let record = reader.poll(PATIENCE).expect("what the watermarks promise").unwrap();
             let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap_or_default().to_vec()).unwrap();
             let headers = record.headers().into_iter().flat_map(Headers::iter);
             let headers = headers.map(|header| (header.key.to_owned(), text(header.value))).collect();
-            all.push((text(record.key()), text(record.payload()), headers));
+            let record_of = (text(record.key()), text(record.payload()), headers);
+            all.entry(record.partition()).or_default().push(record_of);
         }
         all
     }
 }
 
 /// `rows` points of seven series, numbered from `from` on by value and millisecond.
-fn numbered(books: &Books, from: i64, rows: i64) -> Arc<Delivery> {
+pub(crate) fn numbered(books: &Books, from: i64, rows: i64) -> Arc<Delivery> {
     let topics: Vec<String> = (0..7).map(|i| format!("dev/tag{i}")).collect();
     let rows: Vec<_> = (from..from + rows)
         .map(|i| (topics[i as usize % 7].as_str(), Some("°C"), i * 1_000, i as f64, None))
@@ -84,7 +90,7 @@ fn numbered(books: &Books, from: i64, rows: i64) -> Arc<Delivery> {
 }
 
 /// The values of each series, in the order in which they stand in the topic.
-fn values(records: &[Record]) -> BTreeMap<&str, Vec<i64>> {
+pub(crate) fn values(records: &[Record]) -> BTreeMap<&str, Vec<i64>> {
     let mut by_key: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
     for (key, payload, _) in records {
         let json: serde_json::Value = serde_json::from_str(payload).unwrap();

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod dead_letters;
+mod kafka_again;
 mod kafka_sink;
 mod mosquitto;
 mod mqtt_sink;
