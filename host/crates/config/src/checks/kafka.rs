@@ -25,6 +25,7 @@ const OURS_TO_PRODUCE: &[(&str, &str)] = &[
     ("request.required.acks", "remove it: a record counts as stored when all replicas in sync have it"),
     ("partitioner", "remove it: the records of a series go to the partition that Java's clients would choose"),
     ("transactional.id", "remove it: there are no transactions here"),
+    ("delivery.report.only.error", "remove it: a write waits for a word on each of its records"),
 ];
 
 /// Settings of librdkafka that Tidegate makes itself, with the reason. Changing one would lose messages, or be undone.
@@ -39,6 +40,7 @@ const OURS: &[(&str, &str)] = &[
         "enable.auto.offset.store",
         "remove it: an offset stored when a record is read would lose the record in a crash",
     ),
+    ("offset.store.method", "remove it: offsets are kept by the group, where every host finds them"),
     ("partition.assignment.strategy", "remove it: `cooperative-sticky` keeps partitions in work while others move"),
     ("group.protocol", "remove it: handing partitions over is built on the classic protocol"),
     ("enable.partition.eof", "remove it: the end of a partition is not an event here"),

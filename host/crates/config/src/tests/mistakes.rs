@@ -233,6 +233,7 @@ fn kafka_sources() {
         "group.id",
         "bootstrap.servers",
         "auto.offset.reset",
+        "offset.store.method",
         "partition.assignment.strategy",
     ] {
         let text = mistakes_in(&format!("{source}[sources.kafka.k.client]\n\"{key}\" = \"x\"\n"), &FakeEnv::new());
@@ -355,6 +356,12 @@ fn kafka_sinks() {
         ),
         "t.toml:6:10: `a b` is no Kafka topic; use 1 to 249 letters, digits, `.`, `_` and `-`
 t.toml:7:35: `enable.idempotence` is set by Tidegate itself; remove it: without it a record that is sent again is stored twice, or out of order",
+    );
+    check(
+        &format!(
+            "{SOURCE}[sinks.kafka.out]\nbrokers = \"b\"\npoints = \"p\"\nclient = {{ \"delivery.report.only.error\" = true }}\n"
+        ),
+        "t.toml:7:43: `delivery.report.only.error` is set by Tidegate itself; remove it: a write waits for a word on each of its records",
     );
     check(
         &format!("{SOURCE}[sinks.kafka.out]\nbrokers = \"b\"\npoints = \"p\"\nmessages_from = [\"plant\"]\n"),
