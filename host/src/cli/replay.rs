@@ -13,7 +13,7 @@ use tidegate_sources::{Bound, KafkaRange, sole_topic};
 use tokio::runtime::Runtime;
 
 use crate::cli::ending::Ending;
-use crate::cli::replay::report::{End, Report, progress_line};
+use crate::cli::replay::report::{End, Report, progress_line, warning_of_deleted};
 use crate::wiring::backfill::{Alerts, Backfill, Target};
 
 /// How often progress is told.
@@ -31,7 +31,10 @@ const TELL_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 /// sink with dedupe = true). So a sink with exactly_once is refused: it would break its promise. When a replay is
 /// stopped before its end, it says how to go on.
 ///
-/// Exit code 0: all of the range is stored. 3: stopped before its end. 1: it could not be read or written.
+/// What of the range the brokers have deleted is told before it begins, and in the account (`deleted`; null where a
+/// range by time begins with the oldest record, and nobody knows).
+///
+/// Exit code 0: all of the range that is there is stored. 3: stopped before its end. 1: it could not be read or written.
 ///
 /// Examples:
 ///   tidegate replay --from 2026-11-20T00:00:00Z --to 2026-11-21T00:00:00Z --sink db
@@ -91,6 +94,7 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
     let range = KafkaRange::find(settings.clone(), topic, (args.from, args.to), resume)?;
     let progress = range.progress();
     eprintln!("{topic}: {} records or fewer in {} partitions", progress.total(), progress.stretches().len());
+    progress.stretches().iter().filter_map(warning_of_deleted).for_each(|warning| eprintln!("{warning}"));
     let mut ending = runtime.block_on(async { Ending::listen() })?;
     let backfill = Backfill::start(&config, runtime.handle(), name, range, &target)?;
     let began = Instant::now();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tidegate_model::{MessageTotals, PointTotals};
 use tidegate_pipeline::PipelineStatus;
-use tidegate_sources::RangeProgress;
+use tidegate_sources::{RangeProgress, Stretch};
 
 /// How a replay ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,6 +46,22 @@ struct Partition {
     to: i64,
     /// Everything before it is settled.
     next: i64,
+    /// Offsets of the range that are not there any more.
+    deleted: Option<u64>,
+}
+
+/// What is said before a partition is read of which a part is not there any more.
+pub fn warning_of_deleted(stretch: &Stretch) -> Option<String> {
+    let Stretch { partition, from, .. } = stretch;
+    match stretch.deleted {
+        Some(0) => None,
+        Some(deleted) => Some(format!(
+            "partition {partition}: {deleted} records or fewer of the range are deleted; it is read from offset {from} on"
+        )),
+        None => Some(format!(
+            "partition {partition}: the range begins with the oldest record there is, offset {from}; what was before it is deleted"
+        )),
+    }
 }
 
 /// A line on the way.
@@ -66,11 +82,12 @@ pub fn progress_line(progress: &RangeProgress, status: &PipelineStatus, rate: f6
 impl<'a> Report<'a> {
     /// Of a replay that is over.
     pub fn new(topic: &'a str, progress: &RangeProgress, status: &PipelineStatus, took: Duration, end: End) -> Self {
-        let partition = |s: &tidegate_sources::Stretch| Partition {
+        let partition = |s: &Stretch| Partition {
             partition: s.partition,
             from: s.from,
             to: s.to,
             next: s.next(),
+            deleted: s.deleted,
         };
         let partitions: Vec<Partition> = progress.stretches().iter().map(partition).collect();
         let complete = partitions.iter().all(|partition| partition.next >= partition.to);
@@ -110,6 +127,10 @@ impl<'a> Report<'a> {
         writeln!(out, "  decoded      {:>10}   {} points stored", m.decoded, p.stored)?;
         writeln!(out, "  filtered     {:>10}", m.filtered)?;
         writeln!(out, "  dead letters {:>10}", m.dead_lettered)?;
+        let deleted: u64 = self.partitions.iter().filter_map(|partition| partition.deleted).sum();
+        if deleted > 0 {
+            writeln!(out, "  deleted      {deleted:>10}   or fewer, before they could be read")?;
+        }
         if let Some(problem) = &self.problem {
             writeln!(out, "it could not be read on: {problem}")?;
         }

@@ -18,7 +18,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tidegate_config::KafkaSource as Settings;
-use tidegate_model::{Inlet, Marks, Parcels, Phase, PhaseWatch, Source, SourceError};
+use tidegate_model::{Inlet, Marks, Outcome, Parcels, Phase, PhaseWatch, Source, SourceError};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -105,7 +105,7 @@ impl Reading {
         self.assign().map_err(|error| format!("the partitions cannot be read: {}", client::describe(&error)))?;
         self.inlet.health().up();
         loop {
-            self.settle();
+            self.settle()?;
             match phase::now(&self.phase) {
                 Phase::Closed => return Ok(()),
                 Phase::Draining if self.parcels.is_empty() => self.parcels.shut(),
@@ -205,12 +205,14 @@ impl Reading {
         }
     }
 
-    /// Notes how far everything is settled.
-    fn settle(&mut self) {
+    /// Notes how far everything is settled. What is given back is not read again here: that would go on for ever.
+    fn settle(&mut self) -> Result<(), String> {
         if !self.settlements.take(&mut self.settled) {
-            return;
+            return Ok(());
         }
+        let mut given_back = false;
         for settlement in self.settled.drain(..) {
+            given_back |= settlement.outcome == Outcome::Returned;
             self.assignment.settle(settlement.outcome, &settlement.tokens);
         }
         for position in self.assignment.advance() {
@@ -218,6 +220,11 @@ impl Reading {
                 stretch.reached(position.offset);
             }
         }
+        // At the end, what is not stored in time is given back as well; then it says by itself how to go on.
+        if given_back && phase::now(&self.phase) == Phase::Running {
+            return Err("records were given back by the lanes, and are not stored".to_owned());
+        }
+        Ok(())
     }
 
     /// Waits until parcels are sent, something settles, or the phase moves.

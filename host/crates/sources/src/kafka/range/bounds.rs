@@ -117,8 +117,13 @@ impl KafkaRange {
             let place = |of: &BTreeMap<i32, i64>| of.get(&partition).copied();
             let begin = place(resume).or(place(&begins)).unwrap_or(if from == Bound::Latest { high } else { low });
             let end = place(&ends).unwrap_or(if to == Bound::Earliest { low } else { high });
+            let deleted = match (place(resume), from) {
+                (Some(wanted), _) | (None, Bound::Offset(wanted)) => Some((end.min(low) - wanted).max(0) as u64),
+                (None, Bound::Time(_)) if begin <= low && low > 0 => None,
+                (None, Bound::Time(_) | Bound::Earliest | Bound::Latest) => Some(0),
+            };
             let begin = begin.clamp(low, high);
-            stretches.push(Stretch::new(partition, begin, end.clamp(begin, high)));
+            stretches.push(Stretch::new(partition, begin, end.clamp(begin, high), deleted));
         }
         let progress = Arc::new(RangeProgress::new(stretches));
         Ok(Self { client: Arc::new(client), settings, topic: topic.to_owned(), progress })

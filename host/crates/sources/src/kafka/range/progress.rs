@@ -13,12 +13,15 @@ pub struct Stretch {
     pub from: i64,
     /// The offset after the last.
     pub to: i64,
+    /// How many offsets before the first were asked for, and are deleted. None where that is not known: the range is by time, and begins with the oldest
+    /// record there is.
+    pub deleted: Option<u64>,
     next: AtomicI64,
 }
 
 impl Stretch {
-    pub(super) fn new(partition: i32, from: i64, to: i64) -> Self {
-        Self { partition, from, to, next: AtomicI64::new(from) }
+    pub(super) fn new(partition: i32, from: i64, to: i64, deleted: Option<u64>) -> Self {
+        Self { partition, from, to, deleted, next: AtomicI64::new(from) }
     }
 
     /// The first offset that is not settled: everything before is.
