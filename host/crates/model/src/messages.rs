@@ -95,6 +95,18 @@ const MOST_KEYS_SEARCHED: usize = 64;
 const KEY_BYTES: usize = 32;
 
 impl Properties {
+    /// The key of a Kafka record.
+    pub const KEY: &'static str = "kafka.key";
+    /// Of a Kafka record that has no payload, which is not the same as an empty one: it deletes its key where a topic is compacted.
+    pub const TOMBSTONE: &'static str = "kafka.tombstone";
+
+    /// Whether only a source may give a property of this name. It leaves out what a publisher calls so, who could else choose the key under which
+    /// a bridge produces, and delete what stands there.
+    #[inline]
+    pub fn is_ours(name: &str) -> bool {
+        name == Self::KEY || name == Self::TOMBSTONE
+    }
+
     /// About what they take in memory.
     pub fn bytes(&self) -> usize {
         self.value.bytes.len() + self.row.len() * KEY_BYTES

@@ -123,6 +123,7 @@ impl Checker<'_> {
         let key = match key {
             None | Some(RawMessageKey::Topic) => MessageKey::Topic,
             Some(RawMessageKey::Lane) => MessageKey::Lane,
+            Some(RawMessageKey::Record) => MessageKey::Record,
             Some(RawMessageKey::None) => MessageKey::None,
         };
         topic.map(|topic| KafkaMessages { topic, from, key })

@@ -45,6 +45,9 @@ pub(crate) enum RawMessageKey {
     Topic,
     /// What `lane_by` of its subscription keeps together; the topic stands in the header `tidegate.topic`.
     Lane,
+    /// The one it had in Kafka, or none: for a topic that is compacted, where a record without a payload stays one; the topic stands in the header
+    /// `tidegate.topic`.
+    Record,
     /// No key: any partition, in no order; the topic stands in the header `tidegate.topic`.
     None,
 }

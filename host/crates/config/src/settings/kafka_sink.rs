@@ -43,6 +43,8 @@ pub enum MessageKey {
     Topic,
     /// The name of what `lane_by` keeps together.
     Lane,
+    /// The key it had in Kafka, if it had one.
+    Record,
     /// None.
     None,
 }

@@ -5,6 +5,7 @@
 //! | `tidegate.received_us` | when it was received: microseconds since 1970-01-01 UTC |
 //! | `tidegate.marks` | how it came, where there is something to say: `retained`, `redelivered`, `replayed`, `qos0`, with commas |
 //! | `tidegate.topic` | its topic, where that is not the key |
+//! | `kafka.key` | the key it had, where that is not the key |
 //! | any other | its MQTT 5 user properties, or the headers that it had, in their order |
 //!
 //! A property whose name begins with `tidegate.` is left out: whoever publishes must not be able to say when and how we received it.
@@ -13,14 +14,15 @@ use std::io::Write;
 
 use rdkafka::message::{Header, OwnedHeaders};
 use tidegate_config::MessageKey;
-use tidegate_model::{Books, Marks, Messages};
+use tidegate_model::{Books, Marks, Messages, Properties};
 
 /// What our own headers begin with.
 const OURS: &str = "tidegate.";
 /// The key of the message in `row`, if it is to have one.
-pub(super) fn key<'a>(key: MessageKey, books: &'a Books, messages: &'a Messages, row: u32) -> Option<&'a str> {
-    match key {
+pub(super) fn key<'a>(key: MessageKey, books: &'a Books, messages: &'a Messages, row: u32) -> Option<&'a [u8]> {
+    let name = match key {
         MessageKey::None => None,
+        MessageKey::Record => return property(messages, row, Properties::KEY),
         MessageKey::Topic => messages.topic_name(books, row),
         MessageKey::Lane => match messages.unnamed(row) {
             Some(name) => Some(name),
@@ -29,7 +31,22 @@ pub(super) fn key<'a>(key: MessageKey, books: &'a Books, messages: &'a Messages,
                 books.partition(topic.partition).map(|name| &**name)
             }
         },
+    };
+    name.map(str::as_bytes)
+}
+
+/// The payload of the message in `row`; none if its record had none.
+pub(super) fn payload(messages: &Messages, row: u32) -> Option<&[u8]> {
+    let payload = messages.payload.get(row as usize);
+    let tombstone = payload.is_empty() && property(messages, row, Properties::TOMBSTONE).is_some();
+    (!tombstone).then_some(payload)
+}
+
+fn property<'a>(messages: &'a Messages, row: u32, name: &str) -> Option<&'a [u8]> {
+    if messages.properties.row.is_empty() {
+        return None;
     }
+    messages.properties.of(row).find(|(found, _)| *found == name).map(|(_, value)| value)
 }
 
 /// The headers of the message in `row`.
@@ -55,7 +72,8 @@ pub(super) fn headers(key: MessageKey, books: &Books, messages: &Messages, row: 
     if messages.properties.row.is_empty() {
         return headers;
     }
-    let properties = messages.properties.of(row).filter(|(name, _)| !name.starts_with(OURS));
+    let told = |name: &str| name == Properties::TOMBSTONE || (name == Properties::KEY && key == MessageKey::Record);
+    let properties = messages.properties.of(row).filter(|(name, _)| !name.starts_with(OURS) && !told(name));
     properties.fold(headers, |headers, (name, value)| with(headers, name, value))
 }
 
@@ -122,7 +140,7 @@ mod tests {
             let headers = headers(kind, &books, &messages, row);
             let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
             let all: Vec<_> = headers.iter().map(|h| (h.key.to_owned(), text(h.value))).collect();
-            (key(kind, &books, &messages, row).map(str::to_owned), all)
+            (key(kind, &books, &messages, row).map(|key| text(Some(key))), all)
         };
         let pairs = |expected: &[(&str, &str)]| -> Vec<(String, String)> {
             expected.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()

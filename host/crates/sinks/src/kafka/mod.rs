@@ -203,13 +203,16 @@ impl Kafka {
             let i = row as usize;
             sending.rows.push((at as u32, row));
             let key = message::key(to.key, &self.books, messages, row);
-            let Some(number) = sending.left.next(Kind::Messages, key.map(str::as_bytes)) else { continue };
+            let Some(number) = sending.left.next(Kind::Messages, key) else { continue };
             let record = BaseRecord::with_opaque_to(&to.topic, number)
-                .payload(messages.payload.get(i))
                 .timestamp(messages.received_us[i].min(now_us) / 1_000)
                 .headers(message::headers(to.key, &self.books, messages, row));
             let record = match key {
                 Some(key) => record.key(key),
+                None => record,
+            };
+            let record = match message::payload(messages, row) {
+                Some(payload) => record.payload(payload),
                 None => record,
             };
             sending.producer.send(record).await?;

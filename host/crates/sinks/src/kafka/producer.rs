@@ -171,9 +171,9 @@ impl Producer {
     }
 
     /// Hands a record over, waiting for room in the queue.
-    pub(super) async fn send<P: ToBytes + ?Sized>(
+    pub(super) async fn send<K: ToBytes + ?Sized, P: ToBytes + ?Sized>(
         &self,
-        record: BaseRecord<'_, str, P, usize>,
+        record: BaseRecord<'_, K, P, usize>,
     ) -> Result<(), SinkError> {
         self.tally.left.fetch_add(1, Ordering::AcqRel);
         let number = record.delivery_opaque;

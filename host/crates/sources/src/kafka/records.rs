@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use rdkafka::message::{BorrowedMessage, Message};
 use tidegate_config::{KafkaSource as Settings, LaneBy, RecordHeaders, TimeFrom};
-use tidegate_model::{Inlet, Marks, Messages, Names, Page, Parcels, Position, Span};
+use tidegate_model::{Inlet, Marks, Messages, Names, Page, Parcels, Position, Properties, Span};
 
 use super::assignment::{Received, Token};
 use super::logs::Logs;
@@ -15,8 +15,6 @@ use crate::routes::Routes;
 /// The most headers of one record that are kept, and the most bytes of them: the rest is not for telemetry.
 const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 64 << 10;
-/// The name a record's key has among the properties.
-const KEY_PROPERTY: &str = "kafka.key";
 
 /// What must be known to make messages of records. A record costs no allocation of its own.
 #[derive(Debug)]
@@ -51,7 +49,7 @@ impl Records {
         parcels: &mut Parcels<Token>,
     ) {
         let received_us = self.received.of(record, arrived_us);
-        // A tombstone (no payload at all) is an empty message.
+        // A tombstone (no payload at all) is an empty message; its properties say so.
         let payload = record.payload().unwrap_or(&[]);
         let log = logs.map(|logs| logs.find(record.topic(), record.partition(), |name| inlet.lane_of(name)));
         let said = self.logical.said(record);
@@ -75,7 +73,6 @@ impl Records {
         }
         if route.is_none() {
             messages.unnamed.push((row, String::from_utf8_lossy(topic()).into()));
-            return;
         }
         tell_properties(record, self.headers, row, messages);
     }
@@ -112,13 +109,16 @@ impl Records {
 #[inline]
 fn tell_properties(record: &impl Message, kept: RecordHeaders, row: u32, messages: &mut Messages) {
     if let Some(key) = record.key() {
-        messages.properties.push(row, KEY_PROPERTY, key);
+        messages.properties.push(row, Properties::KEY, key);
+    }
+    if record.payload().is_none() {
+        messages.properties.push(row, Properties::TOMBSTONE, &[]);
     }
     if kept == RecordHeaders::Left {
         return;
     }
     let mut left = MAX_HEADER_BYTES;
-    for header in headers::of(record).take(MAX_HEADERS) {
+    for header in headers::of(record).filter(|header| !Properties::is_ours(header.key)).take(MAX_HEADERS) {
         let value = header.value.unwrap_or(&[]);
         let Some(rest) = left.checked_sub(header.key.len() + value.len()) else { break };
         left = rest;

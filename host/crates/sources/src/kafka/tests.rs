@@ -283,6 +283,12 @@ async fn logical_topics_and_properties() {
     let expected = [("kafka.key", "dev/line1/temp"), ("site", "north")];
     assert_eq!(got[0].properties, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
     assert_eq!((got[1].topic.as_str(), got[1].payload.as_str()), ("fleet", ""));
+    assert_eq!(got[1].properties, [("kafka.tombstone".to_owned(), String::new())]);
+    // Only the record itself can say these of it.
+    for name in ["kafka.key", "kafka.tombstone"] {
+        cluster.produce_records(0, &[(Some("1".into()), None, Some((name, "x")))]);
+        assert_eq!(host.settle(1).await[0].properties, []);
+    }
     host.close().await;
 
     let topic_from = TopicFrom::Header("site".into());

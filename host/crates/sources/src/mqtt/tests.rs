@@ -293,8 +293,10 @@ async fn publish_v5_with_property(port: u16) {
     use rumqttc::v5::mqttbytes::v5::{Packet, PublishProperties};
     use rumqttc::v5::{AsyncClient, Event, MqttOptions};
     let (client, mut eventloop) = AsyncClient::new(MqttOptions::new("v5-publisher", "127.0.0.1", port), 4);
-    let properties =
-        PublishProperties { user_properties: vec![("site".into(), "north".into())], ..PublishProperties::default() };
+    // What only a source may say is left out.
+    let said = [("kafka.key", "x"), ("kafka.tombstone", ""), ("site", "north")];
+    let user_properties = said.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    let properties = PublishProperties { user_properties, ..PublishProperties::default() };
     client.publish_with_properties("dev/x/1", QoS::AtLeastOnce, false, "live", properties).await.unwrap();
     while !matches!(eventloop.poll().await.unwrap(), Event::Incoming(Packet::PubAck(_))) {}
 }

@@ -1,7 +1,7 @@
 //! From packets to parcels.
 
 use tidegate_config::{LaneBy, MqttSource as Settings};
-use tidegate_model::{InletClosed, Marks, Parcels, Phase};
+use tidegate_model::{InletClosed, Marks, Parcels, Phase, Properties};
 
 use super::Connection;
 use super::again::locked;
@@ -102,9 +102,8 @@ impl Connection {
             return session.parcels.push_unnamed(&name, received_us, marks, payload, *id);
         };
         let (messages, row) = session.parcels.push(route, received_us, marks, payload, *id);
-        for (key, value) in
-            publish.properties.iter().filter(|(key, _)| key.len() <= MAX_KEY_BYTES).take(MAX_PROPERTIES)
-        {
+        let kept = |key: &str| key.len() <= MAX_KEY_BYTES && !Properties::is_ours(key);
+        for (key, value) in publish.properties.iter().filter(|(key, _)| kept(key)).take(MAX_PROPERTIES) {
             messages.properties.push(row, key, value.as_bytes());
         }
     }
