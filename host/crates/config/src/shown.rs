@@ -1,16 +1,34 @@
 //! A configuration that can be shown: without what is secret in it.
 //!
 //! Secrets proper are in files and variables of their own, which the configuration only names. What people write into it all the same is in
-//! URLs, or among the free settings of a client library.
+//! URLs, or among the free settings of a client library. Which keys name a secret is said here, for what is shown and for what is warned of.
 
 use toml::{Table, Value};
 
 /// What stands where a secret was.
 const HIDDEN: &str = "HIDDEN";
-/// A key with one of these in it has a secret for its value, unless it says where that is.
-const SECRET_WORDS: [&str; 5] = ["password", "passwd", "secret", "token", "credential"];
-/// How keys end that say where a secret is.
-const ELSEWHERE: [&str; 2] = ["_file", "_env"];
+/// A key with one of these in it has a secret for its value, unless it says where that is. The last four are librdkafka's.
+const SECRET_WORDS: [&str; 10] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "credential",
+    "key.pem",
+    "private.key",
+    "sasl.jaas",
+    "oauthbearer.config",
+];
+/// How keys end that say where a secret is, or whose: with `_` they are ours, with `.` librdkafka's.
+const ELSEWHERE: [&str; 6] = ["_file", "_env", ".file", ".location", ".url", ".client.id"];
+
+/// Whether the value of a setting of this name is a secret. However it is written: librdkafka's names are in small letters, and a key in
+/// others that it refuses has a secret in it all the same.
+pub(crate) fn names_secret(key: &str) -> bool {
+    let lower = key.to_ascii_lowercase();
+    SECRET_WORDS.iter().any(|word| lower.contains(word)) && !ELSEWHERE.iter().any(|end| lower.ends_with(end))
+}
 
 /// `text` as it can be shown, without its comments; empty if it is no TOML.
 pub(crate) fn shown(text: &str) -> String {
@@ -24,17 +42,17 @@ fn hide(key: &str, value: &mut Value) {
         // A token under [admin.tokens] is a table of its own, and has a digest only.
         Value::Table(table) => table.iter_mut().for_each(|(key, value)| hide(key, value)),
         Value::Array(items) => items.iter_mut().for_each(|value| hide(key, value)),
-        Value::String(text) => {
-            let lower = key.to_ascii_lowercase();
-            let secret = SECRET_WORDS.iter().any(|word| lower.contains(word));
-            if secret && !ELSEWHERE.iter().any(|end| lower.ends_with(end)) {
-                *text = HIDDEN.to_owned();
-            } else {
-                *text = without_password(text);
-            }
-        }
+        Value::String(text) if names_secret(key) || is_private_key(text) => *text = HIDDEN.to_owned(),
+        Value::String(text) => *text = without_password(text),
+        // A password of digits needs no quotes.
+        Value::Integer(_) | Value::Float(_) if names_secret(key) => *value = HIDDEN.into(),
         _ => {}
     }
+}
+
+/// Whether this is a key in PEM (RFC 7468), whatever it is called.
+fn is_private_key(text: &str) -> bool {
+    text.contains("-----BEGIN") && text.contains("PRIVATE KEY")
 }
 
 /// A URL without its password: before the host, or among its parameters.
@@ -48,9 +66,7 @@ fn without_password(text: &str) -> String {
     };
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     let parameter = |one: &str| match one.split_once('=') {
-        Some((name, _)) if SECRET_WORDS.iter().any(|word| name.to_ascii_lowercase().contains(word)) => {
-            format!("{name}={HIDDEN}")
-        }
+        Some((name, _)) if names_secret(name) => format!("{name}={HIDDEN}"),
         _ => one.to_owned(),
     };
     let query = query.map(|query| query.split('&').map(parameter).collect::<Vec<_>>().join("&"));
@@ -79,10 +95,23 @@ mod tests {
             [sources.kafka.fleet.client]
             "sasl.password" = "hunter2"
             "ssl.key.Password" = "hunter2"
+            "ssl.key.pem" = "hunter2"
+            "sasl.jaas.config" = "username=fleet hunter2"
+            "sasl.oauthbearer.config" = "principal=fleet hunter2"
+            "sasl.oauthbearer.client.secret" = "hunter2"
+            "sasl.oauthbearer.assertion.private.key.passphrase" = "hunter2"
+            "some.option" = """-----BEGIN EC PRIVATE KEY-----
+            hunter2
+            -----END EC PRIVATE KEY-----"""
+            "ssl.keystore.password" = 8472653
+            "ssl.key.location" = "kept/key"
+            "sasl.oauthbearer.token.endpoint.url" = "https://idp:hunter2@idp.example/token"
+            "ssl.certificate.pem" = "-----BEGIN CERTIFICATE----- kept"
+            "sasl.oauthbearer.assertion.private.key.file" = "kept/assertion"
             "sasl.username" = "fleet"
         "#;
         let told = shown(text);
-        assert!(!told.contains("hunter2"), "{told}");
+        assert!(!told.contains("hunter2") && !told.contains("8472653"), "{told}");
         for kept in [
             "edge-1",
             "e3b0",
@@ -90,6 +119,10 @@ mod tests {
             "mqtt.password",
             "postgres://u:HIDDEN@a,b/telemetry?sslmode=require&password=HIDDEN",
             "fleet",
+            "kept/key",
+            "https://idp:HIDDEN@idp.example/token",
+            "-----BEGIN CERTIFICATE----- kept",
+            "kept/assertion",
         ] {
             assert!(told.contains(kept), "{kept} is gone: {told}");
         }

@@ -13,6 +13,7 @@ use crate::settings::{
     Compression, Config, Journal, KafkaMessages, KafkaSink, KafkaSource, KafkaStart, MessageKey, Offsets,
     PointFormat, RecordHeaders, Secret, SinkSettings, SourceSettings, TimeFrom, TopicFrom,
 };
+use crate::shown::names_secret;
 
 /// The same for a producer.
 const OURS_TO_PRODUCE: &[(&str, &str)] = &[
@@ -45,9 +46,6 @@ const OURS: &[(&str, &str)] = &[
     ("group.protocol", "remove it: handing partitions over is built on the classic protocol"),
     ("enable.partition.eof", "remove it: the end of a partition is not an event here"),
 ];
-
-/// Parts of the names of settings that hold secrets.
-const SECRET: &[&str] = &["password", "secret", "ssl.key.pem", "sasl.jaas"];
 
 impl Checker<'_> {
     pub(super) fn kafka_source(&mut self, place: &Place, raw: RawKafkaSource) -> KafkaSource {
@@ -273,7 +271,7 @@ impl Checker<'_> {
                 self.error(&at, format!("`{key}` is set by Tidegate itself"), *reason);
                 continue;
             }
-            let secret = SECRET.iter().any(|part| key.contains(part)) && !key.ends_with(".location");
+            let secret = names_secret(&key);
             let value = match value {
                 ClientValue::Text(text) => {
                     if secret {
