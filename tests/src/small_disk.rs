@@ -72,6 +72,12 @@ impl SmallDisk {
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull, "{full}");
     }
 
+    /// Makes room for so many bytes on a disk that is full.
+    pub fn spare(&self, bytes: u64) {
+        let ballast = File::options().write(true).open(self.ballast()).unwrap();
+        ballast.set_len(ballast.metadata().unwrap().len() - bytes).unwrap();
+    }
+
     /// Makes room again.
     pub fn clear(&self) {
         std::fs::remove_file(self.ballast()).unwrap();

@@ -1,9 +1,11 @@
 //! A disk without room: nothing is acknowledged that is not on it, and all goes on when there is room again.
 
 use tidegate_tests::{
-    Account, DEADLINE, Host, Mosquitto, Protocol, Publisher, Qos, Setup, SmallDisk, garbage, readings, sqlite_count,
-    sqlite_rows, wait_for, with_own_mounts,
+    Account, DEADLINE, Host, Mosquitto, Protocol, Publisher, Qos, Setup, SmallDisk, files, garbage, readings,
+    sqlite_count, sqlite_rows, wait_for, with_own_mounts,
 };
+
+use crate::api::quiet;
 
 /// Guarantees: when dead letters cannot be written for want of room, their messages are not acknowledged; the host lives, says
 /// why it is not ready, and stores good messages beside them; with room again, every bad message is a dead letter, once.
@@ -42,6 +44,39 @@ fn dead_letters_without_room() {
         let rows = sqlite_rows(&elsewhere);
         Account::of(publisher.sent(), rows, &host.dead_letters()).assert_exact("with room again");
         ready(&host);
+    });
+}
+
+/// Guarantees: a document of rules for which there is not room enough changes nothing, also where some of it would have fitted: every file
+/// is what it was and nothing is beside it, every rule serves as it did, and the answer says what is missing. With room it is taken.
+#[test]
+fn rules_without_room() {
+    with_own_mounts("disk_full::rules_without_room", || {
+        let setup = quiet();
+        let disk = SmallDisk::mount(&setup.path().join("rules.d"), 4 << 10);
+        let short = "module = \"threshold.wasm\"\ntopics = [\"dev/+/temp\"]\n[config]\nabove = 90.0\n";
+        let topics: Vec<String> = (0..400).map(|i| format!("dev/+/some/long/name/{i}")).collect();
+        let long = format!("module = \"threshold.wasm\"\ntopics = {topics:?}\n[config]\nabove = 90.0\n");
+        let host = setup.module("threshold").rule("a", short).rule("b", &long).launch();
+        let mut wanted = host.ask("GET", "/api/v1/export").send().expect(200);
+        for rule in ["a", "b"] {
+            wanted["rules"][rule]["config"]["above"] = 80.0.into();
+        }
+        disk.fill();
+        let rules = || host.ask("GET", "/api/v1/rules").send().expect(200);
+        let on_disk = || -> Vec<_> {
+            let all = files(&host.rules_dir()).into_iter().filter(|path| !path.ends_with("ballast"));
+            all.map(|path| (path.clone(), std::fs::read(host.rules_dir().join(path)).unwrap())).collect()
+        };
+        let before = (rules(), on_disk());
+        // For the new file of the one, and not for that of the other, nor to write the other's old one once more.
+        disk.spare(4096);
+        host.ask("PUT", "/api/v1/desired").json(&wanted).send().expect_problem(507, "no_room");
+        assert!((rules(), on_disk()) == before, "{}", rules());
+
+        disk.clear();
+        host.ask("PUT", "/api/v1/desired").json(&wanted).send().expect(200);
+        assert_eq!(host.ask("GET", "/api/v1/rules/b").send().expect(200)["file"]["config"]["above"], 80.0);
     });
 }
 

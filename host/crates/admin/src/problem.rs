@@ -99,6 +99,13 @@ impl Problem {
         self
     }
 
+    /// With more words.
+    #[must_use]
+    pub fn adding(mut self, words: &str) -> Self {
+        self.0.detail += words;
+        self
+    }
+
     /// The same, where what has mistakes stands below `place` in the body.
     #[must_use]
     pub fn below(mut self, place: &str) -> Self {

@@ -70,7 +70,7 @@ fn what_served_last_serves_after_a_restart() {
     let (registry, _) = start(path);
     assert_eq!(registry.rule("hot").unwrap().generation, 1);
     put(path, "hot.toml", &rule_file(2));
-    registry.rescan();
+    registry.rescan().unwrap();
     let second = registry.rule("hot").unwrap();
     assert_eq!((second.generation, second.order), (2, 2));
     registry.stop();
@@ -89,7 +89,7 @@ fn what_served_last_serves_after_a_restart() {
         assert_eq!(rule.problem_code, Some(code), "{rule:?}");
         assert_eq!((installed.try_iter().count(), registry.rules().len()), (1, 1), "{name}");
         put(path, name, &sound);
-        registry.rescan();
+        registry.rescan().unwrap();
         let mended = registry.rule("hot").unwrap();
         assert_eq!((mended.problem, mended.state), (None, RuleState::Serving), "{name}");
         last = mended.generation;
@@ -117,14 +117,14 @@ fn a_retreat_over_a_restart() {
     let (registry, _) = start(path);
     for order in 1..3 {
         put(path, "hot.toml", &rule_file(order));
-        registry.rescan();
+        registry.rescan().unwrap();
     }
     registry.stop();
     let (registry, installed) = start(path);
     let third = installed.recv().unwrap();
     assert_eq!((third.generation, third.order), (3, 2));
     third.stats.quarantine(3, "it failed again and again");
-    registry.rescan();
+    registry.rescan().unwrap();
     let fourth = installed.recv().unwrap();
     assert_eq!((fourth.generation, fourth.order), (4, 1));
     let rule = registry.rule("hot").unwrap();
@@ -133,7 +133,7 @@ fn a_retreat_over_a_restart() {
     let shown: Vec<_> = versions.iter().map(|it| (it.generation, it.serving, it.fault.is_some())).collect();
     assert_eq!(shown, [(4, true, false), (3, false, true), (1, false, false)]);
     fourth.stats.quarantine(4, "so does this one");
-    registry.rescan();
+    registry.rescan().unwrap();
     assert_eq!(installed.try_iter().count(), 0, "no further back");
     registry.stop();
 }

@@ -106,7 +106,7 @@ impl House {
         let good = next(&self.attempts);
         let changed = wat_guest::wat_guest("watch", &[("tick", "nop")]);
         std::fs::write(self.directory.path().join("watch.wasm"), changed).unwrap();
-        self.registry.rescan();
+        self.registry.rescan().unwrap();
         let bad = next(&self.attempts);
         assert_ne!(good.module.sha256(), bad.module.sha256());
         [good, bad]
@@ -125,7 +125,7 @@ fn a_retreat_waits_for_busy_lanes() {
         let again = next(&house.attempts);
         assert_eq!(again.module.sha256(), good.module.sha256(), "{attempt}");
     }
-    house.registry.rescan();
+    house.registry.rescan().unwrap();
     let status = house.registry.rule("watch").unwrap();
     assert_eq!(status.sha256.as_deref(), Some(&**good.module.sha256()));
     assert_eq!((status.problem_code, good.stats.quarantined()), (Some("quarantined"), None));
@@ -144,7 +144,7 @@ fn a_retreat_without_state() {
         let again = next(&house.attempts);
         assert_eq!((again.module.sha256(), again.on_refused_state), (good.module.sha256(), choice));
     }
-    house.registry.rescan();
+    house.registry.rescan().unwrap();
     let status = house.registry.rule("watch").unwrap();
     assert_eq!((status.problem_code, good.stats.quarantined()), (Some("quarantined"), None));
     assert!(status.problem.is_some_and(|said| said.contains("serves again, without state")));
@@ -171,12 +171,12 @@ fn a_rule_goes_when_the_lanes_let_it() {
         // At no moment a module without a file, which would be a rule of its own.
         std::fs::rename(&module, directory.path().join("aside")).unwrap();
         std::fs::remove_file(&file).unwrap();
-        registry.rescan();
+        registry.rescan().unwrap();
         assert_eq!(shown(), Some((RuleState::Serving, Some("still_called"))));
         if put_back {
             std::fs::write(&file, text).unwrap();
             std::fs::rename(directory.path().join("aside"), &module).unwrap();
-            registry.rescan();
+            registry.rescan().unwrap();
             assert_eq!(shown(), Some((RuleState::Serving, None)));
         }
     }

@@ -9,8 +9,9 @@ use sha2::{Digest, Sha256};
 use tidegate_config::RuleFile;
 use tidegate_engine::MAX_WASI_MODULE_BYTES;
 
-use super::directory::Open;
+use super::directory::{FileError, Open};
 use super::signatures::{beside, move_module};
+use super::staged::Staged;
 use super::{Desk, Known, Outcome, hex, modules};
 use crate::problem::Problem;
 
@@ -48,7 +49,7 @@ impl Desk {
     }
 
     /// Writes files, and removes those without bytes, in this order; has the directory read; and puts everything back if that failed, or if
-    /// `fault` finds one then. `first` is done once it is known that nothing stands in the way.
+    /// `fault` finds one then. `first` is done once it is known that nothing stands in the way, a full disk included.
     pub(super) fn write_whole(
         &self,
         directory: &Open,
@@ -56,24 +57,30 @@ impl Desk {
         first: impl FnOnce() -> Result<(), Problem>,
         fault: impl FnOnce() -> Option<Problem>,
     ) -> Result<(), Problem> {
-        let old = writes.iter().map(|(name, _)| directory.read(name, MAX_WASI_MODULE_BYTES as u64));
-        let old = old.collect::<Result<Vec<_>, _>>()?;
-        first()?;
-        let put = |name: &str, bytes: Option<&Vec<u8>>| match bytes {
-            Some(bytes) => directory.write(name, bytes),
-            None => directory.remove(name).map(drop),
-        };
-        let written = writes.iter().try_for_each(|(name, bytes)| put(name, bytes.as_ref()));
-        self.registry.rescan();
-        let failed = written.map_or_else(|error| Some(error.into()), |()| fault());
-        if failed.is_some() {
-            for ((name, _), old) in writes.iter().zip(&old).rev() {
-                put(name, old.as_ref())?;
-            }
-            self.registry.rescan();
+        let mut staged = Vec::with_capacity(writes.len());
+        for (name, bytes) in writes {
+            staged.push(Staged::of(directory, name, bytes.as_deref(), MAX_WASI_MODULE_BYTES as u64)?);
         }
-        self.tidy(directory)?;
-        failed.map_or(Ok(()), Err)
+        let written = first().and_then(|()| Ok(staged.iter_mut().try_for_each(Staged::put)?));
+        let done = written.and_then(|()| {
+            // What nobody has read does not serve.
+            self.registry.rescan().map_err(Problem::internal)?;
+            fault().map_or(Ok(()), Err)
+        });
+        let done = done.map_err(|problem| {
+            let back = staged.iter().rev().filter_map(|file| file.back().err());
+            let not_back: Vec<String> = back.map(|error| error.to_string()).collect();
+            // If it cannot be read now, it is read later.
+            let _ = self.registry.rescan();
+            if not_back.is_empty() {
+                return problem;
+            }
+            problem.adding(&format!("; and not all could be put back, mend it by hand: {}", not_back.join(", ")))
+        });
+        // The old files and the drafts go before anything else takes room.
+        drop(staged);
+        self.tidy(directory);
+        done
     }
 
     /// Whether a module would run under its own name if `rule` did not name it.
@@ -92,7 +99,14 @@ impl Desk {
     }
 
     /// Modules that wait, and that no rule names, are renamed to their digests; of others nothing needs to be said any more.
-    pub(super) fn tidy(&self, directory: &Open) -> Result<(), Problem> {
+    /// If it cannot be done now, it is done with the next change.
+    pub(super) fn tidy(&self, directory: &Open) {
+        if let Err(error) = self.try_to_tidy(directory) {
+            tracing::warn!("the rules directory cannot be tidied up: {error}");
+        }
+    }
+
+    fn try_to_tidy(&self, directory: &Open) -> Result<(), FileError> {
         let waiting = directory.waiting()?;
         if waiting.is_empty() {
             return Ok(());

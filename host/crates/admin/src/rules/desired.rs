@@ -1,8 +1,8 @@
 //! A host's rules as one document, and bringing a host in line with one.
 //!
 //! Everything in a document is looked over before anything is written: names, definitions, modules and who vouches for them, configurations
-//! against schemas, each changed rule on a scratch instance. Then modules are written, which nothing runs yet; then the rules' files, one
-//! after the other; then the directory is read once. If a rule cannot serve after all, every file is put back. A crash between two files leaves
+//! against schemas, each changed rule on a scratch instance. Then all files are written under hidden names, where a full disk shows; then
+//! modules take their places, which nothing runs yet; then the rules' files, one after the other; then the directory is read once. If a rule cannot serve after all, every file is put back. A crash between two files leaves
 //! the first of them changed: the same document, given again, does the rest.
 
 use std::collections::{BTreeMap, BTreeSet};

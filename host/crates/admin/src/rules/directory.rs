@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use fail::fail_point;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, open, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, linkat, open, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
 /// How a draft's name ends.
@@ -127,9 +127,9 @@ impl Open {
         }
     }
 
-    /// A new hidden file, to be filled and then put in place by [`Self::place`].
+    /// A new hidden file, to be filled, synced, and then put in place by [`Self::place`].
     pub fn draft(&self) -> Result<(String, File), FileError> {
-        let name = format!(".{:016x}{DRAFT}", fastrand::u64(..));
+        let name = hidden();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
         match openat(&self.fd, &name, flags, mode) {
@@ -138,13 +138,35 @@ impl Open {
         }
     }
 
+    /// A hidden file with these bytes, which are on the disk when this returns; it is there for `name`.
+    pub fn filled(&self, name: &str, bytes: &[u8]) -> Result<String, FileError> {
+        let (draft, mut file) = self.draft()?;
+        let done = file.write_all(bytes).and_then(|()| file.sync_all());
+        match done {
+            Ok(()) => Ok(draft),
+            Err(error) => {
+                self.discard(&draft);
+                Err(FileError::Io(name.to_owned(), error))
+            }
+        }
+    }
+
+    /// A hidden name under which a file stays what it is, whatever becomes of its own; none if it is not there.
+    pub fn keep_old(&self, name: &str, most: u64) -> Result<Option<String>, FileError> {
+        let kept = hidden();
+        match linkat(&self.fd, name, &self.fd, &kept, AtFlags::empty()) {
+            Ok(()) => Ok(Some(kept)),
+            Err(Errno::NOENT) => Ok(None),
+            // Not every file system has links, nor may everybody make them to files of others: a copy does as well, for more room.
+            Err(_) => self.read(name, most)?.map(|bytes| self.filled(name, &bytes)).transpose(),
+        }
+    }
+
     /// Puts a filled draft in the place of `name`, in one step that a crash cannot halve.
-    pub fn place(&self, draft: &str, file: &File, name: &str) -> Result<(), FileError> {
-        let failed = |error| FileError::Io(name.to_owned(), error);
+    pub fn place(&self, draft: &str, name: &str) -> Result<(), FileError> {
         self.ours(name)?;
-        file.sync_all().map_err(failed)?;
         fail_point!("rules-place-before", |_| std::process::abort());
-        renameat(&self.fd, draft, &self.fd, name).map_err(|error| failed(error.into()))?;
+        renameat(&self.fd, draft, &self.fd, name).map_err(|error| FileError::Io(name.to_owned(), error.into()))?;
         fail_point!("rules-place-after", |_| std::process::abort());
         self.sync(name)
     }
@@ -152,9 +174,8 @@ impl Open {
     /// Writes a file, whole.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
         self.ours(name)?;
-        let (draft, mut file) = self.draft()?;
-        let written = file.write_all(bytes).map_err(|error| FileError::Io(name.to_owned(), error));
-        let done = written.and_then(|()| self.place(&draft, &file, name));
+        let draft = self.filled(name, bytes)?;
+        let done = self.place(&draft, name);
         if done.is_err() {
             self.discard(&draft);
         }
@@ -191,7 +212,12 @@ impl Open {
     }
 }
 
-/// Whether [`Open::draft`] has given this name.
+/// A name for a draft.
+fn hidden() -> String {
+    format!(".{:016x}{DRAFT}", fastrand::u64(..))
+}
+
+/// Whether [`hidden`] has given this name.
 fn is_draft(name: &str) -> bool {
     let digits = name.strip_prefix('.').and_then(|name| name.strip_suffix(DRAFT));
     digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit()))

@@ -11,8 +11,10 @@ mod rollback;
 mod schema;
 mod shadow;
 mod signatures;
+mod staged;
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::{HeaderMap, StatusCode, header};
@@ -281,10 +283,11 @@ impl Desk {
     /// Begins a change: nobody else is at one, and what the files say now is known.
     fn begin(&self) -> MutexGuard<'_, ()> {
         let alone = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
-        self.registry.rescan();
-        // What a crash has left of the change before; if it cannot be done now, it is done later.
-        if let Err(problem) = self.directory.open().map_err(Problem::from).and_then(|it| self.tidy(&it)) {
-            tracing::warn!("the rules directory cannot be tidied up: {}", problem.code());
+        // If it cannot be read, the change itself will hear of it.
+        let _ = self.registry.rescan();
+        // What a crash has left of the change before.
+        if let Ok(directory) = self.directory.open() {
+            self.tidy(&directory);
         }
         alone
     }
@@ -339,8 +342,12 @@ impl From<FileError> for Problem {
         match error {
             FileError::Symlink(_) => Problem::conflict("symlink", text),
             FileError::NotPlain(_) | FileError::TooLarge(..) => Problem::conflict("not_a_file", text),
-            FileError::Io(_, error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+            FileError::Io(_, error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
                 Problem::conflict("readonly", format!("the rules directory cannot be written: {text}"))
+            }
+            FileError::Io(_, error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                let detail = format!("there is no room for the rules directory: {text}");
+                Problem::new(StatusCode::INSUFFICIENT_STORAGE, "no_room", detail)
             }
             FileError::Io(..) => Problem::internal(format!("the rules directory cannot be used: {text}")),
         }

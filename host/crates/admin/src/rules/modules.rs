@@ -94,7 +94,9 @@ impl Desk {
         let new = known.is_none();
         let mut module = known.unwrap_or_else(|| Module::new(&sha256, &file, upload.bytes));
         if new {
-            upload.directory.place(&upload.draft, &upload.file, &file)?;
+            let failed = |error| Problem::internal(format!("the module cannot be written: {error}"));
+            upload.file.sync_all().map_err(failed)?;
+            upload.directory.place(&upload.draft, &file)?;
             upload.placed = true;
         }
         module.description = Some(self.remember(&admitted));

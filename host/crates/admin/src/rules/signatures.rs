@@ -82,7 +82,7 @@ impl Desk {
             before = before.or(manifest_of(&directory, file)?);
             directory.write(&beside(file), manifest.to_json().as_bytes())?;
         }
-        self.registry.rescan();
+        self.registry.rescan().map_err(Problem::internal)?;
         let changed = Changed {
             before: before.as_deref().map(super::digest),
             after: Some(super::digest(manifest.to_json().as_bytes())),

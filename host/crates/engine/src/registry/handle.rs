@@ -53,7 +53,7 @@ pub(super) enum Ask {
         reply: SyncSender<bool>,
     },
     Rescan {
-        reply: SyncSender<()>,
+        reply: SyncSender<Result<(), String>>,
     },
     Stop,
 }
@@ -210,12 +210,14 @@ impl RegistryHandle {
     }
 
     /// Reads the directory now, and returns when what is there serves. Blocks: not for a runtime's thread.
-    pub fn rescan(&self) {
+    ///
+    /// # Errors
+    /// It cannot be read, so that the rules are what they were.
+    pub fn rescan(&self) -> Result<(), String> {
         let (reply, answer) = mpsc::sync_channel(1);
-        if self.ask.send(Ask::Rescan { reply }).is_ok() {
-            // It answers, or is shutting down.
-            let _ = answer.recv();
-        }
+        let gone = || "the host is shutting down".to_owned();
+        self.ask.send(Ask::Rescan { reply }).map_err(|_| gone())?;
+        answer.recv().map_err(|_| gone())?
     }
 
     /// Ends the watching; the rules go on serving. Blocks until a change under way is done.

@@ -184,23 +184,26 @@ impl Registry {
                 let _ = reply.send(self.end_shadow(&rule));
             }
             Ask::Rescan { reply } => {
-                self.read();
-                let _ = reply.send(());
+                // As above.
+                let _ = reply.send(self.read_now());
             }
             Ask::Stop => return false,
         }
         true
     }
 
-    /// Reads the directory and brings what serves in line with it.
+    /// Reads the directory and brings what serves in line with it. Where it cannot be read the log has said so, and it is read again later.
     fn read(&mut self) {
-        let wanted = match self.scanner.scan() {
-            Ok(wanted) => wanted,
-            Err(error) => {
-                tracing::error!("the rules directory cannot be read, the rules stay as they are: {error}");
-                return;
-            }
-        };
+        let _ = self.read_now();
+    }
+
+    /// The same for who needs to know whether it was read.
+    fn read_now(&mut self) -> Result<(), String> {
+        let wanted = self.scanner.scan().map_err(|error| {
+            let why = format!("the rules directory cannot be read, the rules stay as they are: {error}");
+            tracing::error!("{why}");
+            why
+        })?;
         let gone: Vec<String> = self.rules.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
         for name in gone {
             if self.lets_go(&name, "the rule was removed") {
@@ -219,6 +222,7 @@ impl Registry {
         }
         self.retreat();
         self.publish();
+        Ok(())
     }
 
     /// Brings one rule in line with its files.
