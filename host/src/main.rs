@@ -4,6 +4,7 @@
 
 mod cli;
 mod demo;
+mod descriptors;
 mod letters;
 mod simulator;
 mod unpark;

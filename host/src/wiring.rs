@@ -29,6 +29,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::cli::check::{Found, Inspected, Runs};
+use crate::descriptors;
 use crate::letters::LetterFile;
 use crate::unpark::unpark;
 
@@ -51,6 +52,11 @@ impl Host {
     /// Starts everything, sinks and rules before sources, so that the first message meets a complete house. Blocks until the rules
     /// that are there serve: not for a runtime's thread.
     pub fn start(config: &Config, runtime: &Handle) -> anyhow::Result<Self> {
+        let open = descriptors::raise();
+        let settings_of_admin = descriptors::within(&config.admin, open);
+        if let Some(warning) = descriptors::warning(&config.admin, open) {
+            tracing::warn!("{warning}");
+        }
         make_data_dir(&config.data_dir)?;
         let books = Arc::new(Books::new(config.max_series));
         let clock = Arc::new(SystemClock);
@@ -103,7 +109,7 @@ impl Host {
             configuration: config.shown.as_str().into(),
             started: Instant::now(),
         };
-        let admin = Admin::start(&config.admin, view.clone())?;
+        let admin = Admin::start(&settings_of_admin, view.clone())?;
         for (name, settings) in &config.sources {
             let limits = config.limits.get(name).copied().unwrap_or_default();
             view.pipeline.add_source(name.as_str(), source(settings, &config.sinks, &state), limits);

@@ -30,6 +30,8 @@ pub struct Host {
     port: u16,
     /// Where it answers probes, if not with the rest.
     probes: Option<u16>,
+    /// How many files it may have open, if that is less than it could have.
+    open_files: Option<u32>,
     /// Where its next start ends, in the words of the crate `fail`.
     armed: Option<String>,
     /// It was armed when it was started.
@@ -40,8 +42,9 @@ pub struct Host {
 const SIGABRT: i32 = 6;
 
 impl Host {
-    pub(crate) fn launch(directory: TempDir, top: String, sections: String) -> Self {
+    pub(crate) fn launch(directory: TempDir, top: String, sections: String, open_files: Option<u32>) -> Self {
         let mut host = Self::idle(directory, top, sections);
+        host.open_files = open_files;
         host.launch_again();
         host
     }
@@ -55,7 +58,8 @@ impl Host {
     }
 
     fn idle(directory: TempDir, top: String, sections: String) -> Self {
-        Self { server: None, directory, top, sections, port: 0, probes: None, armed: None, crash_due: false }
+        let (server, probes, open_files, armed) = (None, None, None, None);
+        Self { server, directory, top, sections, port: 0, probes, open_files, armed, crash_due: false }
     }
 
     /// Starts it again after [`Self::stop`] or [`Self::kill`], and waits until messages flow.
@@ -104,7 +108,15 @@ impl Host {
         let listen = format!("[admin]\nlisten = \"127.0.0.1:{}\"\n", self.port);
         let config = self.path().join("tidegate.toml");
         std::fs::write(&config, format!("{}\n{listen}\n{}", self.top, self.sections)).unwrap();
-        let mut command = Command::new(binary());
+        let mut command = match self.open_files {
+            None => Command::new(binary()),
+            Some(most) => {
+                let mut command = Command::new("sh");
+                // The limit that it cannot raise itself.
+                command.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\"")]).arg(binary());
+                command
+            }
+        };
         command.arg("run").arg("--config").arg(&config).current_dir(self.path()).env("TIDEGATE_LOG", "info");
         if let Some(armed) = &self.armed {
             command.env("FAILPOINTS", armed);

@@ -24,6 +24,7 @@ pub struct Setup {
     directory: TempDir,
     top: String,
     sections: String,
+    open_files: Option<u32>,
 }
 
 impl Default for Setup {
@@ -37,7 +38,7 @@ impl Setup {
     pub fn new() -> Self {
         let directory = TempDir::new().unwrap();
         std::fs::create_dir(directory.path().join("rules.d")).unwrap();
-        Self { directory, top: "node = \"test\"\nlanes = 2\n".to_owned(), sections: String::new() }
+        Self { directory, top: "node = \"test\"\nlanes = 2\n".to_owned(), sections: String::new(), open_files: None }
     }
 
     /// A line that belongs to no section.
@@ -50,6 +51,11 @@ impl Setup {
     pub fn toml(mut self, text: &str) -> Self {
         self.sections += &format!("{text}\n");
         self
+    }
+
+    /// It may have so many files and connections open.
+    pub fn open_files(self, most: u32) -> Self {
+        Self { open_files: Some(most), ..self }
     }
 
     /// Lines for `[admin]`, and tables below it.
@@ -125,7 +131,7 @@ impl Setup {
             // A test that ends its host wants all of it drained, on a slow machine too.
             self.top += "shutdown_timeout_s = 60\n";
         }
-        Host::launch(self.directory, self.top, self.sections)
+        Host::launch(self.directory, self.top, self.sections, self.open_files)
     }
 
     /// The same for a host that answers probes at a port of their own.

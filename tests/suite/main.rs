@@ -27,6 +27,7 @@ mod brokers;
 mod cli;
 mod dead_letters;
 mod delivery;
+mod descriptors;
 mod disk_full;
 mod documents;
 mod engine;

@@ -15,6 +15,7 @@ use tidegate_config::{
 use self::describe::describe;
 pub use self::rules::{Found, Inspected, Runs};
 use self::rules::{LookOver, Rules};
+use crate::descriptors;
 
 /// Check a configuration and its rules without connecting to anything.
 ///
@@ -98,6 +99,7 @@ fn check(path: &Path, look_over: &LookOver) -> Report {
     let rules = Rules::of(&config, look_over);
     warnings.extend(rules.warnings);
     warnings.extend(warnings_of_node(&config, &rules.of_node));
+    warnings.extend(descriptors::warning(&config.admin, descriptors::allowed()));
     let errors = rules.errors;
     // Writing to a String cannot fail.
     let _ = describe(&config, &rules.lines, &mut summary);

@@ -33,7 +33,7 @@ pub(crate) struct RawAdmin {
     /// Another address for `/livez`, `/readyz`, `/health` and `/metrics`, which are then served there only. It needs no
     /// credentials: what it tells are names of rules, sources and sinks, and numbers.
     pub probes_listen: Option<String>,
-    /// The most connections at once, on each address. Default: 1024.
+    /// The most connections at once, on each address; a quarter of the files that the process may have open, if that is less. Default: 1024.
     #[schemars(range(min = 1, max = 65_536))]
     pub max_connections: Option<i64>,
     /// The most requests a second of each caller, by token; those who show none count as one caller. Default: 500.
