@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,9 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 use url::{Host, Url};
 
-/// How long a host may take to be reached.
+/// How many addresses of a name are tried.
+const MOST_ADDRESSES: usize = 8;
+/// How long a host may take to be reached, at each of them.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How long it may say nothing: a rule may be compiled first, and its lanes waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -89,10 +91,11 @@ impl Client {
     /// Asks; gives the answer's JSON.
     pub fn send(&self, request: &Request<'_>) -> Result<Value, Refusal> {
         let (status, body) = self.answer(request)?;
-        if body.is_empty() {
-            return Ok(json!({ "status": status }));
+        match status {
+            204 => Ok(json!({ "status": status })),
+            // Something else may listen there, and have a page for everybody.
+            _ => serde_json::from_slice(&body).map_err(|_| not_a_host(status)),
         }
-        Ok(serde_json::from_slice(&body).unwrap_or_default())
     }
 
     /// Asks for what is below `/api/v1/`, as it is.
@@ -112,7 +115,7 @@ impl Client {
         }
         match serde_json::from_slice::<Value>(&body) {
             Ok(problem) if problem.is_object() => Err(Refusal(problem)),
-            _ => Err(Refusal::unreachable(&format!("it answers {status}, and not as a Tidegate host does"))),
+            _ => Err(not_a_host(status)),
         }
     }
 
@@ -130,9 +133,8 @@ impl Client {
         let (host, port) = (self.url.host_str().unwrap_or_default(), self.url.port_or_known_default().unwrap_or(80));
         // Brackets belong to the address in a URL, and not to the address.
         let name = host.trim_matches(['[', ']']);
-        let mut addresses = (name, port).to_socket_addrs().context("its name cannot be resolved")?;
-        let address = addresses.next().context("its name has no address")?;
-        let stream = TcpStream::connect_timeout(&address, CONNECT_WITHIN).context("it cannot be reached")?;
+        let addresses = (name, port).to_socket_addrs().context("its name cannot be resolved")?;
+        let stream = reach(addresses.take(MOST_ADDRESSES))?;
         stream.set_read_timeout(Some(ANSWER_WITHIN))?;
         stream.set_write_timeout(Some(ANSWER_WITHIN))?;
         if self.url.scheme() == "http" {
@@ -160,6 +162,22 @@ impl Client {
         kind.into_iter().for_each(|kind| head += &format!("Content-Type: {kind}\r\n"));
         head + &format!("Content-Length: {length}\r\n\r\n")
     }
+}
+
+fn not_a_host(status: u16) -> Refusal {
+    Refusal::unreachable(&format!("it answers {status}, and not as a Tidegate host does"))
+}
+
+/// A connection to the first address that takes one: `localhost` may be `::1` first, where a host on 127.0.0.1 does not listen.
+fn reach(addresses: impl Iterator<Item = SocketAddr>) -> anyhow::Result<TcpStream> {
+    let mut failed = None;
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, CONNECT_WITHIN) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = Some(error),
+        }
+    }
+    Err(failed.context("its name has no address")?).context("it cannot be reached")
 }
 
 fn exchange(stream: &mut (impl Read + Write), head: &str, body: Option<&[u8]>) -> anyhow::Result<(u16, Vec<u8>)> {
@@ -252,5 +270,58 @@ impl fmt::Display for Refusal {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::net::{Ipv6Addr, TcpListener};
+
+    use super::*;
+
+    /// What comes of a host that answers just so.
+    fn answered(head: &str, body: &str) -> Result<Value, Refusal> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let node = format!("http://{}", listener.local_addr().unwrap());
+        let text = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let host = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.extend(byte);
+            }
+            stream.write_all(text.as_bytes()).unwrap();
+        });
+        let answer = Client::new(&node, None, None, false).unwrap().get("rules");
+        host.join().unwrap();
+        answer
+    }
+
+    /// Guarantees: what is no host's answer is none, whatever its status says; a host's refusal is told as it came.
+    #[test]
+    fn only_hosts_answer() {
+        assert_eq!(answered("200 OK", "[1]").unwrap(), json!([1]));
+        assert_eq!(answered("204 No Content", "").unwrap(), json!({ "status": 204 }));
+        for (head, body) in [("200 OK", "<html>"), ("200 OK", ""), ("404 Not Found", "<html>"), ("404 Not Found", "")]
+        {
+            let refusal = answered(head, body).unwrap_err();
+            assert_eq!(refusal.code(), "unreachable", "{head} {body}");
+            assert!(refusal.to_string().contains("not as a Tidegate host"), "{refusal}");
+        }
+        assert_eq!(answered("409 Conflict", "{\"code\": \"in_use\"}").unwrap_err().code(), "in_use");
+    }
+
+    /// Guarantees: a name of which only some addresses are listened on is reached all the same; one with none says so.
+    #[test]
+    fn all_addresses_are_tried() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let here = listener.local_addr().unwrap();
+        let deaf = SocketAddr::from((Ipv6Addr::LOCALHOST, here.port()));
+        assert_eq!(reach([deaf, here].into_iter()).unwrap().peer_addr().unwrap(), here);
+        assert!(reach([deaf].into_iter()).unwrap_err().to_string().contains("cannot be reached"));
+        assert!(reach(std::iter::empty()).unwrap_err().to_string().contains("no address"));
     }
 }
