@@ -184,6 +184,34 @@ fn over_the_api() {
         .expect_problem(409, "no_keys");
 }
 
+/// Guarantees: a candidate that is uploaded for a backtest brings along what vouches for it, as it does everywhere else; one that nobody vouches
+/// for is not looked at.
+#[test]
+fn candidates_of_backtests() {
+    let desk = Desk::new();
+    let keys = desk.key("release");
+    let module = built_module("json-reading");
+    let signed = desk.sign(&module, "1.0.0", "release");
+    let host = guarded(&keys).launch();
+    lay(&host, &module, Some(&manifest(&signed)));
+    wait_rule(&host, "serving", None, None);
+    let (candidate, unsigned) = (variant(&module, 1), desk.0.path().join("unsigned.wasm"));
+    let signed = desk.sign(&candidate, "1.1.0", "release");
+    std::fs::write(&unsigned, &candidate).unwrap();
+    let messages = desk.0.path().join("messages.ndjson");
+    let message = json!({"topic": "dev/a/temp", "payload": "{\"v\": 1.0}", "received_us": 1});
+    std::fs::write(&messages, format!("{message}\n")).unwrap();
+    let node = format!("http://127.0.0.1:{}", host.port());
+    let backtest = |module: &Path| {
+        let (module, messages) = (module.to_str().unwrap(), messages.to_str().unwrap());
+        desk.tidegate(&["backtest", "hot", "--module", module, "--file", messages, "--json", "--node", &node])
+    };
+    let refused = backtest(&unsigned);
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("unsigned"), "{refused:?}");
+    let tried = backtest(&signed);
+    assert!(tried.status.success(), "{tried:?}");
+}
+
 /// Guarantees: a new key is made known beside the old one, modules are signed again, and the old one is taken away; at no time does a host
 /// start without its rules.
 #[test]
