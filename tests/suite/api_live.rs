@@ -141,6 +141,23 @@ fn trace() {
     host.ask("POST", "/api/v1/trace/next").json(&never).send().expect_problem(404, "no_message");
 }
 
+/// Guarantees: a trace has rules in the order in which lanes call them: those of the whole node see what all others have made of a row,
+/// whatever their `order` says.
+#[test]
+fn trace_to_the_rules_of_the_node() {
+    let setup = crate::api::quiet().module("json-reading").module("k-of-n").module("scale");
+    let scale = "module = \"scale.wasm\"\norder = 10\n[config]\nfactor = 10.0\n";
+    let sum = "module = \"k-of-n.wasm\"\norder = 0\n[config]\nk = 1\ntopic = \"plant/hot\"\nabove = 50.0\n";
+    let host = setup.rule("scale", scale).rule("k-of-n", sum).launch();
+    let message = json!({"topic": "dev/a/temp", "payload": "{\"v\": 10.0}"});
+    let traced = host.ask("POST", "/api/v1/trace").json(&message).send().expect(200);
+    let steps = traced["steps"].as_array().unwrap();
+    let given: Vec<(&str, &Value)> =
+        steps.iter().map(|step| (step["rule"].as_str().unwrap(), &step["given"][0]["value"])).collect();
+    assert_eq!(given[1..], [("scale", &json!(10.0)), ("k-of-n", &json!(100.0))], "{traced}");
+    assert_eq!(steps[2]["did"]["alerts"][0]["transition"], "raised", "{traced}");
+}
+
 /// Guarantees: the next message that passes is followed as it came, by API and by command, with how it really ended.
 #[test]
 fn trace_the_next() {

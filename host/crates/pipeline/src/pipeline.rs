@@ -196,6 +196,11 @@ impl Pipeline {
         }
     }
 
+    /// The messages that sinks take as they came.
+    pub fn raw_messages(&self) -> &RawMessages {
+        self.around.outlets.messages()
+    }
+
     /// Starts a source.
     pub fn add_source(&self, name: &str, source: Box<dyn Source>, limits: Limits) {
         let name: Arc<str> = name.into();

@@ -7,11 +7,11 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use tidegate_engine::{Kind, Rule, Scope};
+use tidegate_engine::{Kind, Rule};
 use tidegate_model::{History, Span, TopicFilter};
 
-use super::json;
 use super::trial::defined_file;
+use super::{json, place};
 use crate::backtest::{Backtest, BacktestInput, Backtests, Before, Job, KafkaPart, ReadFrom, Source};
 use crate::house::House;
 use crate::problem::{Mistake, Problem};
@@ -117,8 +117,6 @@ fn of_kafka(
         return Ok(Source::Stored(history, span, Before::default()));
     }
     let mut rules = house.view.registry.serving();
-    // As lanes have them: rules of the whole node come after all others.
-    let place = |it: &Rule| (it.module.description().scope == Scope::Node, it.order, it.name.clone());
     rules.sort_by_cached_key(|it| place(it));
     let own = place(rule);
     let comes_before = |it: &Arc<Rule>| it.kind() == Kind::Decoder || (it.name != rule.name && place(it) < own);

@@ -15,16 +15,23 @@ pub(crate) mod tail;
 pub(crate) mod trace;
 pub(crate) mod trial;
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tidegate_engine::{Rule, Scope};
 
 /// An answer of 200 with JSON.
 fn json(value: impl Serialize) -> Response {
     (StatusCode::OK, Json(value)).into_response()
+}
+
+/// Where a rule stands among those that serve, as lanes have them: rules of the whole node come after all others.
+fn place(rule: &Rule) -> (bool, i32, Arc<str>) {
+    (rule.module.description().scope == Scope::Node, rule.order, rule.name.clone())
 }
 
 /// Microseconds since 1970-01-01 UTC.

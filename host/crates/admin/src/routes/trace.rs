@@ -11,7 +11,7 @@ use tidegate_model::{Books, Marks, Messages, NO_ROW, Points, Quality};
 use tidegate_pipeline::{Fate, Wanted};
 
 use super::outcome::Outcome;
-use super::{json, now_us, show, tail, trial};
+use super::{json, now_us, place, show, tail, trial};
 use crate::house::House;
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
@@ -47,7 +47,11 @@ pub(crate) async fn next(call: Call) -> Answer {
 }
 
 async fn traced(house: &Arc<House>, (books, messages, seen): Given) -> Answer {
-    let traced = house.blocking(move |house| Chain::new(house, books).run(&messages, seen));
+    // One that is given comes from no source, so that only who takes those of all takes it.
+    let raw = house.view.pipeline.raw_messages().are_of(seen.source.as_deref().unwrap_or_default());
+    let not_raw = messages.marks.first().is_some_and(|&marks| Marks(marks).are_not_raw());
+    let unused = if raw && !not_raw { Fate::Stored } else { Fate::Filtered };
+    let traced = house.blocking(move |house| Chain::new(house, books, unused).run(&messages, seen));
     Ok(json(traced.await??))
 }
 
@@ -96,6 +100,8 @@ struct Chain {
     rules: Vec<Arc<Rule>>,
     books: Arc<Books>,
     now_us: i64,
+    /// How the message ends if no rule does anything with it: where a sink takes it as it came, it is stored.
+    unused: Fate,
     steps: Vec<TraceStep>,
     /// Bytes that may still be shown.
     room: usize,
@@ -105,10 +111,10 @@ struct Chain {
 type End = (Fate, Option<String>);
 
 impl Chain {
-    fn new(house: &House, books: Arc<Books>) -> Self {
+    fn new(house: &House, books: Arc<Books>, unused: Fate) -> Self {
         let mut rules = house.view.registry.serving();
-        rules.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
-        Self { rules, books, now_us: now_us(), steps: Vec::new(), room: MAX_SHOWN_BYTES }
+        rules.sort_by_cached_key(|rule| place(rule));
+        Self { rules, books, now_us: now_us(), unused, steps: Vec::new(), room: MAX_SHOWN_BYTES }
     }
 
     fn run(mut self, messages: &Messages, message: SeenMessage) -> Result<TraceOutput, Problem> {
@@ -138,7 +144,11 @@ impl Chain {
     fn decode(&mut self, messages: &Messages, topic: &str) -> Result<(Points, End), Problem> {
         let at = decoder_of(topic, self.rules.iter().map(|rule| &**rule));
         let Some(rule) = at.and_then(|at| self.rules.get(at).cloned()) else {
-            return Ok((Points::default(), (Fate::DeadLettered, Some("no decoder's topics match".to_owned()))));
+            let end = match self.unused {
+                Fate::Stored => (Fate::Stored, None),
+                _ => (Fate::DeadLettered, Some("no decoder's topics match".to_owned())),
+            };
+            return Ok((Points::default(), end));
         };
         let mut instance = rule.rehearse(&self.books)?;
         let mut outcome = Outcome::new(&rule, &self.books, MAX_SHOWN);
@@ -158,7 +168,7 @@ impl Chain {
                 let fate = match (&reason, held || !points.is_empty()) {
                     (Some(_), _) => Fate::DeadLettered,
                     (None, true) => Fate::Decoded,
-                    (None, false) => Fate::Filtered,
+                    (None, false) => self.unused,
                 };
                 (points, (fate, reason))
             }

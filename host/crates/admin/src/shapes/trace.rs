@@ -21,7 +21,8 @@ pub(crate) struct TraceNext {
 pub(crate) struct TraceOutput {
     /// As it went in. Of one that passed, `ended` says how it really ended in its lane.
     pub message: SeenMessage,
-    /// How it ends in this trace: `decoded`, `filtered` or `dead_lettered`.
+    /// How it ends in this trace: `decoded`, `filtered`, `dead_lettered`, or `stored` where a sink takes it as it came and no rule makes points
+    /// of it.
     pub ended: String,
     /// Why, if it does not become points.
     #[serde(skip_serializing_if = "Option::is_none")]
