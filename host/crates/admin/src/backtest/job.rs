@@ -1,6 +1,6 @@
 //! One backtest: waited for, running, over; and what it has found so far.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use tokio::sync::futures::Notified;
 use super::Source;
 use super::findings::{Backtest, Findings, JobState};
 use super::run::{Before, Leave, Run, Stop};
-use super::upload::{self, Pieces, Upload};
+use super::upload::{self, Pieces, Upload, Waker};
 use crate::problem::Problem;
 
 /// How long one waits for its upload to begin.
@@ -41,6 +41,8 @@ struct Inner {
     /// What it reads, until it does.
     source: Option<Source>,
     upload: Option<Upload>,
+    /// For when it waits for a piece of it.
+    waker: Option<Waker>,
     problem: Option<String>,
     done: Option<f64>,
     started: Option<Instant>,
@@ -60,6 +62,7 @@ impl Job {
                 state: JobState::Waiting,
                 source: Some(source),
                 upload: None,
+                waker: None,
                 problem: None,
                 done: None,
                 started: None,
@@ -148,15 +151,18 @@ impl Job {
         {
             return Err(Problem::conflict("no_upload", "this backtest waits for no upload"));
         }
-        let (pieces, upload) = upload::pair(bytes);
-        inner.upload = Some(upload);
+        let (pieces, upload, waker) = upload::pair(bytes, self.cancelled.clone());
+        (inner.upload, inner.waker) = (Some(upload), Some(waker));
         Ok(pieces)
     }
 
     /// Ends it if it is not over; gives whether it was.
     pub(super) fn cancel(&self) -> bool {
-        self.cancelled.store(true, Relaxed);
-        let state = self.state();
+        self.cancelled.store(true, SeqCst);
+        let inner = self.lock();
+        let state = inner.state;
+        inner.waker.iter().for_each(Waker::wake);
+        drop(inner);
         // One that runs ends itself, with what it has found.
         if state == JobState::Waiting {
             self.end(JobState::Cancelled, None);
@@ -191,6 +197,7 @@ impl Job {
             let (done, outcome) = match past.next_page() {
                 Ok(None) => break Ok(()),
                 Ok(Some(page)) => (page.done, run.page(page)),
+                Err(_) if self.cancelled.load(SeqCst) => (None, Err(Stop::Cancelled)),
                 Err(error) => (None, Err(error.into())),
             };
             if outcome.is_err() {

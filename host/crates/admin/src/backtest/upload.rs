@@ -1,6 +1,7 @@
 //! History that comes in by a request: NDJSON, read as it comes. What is not read yet waits with its sender: nothing is kept on disk.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use bytes::Bytes;
 use tidegate_engine::Kind;
@@ -25,11 +26,25 @@ pub(super) struct Upload {
     pieces: mpsc::Receiver<Option<Bytes>>,
     /// How many bytes will come, if that is known.
     whole: Option<u64>,
+    cancelled: Arc<AtomicBool>,
 }
 
-pub(super) fn pair(whole: Option<u64>) -> (Pieces, Upload) {
+/// Wakes who waits for a piece.
+pub(super) struct Waker(mpsc::WeakSender<Option<Bytes>>);
+
+/// Whoever sets `cancelled` wakes the reader afterwards.
+pub(super) fn pair(whole: Option<u64>, cancelled: Arc<AtomicBool>) -> (Pieces, Upload, Waker) {
     let (sender, pieces) = mpsc::channel(PIECES);
-    (Pieces(sender), Upload { pieces, whole })
+    let waker = Waker(sender.downgrade());
+    (Pieces(sender), Upload { pieces, whole, cancelled }, waker)
+}
+
+impl Waker {
+    pub fn wake(&self) {
+        let Some(pieces) = self.0.upgrade() else { return };
+        // Where there is no room for it, there is something to be read, and nobody waits.
+        let _ = pieces.try_send(Some(Bytes::new()));
+    }
 }
 
 impl Pieces {
@@ -42,9 +57,9 @@ impl Pieces {
 
 impl Upload {
     pub fn open(self, span: Span, kind: Kind, books: Arc<Books>) -> Reading {
-        let Upload { pieces, whole } = self;
+        let Upload { pieces, whole, cancelled } = self;
         let lines = Lines::new(span, kind, books);
-        Reading { pieces, whole, rest: Vec::new(), at: 0, read: 0, ended: false, lines }
+        Reading { pieces, whole, cancelled, rest: Vec::new(), at: 0, read: 0, ended: false, lines }
     }
 }
 
@@ -57,6 +72,7 @@ pub(super) struct Reading {
     /// Bytes read in all.
     read: u64,
     whole: Option<u64>,
+    cancelled: Arc<AtomicBool>,
     ended: bool,
     lines: Lines,
 }
@@ -102,7 +118,16 @@ impl Reading {
         }
         self.rest.drain(..self.at);
         self.at = 0;
-        match self.pieces.blocking_recv() {
+        let cancelled = || HistoryError("it was cancelled".to_owned());
+        // Set before we wait: we do not. Set later: we are woken.
+        if self.cancelled.load(SeqCst) {
+            return Err(cancelled());
+        }
+        let piece = self.pieces.blocking_recv();
+        if self.cancelled.load(SeqCst) {
+            return Err(cancelled());
+        }
+        match piece {
             Some(Some(piece)) => self.rest.extend_from_slice(&piece),
             Some(None) => self.ended = true,
             None => return Err(HistoryError("the upload was broken off".to_owned())),
@@ -125,8 +150,8 @@ mod tests {
             sender.try_send(None).unwrap();
         }
         drop(sender);
-        let mut reading =
-            Upload { pieces: receiver, whole: None }.open(Span::default(), Kind::Processor, Arc::new(Books::new(9)));
+        let upload = Upload { pieces: receiver, whole: None, cancelled: Arc::default() };
+        let mut reading = upload.open(Span::default(), Kind::Processor, Arc::new(Books::new(9)));
         let mut all = Page::default();
         while let Some(page) = reading.next_page()? {
             all.points.append(&page.points);
@@ -156,13 +181,31 @@ mod tests {
         for piece in std::iter::repeat_n(Some(Bytes::from(line)), 12).chain([None]) {
             sender.try_send(piece).unwrap();
         }
-        let upload = Upload { pieces, whole: None };
+        let upload = Upload { pieces, whole: None, cancelled: Arc::default() };
         let mut reading = upload.open(Span::default(), Kind::Processor, Arc::new(Books::new(9)));
         let mut rows = Vec::new();
         while let Some(page) = reading.next_page().unwrap() {
             rows.push(page.points.len());
         }
         assert_eq!(rows, [5, 5, 2]);
+    }
+
+    /// Guarantees: who waits for a piece that does not come hears at once that it is over; and so does who begins to wait afterwards, also with
+    /// pieces left to be read.
+    #[test]
+    fn cancelled() {
+        for pieces in [0, PIECES] {
+            let cancelled = Arc::<AtomicBool>::default();
+            let (Pieces(sender), upload, waker) = pair(None, cancelled.clone());
+            (0..pieces).for_each(|_| sender.try_send(Some(Bytes::from_static(b"{}"))).unwrap());
+            let reader = std::thread::spawn(move || {
+                upload.open(Span::default(), Kind::Processor, Arc::new(Books::new(9))).next_page()
+            });
+            cancelled.store(true, SeqCst);
+            waker.wake();
+            assert!(reader.join().unwrap().unwrap_err().to_string().contains("cancelled"), "{pieces} pieces");
+            drop(sender);
+        }
     }
 
     /// Guarantees: an upload that breaks off is an error, and so is a line without end.
