@@ -52,6 +52,9 @@ fn a_host_is_cloned() {
     let one = quiet().module("threshold").module("json-reading").rule("hot", HOT).launch();
     let two = quiet().launch();
     let document = one.path().join("rules.json");
+    let of_both = tidegate(&one, &["export", "--node", &format!("http://127.0.0.1:{}", two.port())]);
+    let words = String::from_utf8_lossy(&of_both.stderr);
+    assert!(code(&of_both) == 1 && of_both.stdout.is_empty() && words.contains("--json"), "{words}");
     let exported = export(&one, &document);
     assert_eq!(exported["modules"].as_array().unwrap().len(), 2, "{exported}");
     let path = document.to_str().unwrap();

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::cli::api::{Client, Column, Nodes, Refusal, Request, Rollout, Table, field};
 
-/// Print all rules of a host, and the modules they use, as one document for `import` and `desired`.
+/// Print all rules of a host, and the modules they use, as one document for `import` and `desired`. Of several hosts with --json, a line each.
 #[derive(Debug, clap::Args)]
 pub struct ExportArgs {
     #[command(flatten)]
@@ -65,6 +65,9 @@ enum DesiredAction {
 
 /// Exit code 1: a host refused, or could not be reached.
 pub fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
+    if args.nodes.several() && !args.nodes.json() {
+        bail!("several hosts' rules are no one document; ask one host, or have a line for each with --json");
+    }
     let path = if args.without_modules { "export?modules=false" } else { "export" };
     args.nodes.ask(&Table::whole(), |client| client.get(path))
 }
