@@ -297,12 +297,36 @@ fn rates() {
     for (_, token) in &tokens {
         assert_ne!(host.ask("GET", "/api/v1/status").token(token).send().code, 429);
     }
-    assert_eq!(host.ask("GET", "/livez").send().code, 200);
+    // Whoever asks whether a host lives, is ready and how it does is answered, however many do.
+    for path in ["/livez", "/readyz", "/health", "/metrics"] {
+        assert!((0..20).all(|_| host.ask("GET", path).send().code != 429), "{path}");
+    }
     wait_told(&host, flood.len() as u64);
     assert!(
         !host.data_dir().join("audit.ndjson").exists(),
         "nothing was changed, so nothing stands among the changes"
     );
+}
+
+/// Guarantees: who shows no token hears of a host's health names and our own words, and nothing that brokers, databases or modules have said;
+/// who may read hears why.
+#[test]
+fn health_for_anybody() {
+    let Guarded { host, tokens, .. } = guarded("");
+    let (_, reader) = tokens.iter().find(|(name, _)| *name == "read").unwrap();
+    let anybody = host.ask("GET", "/readyz").send();
+    assert_eq!(anybody.code, 503);
+    assert_eq!(anybody.json()["reasons"], json!(["source plant: it is not connected"]));
+    tidegate_tests::wait_for("the reason", tidegate_tests::DEADLINE, || {
+        let told = host.ask("GET", "/readyz").token(reader).send().body;
+        if told.contains("source plant: ") && !told.contains("yet") { Ok(()) } else { Err(told) }
+    });
+    for path in ["/readyz", "/health"] {
+        let told = |ask: tidegate_tests::Ask| ask.send().body;
+        let (anybody, wrong) = (told(host.ask("GET", path)), told(host.ask("GET", path).token("wrong")));
+        assert!(anybody == wrong && anybody.contains("it is not connected"), "{path}: {anybody} {wrong}");
+        assert!(!told(host.ask("GET", path).token(reader)).contains("it is not connected"), "{path}");
+    }
 }
 
 /// Guarantees: with an address of their own, probes are there and only there, and nothing else is.

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use tidegate_tests::{Answer, Host};
+use tidegate_tests::{Answer, DEADLINE, Host, wait_for};
 
 use crate::api::quiet;
 
@@ -51,6 +51,27 @@ fn endless_bodies() {
     }
     assert_eq!(std::fs::read_dir(host.rules_dir()).unwrap().count(), 0, "a draft is left");
     host.ask("GET", "/api/v1/rules").send().expect(200);
+}
+
+/// Guarantees: those who send modules as slowly as they like take up the places for what comes in, and no others: what goes out goes out.
+#[test]
+fn slow_senders() {
+    let host = quiet().module("threshold").launch();
+    let module = host.ask("GET", "/api/v1/modules").send().expect(200)[0]["sha256"].as_str().unwrap().to_owned();
+    let mut senders = Vec::new();
+    for _ in 0..2 {
+        let mut sender = begin(&host, "POST /api/v1/modules HTTP/1.1");
+        write!(sender, "Content-Type: application/wasm\r\nContent-Length: 1000000\r\n\r\n\0asm").unwrap();
+        senders.push(sender);
+    }
+    wait_for("both to have their places", DEADLINE, || {
+        let third = host.ask("POST", "/api/v1/modules").body("application/wasm", b"none").send();
+        if third.code == 503 { Ok(()) } else { Err(format!("{third:?}")) }
+    });
+    for path in ["/api/v1/export", &format!("/api/v1/modules/{module}/content")] {
+        assert_eq!(host.ask("GET", path).send().code, 200, "{path}");
+    }
+    drop(senders);
 }
 
 /// Guarantees: a caller who sends nothing more is not waited for: not for the rest of a body, nor of headers, nor for another request;

@@ -1,6 +1,10 @@
 //! Is it alive, is it ready, how is it.
+//!
+//! Anybody may ask. What databases, brokers and modules have said may have names of users and machines in it: that hears who may read.
 
-use axum::Json;
+use std::fmt::Display;
+use std::time::Instant;
+
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use schemars::JsonSchema;
@@ -9,7 +13,9 @@ use tidegate_engine::RuleState;
 use tidegate_model::Phase;
 use tidegate_pipeline::{PipelineStatus, SinkTotals};
 
-use crate::route::{Answer, Call};
+use crate::problem::Problem;
+use crate::recent::Page;
+use crate::route::{Answer, Call, Sees};
 use crate::status::View;
 
 /// The answer of the health routes.
@@ -26,7 +32,28 @@ pub(crate) struct Health {
 pub(crate) async fn live(call: Call) -> Answer {
     let view = &call.house.view;
     let dead = "a lane or a sink's task has ended by itself: this is a bug of the host, and its log says more";
-    answer(if view.pipeline.alive() { Vec::new() } else { vec![dead.into()] })
+    let dead = if view.pipeline.alive() { None } else { Some(Finding::plain(dead)) };
+    Ok(page(call.sees, dead.into_iter().collect(), Vec::new())?.into_response())
+}
+
+/// Something that is not as it should be.
+struct Finding {
+    /// What anybody may know: names and our own words.
+    short: String,
+    /// With what a database, a broker or a module has said.
+    full: String,
+}
+
+impl Finding {
+    fn new(of: impl Display, what: impl Display, why: impl Display) -> Self {
+        Self { short: format!("{of}: {what}"), full: format!("{of}: {why}") }
+    }
+
+    /// In our own words only.
+    fn plain(text: impl Into<String>) -> Self {
+        let full = text.into();
+        Self { short: full.clone(), full }
+    }
 }
 
 /// `/readyz`: whether messages flow from end to end, or at least to where they are durable. `degraded` is what does not stop them: a sink
@@ -34,69 +61,102 @@ pub(crate) async fn live(call: Call) -> Answer {
 /// be kept, and our own doing, a ledger that does not balance.
 pub(crate) async fn ready(call: Call) -> Answer {
     let view = &call.house.view;
-    let status = view.pipeline.status();
-    let reasons = blocked(view, &status);
-    let mut findings = view.pipeline.audit();
-    findings.extend(status.sinks.iter().flat_map(impaired));
-    let unread = status.sources.iter().flat_map(|source| source.unread.iter().map(move |unread| (source, unread)));
-    findings.extend(unread.map(|(source, unread)| format!("source {}: {}", source.name, unread.reason)));
-    let state = status.state.and_then(|state| state.down);
-    findings.extend(state.map(|why| {
-        format!("the state of rules cannot be kept, and sources with `journal` come to a stand, since they acknowledge nothing: {why}")
-    }));
-    if reasons.is_empty() && !findings.is_empty() {
-        return Ok((StatusCode::OK, Json(Health { status: "degraded", reasons: findings })).into_response());
-    }
-    answer(reasons)
+    let page = call.house.pages.ready.of(call.sees).page(Instant::now(), || {
+        let status = view.pipeline.status();
+        page(call.sees, blocked(view, &status), impaired(view, &status))
+    });
+    Ok(page?.into_response())
 }
 
 /// `/health`: ready, and every rule as its author meant it. A rule that fails does not make the node unready.
 pub(crate) async fn health(call: Call) -> Answer {
     let view = &call.house.view;
-    let reasons = blocked(view, &view.pipeline.status());
-    if !reasons.is_empty() {
-        return answer(reasons);
-    }
-    let rules = view.registry.rules().into_iter();
-    let ill = rules
-        .filter(|rule| rule.problem.is_some() || matches!(rule.state, RuleState::Failed | RuleState::Quarantined));
-    let reasons: Vec<String> =
-        ill.map(|rule| format!("rule {}: {}", rule.name, rule.problem.unwrap_or_default())).collect();
-    let status = if reasons.is_empty() { "ok" } else { "degraded" };
-    Ok((StatusCode::OK, Json(Health { status, reasons })).into_response())
+    let page = call
+        .house
+        .pages
+        .health
+        .of(call.sees)
+        .page(Instant::now(), || page(call.sees, blocked(view, &view.pipeline.status()), ill(view)));
+    Ok(page?.into_response())
 }
 
-fn blocked(view: &View, status: &PipelineStatus) -> Vec<String> {
+/// What stops messages makes a host unavailable; it is `degraded` by what else is not as it should be.
+fn page(sees: Sees, blocked: Vec<Finding>, less: Vec<Finding>) -> Result<Page, Problem> {
+    let (status, word, findings) = match (blocked.is_empty(), less.is_empty()) {
+        (true, true) => (StatusCode::OK, "ok", less),
+        (true, false) => (StatusCode::OK, "degraded", less),
+        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", blocked),
+    };
+    let told = |finding: Finding| match sees {
+        Sees::Names => finding.short,
+        Sees::Reasons => finding.full,
+    };
+    let health = Health { status: word, reasons: findings.into_iter().map(told).collect() };
+    let body = serde_json::to_vec(&health).map_err(|error| Problem::internal(error.to_string()))?;
+    Ok(Page { status, kind: "application/json", body: body.into() })
+}
+
+fn blocked(view: &View, status: &PipelineStatus) -> Vec<Finding> {
     if view.pipeline.phase() != Phase::Running {
-        return vec!["the host is shutting down".into()];
+        return vec![Finding::plain("the host is shutting down")];
     }
     let sources = status.sources.iter().filter(|source| !source.up).map(|source| {
         let why = source.down.as_deref().unwrap_or("it has not connected yet");
-        format!("source {}: {why}", source.name)
+        Finding::new(format_args!("source {}", source.name), "it is not connected", why)
     });
     let sinks = status.sinks.iter().filter_map(|sink| {
         let held = sink.holds_back.as_ref()?;
+        let (of, what) = (format!("sink {}", sink.name), "it is down, and messages wait for it");
         Some(match sink.down.as_ref().filter(|down| *down != held) {
-            Some(down) => format!("sink {}: {down}; its spool takes nothing: {held}", sink.name),
-            None => format!("sink {}: {held}", sink.name),
+            Some(down) => Finding::new(of, what, format_args!("{down}; its spool takes nothing: {held}")),
+            None => Finding::new(of, what, held),
         })
     });
     sources.chain(sinks).collect()
 }
 
+/// What is wrong and does not stop messages.
+fn impaired(view: &View, status: &PipelineStatus) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = view.pipeline.audit().into_iter().map(Finding::plain).collect();
+    findings.extend(status.sinks.iter().flat_map(of_sink));
+    let unread = status.sources.iter().flat_map(|source| source.unread.iter().map(move |unread| (source, unread)));
+    findings.extend(unread.map(|(source, unread)| {
+        let what = format!("partition {} of {} is not read", unread.partition, unread.topic);
+        Finding::new(format_args!("source {}", source.name), what, &unread.reason)
+    }));
+    let state = status.state.as_ref().and_then(|state| state.down.as_ref());
+    findings.extend(state.map(|why| {
+        let what = "the state of rules cannot be kept, and sources with `journal` come to a stand, since they acknowledge nothing";
+        Finding { short: what.to_owned(), full: format!("{what}: {why}") }
+    }));
+    findings
+}
+
 /// What is wrong with a sink that does not hold messages back.
-fn impaired(sink: &SinkTotals) -> Vec<String> {
+fn of_sink(sink: &SinkTotals) -> Vec<Finding> {
     let Some(spool) = sink.spool.as_ref().filter(|_| sink.holds_back.is_none()) else { return Vec::new() };
-    let down = sink
-        .down
-        .as_ref()
-        .map(|why| format!("sink {}: {why}; its spool takes what comes, {} rows stand in it", sink.name, spool.rows));
-    let unusable = spool.unusable.as_ref().map(|why| format!("the spool of sink {}: {why}", sink.name));
+    let stand = format!("its spool takes what comes, {} rows stand in it", spool.rows);
+    let down = sink.down.as_ref().map(|why| {
+        Finding::new(
+            format_args!("sink {}", sink.name),
+            format_args!("it is down; {stand}"),
+            format_args!("{why}; {stand}"),
+        )
+    });
+    let unusable = spool.unusable.as_ref();
+    let unusable =
+        unusable.map(|why| Finding::new(format_args!("the spool of sink {}", sink.name), "it cannot be used", why));
     down.into_iter().chain(unusable).collect()
 }
 
-fn answer(reasons: Vec<String>) -> Answer {
-    let (code, status) =
-        if reasons.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
-    Ok((code, Json(Health { status, reasons })).into_response())
+/// The rules that are not as they should be.
+fn ill(view: &View) -> Vec<Finding> {
+    let rules = view.registry.rules().into_iter();
+    let ill = rules
+        .filter(|rule| rule.problem.is_some() || matches!(rule.state, RuleState::Failed | RuleState::Quarantined));
+    ill.map(|rule| {
+        let code = rule.problem_code.unwrap_or("failed");
+        Finding::new(format_args!("rule {}", rule.name), code, rule.problem.unwrap_or_default())
+    })
+    .collect()
 }

@@ -1,19 +1,24 @@
 //! What the routes work with, and the one way to do what takes long.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::backtest::Backtests;
 use crate::problem::Problem;
+use crate::recent::Recent;
+use crate::route::Sees;
 use crate::rules::Desk;
 use crate::sse::Streams;
 use crate::status::View;
 
 /// How much that takes long may be under way at once.
 const BLOCKING: usize = 16;
-/// How many modules may come in at once: each can take up 64 MiB of disk and, when it is looked over, of memory.
-const UPLOADS: usize = 2;
+/// How many modules, or documents with modules, may come in at once. They come as slowly as their senders like, for minutes.
+const INCOMING: usize = 2;
+/// How many may be worked on at once, coming or going: each can take up 64 MiB of memory and more. None is waited for.
+const AT_WORK: usize = 2;
 
 /// The parts of the host that the routes see.
 pub(crate) struct House {
@@ -21,15 +26,63 @@ pub(crate) struct House {
     pub desk: Desk,
     pub backtests: Arc<Backtests>,
     blocking: Arc<Semaphore>,
-    pub uploads: Arc<Semaphore>,
+    incoming: Semaphore,
+    at_work: Semaphore,
     pub streams: Streams,
+    pub pages: Pages,
+}
+
+/// What anybody may ask for.
+pub(crate) struct Pages {
+    pub ready: Faces,
+    pub health: Faces,
+    pub metrics: Recent,
+}
+
+/// An answer as it looks to each.
+pub(crate) struct Faces {
+    names: Recent,
+    reasons: Recent,
+}
+
+impl Faces {
+    fn new(now: Instant) -> Self {
+        Self { names: Recent::new(now), reasons: Recent::new(now) }
+    }
+
+    /// As it looks to who sees that much.
+    pub fn of(&self, sees: Sees) -> &Recent {
+        match sees {
+            Sees::Names => &self.names,
+            Sees::Reasons => &self.reasons,
+        }
+    }
 }
 
 impl House {
     pub fn new(view: View, desk: Desk) -> Arc<Self> {
-        let (blocking, uploads) = (Arc::new(Semaphore::new(BLOCKING)), Arc::new(Semaphore::new(UPLOADS)));
+        let blocking = Arc::new(Semaphore::new(BLOCKING));
+        let (incoming, at_work) = (Semaphore::new(INCOMING), Semaphore::new(AT_WORK));
         let (backtests, streams) = (Arc::default(), Streams::default());
-        Arc::new(Self { view, desk, backtests, blocking, uploads, streams })
+        let now = Instant::now();
+        let pages = Pages { ready: Faces::new(now), health: Faces::new(now), metrics: Recent::new(now) };
+        Arc::new(Self { view, desk, backtests, blocking, incoming, at_work, streams, pages })
+    }
+
+    /// A place for modules that come in, until they have been worked on.
+    pub fn incoming(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.incoming.try_acquire().map_err(|_| on_their_way())
+    }
+
+    /// A place to work on modules, for who gives some out.
+    pub fn at_work(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.at_work.try_acquire().map_err(|_| on_their_way())
+    }
+
+    /// The same for who has taken some in: it is not refused after all the way, but waits for its turn. Who has a place does not wait for
+    /// callers, so that is soon.
+    pub async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.at_work.acquire().await.map_err(|_| on_their_way())
     }
 
     /// Does what may block, beside the runtime's thread. It goes on to its end, whoever waits for it.
@@ -46,6 +99,10 @@ impl House {
         });
         done.await.map_err(|_| Problem::internal("it failed; see the host's log"))
     }
+}
+
+fn on_their_way() -> Problem {
+    Problem::busy("other modules are on their way; try again in a moment")
 }
 
 impl Drop for House {

@@ -21,6 +21,7 @@ mod page;
 mod patience;
 mod places;
 mod problem;
+mod recent;
 mod route;
 mod routes;
 mod rules;

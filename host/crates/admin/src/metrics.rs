@@ -8,8 +8,9 @@ mod family;
 mod tables;
 
 use std::fmt;
+use std::time::Instant;
 
-use axum::http::header;
+use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
@@ -18,8 +19,9 @@ use prometheus_client::registry::Registry;
 use tidegate_pipeline::{LaneKind, LaneTotals};
 
 use crate::problem::Problem;
+use crate::recent::Page;
 use crate::route::{Answer, Call};
-use crate::status::Status;
+use crate::status::{Status, View};
 use family::{Kind, head, row};
 
 /// The content type of the page.
@@ -27,12 +29,16 @@ pub(crate) const TYPE: &str = "application/openmetrics-text; version=1.0.0; char
 
 /// `GET /metrics`
 pub(crate) async fn metrics(call: Call) -> Answer {
-    let view = &call.house.view;
+    let page = call.house.pages.metrics.page(Instant::now(), || page(&call.house.view))?;
+    Ok(page.into_response())
+}
+
+fn page(view: &View) -> Result<Page, Problem> {
     let mut registry = Registry::with_prefix("tidegate");
     registry.register_collector(Box::new(Scrape { status: view.numbers(), latency: view.pipeline.latency() }));
-    let mut page = String::new();
-    match text::encode(&mut page, &registry) {
-        Ok(()) => Ok(([(header::CONTENT_TYPE, TYPE)], page).into_response()),
+    let mut body = String::new();
+    match text::encode(&mut body, &registry) {
+        Ok(()) => Ok(Page { status: StatusCode::OK, kind: TYPE, body: body.into() }),
         Err(fmt::Error) => Err(Problem::internal("the metrics could not be written")),
     }
 }

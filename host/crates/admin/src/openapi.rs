@@ -1,5 +1,8 @@
 //! The API as an OpenAPI 3.1 document, made from the table of routes.
 
+use std::sync::LazyLock;
+
+use bytes::Bytes;
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -8,8 +11,13 @@ use crate::problem::{Details, PROBLEM_JSON};
 use crate::route::{Answers, Blank, Gives, Need, Route, SchemaOf, Takes, of};
 use crate::table::routes;
 
-/// The document. The same for every host of this version.
-pub(crate) fn document() -> Value {
+/// The document as it is sent: made once, since anybody may ask for it, and it is the same for every host of this version.
+pub(crate) fn text() -> Bytes {
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
+    TEXT.clone()
+}
+
+fn document() -> Value {
     let mut generator =
         SchemaSettings::draft2020_12().with(|it| it.definitions_path = "/components/schemas".into()).into_generator();
     let problem = of::<Details>(&mut generator).to_value();
@@ -160,6 +168,13 @@ const fn word(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Guarantees: who asks for the document again costs no second one.
+    #[test]
+    fn made_once() {
+        let (one, other) = (text(), text());
+        assert!(!one.is_empty() && one.as_ptr() == other.as_ptr());
+    }
 
     /// Guarantees: every route is in the document, under an id of its own, with a sentence and an answer; and every reference leads
     /// somewhere.

@@ -1,9 +1,12 @@
 //! The API as a page for people: plain HTML from the table of routes. It loads nothing and runs nothing.
 
 use std::fmt::Write;
+use std::sync::LazyLock;
 
+use axum::http::HeaderValue;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::openapi::tag;
@@ -26,8 +29,18 @@ const SECTIONS: [(&str, &str); 7] = [
     ("probes", "Probes"),
 ];
 
+/// The page as it is sent: made once, since anybody may ask for it.
+pub(crate) fn text() -> (Bytes, HeaderValue) {
+    static TEXT: LazyLock<(Bytes, HeaderValue)> = LazyLock::new(|| {
+        let (html, policy) = page();
+        // It can be sent always; if not, nothing is allowed.
+        (html.into(), policy.parse().unwrap_or(HeaderValue::from_static("default-src 'none'")))
+    });
+    TEXT.clone()
+}
+
 /// The page, and the policy that lets it have its own style and nothing else.
-pub(crate) fn page() -> (String, String) {
+fn page() -> (String, String) {
     let mut html = String::new();
     let _ = write_page(&mut html);
     let digest = STANDARD.encode(Sha256::digest(STYLE));
@@ -79,6 +92,7 @@ fn write_page(html: &mut String) -> std::fmt::Result {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -86,6 +100,7 @@ mod tests {
     #[test]
     fn whole_and_plain() {
         let (html, policy) = page();
+        assert_eq!((text().0.as_ptr(), text().1), (text().0.as_ptr(), policy.parse().unwrap()));
         for route in routes() {
             assert!(html.contains(&format!("{}</span> {}</code>", route.method, route.path)), "{}", route.id);
         }

@@ -118,6 +118,16 @@ pub(crate) struct Call {
     pub uri: Uri,
     pub headers: HeaderMap,
     pub body: Body,
+    pub sees: Sees,
+}
+
+/// What may be told to who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sees {
+    /// Names, numbers and our own words.
+    Names,
+    /// Also what others have said, such as a database of why it lets nobody in.
+    Reasons,
 }
 
 impl Route {

@@ -16,11 +16,12 @@ use std::time::{Instant, SystemTime};
 
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
-use tidegate_config::{Admin as Settings, Changes};
+use tidegate_config::{Admin as Settings, Changes, Scope};
 
 pub(crate) use audit::Book;
 pub(crate) use credentials::Peer;
 pub(crate) use diary::Diary;
+pub(crate) use pace::Account;
 pub(crate) use past::{Found as FoundLines, Wanted as WantedLines, past};
 
 use crate::body::Body;
@@ -29,7 +30,7 @@ use crate::gate::diary::Deed;
 use crate::gate::pace::{Pace, Payer};
 use crate::house::House;
 use crate::problem::Problem;
-use crate::route::{Call, Effect, Need, Route, Takes};
+use crate::route::{Call, Effect, Need, Route, Sees, Takes};
 use crate::table::{Found, Table};
 
 /// The longest path and query that is looked at.
@@ -113,7 +114,11 @@ impl Gate {
             }
         };
         self.check_content_type(route.takes, &headers)?;
-        let call = Call { house: self.house.clone(), blanks, uri, body: Body::new(body, &headers), headers };
+        let sees = match &caller {
+            Some(caller) if caller.allow(Scope::Read).is_ok() => Sees::Reasons,
+            _ => Sees::Names,
+        };
+        let call = Call { house: self.house.clone(), blanks, uri, body: Body::new(body, &headers), headers, sees };
         if matches!(route.effect, Effect::Reads | Effect::Tries) {
             return (route.run)(call).await;
         }
@@ -136,7 +141,7 @@ impl Gate {
         change.await.unwrap_or_else(|_| Err(Problem::internal("the change failed; see the host's log")))
     }
 
-    /// Who asks, if the route wants to know; or why they may not, with what is known of them.
+    /// Who asks, if that is known; or why they may not, with what is known of them.
     fn admit(&self, route: &Route, headers: &HeaderMap, peer: &Peer) -> Result<Option<Caller>, (String, Problem)> {
         let paid = |who: &str, payer| {
             let detail = "too many requests; `requests_per_s` under [admin] says how many there may be";
@@ -145,9 +150,10 @@ impl Gate {
             if enough { Ok(()) } else { Err((who.to_owned(), problem.with(header::RETRY_AFTER, "1"))) }
         };
         let scope = match route.need {
-            // Who is asked whether he lives must answer, however many others ask: no is what a host is ended for.
-            Need::Probe if route.path == "/livez" => return Ok(None),
-            Need::Probe => return paid("anybody", Payer::Probes).map(|()| None),
+            // What they cost does not grow with how many ask (`recent.rs`). They need no credentials; who shows some hears more, and so does who
+            // needs none, but where others are spoken with as well.
+            Need::Probe if self.credentials.are_none() && !self.local => return Ok(None),
+            Need::Probe => return Ok(self.credentials.caller(headers, peer, SystemTime::now()).ok()),
             Need::Document => return paid("anybody", Payer::Anybody).map(|()| None),
             Need::Scope(scope) => scope,
         };

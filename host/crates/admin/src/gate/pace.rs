@@ -11,8 +11,6 @@ use std::time::Instant;
 pub(crate) enum Payer {
     /// Those who show nothing, or nothing that is known.
     Anybody,
-    /// Probes and scrapes, so that nobody makes a host look dead.
-    Probes,
     /// Those who show a certificate.
     Certificates,
     /// The holder of a token, by its number.
@@ -21,41 +19,47 @@ pub(crate) enum Payer {
 
 /// The accounts.
 #[derive(Debug)]
-pub(crate) struct Pace {
-    per_s: f64,
-    accounts: Mutex<Vec<Account>>,
-}
+pub(crate) struct Pace(Mutex<Vec<Account>>);
 
+/// What may be taken so many times a second, and twice as many times at once.
 #[derive(Clone, Copy, Debug)]
-struct Account {
+pub(crate) struct Account {
+    per_s: f64,
     left: f64,
     at: Instant,
 }
 
+impl Account {
+    pub fn new(per_s: u32, now: Instant) -> Self {
+        let per_s = f64::from(per_s);
+        Self { per_s, left: per_s * 2.0, at: now }
+    }
+
+    /// Takes once; false if there is none left.
+    pub fn take(&mut self, now: Instant) -> bool {
+        let gained = now.saturating_duration_since(self.at).as_secs_f64() * self.per_s;
+        self.left = (self.left + gained).min(self.per_s * 2.0);
+        self.at = now;
+        let enough = self.left >= 1.0;
+        self.left -= f64::from(u8::from(enough));
+        enough
+    }
+}
+
 impl Pace {
     pub fn new(per_s: u32, tokens: usize, now: Instant) -> Self {
-        let per_s = f64::from(per_s);
-        Self { per_s, accounts: Mutex::new(vec![Account { left: per_s * 2.0, at: now }; tokens + 3]) }
+        Self(Mutex::new(vec![Account::new(per_s, now); tokens + 2]))
     }
 
     /// Takes a request from the account; false if there is none left.
     pub fn take(&self, payer: Payer, now: Instant) -> bool {
         let number = match payer {
             Payer::Anybody => 0,
-            Payer::Probes => 1,
-            Payer::Certificates => 2,
-            Payer::Token(i) => i + 3,
+            Payer::Certificates => 1,
+            Payer::Token(i) => i + 2,
         };
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(account) = accounts.get_mut(number) else { return false };
-        let gained = now.saturating_duration_since(account.at).as_secs_f64() * self.per_s;
-        account.left = (account.left + gained).min(self.per_s * 2.0);
-        account.at = now;
-        if account.left < 1.0 {
-            return false;
-        }
-        account.left -= 1.0;
-        true
+        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        accounts.get_mut(number).is_some_and(|account| account.take(now))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::shapes::{ConvergeQuery, Document, ExportQuery};
 
 pub(crate) async fn export(call: Call) -> Answer {
     let modules = call.query::<ExportQuery>()?.modules.unwrap_or(true);
-    let _place = call.house.uploads.try_acquire().map_err(|_| busy())?;
+    let _place = call.house.at_work()?;
     let exported = call.house.blocking(move |house| house.desk.export(modules, &house.view.configuration)).await?;
     let (document, etag) = exported?;
     Ok(tagged(Json(document).into_response(), &etag))
@@ -30,8 +30,9 @@ pub(crate) async fn desired(call: Call) -> Answer {
 async fn converge(call: Call, others: Others) -> Answer {
     let mode = if call.query::<ConvergeQuery>()?.plan.unwrap_or(false) { Mode::Plan } else { Mode::Apply };
     let (house, condition) = (call.house.clone(), Condition::of(&call.headers)?);
-    let _place = house.uploads.try_acquire().map_err(|_| busy())?;
+    let _place = house.incoming()?;
     let document: Document = call.body.document().await?;
+    let _turn = house.turn().await?;
     let done = house.blocking(move |house| {
         let (converged, changed) =
             house.desk.converge(&document, others, mode, &condition, &house.view.configuration)?;
@@ -41,10 +42,6 @@ async fn converge(call: Call, others: Others) -> Answer {
     let mut response = tagged((StatusCode::OK, Json(converged)).into_response(), &etag);
     response.extensions_mut().insert(changed);
     Ok(response)
-}
-
-fn busy() -> Problem {
-    Problem::busy("other modules are on their way; try again in a moment")
 }
 
 fn tagged(mut response: Response, etag: &str) -> Response {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use axum::http::{HeaderValue, header};
+use axum::http::header;
 use axum::response::{Html, IntoResponse};
 
 use super::json;
@@ -16,15 +16,13 @@ use crate::{openapi, page};
 const LATEST_US: u64 = 253_402_300_799_000_000;
 
 pub(crate) async fn openapi(_: Call) -> Answer {
-    Ok(json(openapi::document()))
+    Ok(([(header::CONTENT_TYPE, "application/json")], openapi::text()).into_response())
 }
 
 pub(crate) async fn page(_: Call) -> Answer {
-    let (html, policy) = page::page();
+    let (html, policy) = page::text();
     let mut response = Html(html).into_response();
-    if let Ok(policy) = HeaderValue::from_str(&policy) {
-        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-    }
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     Ok(response)
 }
 

@@ -31,10 +31,7 @@ pub(crate) async fn upload(call: Call) -> Answer {
         Wasi::Empty => MAX_WASI_MODULE_BYTES,
     };
     let house = call.house.clone();
-    let _place = house
-        .uploads
-        .try_acquire()
-        .map_err(|_| Problem::busy("other modules are coming in; try again in a moment"))?;
+    let _place = house.incoming()?;
     let upload = Arc::new(Mutex::new(Some(house.blocking(|house| house.desk.upload()).await??)));
     let each = |piece: Bytes| {
         let (house, upload) = (house.clone(), upload.clone());
@@ -50,6 +47,7 @@ pub(crate) async fn upload(call: Call) -> Answer {
     call.body.module(most, each).await?;
     let whole = upload.lock().unwrap_or_else(PoisonError::into_inner).take();
     let whole = whole.ok_or_else(|| Problem::internal("the upload was lost"))?;
+    let _turn = house.turn().await?;
     let kept = house.blocking(move |house| house.desk.keep(whole, wasi)).await??;
     let status = if kept.new { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = (status, Json(kept.module)).into_response();
@@ -70,10 +68,7 @@ pub(crate) async fn vouch(call: Call) -> Answer {
 
 pub(crate) async fn content(call: Call) -> Answer {
     let (house, sha256) = (call.house.clone(), call.name());
-    let _place = house
-        .uploads
-        .try_acquire()
-        .map_err(|_| Problem::busy("other modules are on their way; try again in a moment"))?;
+    let _place = house.at_work()?;
     let bytes = house.blocking(move |house| house.desk.content(&sha256)).await??;
     Ok(([(header::CONTENT_TYPE, "application/wasm")], bytes).into_response())
 }
