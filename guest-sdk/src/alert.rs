@@ -164,9 +164,9 @@ impl<A: Alert> EachReading<A> {
                 true
             })
         } else {
-            let states = self.states.entries();
+            let mut states = self.states.present();
             batch.each_number(from, |reading| {
-                let Some(state) = states.get_mut(reading.series as usize) else { return false };
+                let Some(state) = states.get(reading.series) else { return false };
                 self.alert.check(&reading, state, out);
                 true
             })

@@ -16,6 +16,8 @@ pub type ByPartition<T> = Table<T>;
 
 /// What each entry costs beside its bytes when a part's size is bounded: its id and its end.
 const ENTRY_OVERHEAD: usize = 8;
+/// So many that the flags of a large table are few, and so few that not much is looked at for one that changed.
+const BLOCK: usize = 32;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Mark {
@@ -69,6 +71,9 @@ enum Pass {
 #[derive(Debug)]
 pub struct Table<T> {
     entries: Vec<Tracked<T>>,
+    /// For each [`BLOCK`] of them, whether one was lent to be changed since it was last saved. The host holds a lane still while it
+    /// asks what changed, so a save must not look at a hundred thousand entries for the few that did.
+    lent: Vec<bool>,
     removed: Vec<u32>,
     /// Where the pass that a bounded save left unfinished goes on.
     cursor: usize,
@@ -77,7 +82,7 @@ pub struct Table<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { entries: Vec::new(), removed: Vec::new(), cursor: 0, pass: Pass::Changes }
+        Self { entries: Vec::new(), lent: Vec::new(), removed: Vec::new(), cursor: 0, pass: Pass::Changes }
     }
 }
 
@@ -89,18 +94,19 @@ impl<T: Default> Table<T> {
         if index >= self.entries.len() {
             self.grow(index);
         }
+        self.lent[index / BLOCK] = true;
         &mut self.entries[index]
     }
 
-    /// The entries by id, as far as there are any.
-    #[inline]
-    pub(crate) fn entries(&mut self) -> &mut [Tracked<T>] {
-        &mut self.entries
+    /// Those entries that there are.
+    pub(crate) fn present(&mut self) -> Present<'_, T> {
+        Present { entries: &mut self.entries, lent: &mut self.lent }
     }
 
     #[cold]
     fn grow(&mut self, index: usize) {
         self.entries.resize_with(index + 1, Tracked::default);
+        self.lent.resize(self.entries.len().div_ceil(BLOCK), false);
     }
 
     /// The value of an id, where one was ever set or restored.
@@ -111,6 +117,7 @@ impl<T: Default> Table<T> {
 
     /// Every id that has a value, ascending, with the value.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Tracked<T>)> {
+        self.lent.fill(true);
         self.entries
             .iter_mut()
             .enumerate()
@@ -126,6 +133,23 @@ impl<T: Default> Table<T> {
             }
             *entry = Tracked::default();
         }
+    }
+}
+
+/// The entries that a table has: for a loop that must not be able to make it grow.
+pub(crate) struct Present<'a, T> {
+    entries: &'a mut [Tracked<T>],
+    lent: &'a mut [bool],
+}
+
+impl<T> Present<'_, T> {
+    /// The entry of an id, if it is there.
+    #[inline]
+    pub fn get(&mut self, id: u32) -> Option<&mut Tracked<T>> {
+        let index = id as usize;
+        let entry = self.entries.get_mut(index)?;
+        *self.lent.get_mut(index / BLOCK)? = true;
+        Some(entry)
     }
 }
 
@@ -176,38 +200,32 @@ impl<T: Default + Serialize + DeserializeOwned> Tabled for Table<T> {
         }
         let began = self.cursor;
         let mut wrote = false;
-        for index in began..self.entries.len() {
-            let entry = &mut self.entries[index];
-            let due = match entry.mark {
-                Mark::Absent => false,
-                Mark::Clean => everything,
-                Mark::Changed => true,
-            };
-            if !due {
+        let mut index = began;
+        while index < self.entries.len() {
+            let block = index / BLOCK;
+            let end = ((block + 1) * BLOCK).min(self.entries.len());
+            if !everything && !self.lent[block] {
+                index = end;
                 continue;
             }
-            let before = into.bytes.len();
-            let mut bytes = std::mem::take(&mut into.bytes);
-            bytes.push(layout);
-            match postcard::to_extend(&entry.value, bytes) {
-                Ok(bytes) => into.bytes = bytes,
-                Err(fault) => {
-                    // Only types whose Serialize contradicts itself come here; a bug of the rule.
-                    debug_assert!(false, "state of id {index} cannot be written: {fault}");
-                    continue;
+            let from_its_start = index.is_multiple_of(BLOCK);
+            while index < end {
+                let entry = &mut self.entries[index];
+                let due = match entry.mark {
+                    Mark::Absent => false,
+                    Mark::Clean => everything,
+                    Mark::Changed => true,
+                };
+                if due && let Err(Full) = write(index, entry, layout, room, into, &mut wrote) {
+                    self.cursor = index;
+                    return true;
                 }
+                index += 1;
             }
-            let cost = into.bytes.len() - before + ENTRY_OVERHEAD;
-            if cost > *room && (wrote || !into.id.is_empty()) {
-                into.bytes.truncate(before);
-                self.cursor = index;
-                return true;
+            // What stands before the cursor of a pass that goes on may have changed since.
+            if from_its_start {
+                self.lent[block] = false;
             }
-            *room = room.saturating_sub(cost);
-            wrote = true;
-            entry.mark = Mark::Clean;
-            into.id.push(index as u32);
-            into.ends.push(into.bytes.len() as u32);
         }
         self.cursor = 0;
         // A pass for changes that did not begin at the start owes the part before its cursor.
@@ -240,7 +258,11 @@ impl<T: Default + Serialize + DeserializeOwned> Tabled for Table<T> {
             }
             let value =
                 postcard::from_bytes(cell).map_err(|fault| format!("state of id {id} cannot be read: {fault}"))?;
-            let entry = self.of(*id);
+            let index = *id as usize;
+            if index >= self.entries.len() {
+                self.grow(index);
+            }
+            let entry = &mut self.entries[index];
             entry.value = value;
             entry.mark = Mark::Clean;
         }
@@ -252,6 +274,42 @@ impl<T: Default + Serialize + DeserializeOwned> Tabled for Table<T> {
             self.remove(*id);
         }
     }
+}
+
+/// There is no room for an entry in the part at hand.
+struct Full;
+
+/// Writes an entry, and marks it as saved.
+fn write<T: Serialize>(
+    index: usize,
+    entry: &mut Tracked<T>,
+    layout: u8,
+    room: &mut usize,
+    into: &mut Cells,
+    wrote: &mut bool,
+) -> Result<(), Full> {
+    let before = into.bytes.len();
+    let mut bytes = std::mem::take(&mut into.bytes);
+    bytes.push(layout);
+    match postcard::to_extend(&entry.value, bytes) {
+        Ok(bytes) => into.bytes = bytes,
+        Err(fault) => {
+            // Only types whose Serialize contradicts itself come here; a bug of the rule.
+            debug_assert!(false, "state of id {index} cannot be written: {fault}");
+            return Ok(());
+        }
+    }
+    let cost = into.bytes.len() - before + ENTRY_OVERHEAD;
+    if cost > *room && (*wrote || !into.id.is_empty()) {
+        into.bytes.truncate(before);
+        return Err(Full);
+    }
+    *room = room.saturating_sub(cost);
+    *wrote = true;
+    entry.mark = Mark::Clean;
+    into.id.push(index as u32);
+    into.ends.push(into.bytes.len() as u32);
+    Ok(())
 }
 
 /// The tables a rule wants kept.

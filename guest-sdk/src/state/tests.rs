@@ -20,6 +20,28 @@ fn saves_what_changed_once() {
     assert_eq!(save(&mut table, true, 1 << 20).by_series.id, [3, 7]);
 }
 
+/// Guarantees: whichever way an entry was lent, a change of it is saved, and of a large table that was restored nothing is looked at but what lies
+/// near an entry that was lent since.
+#[test]
+fn saves_look_where_something_was_lent() {
+    let mut table = BySeries::<u64>::default();
+    (0..1_000).for_each(|id| **table.of(id) = 1);
+    let all = save(&mut table, true, 1 << 20);
+    let mut table = BySeries::<u64>::default();
+    State::by_series(&mut table).restore(1, &all).unwrap();
+    let lent = |table: &BySeries<u64>| table.lent.iter().filter(|lent| **lent).count();
+    assert_eq!(lent(&table), 0);
+    **table.of(BLOCK as u32) = 2;
+    **table.present().get(999).unwrap() = 2;
+    assert!(table.present().get(1_000).is_none());
+    assert_eq!(lent(&table), 2);
+    assert_eq!(save(&mut table, false, 1 << 20).by_series.id, [BLOCK as u32, 999]);
+    assert_eq!(lent(&table), 0);
+    table.iter_mut().filter(|(id, _)| id % 500 == 7).for_each(|(_, entry)| **entry = 3);
+    assert_eq!(save(&mut table, false, 1 << 20).by_series.id, [7, 507]);
+    assert_eq!(lent(&table), 0);
+}
+
 /// Guarantees: parts of any size restore to the same state, with changes made between the parts.
 #[test]
 fn parts_restore_to_the_same() {

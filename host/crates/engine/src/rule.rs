@@ -168,6 +168,11 @@ impl Rule {
         self.filters.iter().any(|filter| filter.matches(topic))
     }
 
+    /// Whether it gets what `other`, of the same name, gets, and in the same order.
+    pub fn is_routed_as(&self, other: &Rule) -> bool {
+        (self.kind(), self.order, &self.filters) == (other.kind(), other.order, &other.filters)
+    }
+
     /// Of its filters that match `topic`, the one that names it most closely.
     pub fn closest(&self, topic: &str) -> Option<&TopicFilter> {
         self.filters.iter().filter(|filter| filter.matches(topic)).max_by(|a, b| a.closeness(b))

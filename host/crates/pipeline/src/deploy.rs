@@ -22,6 +22,12 @@ use crate::lane::{Begins, Control, Copied, DISCARDED, LaneKind, Refused, Start, 
 /// Why alerts are cleared of which a rule that comes back cannot know.
 const STATE_GONE: &str = "nothing is kept of the state by which this stood";
 
+/// How many cells may have changed when a lane is asked what did and its rule's successor takes over: it is given so many in a quarter of a
+/// millisecond.
+const LITTLE: usize = 500;
+/// How often a lane is asked that. Where cells change as fast as a successor takes them they never become few.
+const MOST_ROUNDS: usize = 4;
+
 /// Installs and removes rules on all lanes of a pipeline.
 pub struct LaneDeploy {
     pub(crate) lanes: Vec<Orders>,
@@ -154,6 +160,9 @@ impl LaneDeploy {
         for at in 0..lanes.len() {
             all.push(self.made_ready(at, rule, state, &mut stored)?);
         }
+        // When all have their copies, which is what takes long.
+        let all = all.into_iter().zip(lanes).map(|(ready, lane)| self.brought_close(lane, ready));
+        let all = all.collect::<Result<Vec<_>, _>>()?;
         let before = all.iter().find_map(|ready| ready.before.clone());
         if let Some(elsewhere) = self.placement.elsewhere(rule) {
             // What is ready cannot fail any more where nothing serves yet; so no row is given to both.
@@ -218,6 +227,36 @@ impl LaneDeploy {
         }
     }
 
+    /// Gives an instance what has changed since its copy of the state was made, until little is left: for what is left the lane stands still.
+    fn brought_close(&self, lane: &Orders, ready: Ready) -> Result<Ready, LoadError> {
+        let Ready { mut instance, begins: Begins::WhereTheLastStands, before: Some(old) } = ready else {
+            return Ok(ready);
+        };
+        let version = &old.module.description().version;
+        let name = &instance.rule().name.clone();
+        for _ in 0..MOST_ROUNDS {
+            let changed = lane.tell(|reply| Control::Changed { rule: name.clone(), reply }).answer()?;
+            // Where the copy is not a part of what there is any more, the lane gives it the whole.
+            let Some(changed) = changed else { break };
+            if let Err(error) = instance.restore(version, &changed) {
+                // What it takes as a whole it may not take in parts; the lane sees to the rest.
+                tracing::debug!(rule = &**name, "it is given the whole state again: {error}");
+                let rule = instance.rule().clone();
+                instance = rule.instantiate(&self.around.books)?;
+                let copied = lane.tell(|reply| Control::Copy { rule: name.clone(), reply }).answer()?;
+                if let Some(Copied { rule: old, state }) = copied {
+                    let version = &old.module.description().version;
+                    instance.restore(version, &state).map_err(LoadError::of_old_state)?;
+                }
+                break;
+            }
+            if changed.len() <= LITTLE {
+                break;
+            }
+        }
+        Ok(Ready { instance, begins: Begins::WhereTheLastStands, before: Some(old) })
+    }
+
     /// What is kept of a rule that does not serve yet. A disk that does not say is no word that there is nothing: it is asked again.
     fn stored<'a>(&self, rule: &Rule, stored: &'a mut Option<Vec<KeptState>>) -> Result<&'a [KeptState], LoadError> {
         if stored.is_none() {
@@ -252,7 +291,7 @@ impl LaneDeploy {
             let told = old.instantiate(&self.around.books).and_then(|instance| {
                 let (instance, begins) = (Box::new(instance), Begins::WhereTheLastStands);
                 let order = |reply| Control::Install { instance, begins, refused: Refused::BeginsWithout, reply };
-                lane.tell(order).or_later(Ok(()))?
+                lane.tell(order).or_later(Ok(None))?
             });
             if let Err(error) = told {
                 let rule = &*old.name;
@@ -305,5 +344,6 @@ fn takes_over(lane: &Orders, ready: Ready) -> Result<(), LoadError> {
     // Where the answer comes too late, other lanes have gone on with it: what is refused then serves without state (`Control::Install`).
     let refused = Refused::TheOldServesOn;
     let told = lane.tell(|reply| Control::Install { instance: Box::new(instance), begins, refused, reply });
-    told.or_later(Ok(()))?.map_err(LoadError::of_old_state)
+    // What it has left ends here, and holds up no lane.
+    told.or_later(Ok(None))?.map(drop).map_err(LoadError::of_old_state)
 }

@@ -56,9 +56,14 @@ impl Kept {
         self.base.clone()
     }
 
-    /// What changed since the last copy was given.
+    /// What changed since the last copy was given, but for what [`Self::changed`] gave since.
     pub fn since_copy(&self) -> Option<&StateBook> {
         self.since_copy.as_ref()
+    }
+
+    /// What changed since the last copy was given, once.
+    pub fn changed(&mut self) -> Option<StateBook> {
+        self.since_copy.as_mut().map(|since| std::mem::replace(since, StateBook::of_changes()))
     }
 
     /// All of it.
@@ -144,9 +149,13 @@ mod tests {
         drop(copy);
         kept.take(saved([(4, 4)]));
         assert_eq!(cells(kept.whole()), [(2, 2), (3, 3), (4, 4)]);
+        assert_eq!(kept.changed().map(|changed| cells(&changed)), Some(vec![(3, 3), (4, 4)]), "once");
+        assert_eq!(kept.changed().map(|changed| cells(&changed)), Some(vec![]));
+        kept.take(saved([(4, 4)]));
+        assert_eq!(kept.since_copy().map(cells), Some(vec![(4, 4)]));
         assert_eq!(kept.bytes(), 3);
         kept.copied();
-        assert!(kept.since_copy().is_none());
+        assert!(kept.since_copy().is_none() && kept.changed().is_none());
     }
 
     /// Guarantees: to copy the state of 100,000 series, and to save a few of them while the copy is read, takes no time that grows with them.

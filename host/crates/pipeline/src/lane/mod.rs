@@ -63,9 +63,12 @@ pub(crate) const DISCARDED: &str = "the state of the rule was discarded";
 pub(crate) enum Control {
     /// Give the version and a copy of the state of a rule, for a successor that is being made ready; nothing if it does not run here.
     Copy { rule: Arc<str>, reply: SyncSender<Option<Copied>> },
+    /// Give what has changed in the state of a rule since that copy, or since this was last asked for; nothing if what was given is no longer
+    /// a part of what there is.
+    Changed { rule: Arc<str>, reply: SyncSender<Option<StateBook>> },
     /// Let this instance serve from the next batch on, in the place of the one of that name. An error leaves that one serving. `reply` has no room:
     /// where nobody takes an error any more, other lanes have gone on with the new one, so it serves here too, without state.
-    Install { instance: Box<Instance>, begins: Begins, refused: Refused, reply: SyncSender<Result<(), LoadError>> },
+    Install { instance: Box<Instance>, begins: Begins, refused: Refused, reply: SyncSender<Result<Left, LoadError>> },
     /// Let this rule forget that part of its state; nothing if it does not run here.
     Reset { rule: Arc<str>, of: Reset, reply: SyncSender<Option<Result<Forgot, LoadError>>> },
     /// Call this rule no more, keep nothing of it, and, if a reason is given, clear for that what it has raised.
@@ -89,6 +92,10 @@ pub(crate) struct Copied {
     pub rule: Arc<Rule>,
     pub state: Arc<StateBook>,
 }
+
+/// The place of an instance that serves no more, if there was one. To give back its memory takes milliseconds, for which no batch should wait:
+/// that is for who waits for the lane's answer.
+pub(crate) type Left = Option<Box<Slot>>;
 
 /// Where an instance that is to serve begins.
 pub(crate) enum Begins {

@@ -9,7 +9,7 @@ use tidegate_engine::{Instance, LoadError, Rule};
 use crate::lane::keeping::{Handover, Keeping};
 use crate::lane::kept::Kept;
 use crate::lane::slot::Slot;
-use crate::lane::{Begins, Control, Copied, DISCARDED, Forgot, Lane, Refused, Reset, Start};
+use crate::lane::{Begins, Control, Copied, DISCARDED, Forgot, Lane, Left, Refused, Reset, Start};
 
 impl<L> Lane<L> {
     pub(super) fn obey(&mut self, told: Control) {
@@ -21,16 +21,23 @@ impl<L> Lane<L> {
                 // Who asked may have stopped waiting.
                 let _ = reply.send(copy);
             }
+            Control::Changed { rule, reply } => {
+                let changed = self.slot(&rule).and_then(Slot::changed);
+                // Who does not get it has no use for its copy any more, and asks for another.
+                let _ = reply.send(changed);
+            }
             Control::Install { instance, begins, refused, reply } => {
                 let rule = instance.rule().clone();
                 let mut done = self.install(*instance, begins, now_us);
                 if let (Err(why), Refused::BeginsWithout) = (&done, refused) {
                     done = self.install_without_state(&rule, why, now_us);
                 }
-                if let Err(SendError(Err(why))) = reply.send(done) {
-                    self.follow(&rule, &why, now_us);
+                // Last, since it may wake somebody who takes this processor.
+                match reply.send(done) {
+                    Ok(()) => {}
+                    Err(SendError(Ok(left))) => let_go(left),
+                    Err(SendError(Err(why))) => self.follow(&rule, &why, now_us),
                 }
-                self.rules_changed();
             }
             Control::Reset { rule, of, reply } => {
                 let done = self.slot(&rule).map(|slot| slot.reset(of));
@@ -67,7 +74,10 @@ impl<L> Lane<L> {
                 let done = match self.slot(&name) {
                     Some(slot) => {
                         let rule = fresh.rule().clone();
-                        slot.promote(*fresh, now_us).map(|believed| self.alerts_become(&rule, believed, now_us))
+                        slot.promote(*fresh, now_us).map(|(believed, left)| {
+                            let_go(left);
+                            self.alerts_become(&rule, believed, now_us);
+                        })
                     }
                     None => Err(LoadError::Unsupported("the rule does not serve any more".into())),
                 };
@@ -92,13 +102,22 @@ impl<L> Lane<L> {
     }
 
     /// Puts an instance in the place of the one of its name, if there is one.
-    fn install(&mut self, instance: Instance, begins: Begins, now_us: i64) -> Result<(), LoadError> {
-        let name = instance.rule().name.clone();
+    fn install(&mut self, instance: Instance, begins: Begins, now_us: i64) -> Result<Left, LoadError> {
+        let rule = instance.rule().clone();
+        let name = &rule.name;
         if let Begins::Afresh(_, reason) = begins {
-            self.clear_alerts_of(&name, Reset::Everything, reason);
+            self.clear_alerts_of(name, Reset::Everything, reason);
         }
-        if let Some(slot) = self.slot(&name) {
-            return slot.succeed(instance, begins, now_us);
+        if let Some(slot) = self.slot(name) {
+            let before = slot.rule().clone();
+            let left = slot.succeed(instance, begins, now_us)?;
+            if rule.is_routed_as(&before) {
+                // What was worked out for a hundred thousand series holds.
+                self.note_memory();
+            } else {
+                self.rules_changed();
+            }
+            return Ok(left);
         }
         let Start { state, differs } = match begins {
             Begins::At(start) | Begins::Afresh(start, _) => *start,
@@ -106,7 +125,8 @@ impl<L> Lane<L> {
         };
         let kept = Kept::new(state, self.keeping.as_ref().map(|_| differs));
         self.slots.push(Slot::new(instance, kept, self.around.books.clone(), now_us));
-        Ok(())
+        self.rules_changed();
+        Ok(None)
     }
 
     /// A rule has forgotten so many cells: clears what it raised by them, and has that kept with the rest.
@@ -129,19 +149,22 @@ impl<L> Lane<L> {
     /// Other lanes have gone on with a generation that does not take the state of the one before it on this lane. It serves here too, without: two
     /// side by side would be two rules of one name.
     fn follow(&mut self, rule: &Arc<Rule>, why: &LoadError, now_us: i64) {
-        if let Err(error) = self.install_without_state(rule, why, now_us) {
-            let (rule, generation) = (&*rule.name, rule.generation);
-            tracing::error!(
-                rule,
-                generation,
-                "a lane goes on with the generation before this one, which serves on the others: {error}"
-            );
+        match self.install_without_state(rule, why, now_us) {
+            Ok(left) => let_go(left),
+            Err(error) => {
+                let (rule, generation) = (&*rule.name, rule.generation);
+                tracing::error!(
+                    rule,
+                    generation,
+                    "a lane goes on with the generation before this one, which serves on the others: {error}"
+                );
+            }
         }
     }
 
-    fn install_without_state(&mut self, rule: &Arc<Rule>, why: &LoadError, now_us: i64) -> Result<(), LoadError> {
+    fn install_without_state(&mut self, rule: &Arc<Rule>, why: &LoadError, now_us: i64) -> Result<Left, LoadError> {
         let instance = rule.instantiate(&self.around.books)?;
-        self.install(instance, Begins::Afresh(Box::default(), DISCARDED), now_us)?;
+        let left = self.install(instance, Begins::Afresh(Box::default(), DISCARDED), now_us)?;
         rule.stats.state_discarded.fetch_add(1, Relaxed);
         let (rule, generation) = (&*rule.name, rule.generation);
         tracing::warn!(
@@ -149,7 +172,7 @@ impl<L> Lane<L> {
             generation,
             "it begins without state on one lane, so that the same generation serves on all: {why}"
         );
-        Ok(())
+        Ok(left)
     }
 
     fn slot(&mut self, rule: &str) -> Option<&mut Slot> {
@@ -169,5 +192,12 @@ impl<L> Lane<L> {
     pub(super) fn note_memory(&self) {
         let bytes: usize = self.slots.iter().map(Slot::memory_bytes).sum();
         self.status.memory_bytes.store(bytes as u64, Relaxed);
+    }
+}
+
+/// Nobody waits for what is left of an instance: its memory is given back beside the lane. Where no thread can be had it happens here.
+fn let_go(left: Left) {
+    if left.is_some() {
+        let _ = tidegate_telemetry::thread("last-instance", move || drop(left));
     }
 }

@@ -6,7 +6,7 @@ use tidegate_engine::{Believed, Cells, Fault, Instance, LoadError, Shadow};
 use tidegate_model::{SavedState, StateBook};
 
 use super::Slot;
-use crate::lane::{Begins, Start};
+use crate::lane::{Begins, Left, Start};
 
 impl Slot {
     /// When the instance's call began, where somebody wants to know.
@@ -50,7 +50,7 @@ impl Slot {
 
     /// The shadow takes the instance's place, with the state it has built. Where it has been stopped, `fresh` does, without state. Gives the
     /// alerts that stand by that state.
-    pub fn promote(&mut self, fresh: Instance, now_us: i64) -> Result<Believed, LoadError> {
+    pub fn promote(&mut self, fresh: Instance, now_us: i64) -> Result<(Believed, Left), LoadError> {
         let shadow = self.shadow.take().filter(|shadow| shadow.generation() == fresh.rule().generation);
         let (mut next, believed) = shadow.and_then(|shadow| shadow.into_serving()).unwrap_or_else(|| {
             let rule = &*self.rule.name;
@@ -70,7 +70,8 @@ impl Slot {
                 )
             }
         }
-        self.succeed(next, Begins::At(Box::new(Start { state, differs: SavedState::default() })), now_us)?;
-        Ok(believed)
+        let begins = Begins::At(Box::new(Start { state, differs: SavedState::default() }));
+        let left = self.succeed(next, begins, now_us)?;
+        Ok((believed, left))
     }
 }

@@ -8,7 +8,7 @@ use tidegate_model::{PartitionId, SavedState, SeriesId, StateBook, StateChange};
 
 use super::Slot;
 use crate::lane::kept::Kept;
-use crate::lane::{Begins, Reset};
+use crate::lane::{Begins, Left, Reset};
 
 impl Slot {
     /// Its state for a successor; what changes from now on is gathered for [`Self::succeed`].
@@ -17,11 +17,17 @@ impl Slot {
         self.kept.copy()
     }
 
-    /// Puts `next` in this slot's place, at `begins`.
+    /// What has changed since [`Self::copy`], or since this was last asked for; none if that copy is no longer a part of what there is.
+    pub fn changed(&mut self) -> Option<StateBook> {
+        self.save();
+        self.kept.changed()
+    }
+
+    /// Puts `next` in this slot's place, at `begins`; gives what is left of the one before it.
     ///
     /// # Errors
     /// It does not take the state that there is. This one serves on, and has lost nothing.
-    pub fn succeed(&mut self, next: Instance, begins: Begins, now_us: i64) -> Result<(), LoadError> {
+    pub fn succeed(&mut self, next: Instance, begins: Begins, now_us: i64) -> Result<Left, LoadError> {
         let (next, own) = match begins {
             Begins::At(start) | Begins::Afresh(start, _) => (next, Some(start.state)),
             Begins::WhereTheLastStands => {
@@ -34,12 +40,8 @@ impl Slot {
             None => self.kept.copied(),
         }
         let kept = std::mem::replace(&mut self.kept, Kept::new(StateBook::default(), None));
-        let last = self.instance.take();
-        *self = Self::new(next, kept, self.books.clone(), now_us);
-        // Giving back the memory of a large instance takes milliseconds, for which no batch should wait. Where no thread can be had it
-        // happens here.
-        let _ = tidegate_telemetry::thread("last-instance", move || drop(last));
-        Ok(())
+        let new = Self::new(next, kept, self.books.clone(), now_us);
+        Ok(Some(Box::new(std::mem::replace(self, new))))
     }
 
     /// Forgets the state of `of`, and goes on without it; gives how many cells that were.
@@ -112,7 +114,7 @@ impl Slot {
         }
     }
 
-    /// `next`, which has been given the [`Self::copy`], with what changed since; and its state in its own form, if that is another.
+    /// `next`, which has been given the [`Self::copy`] and what [`Self::changed`] gave, with what changed since; and its state in its own form, if that is another.
     fn brought_up(&mut self, mut next: Instance) -> Result<(Instance, Option<StateBook>), LoadError> {
         let version = &self.rule.module.description().version;
         match self.kept.since_copy() {
