@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
-use crate::{Excess, Limit, Outcome, SystemClock};
+use crate::{Excess, Limit, Marks, Outcome, SystemClock};
 
 /// Guarantees: of a parcel that a limit holds, what may go goes at once and the rest later, in order, each with its own token;
 /// nothing is counted as received before it goes.
