@@ -35,7 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidegate-rule", &[]),
     ("rule-*", &["tidegate-rule"]),
     // It gives what takes bytes from outside other bytes.
-    ("tidegate-fuzz", &["tidegate-cases", "tidegate-engine", "tidegate-model"]),
+    ("tidegate-fuzz", &["tidegate-cases", "tidegate-engine", "tidegate-model", "tidegate-rule"]),
     // The suite drives the binary from outside.
     ("tidegate-tests", &[]),
 ];

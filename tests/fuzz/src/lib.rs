@@ -5,8 +5,9 @@
 //! reaches; but it builds with any compiler, and runs wherever tests run.
 //!
 //! `make fuzz SECONDS=600` has libFuzzer drive the same targets (`fuzz_targets/`), which does see that, where there is a C++ compiler to build it
-//! with; it needs no other Rust, for `coverage.sh` has ours count. With `cargo-fuzz`: `cargo fuzz run --fuzz-dir tests/fuzz --features libfuzzer
-//! --sanitizer none fuzz-filters`.
+//! with; it needs no other Rust, for `coverage.sh` has ours count. With `cargo-fuzz`, which builds all crates anew, so best without those of the
+//! engine: `cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none --dev --no-default-features --features libfuzzer fuzz-cells
+//! tests/fuzz/corpus/cells -- -max_total_time=60`, and `fuzz-filters` likewise.
 //!
 //! | target | what is changed |
 //! |---|---|
@@ -15,11 +16,13 @@
 //! | `cases` | test cases that a module ships |
 //! | `outputs` | what a guest returns, byte for byte |
 //! | `state` | saved state that a rule is given |
+//! | `cells` | the same as the SDK reads it, without a guest around it |
 //!
 //! What it finds becomes a file in the corpus, so that it is looked for ever after.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test")]
 
 mod change;
+#[cfg(feature = "engine")]
 mod guest;
 mod targets;
 

@@ -21,25 +21,35 @@ fn filters() {
 }
 
 /// Guarantees: whatever is given for a module is one or is refused.
+#[cfg(feature = "engine")]
 #[test]
 fn admission() {
     try_target("admission");
 }
 
 /// Guarantees: whatever test cases a module ships, they are refused, pass or fail.
+#[cfg(feature = "engine")]
 #[test]
 fn cases() {
     try_target("cases");
 }
 
 /// Guarantees: whatever a guest returns is a fault or sound.
+#[cfg(feature = "engine")]
 #[test]
 fn outputs() {
     try_target("outputs");
 }
 
 /// Guarantees: whatever stands for saved state is refused or lived with.
+#[cfg(feature = "engine")]
 #[test]
 fn state() {
     try_target("state");
+}
+
+/// Guarantees: the same of what the SDK reads, and what it took is what it saves.
+#[test]
+fn cells() {
+    try_target("cells");
 }
