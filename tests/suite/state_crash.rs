@@ -60,3 +60,51 @@ fn an_alert_on_its_way_is_not_taken_for_published() {
     host.start_again();
     assert_eq!(host.status().alerts_standing, 1);
 }
+
+/// Guarantees: an alert of a rule that was switched off is cleared, though its sink could not be told before the host was killed, and though the rule was
+/// switched on again by then and another lane has state of it on disk.
+#[test]
+fn an_alert_of_what_was_forgotten_is_cleared() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let line = Proxy::start(broker.port());
+    let mut host = Setup::new()
+        .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
+        .alerts_without_a_spool(line.port())
+        .module("json-reading")
+        .module("threshold")
+        .rule("hot", &format!("{HOT}for_s = 3600\n"))
+        .start();
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    publisher.deliver([plain("dev/oven/temp", 1, 95.0), plain("dev/oven/temp", 3_600_001, 95.0)]);
+    let kept = |host: &Host, ask: &str, due: i64| {
+        wait_for(&format!("{due} by {ask}"), DEADLINE, || match on_disk(host, ask) {
+            found if found == due => Ok(()),
+            other => Err(format!("{other}; {}", host.tail())),
+        });
+    };
+    kept(&host, "SELECT count(*) FROM alerts", 1);
+
+    line.set(Fault::Refused);
+    line.cut();
+    assert_eq!(host.post("/api/v1/rules/hot/disable").code, 200);
+    kept(&host, "SELECT count(*) FROM cells", 0);
+    assert_eq!(host.post("/api/v1/rules/hot/enable").code, 200);
+    host.wait_taking(2);
+    // Of as many topics some are on the lane that nothing holds back. They are beyond the limit, but not for long enough.
+    publisher.deliver((0..8).map(|topic| plain(&format!("dev/oven/t{topic}"), 3_700_000, 95.0)));
+    wait_for("state of the other lane to be on disk", DEADLINE, || {
+        if on_disk(&host, "SELECT count(*) FROM cells") > 0 { Ok(()) } else { Err(host.tail()) }
+    });
+    assert_eq!(on_disk(&host, "SELECT count(*) FROM alerts"), 1, "nobody has heard that it is cleared");
+    host.kill();
+    let listener = Listener::start(&broker, "alerts/#");
+    line.set(Fault::None);
+    host.start_again();
+    let heard = listener.wait_for(1);
+    assert_eq!(
+        (heard[0].topic.as_str(), &heard[0].json()["transition"]),
+        ("alerts/hot/dev/oven/temp", &"cleared".into())
+    );
+    assert_eq!(host.status().alerts_standing, 0);
+    kept(&host, "SELECT count(*) FROM alerts", 0);
+}

@@ -50,7 +50,7 @@ pub use sink::{RawMessages, Rejected, Sink, SinkError, Wants, Written};
 pub use source::{Phase, PhaseWatch, Source, SourceError};
 pub use spool::{RecordId, Spool, SpoolError, SpoolOrder, SpoolTotals, Spooled};
 pub use state::{Cell, SavedState, StateBook};
-pub use state_store::{KeptState, StateChange, StateStore, StateTotals, StateUnread};
+pub use state_store::{KeptAlerts, KeptState, StateChange, StateStore, StateTotals, StateUnread};
 pub use taken::{Journaled, OffsetMark, PacketMark, Taken};
 
 /// Declares a newtype for a dense `u32` id.

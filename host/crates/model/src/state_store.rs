@@ -23,7 +23,8 @@ pub enum StateChange {
     },
     /// An alert was raised, or cleared.
     Alert(Alert),
-    /// The rule is no more: its state is of no use. Of its alerts each is told by itself, once it is published that it is cleared.
+    /// The rule is no more: its state is of no use. Of its alerts each is told by itself, once it is published that it is cleared; until then they
+    /// stand by nothing ([`KeptAlerts::void`]), unless they are told as raised again.
     Forgotten {
         /// The rule.
         rule: Arc<str>,
@@ -44,6 +45,15 @@ pub struct KeptState {
     pub version: String,
     /// By the ids of this process.
     pub cells: SavedState,
+}
+
+/// The alerts that were raised when it was last told; all of them `raised`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KeptAlerts {
+    /// Those that stand by what their rule keeps.
+    pub standing: Vec<Alert>,
+    /// Those whose rule was forgotten since: who hears of alerts may not have heard that they are cleared, and no rule knows of them.
+    pub void: Vec<Alert>,
 }
 
 /// What a store has done, and how it is.
@@ -79,11 +89,11 @@ pub trait StateStore: Debug + Send + Sync {
     /// The disk does not say now; it may be asked again.
     fn load(&self, rule: &str) -> Result<Vec<KeptState>, StateUnread>;
 
-    /// The alerts that stood when it was last told: all of them `raised`.
+    /// The alerts that were raised and are not known to be cleared.
     ///
     /// # Errors
     /// The disk does not say now; it may be asked again.
-    fn alerts(&self) -> Result<Vec<Alert>, StateUnread>;
+    fn alerts(&self) -> Result<KeptAlerts, StateUnread>;
 
     /// The messages of an MQTT connection that the kept state has and that may come again, by their sequence. Waits for what was put before.
     ///

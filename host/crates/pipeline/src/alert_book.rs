@@ -43,6 +43,8 @@ struct Entry {
     alert: Standing,
     /// The lane that raised it last, or said so again: by its state it stands. None since the process began has spoken of what an earlier one left.
     by: Option<LaneId>,
+    /// Its rule was forgotten since: what comes back under that name does not know of it.
+    void: bool,
 }
 
 /// Rule, topic and key of an alert.
@@ -96,6 +98,18 @@ impl AlertBook {
         book
     }
 
+    /// In which these stand too, by a state that was forgotten.
+    #[must_use]
+    pub fn and_void(self, raised: &[Alert]) -> Self {
+        for alert in raised {
+            let _ = self.enter(alert);
+            if let Some(entry) = self.lock().standing.get_mut(&key_of(alert)) {
+                entry.void = true;
+            }
+        }
+        self
+    }
+
     /// How it is with an alert now: as it was raised, or cleared.
     pub(crate) fn now(&self, key: &Key) -> Alert {
         match self.lock().standing.get(key) {
@@ -128,6 +142,7 @@ impl AlertBook {
                 match book.standing.get_mut(&key()) {
                     Some(known) if known.alert.severity == alert.severity => {
                         known.by = by.or(known.by);
+                        known.void = false;
                         return News::Known;
                     }
                     Some(_) => {}
@@ -147,7 +162,7 @@ impl AlertBook {
                     since_us: alert.time_us,
                     message: alert.message.clone(),
                 };
-                book.standing.insert(key(), Entry { alert: standing, by });
+                book.standing.insert(key(), Entry { alert: standing, by, void: false });
                 News::Publish
             }
             Transition::Cleared => {
@@ -174,12 +189,33 @@ impl AlertBook {
         now_us: i64,
         reason: &str,
     ) -> Vec<Alert> {
+        self.clear_entries(rule, |topic, entry| which(topic, entry.by), now_us, reason)
+    }
+
+    /// The same for those that stand by a state that was forgotten, of the topics that are meant.
+    pub(crate) fn clear_void(
+        &self,
+        rule: &str,
+        which: impl Fn(&str) -> bool,
+        now_us: i64,
+        reason: &str,
+    ) -> Vec<Alert> {
+        self.clear_entries(rule, |topic, entry| entry.void && which(topic), now_us, reason)
+    }
+
+    fn clear_entries(
+        &self,
+        rule: &str,
+        which: impl Fn(&str, &Entry) -> bool,
+        now_us: i64,
+        reason: &str,
+    ) -> Vec<Alert> {
         let mut book = self.lock();
         if !book.by_rule.contains_key(rule) {
             return Vec::new();
         }
         let gone: Vec<(Key, Entry)> = {
-            let meant = |(of, topic, _): &Key, entry: &mut Entry| &**of == rule && which(topic, entry.by);
+            let meant = |(of, topic, _): &Key, entry: &mut Entry| &**of == rule && which(topic, entry);
             book.standing.extract_if(meant).collect()
         };
         if let Some(count) = book.by_rule.get_mut(rule) {

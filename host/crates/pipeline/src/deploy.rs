@@ -17,13 +17,9 @@ use tidegate_model::{KeptState, PartitionId, SavedState, StateBook};
 use crate::deploy::orders::tell_all;
 pub(crate) use crate::deploy::orders::{Held, Orders, at_hand, orders};
 pub(crate) use crate::deploy::placement::Placement;
-use crate::lane::{Begins, Control, Copied, DISCARDED, LaneKind, Refused, Start, Surroundings};
+use crate::lane::{Begins, Control, Copied, DISCARDED, LaneKind, Refused, STATE_GONE, Start, Surroundings};
 
-/// Why alerts are cleared of which a rule that comes back cannot know.
-const STATE_GONE: &str = "nothing is kept of the state by which this stood";
-
-/// How many cells may have changed when a lane is asked what did and its rule's successor takes over: it is given so many in a quarter of a
-/// millisecond.
+/// How many cells may have changed between two questions what did, for the successor to take over: so many more are saved and given in some 0.5 ms.
 const LITTLE: usize = 500;
 /// How often a lane is asked that. Where cells change as fast as a successor takes them they never become few.
 const MOST_ROUNDS: usize = 4;

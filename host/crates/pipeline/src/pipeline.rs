@@ -99,7 +99,7 @@ impl Pipeline {
         dead_letters: Box<dyn Sink>,
         runtime: &Handle,
     ) -> std::io::Result<Self> {
-        let stood = settings.state.as_deref().map_or_else(|| Ok(Vec::new()), state::alerts_that_stood)?;
+        let stood = settings.state.as_deref().map(state::alerts_that_stood).transpose()?.unwrap_or_default();
         let points = Arc::new(PointLedger::default());
         let (phase, _) = watch::channel(Phase::Running);
         let (give_up, told) = watch::channel(false);
@@ -141,7 +141,7 @@ impl Pipeline {
         let around = Surroundings {
             books: settings.books,
             clock: settings.clock,
-            alert_book: LaneBook::new(AlertBook::of(&stood)),
+            alert_book: LaneBook::new(AlertBook::of(&stood.standing).and_void(&stood.void)),
             outlets: Outlets::new(queues, points),
             state: settings.state,
             give_up: give_up.subscribe(),

@@ -10,7 +10,8 @@ use fail::fail_point;
 use hashbrown::HashMap;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use tidegate_model::{
-    Alert, Books, Description, KeptState, OffsetMark, PacketMark, SavedState, SeriesId, Severity, Transition,
+    Alert, Books, Description, KeptAlerts, KeptState, OffsetMark, PacketMark, SavedState, SeriesId, Severity,
+    Transition,
 };
 
 use crate::taken;
@@ -55,6 +56,12 @@ const SCHEMA: &str = "
         severity TEXT NOT NULL,
         since_us INTEGER NOT NULL,
         message TEXT NOT NULL,
+        PRIMARY KEY (rule, topic, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS void_alerts (
+        rule TEXT NOT NULL,
+        topic TEXT NOT NULL,
+        key TEXT NOT NULL,
         PRIMARY KEY (rule, topic, key)
     ) STRICT, WITHOUT ROWID;";
 
@@ -124,9 +131,12 @@ impl Database {
             let numbers = Numbers { rule: number_of(&transaction, rules, "rules", "name", rule)?, versions, hour };
             if words.forgotten {
                 transaction.execute("DELETE FROM cells WHERE rule = ?1", [numbers.rule])?;
+                let raised = "INSERT OR IGNORE INTO void_alerts SELECT rule, topic, key FROM alerts WHERE rule = ?1";
+                transaction.execute(raised, [&**rule])?;
             }
             if words.alerts_dropped {
                 transaction.execute("DELETE FROM alerts WHERE rule = ?1", [&**rule])?;
+                transaction.execute("DELETE FROM void_alerts WHERE rule = ?1", [&**rule])?;
             }
             written += write_cells(&transaction, numbers, words, books, (&mut *series, &mut *partitions))?;
             write_alerts(&transaction, rule, words)?;
@@ -186,10 +196,12 @@ impl Database {
         Ok(loaded)
     }
 
-    /// The alerts that stand.
-    pub fn alerts(&self) -> rusqlite::Result<Vec<Alert>> {
-        let mut statement =
-            self.connection.prepare("SELECT rule, topic, key, severity, since_us, message FROM alerts")?;
+    /// The alerts that are not known to be cleared.
+    pub fn alerts(&self) -> rusqlite::Result<KeptAlerts> {
+        let mut statement = self.connection.prepare(
+            "SELECT rule, topic, key, severity, since_us, message, (rule, topic, key) IN void_alerts FROM alerts",
+        )?;
+        let mut kept = KeptAlerts::default();
         let alerts = statement.query_map([], |row| {
             let text = |at| row.get::<_, String>(at).map(Arc::<str>::from);
             let severity = match row.get_ref(3)?.as_str()? {
@@ -197,7 +209,7 @@ impl Database {
                 "info" => Severity::Info,
                 _ => Severity::Warning,
             };
-            Ok(Alert {
+            let alert = Alert {
                 rule: text(0)?,
                 topic: text(1)?,
                 key: text(2)?,
@@ -206,9 +218,14 @@ impl Database {
                 severity,
                 value: f64::NAN,
                 message: row.get(5)?,
-            })
+            };
+            Ok((row.get(6)?, alert))
         })?;
-        alerts.collect()
+        for alert in alerts {
+            let (is_void, alert): (bool, Alert) = alert?;
+            if is_void { &mut kept.void } else { &mut kept.standing }.push(alert);
+        }
+        Ok(kept)
     }
 
     /// See [`taken::packets`].
@@ -277,6 +294,9 @@ fn write_cells(
 fn write_alerts(transaction: &Transaction<'_>, rule: &str, words: &RuleWords) -> rusqlite::Result<()> {
     let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO alerts VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
     let mut remove = transaction.prepare_cached("DELETE FROM alerts WHERE rule = ?1 AND topic = ?2 AND key = ?3")?;
+    let mut stands =
+        transaction.prepare_cached("DELETE FROM void_alerts WHERE rule = ?1 AND topic = ?2 AND key = ?3")?;
+    let mut is_void = transaction.prepare_cached("INSERT OR IGNORE INTO void_alerts VALUES (?1, ?2, ?3)")?;
     for ((topic, key), alert) in &words.alerts {
         match alert {
             Some(alert) => {
@@ -285,6 +305,10 @@ fn write_alerts(transaction: &Transaction<'_>, rule: &str, words: &RuleWords) ->
             }
             None => remove.execute([rule, topic, key])?,
         };
+        stands.execute([rule, topic, key])?;
+    }
+    for (topic, key) in &words.void {
+        is_void.execute([rule, topic, key])?;
     }
     Ok(())
 }

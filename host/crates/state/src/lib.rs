@@ -9,7 +9,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `store` | [`StateFile`], what lanes call, and its thread; start here |
+//! | `store` | [`StateFile`], what lanes call; start here |
+//! | `writer` | its thread, which alone has the file |
 //! | `unwritten` | what waits for the disk: the last word on each cell |
 //! | `database` | the tables |
 //! | `taken` | those that say which messages the state has, of sources with a journal |
@@ -19,6 +20,7 @@ mod database;
 mod store;
 mod taken;
 mod unwritten;
+mod writer;
 
 pub use store::StateFile;
 

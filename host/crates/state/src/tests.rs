@@ -100,6 +100,7 @@ fn over_a_restart() {
     put(&store, vec![StateChange::Forgotten { rule: "gone".into() }]);
     // An alert is told by itself, when it is published that it is cleared.
     assert_eq!(store.rules(), ["avg", "gone"]);
+    assert_eq!(topics(&store.alerts().unwrap().void), ["a"]);
     put(&store, vec![alert("gone", "a", Transition::Cleared)]);
     assert_eq!(store.rules(), ["avg"]);
     drop(store);
@@ -110,12 +111,43 @@ fn over_a_restart() {
     assert!(store.load("gone").unwrap().is_empty() && store.load("never").unwrap().is_empty());
     let alerts = store.alerts().unwrap();
     assert_eq!(
-        alerts.iter().map(|a| (&*a.rule, &*a.topic, a.severity)).collect::<Vec<_>>(),
+        alerts.standing.iter().map(|a| (&*a.rule, &*a.topic, a.severity)).collect::<Vec<_>>(),
         [("avg", "a", Severity::Critical)]
     );
+    assert!(alerts.void.is_empty());
     let series = second.series(tidegate_model::SeriesId(second.all_series().find("a").unwrap())).unwrap();
     assert_eq!(&**second.partition(series.partition).unwrap(), "of a");
     assert_eq!((store.totals().damaged, store.totals().failures, store.epoch()), (0, 0, 0));
+}
+
+fn topics(alerts: &[Alert]) -> Vec<&str> {
+    alerts.iter().map(|alert| &*alert.topic).collect()
+}
+
+/// Guarantees: an alert that was raised before its rule was forgotten stands by nothing until it is cleared or raised again, whichever of it was on disk
+/// by then, over restarts; one of another rule is not concerned.
+#[test]
+fn alerts_of_what_was_forgotten() {
+    let directory = TempDir::new().unwrap();
+    let known = books(&["a"]);
+    let store = open(directory.path(), &known);
+    let raised = |topic| alert("avg", topic, Transition::Raised);
+    put(&store, vec![raised("a"), raised("b"), raised("c"), alert("other", "a", Transition::Raised)]);
+    assert!(store.sync(PATIENCE));
+    put(&store, vec![raised("d"), raised("e"), StateChange::Forgotten { rule: "avg".into() }, raised("e")]);
+    put(&store, vec![raised("b"), alert("avg", "c", Transition::Cleared)]);
+    let void = |store: &StateFile| {
+        let kept = store.alerts().unwrap();
+        (topics(&kept.void).join(" "), topics(&kept.standing).join(" "))
+    };
+    assert_eq!(void(&store), ("a d".into(), "b e a".into()));
+    drop(store);
+    let store = open(directory.path(), &known);
+    assert_eq!(void(&store), ("a d".into(), "b e a".into()));
+    put(&store, vec![alert("avg", "a", Transition::Cleared), raised("d")]);
+    assert_eq!(void(&store), (String::new(), "b d e a".into()));
+    put(&store, vec![alert("avg", "a", Transition::Raised)]);
+    assert_eq!(void(&store), (String::new(), "a b d e a".into()), "raised anew");
 }
 
 /// Guarantees: a file that is no database is set aside, said and counted, and the store works on with a new one; those set aside do not pile up.
@@ -193,7 +225,7 @@ fn a_disk_that_cannot_be_read_now() {
     assert!(unread.to_string().contains("locked"), "{unread}");
     assert!(store.alerts().is_err());
     drop(other);
-    assert_eq!((store.load("avg").unwrap().len(), store.alerts().unwrap().len()), (1, 1));
+    assert_eq!((store.load("avg").unwrap().len(), store.alerts().unwrap().standing.len()), (1, 1));
 }
 
 /// Guarantees: a file whose disk takes nothing more, not even a byte, is read.

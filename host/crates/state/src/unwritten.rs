@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use tidegate_model::{Alert, Cell, PartitionId, SavedState, SeriesId, StateChange, Taken, Transition};
 
 /// A cell and the version that saved it; none if it is gone.
@@ -39,6 +39,8 @@ pub(crate) struct RuleWords {
     pub partitions: HashMap<PartitionId, Word>,
     /// By topic and key; none if it is cleared.
     pub alerts: HashMap<(Arc<str>, Arc<str>), Option<Alert>>,
+    /// Those of them that were raised before the rule was forgotten.
+    pub void: HashSet<(Arc<str>, Arc<str>)>,
 }
 
 impl Unwritten {
@@ -53,6 +55,7 @@ impl Unwritten {
                 StateChange::Alert(alert) => {
                     let words = self.rules.entry(alert.rule.clone()).or_default();
                     let key = (alert.topic.clone(), alert.key.clone());
+                    words.void.remove(&key);
                     let stands = alert.transition == Transition::Raised;
                     words.alerts.insert(key, stands.then_some(alert));
                     if words.alerts.len() > MOST_ALERTS {
@@ -65,6 +68,8 @@ impl Unwritten {
                     let words = self.rules.entry(rule).or_default();
                     words.series.clear();
                     words.partitions.clear();
+                    let raised = words.alerts.iter().filter(|(_, alert)| alert.is_some());
+                    words.void.extend(raised.map(|(key, _)| key.clone()));
                     words.forgotten = true;
                 }
                 StateChange::Taken { stream, taken } => match self.taken.get_mut(&stream) {

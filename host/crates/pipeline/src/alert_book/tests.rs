@@ -96,6 +96,26 @@ fn what_stood_stands() {
     assert_eq!(book.enter(&raised), News::Publish);
 }
 
+/// Guarantees: what stands by a state that was forgotten is cleared as that, on the lane that is asked, unless a rule has raised it again.
+#[test]
+fn what_stands_by_nothing() {
+    let raised = |rule: &str, topic: &str| Alert {
+        rule: rule.into(),
+        topic: topic.into(),
+        ..alert(Transition::Raised, Severity::Warning)
+    };
+    let void = [raised("hot", "a"), raised("hot", "b"), raised("hot", "c"), raised("cold", "a")];
+    let book = AlertBook::of(&[raised("hot", "d")]).and_void(&void);
+    assert_eq!(book.len(), 5);
+    assert_eq!(book.enter(&raised("hot", "b")), News::Known);
+    let cleared = book.clear_void("hot", |topic| topic != "c", 9, "gone");
+    assert_eq!(
+        cleared.iter().map(|alert| (&*alert.topic, alert.transition)).collect::<Vec<_>>(),
+        [("a", Transition::Cleared)]
+    );
+    assert_eq!((book.clear_void("hot", |_| true, 9, "gone").len(), book.len()), (1, 3));
+}
+
 /// Guarantees: an alert is that lane's which raised it last, whether or not that was news; what an earlier process left is nobody's until one does.
 #[test]
 fn whose_an_alert_is() {

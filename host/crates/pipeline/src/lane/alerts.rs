@@ -10,7 +10,7 @@ use tidegate_engine::{Believed, Rule};
 use tidegate_model::{Alert, Delivery, Series, SeriesId, Transition};
 
 use crate::alert_book::key_of;
-use crate::lane::{Lane, LaneId, Reset};
+use crate::lane::{Lane, LaneId, Reset, STATE_GONE};
 
 /// Why alerts are cleared that a promoted shadow does not know.
 const NOT_OF_THE_SHADOW: &str = "a generation with a state of its own serves now, by which this does not stand";
@@ -30,6 +30,15 @@ impl<L> Lane<L> {
             asked && (by == book.lane() || (by.is_none() && self.speaks_for(series.map(|(_, series)| series))))
         };
         let alerts = book.clear_where(rule, about, self.around.clock.now_us(), reason);
+        self.publish(alerts);
+    }
+
+    /// Clears what a rule of that name raised before it was forgotten, and of which nobody may have heard that it is cleared: what comes under that name
+    /// now does not know of it.
+    pub(super) fn clear_void_alerts_of(&mut self, rule: &str) {
+        let book = self.around.alert_book.clone();
+        let here = |topic: &str| self.speaks_for(self.series_called(topic).map(|(_, series)| series));
+        let alerts = book.clear_void(rule, here, self.around.clock.now_us(), STATE_GONE);
         self.publish(alerts);
     }
 

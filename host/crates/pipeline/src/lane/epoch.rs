@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tidegate_model::{Ack, Outcome, StateChange, StateStore};
+use tidegate_model::{Ack, Outcome, StateChange, StateStore, Transition};
 use tokio::sync::watch;
 
 /// Cuts of one lane that may wait for sinks. While so many do, no more are made: what changes is gathered with its rule, the last word on each cell.
@@ -101,10 +101,20 @@ impl Epoch {
     /// The rule is no more on this lane: of its state nothing goes to the store after this. How its alerts are it still learns.
     pub fn forget(&self, rule: &Arc<str>) {
         let mut waiting = self.line.waiting();
+        let mut raised = Vec::new();
         for (changes, _) in &mut *waiting {
-            changes.retain(|change| !matches!(change, StateChange::Saved { rule: of, .. } if of == rule));
+            changes.retain(|change| match change {
+                StateChange::Saved { rule: of, .. } => of != rule,
+                // Told after this, it would be taken for one of a rule that comes back.
+                StateChange::Alert(alert) if alert.rule == *rule && alert.transition == Transition::Raised => {
+                    raised.push(change.clone());
+                    false
+                }
+                _ => true,
+            });
         }
-        self.line.store.put(vec![StateChange::Forgotten { rule: rule.clone() }], Ack::none());
+        raised.push(StateChange::Forgotten { rule: rule.clone() });
+        self.line.store.put(raised, Ack::none());
     }
 }
 

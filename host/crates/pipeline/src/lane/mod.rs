@@ -59,6 +59,9 @@ const GATHER: Duration = Duration::from_micros(50);
 /// Why alerts are cleared of a rule that begins without the state that there was.
 pub(crate) const DISCARDED: &str = "the state of the rule was discarded";
 
+/// Why alerts are cleared of which a rule that comes back cannot know.
+pub(crate) const STATE_GONE: &str = "nothing is kept of the state by which this stood";
+
 /// What a lane is told between batches.
 pub(crate) enum Control {
     /// Give the version and a copy of the state of a rule, for a successor that is being made ready; nothing if it does not run here.

@@ -119,6 +119,7 @@ impl<L> Lane<L> {
             }
             return Ok(left);
         }
+        self.clear_void_alerts_of(name);
         let Start { state, differs } = match begins {
             Begins::At(start) | Begins::Afresh(start, _) => *start,
             Begins::WhereTheLastStands => Start::default(),

@@ -3,7 +3,7 @@
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
-use tidegate_model::{Alert, StateStore};
+use tidegate_model::{KeptAlerts, StateStore};
 
 use super::Pipeline;
 use crate::deploy::{Held, at_hand, leave};
@@ -36,7 +36,7 @@ pub enum Kept {
 }
 
 /// The alerts that stood when the host was last there. Asks again while the disk does not say.
-pub(super) fn alerts_that_stood(store: &dyn StateStore) -> std::io::Result<Vec<Alert>> {
+pub(super) fn alerts_that_stood(store: &dyn StateStore) -> std::io::Result<KeptAlerts> {
     let deadline = Instant::now() + START_PATIENCE;
     loop {
         match store.alerts() {

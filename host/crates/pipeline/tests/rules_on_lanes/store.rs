@@ -1,8 +1,8 @@
 //! A store in memory.
 
 use tidegate_model::{
-    Alert, Cell, KeptState, OffsetMark, PacketMark, PartitionId, SavedState, SeriesId, Severity, StateChange,
-    StateTotals, StateUnread,
+    Alert, Cell, KeptAlerts, KeptState, OffsetMark, PacketMark, PartitionId, SavedState, SeriesId, Severity,
+    StateChange, StateTotals, StateUnread,
 };
 
 use super::*;
@@ -106,9 +106,10 @@ impl StateStore for Memory {
         Ok(states.into_iter().map(|(version, cells)| KeptState { version, cells }).collect())
     }
 
-    fn alerts(&self) -> Result<Vec<Alert>, StateUnread> {
+    fn alerts(&self) -> Result<KeptAlerts, StateUnread> {
         self.read()?;
-        Ok(self.0.lock().unwrap().alerts.values().cloned().collect())
+        let standing = self.0.lock().unwrap().alerts.values().cloned().collect();
+        Ok(KeptAlerts { standing, void: Vec::new() })
     }
 
     fn packets(&self, _: &str) -> Result<Vec<PacketMark>, StateUnread> {

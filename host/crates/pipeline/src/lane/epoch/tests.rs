@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_model::{Alert, KeptState, OffsetMark, PacketMark, SavedState, StateTotals, StateUnread};
+use tidegate_model::{Alert, KeptAlerts, KeptState, OffsetMark, PacketMark, SavedState, StateTotals, StateUnread};
 
 use super::*;
 
@@ -35,8 +35,8 @@ impl StateStore for Notes {
         Ok(Vec::new())
     }
 
-    fn alerts(&self) -> Result<Vec<Alert>, StateUnread> {
-        Ok(Vec::new())
+    fn alerts(&self) -> Result<KeptAlerts, StateUnread> {
+        Ok(KeptAlerts::default())
     }
 
     fn packets(&self, _: &str) -> Result<Vec<PacketMark>, StateUnread> {
@@ -151,26 +151,31 @@ fn bounded() {
     assert!(epoch.may_cut());
 }
 
-/// Guarantees: of a rule that is forgotten no state is put afterwards, though it was cut before; how its alerts are is.
+/// Guarantees: of a rule that is forgotten no state is put afterwards, though it was cut before; that its alerts were raised is put before, so that the
+/// store knows whose they are, and that they are cleared when the sinks have that.
 #[test]
 fn forgotten() {
     let (notes, mut epoch) = begin();
     let sent = epoch.clone();
-    let alert = Alert {
-        rule: "a".into(),
-        topic: "t".into(),
-        key: "".into(),
-        time_us: 0,
-        transition: tidegate_model::Transition::Raised,
-        severity: tidegate_model::Severity::Info,
-        value: 0.0,
-        message: String::new(),
+    let alert = |rule: &str, topic: &str, transition| {
+        StateChange::Alert(Alert {
+            rule: rule.into(),
+            topic: topic.into(),
+            key: "".into(),
+            time_us: 0,
+            transition,
+            severity: tidegate_model::Severity::Info,
+            value: 0.0,
+            message: String::new(),
+        })
     };
-    epoch = epoch.cut(vec![saved("a", 1), saved("b", 1), StateChange::Alert(alert)], Ack::none());
+    let (raised, cleared) = (alert("a", "t", Transition::Raised), alert("a", "u", Transition::Cleared));
+    let others = alert("b", "t", Transition::Raised);
+    epoch = epoch.cut(vec![saved("a", 1), saved("b", 1), raised, cleared, others], Ack::none());
     epoch.forget(&"a".into());
-    assert_eq!(notes.put(), ["no a"]);
+    assert_eq!(notes.put(), ["a t", "no a"]);
     drop(sent);
-    assert_eq!(notes.put(), ["no a", "b 1", "a t"]);
+    assert_eq!(notes.put(), ["a t", "no a", "b 1", "a u", "b t"]);
 }
 
 /// Guarantees: what waits for a cut is told when that is on disk, and not when the sinks have confirmed; where it is never kept, it goes back.
