@@ -182,6 +182,7 @@ impl Checker<'_> {
         }
         let rejects = self.rejects(raw.rejects)?;
         self.ascending("held", &raw.held)?;
+        self.not_both("held", &rejects.row, &raw.held)?;
         self.no_output_from(&rejects.row, &from_row)?;
         Ok(Decoded { points, from_row, rejects, held: raw.held, commands: raw.commands, wake_us: raw.wake_us })
     }
@@ -189,6 +190,7 @@ impl Checker<'_> {
     pub fn processed(&self, raw: processor::Outcome) -> Result<Processed, Fault> {
         let rejects = self.rejects(raw.rejects)?;
         self.ascending("held", &raw.held)?;
+        self.not_both("held", &rejects.row, &raw.held)?;
         let passage = match raw.passage {
             processor::Passage::Unchanged => Passage::Unchanged,
             processor::Passage::Keep(rows) => {
@@ -342,13 +344,17 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Both ascend, so one walk over the two finds a row that stands in both.
     fn no_output_from(&self, rejected: &[u32], output: &[u32]) -> Result<(), Fault> {
-        let mut rest = output;
+        self.not_both("used for output", rejected, output)
+    }
+
+    /// Both ascend, so one walk over the two finds a row that stands in both.
+    fn not_both(&self, what: &str, rejected: &[u32], others: &[u32]) -> Result<(), Fault> {
+        let mut rest = others;
         for row in rejected {
             rest = &rest[rest.partition_point(|from| from < row)..];
             if rest.first() == Some(row) {
-                return Err(Fault::bad_output(format!("row {row} was both rejected and used for output")));
+                return Err(Fault::bad_output(format!("row {row} was both rejected and {what}")));
             }
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
 use rustix::time::{ClockId, clock_gettime};
 use tidegate_model::{Books, Description, Full, PartitionId, SeriesId, TopicId};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
@@ -19,6 +20,10 @@ use crate::words::cut;
 const MAX_LOG_LINES_A_CALL: usize = 100;
 const MAX_LOG_BYTES: usize = 1_000;
 const MAX_COUNTS_A_CALL: usize = 100;
+/// A longer name would not be taken.
+const MAX_METRIC_BYTES: usize = 63;
+/// What the series may take up that one call asks for and that are not known by then: a fleet's first batch has some megabytes of them.
+const MAX_SERIES_BYTES_A_CALL: usize = 64 << 20;
 const MAX_TOPIC_BYTES: usize = 1_024;
 const MAX_UNIT_BYTES: usize = 64;
 const MAX_LABELS: usize = 32;
@@ -54,8 +59,12 @@ pub(crate) enum Descriptions {
 pub(crate) struct Effects {
     /// Series asked for, in the order of their local ids, which begin at the number of those known before the call.
     pub series: Vec<PendingSeries>,
+    /// By their topic, the place of each in `series`.
+    pending: HashMap<Arc<str>, u32>,
     /// Known series that have a new unit or new labels.
     pub described: Vec<(SeriesId, Description)>,
+    /// What the two take up, about.
+    series_bytes: usize,
     pub log: Vec<(Level, String)>,
     pub log_suppressed: u64,
     pub counts: Vec<(String, u64)>,
@@ -63,7 +72,7 @@ pub(crate) struct Effects {
 }
 
 pub(crate) struct PendingSeries {
-    pub topic: String,
+    pub topic: Arc<str>,
     pub description: Description,
     pub from_row: u32,
 }
@@ -152,6 +161,8 @@ impl Host for Context {
             return Ok(());
         }
         cut(&mut message, MAX_LOG_BYTES);
+        // Cutting gives nothing back.
+        message.shrink_to_fit();
         self.effects.log.push((level, message));
         Ok(())
     }
@@ -161,21 +172,36 @@ impl Host for Context {
     }
 
     fn count(&mut self, name: String, by: u64) -> wasmtime::Result<()> {
-        if self.effects.counts.len() < MAX_COUNTS_A_CALL {
+        if self.effects.counts.len() < MAX_COUNTS_A_CALL && name.len() <= MAX_METRIC_BYTES {
             self.effects.counts.push((name, by));
         }
         Ok(())
     }
 
     fn gauge(&mut self, name: String, value: f64) -> wasmtime::Result<()> {
-        if self.effects.gauges.len() < MAX_COUNTS_A_CALL {
+        if self.effects.gauges.len() < MAX_COUNTS_A_CALL && name.len() <= MAX_METRIC_BYTES {
             self.effects.gauges.push((name, value));
         }
         Ok(())
     }
 }
 
+/// What a description takes up, about.
+fn description_bytes(description: &Description) -> usize {
+    let labels = description.labels.iter().map(|(key, value)| key.len() + value.len() + 2 * size_of::<String>());
+    description.unit.as_deref().map_or(0, str::len) + labels.sum::<usize>()
+}
+
 impl Effects {
+    /// Whether there is room for so many bytes more of series, which are taken then.
+    fn makes_room(&mut self, bytes: usize) -> bool {
+        let room = self.series_bytes + bytes <= MAX_SERIES_BYTES_A_CALL;
+        if room {
+            self.series_bytes += bytes;
+        }
+        room
+    }
+
     /// Whether a call has asked for nothing but series.
     pub fn said_nothing(&self) -> bool {
         self.log.is_empty() && self.counts.is_empty() && self.gauges.is_empty()
@@ -232,15 +258,24 @@ impl Context {
             return Err(Refusal::Limit);
         }
         let description = Description { unit, labels };
+        let bytes = size_of::<PendingSeries>() + 2 * topic.len() + description_bytes(&description);
         if let Some(id) = known.map(SeriesId)
             && let Some(local) = self.series.local(id.0)
         {
             let unchanged = self.books.series(id).is_some_and(|series| **series.description.load() == description);
-            if !unchanged {
+            if !unchanged && self.effects.makes_room(bytes) {
                 self.effects.described.push((id, description));
             }
             return Ok(local);
         }
+        if let Some(&place) = self.effects.pending.get(&*topic) {
+            return Ok(self.series.len() as u32 + place);
+        }
+        if !self.effects.makes_room(bytes) {
+            return Err(Refusal::Limit);
+        }
+        let topic: Arc<str> = topic.into();
+        self.effects.pending.insert(topic.clone(), asked_now as u32);
         self.effects.series.push(PendingSeries { topic, description, from_row });
         Ok((self.series.len() + asked_now) as u32)
     }
@@ -248,6 +283,10 @@ impl Context {
     /// Makes known what the call that has just returned has asked for. An error, after which the instance's ids are not
     /// to be trusted, if other lanes have taken the last places meanwhile.
     pub fn commit_series(&mut self, rows: &Rows<'_>, told: Descriptions) -> Result<(), Full> {
+        if std::mem::take(&mut self.effects.series_bytes) == 0 {
+            return Ok(());
+        }
+        self.effects.pending = HashMap::new();
         for (id, description) in self.effects.described.drain(..) {
             if told == Descriptions::Told {
                 self.books.describe(id, description);

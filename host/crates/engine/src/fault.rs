@@ -61,7 +61,7 @@ impl fmt::Display for FaultKind {
 
 impl Fault {
     /// A breach of the contract.
-    pub(crate) fn bad_output(message: impl Into<String>) -> Self {
+    pub fn bad_output(message: impl Into<String>) -> Self {
         Self { kind: FaultKind::BadOutput, message: message.into(), backtrace: None }
     }
 

@@ -167,7 +167,6 @@ impl LaneDeploy {
             // As above: where one of them is held back just now, nothing serves until it has left, and this is tried again.
             at_hand(left.iter())?;
         }
-        rule.stats.release(rule.generation);
         for (at, ready) in all.into_iter().enumerate() {
             if let Err(error) = takes_over(&lanes[at], ready) {
                 if let Some(before) = &before {
@@ -177,6 +176,8 @@ impl LaneDeploy {
             }
             fail_point!("swap-within", |_| std::process::abort());
         }
+        // Not before: where a lane refuses it, what stands against the old one is said of what serves.
+        rule.stats.release(rule.generation);
         Ok(())
     }
 

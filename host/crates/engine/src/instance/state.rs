@@ -13,6 +13,9 @@ use crate::module::Scope;
 /// The most bytes of state asked for, and given, in one call.
 const PART_BYTES: usize = 1 << 20;
 
+/// What a cell takes up beside its bytes.
+const CELL_OVERHEAD: usize = 64;
+
 /// Which cells `save` is to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cells {
@@ -57,17 +60,16 @@ impl Instance {
         let Some(guest) = self.state.clone() else { return Ok(all) };
         let everything = cells == Cells::All;
         let mut left = Budget::lifecycle(&self.rule.limits);
-        let mut bytes = 0;
+        let mut room = self.most_saved();
         // Each part but the last has a byte at least: what does not come to an end is stopped by what it has handed over.
-        let most_parts = 2 + self.rule.limits.memory_bytes / PART_BYTES * 2;
+        let most_parts = 2 + room / PART_BYTES * 2;
         for _ in 0..most_parts {
             let part = guarded_within(&mut self.store, &mut left, |store| {
                 guest.call_save(store, everything, PART_BYTES as u32)
             })?;
-            bytes += part.by_series.bytes.len() + part.by_partition.bytes.len();
-            if bytes > self.rule.limits.memory_bytes {
-                break;
-            }
+            // Before it is taken apart: ids may be as many as one likes, and the same.
+            let Some(rest) = room.checked_sub(cost(&part)) else { break };
+            room = rest;
             let more = part.more;
             if more && gives_nothing(&part) {
                 return Err(Fault::bad_output("a part of `save` gave nothing and said that there is more"));
@@ -79,6 +81,18 @@ impl Instance {
             }
         }
         Err(Fault::bad_output("`save` goes on for more parts or bytes than its memory can hold"))
+    }
+
+    /// The most that it can save at once and be honest: what may lie in its memory, and beside that a cell for each name that it was told of.
+    fn most_saved(&self) -> usize {
+        let context = self.store.data();
+        context.memory.limit_bytes + (context.series.len() + context.partitions.len()) * CELL_OVERHEAD
+    }
+
+    /// The most bytes of state that it may have with a host. What the host has may for a while be twice what the instance has, and cells are another
+    /// form than it keeps.
+    pub fn most_state_bytes(&self) -> usize {
+        3 * self.store.data().memory.limit_bytes
     }
 
     fn take_part(&self, part: state::SavedResult, all: &mut SavedState) -> Result<(), Fault> {
@@ -155,6 +169,13 @@ impl Instance {
         }
         Ok(())
     }
+}
+
+/// What a part takes up here.
+fn cost(part: &state::SavedResult) -> usize {
+    let cells = part.by_series.id.len() + part.by_partition.id.len();
+    let removed = part.removed_series.len() + part.removed_partitions.len();
+    part.by_series.bytes.len() + part.by_partition.bytes.len() + cells * CELL_OVERHEAD + removed * size_of::<u32>()
 }
 
 fn gives_nothing(part: &state::SavedResult) -> bool {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
@@ -68,8 +69,6 @@ struct Stems {
     /// Of modules of which the API has said that they wait.
     waiting: BTreeSet<String>,
 }
-
-type Touched = (u64, Option<SystemTime>);
 
 impl Scanner {
     pub fn new(directory: PathBuf, admission: Arc<Admission>, generations: Option<Arc<Generations>>) -> Self {
@@ -200,10 +199,10 @@ impl Scanner {
             _ => format!("the module {module} cannot be read: {error}"),
         };
         let metadata = fs::metadata(&path).map_err(missing)?;
-        let touched = (metadata.len(), metadata.modified().ok());
+        let touched = Touched::of(&metadata);
         if let Some((then, digest)) = self.digests.get(&path)
             && *then == touched
-            && settled(touched.1)
+            && touched.settled()
         {
             return Ok(digest.clone());
         }
@@ -281,9 +280,31 @@ impl Scanner {
     }
 }
 
-/// A file written a moment ago may be written again within the clock's grain: its time proves nothing yet.
-fn settled(modified: Option<SystemTime>) -> bool {
-    modified.and_then(|then| then.elapsed().ok()).is_some_and(|age| age.as_secs() >= 2)
+/// What tells whether a file is still the one that was read. Its time alone does not: images and archives give all of their files the same, and a copy may
+/// keep that of its original. When the inode was changed nobody can set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Touched {
+    bytes: u64,
+    inode: (u64, u64),
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Touched {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            bytes: metadata.len(),
+            inode: (metadata.dev(), metadata.ino()),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// A file written a moment ago may be written again within the clock's grain: its times prove nothing yet.
+    fn settled(&self) -> bool {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        now.saturating_sub(self.changed.0) > 2
+    }
 }
 
 /// The module that a broken rule file seems to name.

@@ -9,7 +9,7 @@ use tidegate_model::{Messages, Points};
 
 /// The most rows kept for one rule on one lane: at a million a second, its state is saved every 20 ms.
 const MAX_ROWS: usize = 20_000;
-/// The most bytes of payload kept, for decoders.
+/// The most bytes kept of payloads, and of texts.
 const MAX_BYTES: usize = 4 << 20;
 /// The most calls kept: ticks have no rows.
 const MAX_CALLS: usize = 10_000;
@@ -38,7 +38,10 @@ impl Journal {
                 self.rows += messages.len();
                 self.bytes += messages.bytes();
             }
-            Given::Points(points) => self.rows += points.len(),
+            Given::Points(points) => {
+                self.rows += points.len();
+                self.bytes += points.texts.text.bytes.len();
+            }
             Given::Tick => {}
         }
         self.calls.push((now_us, given));
@@ -87,6 +90,11 @@ mod tests {
         assert_eq!(full, [false, false, false, true]);
         journal.clear();
         assert_eq!(journal.len(), 0);
+        let mut texts = Points::default();
+        texts.push(SeriesId(0), 0, 0.0, 192);
+        texts.texts.push(0, &vec![b'x'; MAX_BYTES]);
+        assert!(journal.note(0, Given::Points(Arc::new(texts))), "few rows, of long texts");
+        journal.clear();
         assert!((1..MAX_CALLS).all(|_| !journal.note(0, Given::Tick)));
         assert!(journal.note(0, Given::Tick));
     }

@@ -56,6 +56,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// that comes to an idle lane never waits for this: only one that follows a batch so closely does.
 const GATHER: Duration = Duration::from_micros(50);
 
+/// When a rule is to act again whose `tick` has failed.
+const TICK_AGAIN_US: i64 = 1_000_000;
+
 /// Why alerts are cleared of a rule that begins without the state that there was.
 pub(crate) const DISCARDED: &str = "the state of the rule was discarded";
 
@@ -294,6 +297,7 @@ impl<L> Lane<L> {
     fn tick_one(&mut self, at: usize, now_us: i64) {
         let slot = &mut self.slots[at];
         slot.due_us = None;
+        let began = Instant::now();
         let emitted = match slot.tick(now_us) {
             None => return,
             Some(Ok(emitted)) => emitted,
@@ -301,10 +305,12 @@ impl<L> Lane<L> {
                 tracing::warn!(rule = &*slot.rule().name, "its tick failed: {fault}");
                 slot.replace(&fault);
                 slot.gave_up(&fault);
-                return slot.plan(now_us, true, None);
+                // What it waited for is in the state of the one in its place.
+                return slot.plan(now_us, true, Some(now_us + TICK_AGAIN_US));
             }
         };
         slot.plan(now_us, true, emitted.wake_us);
+        slot.spare(now_us, began.elapsed());
         if emitted.points.is_empty() && emitted.alerts.is_empty() && emitted.commands.is_empty() {
             return;
         }

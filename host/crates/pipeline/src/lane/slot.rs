@@ -27,6 +27,9 @@ const FAULT_TIME_A_BATCH: Duration = Duration::from_secs(1);
 const QUARANTINE_AFTER: usize = 3;
 const QUARANTINE_WINDOW: Duration = Duration::from_secs(60);
 
+/// A tick is followed by another when this many times as long as it took has passed, and no sooner.
+const TICK_SHARE: u32 = 10;
+
 /// How long one rule has been failing in one batch.
 #[derive(Default)]
 pub(crate) struct Patience(Option<Duration>);
@@ -201,6 +204,12 @@ impl Slot {
         }
     }
 
+    /// Its `tick` took so long: it must not have most of the lane's time by asking for the next at once.
+    pub fn spare(&mut self, now_us: i64, took: Duration) {
+        let earliest = now_us + (took * TICK_SHARE).as_micros() as i64;
+        self.due_us = self.due_us.map(|due| due.max(earliest));
+    }
+
     /// The instance has failed: counts it, and puts a new one in its place that stands where it stood before the call.
     pub fn replace(&mut self, fault: &Fault) {
         self.rule.stats.fault(fault.kind);
@@ -324,8 +333,15 @@ impl Slot {
         let Some(instance) = self.instance.as_mut() else { return Ok(()) };
         let changed = instance.save(Cells::Changed)?;
         fail_point!("state-save-within", |_| std::process::abort());
+        let most = instance.most_state_bytes();
         self.kept.take(changed);
         self.journal.clear();
-        Ok(())
+        match self.kept.bytes() {
+            // A guest can say more, little by little, than it can keep.
+            bytes if bytes > most => Err(Fault::bad_output(format!(
+                "its state has grown to {bytes} bytes, where {most} are the most by the memory it may have"
+            ))),
+            _ => Ok(()),
+        }
     }
 }

@@ -77,22 +77,22 @@ impl<'a> Work<'a> {
         self.letter(Some(row), cause);
     }
 
-    /// A point that cannot go on; its message goes to the dead letters, once for each cause.
+    /// A point that cannot go on; its message goes to the dead letters, once for each rule that refuses points of it.
     pub fn dead_letter_point(&mut self, origin: u32, cause: Cause) {
         self.account.dead_lettered += 1;
         self.letter(Some(origin).filter(|&row| row != NO_ROW), cause);
     }
 
     fn letter(&mut self, row: Option<u32>, cause: Cause) {
-        let source = row.map(|row| (self.source_of)(row)).unwrap_or_default();
-        let letter = handed_on(cause.letter(self.books, self.messages, row, source), self.raw);
-        // Many points of one message are refused one after the other: one letter speaks for them. Two messages may well be the same to the
-        // byte, and each has its own.
-        let again = row.is_some() && self.last_letter_of == row && self.dead_letters.last() == Some(&letter);
-        if !again {
-            self.dead_letters.push(letter);
-            self.last_letter_of = row;
+        // Many points of one message are refused one after the other, each perhaps for a number of its own: one letter speaks for them, before
+        // the message is copied for each. Two messages may well be the same to the byte, and each has its own.
+        let last = self.dead_letters.last().filter(|_| row.is_some() && self.last_letter_of == row);
+        if last.is_some_and(|last| last.stage == cause.stage && last.rule == cause.rule) {
+            return;
         }
+        let source = row.map(|row| (self.source_of)(row)).unwrap_or_default();
+        self.dead_letters.push(handed_on(cause.letter(self.books, self.messages, row, source), self.raw));
+        self.last_letter_of = row;
     }
 
     /// Rows a rule let fall.

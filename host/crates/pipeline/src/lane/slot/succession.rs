@@ -40,7 +40,9 @@ impl Slot {
             None => self.kept.copied(),
         }
         let kept = std::mem::replace(&mut self.kept, Kept::new(StateBook::default(), None));
-        let new = Self::new(next, kept, self.books.clone(), now_us);
+        let mut new = Self::new(next, kept, self.books.clone(), now_us);
+        // What the last one waited for is in its state, and no message may come to remind this one of it.
+        new.plan(now_us, false, self.due_us);
         Ok(Some(Box::new(std::mem::replace(self, new))))
     }
 
