@@ -190,6 +190,7 @@ fn held_by_a_full_disk(broker: &Mosquitto, killed: bool) {
     let setup = setup("number", "brittle").mqtt(broker, Protocol::V5, r#"["dev/#"]"#, &lines);
     let disk = SmallDisk::mount(&setup.path().join("data/state"), 16 << 10);
     let mut host = setup.start();
+    host.wait_taking(2);
     let mut publisher = Publisher::connect(broker, Qos::One);
     publisher.deliver([long_named(0)]);
     host.wait_settled(1);
