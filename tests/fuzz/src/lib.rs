@@ -5,9 +5,16 @@
 //! reaches; but it builds with any compiler, and runs wherever tests run.
 //!
 //! `make fuzz SECONDS=600` has libFuzzer drive the same targets (`fuzz_targets/`), which does see that, where there is a C++ compiler to build it
-//! with; it needs no other Rust, for `coverage.sh` has ours count. With `cargo-fuzz`, which builds all crates anew, so best without those of the
-//! engine: `cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none --dev --no-default-features --features libfuzzer fuzz-cells
-//! tests/fuzz/corpus/cells -- -max_total_time=60`, and `fuzz-filters` likewise.
+//! with; it needs no other Rust, for `coverage.sh` has ours count. So does `cargo fuzz`, which builds all crates anew with flags of its own, and is
+//! therefore best given those targets that run no guests; what it learns goes to the first directory named:
+//!
+//! ```text
+//! mkdir -p target/fuzz/cells
+//! cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none --dev --no-default-features --features libfuzzer \
+//!   fuzz-cells target/fuzz/cells tests/fuzz/corpus/cells -- -max_total_time=60
+//! ```
+//!
+//! and `fuzz-filters` likewise.
 //!
 //! | target | what is changed |
 //! |---|---|
