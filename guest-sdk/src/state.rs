@@ -36,8 +36,9 @@ pub struct Tracked<T> {
 }
 
 impl<T> Tracked<T> {
-    /// The value, to be changed without being saved for it. For what may be lost in a restart,
-    /// such as a time that moves with every reading; the next marked change saves it too.
+    /// The value, to be changed without being saved for it. For what may be older, or lost, after a
+    /// restart, a swap or a trap, such as a time that moves with every reading; the next marked
+    /// change saves it too.
     #[inline]
     pub fn unmarked(&mut self) -> &mut T {
         &mut self.value
