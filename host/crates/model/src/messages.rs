@@ -67,7 +67,7 @@ pub struct Messages {
     pub marks: Vec<u8>,
     /// The payloads, byte for byte.
     pub payload: Ragged,
-    /// MQTT 5 user properties, Kafka headers and key.
+    /// What MQTT 5 says of a message beside its payload, Kafka headers and key.
     pub properties: Properties,
     /// Where they stand in their logs: only where a sink keeps that with the points.
     pub positions: Positions,
@@ -76,7 +76,7 @@ pub struct Messages {
     pub unnamed: Vec<(u32, Box<str>)>,
 }
 
-/// MQTT 5 user properties, Kafka headers and key: sparse, ascending by row, all columns of one length but `keys`.
+/// MQTT 5 user properties and what a message says of itself, Kafka headers and key: sparse, ascending by row, all columns of one length but `keys`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Properties {
     /// The row each belongs to.

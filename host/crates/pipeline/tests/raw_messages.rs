@@ -90,7 +90,9 @@ fn send(runtime: &tokio::runtime::Runtime, inlet: &Inlet, messages: &[(&str, &[u
             Ok(place) => {
                 parcels.push(place, 7, *marks, payload, ());
             }
-            Err(_full) => parcels.push_unnamed(topic, 7, *marks, payload, ()),
+            Err(_full) => {
+                parcels.push_unnamed(topic, 7, *marks, payload, ());
+            }
         }
     }
     runtime.block_on(parcels.send()).unwrap();

@@ -37,7 +37,18 @@ impl Host {
     }
 
     pub(crate) fn with(source: impl Source + 'static, lanes: usize, depth: usize, limits: ParcelLimits) -> Self {
-        let books = Arc::new(Books::new(10_000));
+        Self::knowing(10_000, source, lanes, depth, limits)
+    }
+
+    /// One that gives ids to so many topics, and to no more.
+    pub(crate) fn knowing(
+        topics: usize,
+        source: impl Source + 'static,
+        lanes: usize,
+        depth: usize,
+        limits: ParcelLimits,
+    ) -> Self {
+        let books = Arc::new(Books::new(topics));
         let (senders, lanes) = (0..lanes).map(|_| mpsc::channel(depth)).unzip();
         let inlet = Inlet::new("test".into(), books.clone(), Arc::new(SystemClock), senders, limits);
         let (phase, watch) = watch::channel(Phase::Running);

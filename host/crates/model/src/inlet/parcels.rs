@@ -108,10 +108,19 @@ impl<T> Parcels<T> {
         (messages, row)
     }
 
-    /// Adds a message whose topic was refused by [`Inlet::topic`]: it goes to the dead letters, by way of lane 0.
-    pub fn push_unnamed(&mut self, topic: &str, received_us: i64, marks: Marks, payload: &[u8], token: T) {
+    /// Adds a message whose topic was refused by [`Inlet::topic`]: it goes to the dead letters, and to sinks that take messages, by way of lane
+    /// 0. Gives what [`Self::push`] does.
+    pub fn push_unnamed(
+        &mut self,
+        topic: &str,
+        received_us: i64,
+        marks: Marks,
+        payload: &[u8],
+        token: T,
+    ) -> (&mut Messages, u32) {
         let (messages, row) = self.push((TopicId::default(), 0), received_us, marks, payload, token);
         messages.unnamed.push((row, topic.into()));
+        (messages, row)
     }
 
     /// Nothing more will be handed over by these: to be called while draining, once what was open is sent.

@@ -6,6 +6,7 @@
 //! | `tidegate.marks` | how it came, where there is something to say: `retained`, `redelivered`, `replayed`, `qos0`, with commas |
 //! | `tidegate.topic` | its topic, where that is not the key |
 //! | `kafka.key` | the key it had, where that is not the key |
+//! | `mqtt.content-type`, `mqtt.response-topic`, `mqtt.correlation-data` | what MQTT 5 lets a message say of itself, where it does |
 //! | any other | its MQTT 5 user properties, or the headers that it had, in their order |
 //!
 //! A property whose name begins with `tidegate.` is left out: whoever publishes must not be able to say when and how we received it.
@@ -133,9 +134,10 @@ mod tests {
         let row = messages.push(topic, 1_703_289_600_000_001, all, b"x");
         messages.properties.push(row, "site", b"north");
         messages.properties.push(row, "tidegate.received_us", b"7");
-        messages.properties.push(row, "site", b"\xff");
+        messages.properties.push(row, "mqtt.correlation-data", b"\xff");
         let row = messages.push(topic, i64::MIN, Marks::default(), b"y");
         messages.unnamed.push((row, "new/topic".into()));
+        messages.properties.push(row, "mqtt.content-type", b"text/plain");
         let told = |kind: MessageKey, row: u32| {
             let headers = headers(kind, &books, &messages, row);
             let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
@@ -147,7 +149,7 @@ mod tests {
         };
         let received = ("tidegate.received_us", "1703289600000001");
         let marks = ("tidegate.marks", "retained,redelivered,replayed,qos0");
-        let site = [("site", "north"), ("site", "\u{fffd}")];
+        let site = [("site", "north"), ("mqtt.correlation-data", "\u{fffd}")];
         let (key, headers) = told(MessageKey::Topic, 0);
         assert_eq!(
             (key.as_deref(), headers),
@@ -157,7 +159,8 @@ mod tests {
         let topic = ("tidegate.topic", "plant/line1/temp");
         assert_eq!((key.as_deref(), headers), (Some("line1"), pairs(&[received, marks, topic, site[0], site[1]])));
         let least = ("tidegate.received_us", "-9223372036854775808");
-        assert_eq!(told(MessageKey::Topic, 1), (Some("new/topic".to_owned()), pairs(&[least])));
-        assert_eq!(told(MessageKey::None, 1), (None, pairs(&[least, ("tidegate.topic", "new/topic")])));
+        let kind = ("mqtt.content-type", "text/plain");
+        assert_eq!(told(MessageKey::Topic, 1), (Some("new/topic".to_owned()), pairs(&[least, kind])));
+        assert_eq!(told(MessageKey::None, 1), (None, pairs(&[least, ("tidegate.topic", "new/topic"), kind])));
     }
 }

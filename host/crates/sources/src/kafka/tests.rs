@@ -271,7 +271,8 @@ async fn draining() {
 }
 
 /// Guarantees: the logical topic is found where it is said to stand, a record without one keeps the Kafka topic's name,
-/// key and headers arrive as properties, the headers unless they are left, and a tombstone is an empty message.
+/// key and headers arrive as properties, the headers unless they are left, also where the topic is one too many for this host, and a tombstone is
+/// an empty message.
 #[tokio::test(flavor = "multi_thread")]
 async fn logical_topics_and_properties() {
     let cluster = Cluster::new(1);
@@ -281,7 +282,8 @@ async fn logical_topics_and_properties() {
     let got = host.settle(2).await;
     assert_eq!((got[0].topic.as_str(), got[0].payload.as_str()), ("dev/line1/temp", "84.5"));
     let expected = [("kafka.key", "dev/line1/temp"), ("site", "north")];
-    assert_eq!(got[0].properties, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
+    let expected = expected.map(|(k, v)| (k.to_owned(), v.to_owned()));
+    assert_eq!(got[0].properties, expected);
     assert_eq!((got[1].topic.as_str(), got[1].payload.as_str()), ("fleet", ""));
     assert_eq!(got[1].properties, [("kafka.tombstone".to_owned(), String::new())]);
     // Only the record itself can say these of it.
@@ -289,6 +291,12 @@ async fn logical_topics_and_properties() {
         cluster.produce_records(0, &[(Some("1".into()), None, Some((name, "x")))]);
         assert_eq!(host.settle(1).await[0].properties, []);
     }
+    host.close().await;
+
+    let full = Settings { topic_from: TopicFrom::Key, group: "full".into(), ..cluster.settings() };
+    let mut host = Host::knowing(0, KafkaSource::new(full), 1, 64, ParcelLimits::default());
+    let got = host.settle(2).await;
+    assert_eq!((got[0].topic.as_str(), &*got[0].properties), ("!dev/line1/temp", &expected[..]));
     host.close().await;
 
     let topic_from = TopicFrom::Header("site".into());

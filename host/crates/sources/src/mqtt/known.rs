@@ -174,7 +174,8 @@ impl Known {
 fn digest(publish: &Publish) -> u128 {
     let mut sha = Sha256::new();
     let properties = publish.properties.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_bytes()]);
-    for part in [&publish.topic[..], &publish.payload[..]].into_iter().chain(properties) {
+    let said = publish.said.iter().flat_map(|(name, value)| [name.as_bytes(), value]);
+    for part in [&publish.topic[..], &publish.payload[..]].into_iter().chain(said).chain(properties) {
         sha.update((part.len() as u64).to_le_bytes());
         sha.update(part);
     }

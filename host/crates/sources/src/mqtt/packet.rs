@@ -12,6 +12,10 @@ use super::window::PacketId;
 
 /// The property of a message that was too large: how many bytes its payload has.
 pub(super) const PAYLOAD_BYTES: &str = "payload-bytes";
+/// The properties that MQTT 5 has for what a payload is, where an answer is wanted, and what that is to bear (§3.3.2.3).
+pub(super) const CONTENT_TYPE: &str = "mqtt.content-type";
+pub(super) const RESPONSE_TOPIC: &str = "mqtt.response-topic";
+pub(super) const CORRELATION_DATA: &str = "mqtt.correlation-data";
 
 /// One version of the protocol: the packets that differ between versions, over rumqttc's codecs. No state, no I/O.
 pub(super) trait Codec: Sync {
@@ -70,6 +74,9 @@ pub(super) enum Answer {
     Refused(String),
 }
 
+/// Properties by name.
+pub(super) type Said = Vec<(&'static str, Bytes)>;
+
 /// A message. Topic and payload are views into what was read from the socket.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Publish {
@@ -79,6 +86,8 @@ pub(super) struct Publish {
     pub(super) id: PacketId,
     pub(super) retained: bool,
     pub(super) duplicate: bool,
+    /// What MQTT 5 lets a message say of itself, by the names that we have for it.
+    pub(super) said: Said,
     /// MQTT 5 user properties.
     pub(super) properties: Vec<(String, String)>,
 }

@@ -218,14 +218,15 @@ async fn shared_connections() {
     }
 }
 
-/// Guarantees: kept messages are marked, user properties arrive, and topics that agree in the levels named stay together.
+/// Guarantees: kept messages are marked, user properties arrive and what a message says of itself, byte for byte, and topics that agree in the levels
+/// named stay together. A message whose topic is one too many for this host has them all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn marks_properties_and_lanes() {
     let Some(broker) = Broker::start() else { return };
     broker.publish(QoS::AtLeastOnce, &[("dev/kept".into(), "old".into(), true)]).await;
-    let mut settings = settings(broker.port, MqttVersion::V5, Qos::AtLeastOnce);
-    settings.subscriptions[0].lane_by = LaneBy::Levels(vec![1]);
-    let mut host = Host::start(MqttSource::new(settings));
+    let mut by_level = settings(broker.port, MqttVersion::V5, Qos::AtLeastOnce);
+    by_level.subscriptions[0].lane_by = LaneBy::Levels(vec![1]);
+    let mut host = Host::start(MqttSource::new(by_level));
     let kept = host.settle(1).await.remove(0);
     assert_eq!((kept.topic.as_str(), kept.payload.as_str()), ("dev/kept", "old"));
     assert!(kept.marks.has(Marks::RETAINED));
@@ -233,11 +234,28 @@ async fn marks_properties_and_lanes() {
     publish_v5_with_property(broker.port).await;
     let live = host.settle(1).await.remove(0);
     assert!(!live.marks.has(Marks::RETAINED));
-    assert_eq!(live.properties, [("site".to_owned(), "north".to_owned())]);
+    let said = [
+        ("mqtt.content-type", "application/json"),
+        ("mqtt.response-topic", "answers/7"),
+        ("mqtt.correlation-data", "\0\u{fffd}"),
+        ("site", "north"),
+    ];
+    let said = said.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(live.properties, said);
     let (one, lane) = host.inlet.topic("dev/x/1", "ignored").unwrap();
     let (two, same) = host.inlet.topic("dev/x/2", "x").unwrap();
     assert_ne!(one, two);
     assert_eq!(lane, same);
+    host.close().await;
+
+    let mut another = settings(broker.port, MqttVersion::V5, Qos::AtLeastOnce);
+    another.endpoint.client_id = "full".into();
+    let mut host = Host::knowing(0, MqttSource::new(another), 2, 64, ParcelLimits::default());
+    let old = host.settle(1).await.remove(0);
+    assert_eq!(old.topic, "!dev/kept");
+    publish_v5_with_property(broker.port).await;
+    let live = host.settle(1).await.remove(0);
+    assert_eq!((live.topic.as_str(), live.properties), ("!dev/x/1", Vec::from(said)));
     host.close().await;
 }
 
@@ -294,9 +312,14 @@ async fn publish_v5_with_property(port: u16) {
     use rumqttc::v5::{AsyncClient, Event, MqttOptions};
     let (client, mut eventloop) = AsyncClient::new(MqttOptions::new("v5-publisher", "127.0.0.1", port), 4);
     // What only a source may say is left out.
-    let said = [("kafka.key", "x"), ("kafka.tombstone", ""), ("site", "north")];
-    let user_properties = said.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    let properties = PublishProperties { user_properties, ..PublishProperties::default() };
+    let given = [("kafka.key", "x"), ("kafka.tombstone", ""), ("site", "north")];
+    let properties = PublishProperties {
+        content_type: Some("application/json".into()),
+        response_topic: Some("answers/7".into()),
+        correlation_data: Some(b"\0\xff".as_slice().into()),
+        user_properties: given.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+        ..PublishProperties::default()
+    };
     client.publish_with_properties("dev/x/1", QoS::AtLeastOnce, false, "live", properties).await.unwrap();
     while !matches!(eventloop.poll().await.unwrap(), Event::Incoming(Packet::PubAck(_))) {}
 }

@@ -76,6 +76,7 @@ fn message(publish: rumqttc::Publish) -> Result<Publish, LinkError> {
         id: PacketId(publish.pkid),
         retained: publish.retain,
         duplicate: publish.dup,
+        said: Vec::new(),
         properties: Vec::new(),
     })
 }
@@ -120,6 +121,7 @@ fn beginning(incoming: &mut BytesMut) -> Result<Option<Packet>, LinkError> {
         id,
         retained: flags & 1 == 1,
         duplicate: flags & 8 == 8,
+        said: Vec::new(),
         properties: vec![(PAYLOAD_BYTES.to_owned(), payload.to_string())],
     };
     Ok(Some(Packet::Oversized(publish, payload - kept)))

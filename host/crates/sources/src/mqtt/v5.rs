@@ -1,16 +1,20 @@
 //! The packets of MQTT 5.0, by rumqttc's codec.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, Connect, ConnectProperties, ConnectReturnCode, Disconnect, DisconnectReasonCode, Filter, Login,
-    Packet as Raw, Publish as RawPublish, RetainForwardRule, SubAck, Subscribe, SubscribeReasonCode,
+    Packet as Raw, Publish as RawPublish, PublishProperties, RetainForwardRule, SubAck, Subscribe,
+    SubscribeReasonCode,
 };
 use rumqttc::v5::mqttbytes::{Error, QoS};
 use tidegate_config::{MqttSource as Settings, Qos};
 
 use super::error::{LinkError, advice, said};
 use super::options;
-use super::packet::{Answer, Codec, Packet, Publish, SessionState, Welcome, out_of_place, qos_2};
+use super::packet::{
+    Answer, CONTENT_TYPE, CORRELATION_DATA, Codec, Packet, Publish, RESPONSE_TOPIC, Said, SessionState, Welcome,
+    out_of_place, qos_2,
+};
 use super::window::PacketId;
 
 /// The first byte of a DISCONNECT.
@@ -90,14 +94,28 @@ fn message(publish: RawPublish) -> Result<Publish, LinkError> {
     if publish.topic.is_empty() {
         return Err(LinkError::protocol("the broker sent a message under a topic alias, and we allow none"));
     }
+    let (said, properties) = publish.properties.map_or_else(Default::default, told);
     Ok(Publish {
         topic: publish.topic,
         payload: publish.payload,
         id: PacketId(publish.pkid),
         retained: publish.retain,
         duplicate: publish.dup,
-        properties: publish.properties.map_or_else(Vec::new, |properties| properties.user_properties),
+        said,
+        properties,
     })
+}
+
+/// What a message says of itself, and its user properties. What is left out is for the broker, or was its word to us.
+fn told(properties: PublishProperties) -> (Said, Vec<(String, String)>) {
+    let PublishProperties { content_type, response_topic, correlation_data, user_properties, .. } = properties;
+    let all = [
+        (CONTENT_TYPE, content_type.map(Bytes::from)),
+        (RESPONSE_TOPIC, response_topic.map(Bytes::from)),
+        (CORRELATION_DATA, correlation_data),
+    ];
+    let said = all.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    (said.collect(), user_properties)
 }
 
 fn welcome(connack: ConnAck) -> Result<Welcome, LinkError> {

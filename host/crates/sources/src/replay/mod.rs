@@ -177,14 +177,12 @@ impl Replay {
             // What was too much then is asked for now; what was cut off stays so.
             let marks = Marks(letter.marks & !(Marks::EXCESS.0 | Marks::DROPPED.0)).with(Marks::REPLAYED);
             let partition = partition(self.sources.get(&*letter.source), &letter.topic);
-            match inlet.topic(&letter.topic, &partition) {
-                Ok(route) => {
-                    let (messages, row) = parcels.push(route, letter.received_us, marks, &letter.payload, id);
-                    for (key, value) in &letter.properties {
-                        messages.properties.push(row, key, value);
-                    }
-                }
+            let (messages, row) = match inlet.topic(&letter.topic, &partition) {
+                Ok(route) => parcels.push(route, letter.received_us, marks, &letter.payload, id),
                 Err(_full) => parcels.push_unnamed(&letter.topic, letter.received_us, marks, &letter.payload, id),
+            };
+            for (key, value) in &letter.properties {
+                messages.properties.push(row, key, value);
             }
         }
         by_source

@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 
 use tidegate_config::{KafkaSource, KafkaStart, RecordHeaders, TimeFrom, TopicFrom};
-use tidegate_model::{Stage, State};
+use tidegate_model::{ParcelLimits, Stage, State};
 
 use super::*;
 use crate::testing::{Host, settled};
@@ -82,6 +82,19 @@ fn sources() -> BTreeMap<String, SourceSettings> {
 
 fn start(letters: &Arc<Letters>) -> Host {
     Host::start(ReplaySource::new(letters.clone(), sources()))
+}
+
+/// Guarantees: a letter whose topic is one too many for this host by now comes back with its properties too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_too_many() {
+    let letters = Arc::new(Letters::default());
+    letters.ask_for([7]);
+    let source = ReplaySource::new(letters.clone(), sources());
+    let mut host = Host::knowing(0, source, 2, 64, ParcelLimits::default());
+    let got = host.settle(1).await.remove(0);
+    assert_eq!(got.topic, "!users/1/t7");
+    assert_eq!(got.properties, [("k".to_owned(), "7".to_owned())]);
+    host.close().await;
 }
 
 /// Guarantees: a letter comes back as the message it was, by the name of its source, marked, on the lane of its topic's partition; it

@@ -97,11 +97,13 @@ impl Connection {
         }
         let settings = &self.settings;
         let route = self.routes.find(topic, &self.inlet, |name| lane_by(settings, name).partition(name));
-        let Some(route) = route else {
-            let name = String::from_utf8_lossy(topic);
-            return session.parcels.push_unnamed(&name, received_us, marks, payload, *id);
+        let (messages, row) = match route {
+            Some(route) => session.parcels.push(route, received_us, marks, payload, *id),
+            None => session.parcels.push_unnamed(&String::from_utf8_lossy(topic), received_us, marks, payload, *id),
         };
-        let (messages, row) = session.parcels.push(route, received_us, marks, payload, *id);
+        for (name, value) in &publish.said {
+            messages.properties.push(row, name, value);
+        }
         let kept = |key: &str| key.len() <= MAX_KEY_BYTES && !Properties::is_ours(key);
         for (key, value) in publish.properties.iter().filter(|(key, _)| kept(key)).take(MAX_PROPERTIES) {
             messages.properties.push(row, key, value.as_bytes());

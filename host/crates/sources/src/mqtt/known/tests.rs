@@ -13,6 +13,7 @@ fn publish(id: u16, payload: &str, duplicate: bool) -> Publish {
         id: PacketId(id),
         retained: false,
         duplicate,
+        said: Vec::new(),
         properties: Vec::new(),
     }
 }

@@ -39,6 +39,7 @@ fn whole_and_in_pieces() {
             id: PacketId(7),
             retained: false,
             duplicate: false,
+            said: Vec::new(),
             properties: Vec::new(),
         };
         let kept = Publish {
@@ -47,6 +48,7 @@ fn whole_and_in_pieces() {
             id: PacketId::NONE,
             retained: true,
             duplicate: false,
+            said: Vec::new(),
             properties: Vec::new(),
         };
         let expected = vec![
