@@ -1,26 +1,22 @@
 //! Rules changed while a sink that is away holds the lanes back.
 
 use serde_json::json;
-use tidegate_tests::{DEADLINE, Fault, Mosquitto, Protocol, Proxy, Publisher, Qos, Setup, plain, wait_for};
+use tidegate_tests::{DEADLINE, Fault, Host, Mosquitto, Protocol, Proxy, Publisher, Qos, Setup, plain, wait_for};
 
 const HOT: &str = "module = \"threshold.wasm\"\ntopics = [\"dev/oven/#\"]\n[config]\nabove = 90.0\n";
 
-/// Guarantees: a rule that is to be deleted, disabled or left out of what is desired, and state that is to be forgotten, are refused as busy while a lane
-/// is held back, and everything is as it was; reading is answered meanwhile; and once the sink works the rule goes as it is asked to, with its alerts.
-#[test]
-fn refused_and_as_it_was() {
-    let Some(broker) = Mosquitto::start() else { return };
-    let line = Proxy::start(broker.port());
+/// A host whose lane is held back by a sink that is away, behind the proxy; and how many messages it was sent until then.
+fn held(broker: &Mosquitto, line: &Proxy) -> (Host, u64) {
     line.set(Fault::Refused);
     let host = Setup::new()
-        .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
+        .mqtt(broker, Protocol::V5, r#"["dev/#"]"#, "")
         .alerts_without_a_spool(line.port())
         .module("json-reading")
         .module("threshold")
         .rule("hot", HOT)
         .launch();
     host.wait_taking(2);
-    let mut publisher = Publisher::connect(&broker, Qos::One);
+    let mut publisher = Publisher::connect(broker, Qos::One);
     publisher.deliver([plain("dev/idle/a", 1, 1.0)]);
     host.wait_rows(1);
     let mut sent = 1;
@@ -33,6 +29,47 @@ fn refused_and_as_it_was() {
         let reset = host.ask("POST", "/api/v1/rules/hot/reset-state?partition=dev/idle/a").send();
         if reset.code == 503 { Ok(()) } else { Err(format!("{reset:?}")) }
     });
+    (host, sent)
+}
+
+/// Guarantees: while as many changes wait for a lane as may be under way, and more are refused, what only looks something up is answered.
+#[test]
+fn who_looks_on_waits_for_no_change() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let line = Proxy::start(broker.port());
+    let (host, _) = held(&broker, &line);
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::scope(|threads| {
+        for _ in 0..20 {
+            let (tell, host) = (tell.clone(), &host);
+            threads.spawn(move || {
+                // Each waits for ten seconds at least, one after the other, unless there is no place for it; so the places fill up.
+                let refused = (0..6).any(|_| {
+                    let disabled = host.ask("POST", "/api/v1/rules/hot/disable").send();
+                    disabled.json()["detail"].as_str().is_some_and(|why| why.contains("too much is under way"))
+                });
+                if refused {
+                    // Nobody listens any more when the last ones are refused.
+                    let _ = tell.send(());
+                }
+            });
+        }
+        drop(tell);
+        told.recv_timeout(DEADLINE).expect("one change too many should have been refused");
+        for path in ["series", "audit", "alerts", "modules", "dead-letters"] {
+            host.ask("GET", &format!("/api/v1/{path}")).send().expect(200);
+        }
+        line.set(Fault::None);
+    });
+}
+
+/// Guarantees: a rule that is to be deleted, disabled or left out of what is desired, and state that is to be forgotten, are refused as busy while a lane
+/// is held back, and everything is as it was; reading is answered meanwhile; and once the sink works the rule goes as it is asked to, with its alerts.
+#[test]
+fn refused_and_as_it_was() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let line = Proxy::start(broker.port());
+    let (host, sent) = held(&broker, &line);
     let shown = || {
         let answer = host.ask("GET", "/api/v1/rules/hot").send();
         let rule = answer.expect(200);

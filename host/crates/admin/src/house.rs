@@ -13,8 +13,11 @@ use crate::rules::Desk;
 use crate::sse::Streams;
 use crate::status::View;
 
-/// How much that takes long may be under way at once.
+/// How much that takes long may be under way at once: changes, which wait for one another and for lanes, and what works with rules.
 const BLOCKING: usize = 16;
+/// How much that looks things up, on disk or in long lists, and waits for nobody. Its places are its own: whoever looks into what is going on is
+/// answered while changes hold all of theirs.
+const LOOKING_UP: usize = 16;
 /// How many modules, or documents with modules, may come in at once. They come as slowly as their senders like, for minutes.
 const INCOMING: usize = 2;
 /// How many may be worked on at once, coming or going: each can take up 64 MiB of memory and more. None is waited for.
@@ -26,6 +29,7 @@ pub(crate) struct House {
     pub desk: Desk,
     pub backtests: Arc<Backtests>,
     blocking: Arc<Semaphore>,
+    looking_up: Arc<Semaphore>,
     incoming: Semaphore,
     at_work: Semaphore,
     pub streams: Streams,
@@ -61,12 +65,12 @@ impl Faces {
 
 impl House {
     pub fn new(view: View, desk: Desk) -> Arc<Self> {
-        let blocking = Arc::new(Semaphore::new(BLOCKING));
+        let (blocking, looking_up) = (Arc::new(Semaphore::new(BLOCKING)), Arc::new(Semaphore::new(LOOKING_UP)));
         let (incoming, at_work) = (Semaphore::new(INCOMING), Semaphore::new(AT_WORK));
         let (backtests, streams) = (Arc::default(), Streams::default());
         let now = Instant::now();
         let pages = Pages { ready: Faces::new(now), health: Faces::new(now), metrics: Recent::new(now) };
-        Arc::new(Self { view, desk, backtests, blocking, incoming, at_work, streams, pages })
+        Arc::new(Self { view, desk, backtests, blocking, looking_up, incoming, at_work, streams, pages })
     }
 
     /// A place for modules that come in, until they have been worked on.
@@ -90,7 +94,23 @@ impl House {
         self: &Arc<Self>,
         work: impl FnOnce(&House) -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        let permit = self.blocking.clone().try_acquire_owned();
+        self.beside(&self.blocking, work).await
+    }
+
+    /// Looks something up that may block for a moment, but waits neither for a change nor for a lane.
+    pub async fn look_up<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&House) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.beside(&self.looking_up, work).await
+    }
+
+    async fn beside<T: Send + 'static>(
+        self: &Arc<Self>,
+        places: &Arc<Semaphore>,
+        work: impl FnOnce(&House) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let permit = places.clone().try_acquire_owned();
         let permit = permit.map_err(|_| Problem::busy("too much is under way; try again in a moment"))?;
         let house = self.clone();
         let done = tokio::task::spawn_blocking(move || {

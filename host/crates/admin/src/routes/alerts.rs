@@ -21,7 +21,7 @@ pub(crate) async fn standing(call: Call) -> Answer {
     if call.house.view.pipeline.alerts_standing() <= LOOKED_AT_AT_ONCE {
         return Ok(json(call.house.view.pipeline.standing_alerts(most, wanted)));
     }
-    let standing = call.house.blocking(move |house| house.view.pipeline.standing_alerts(most, wanted));
+    let standing = call.house.look_up(move |house| house.view.pipeline.standing_alerts(most, wanted));
     Ok(json(standing.await?))
 }
 

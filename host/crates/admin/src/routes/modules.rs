@@ -15,12 +15,12 @@ use crate::route::{Answer, Call};
 use crate::shapes::UploadQuery;
 
 pub(crate) async fn list(call: Call) -> Answer {
-    Ok(json(call.house.blocking(|house| house.desk.modules()).await??))
+    Ok(json(call.house.look_up(|house| house.desk.modules()).await??))
 }
 
 pub(crate) async fn get(call: Call) -> Answer {
     let sha256 = call.name();
-    Ok(json(call.house.blocking(move |house| house.desk.module(&sha256)).await??))
+    Ok(json(call.house.look_up(move |house| house.desk.module(&sha256)).await??))
 }
 
 /// From the socket to a hidden file, piece by piece; then looked over, and put in place.
@@ -69,7 +69,7 @@ pub(crate) async fn vouch(call: Call) -> Answer {
 pub(crate) async fn content(call: Call) -> Answer {
     let (house, sha256) = (call.house.clone(), call.name());
     let _place = house.at_work()?;
-    let bytes = house.blocking(move |house| house.desk.content(&sha256)).await??;
+    let bytes = house.look_up(move |house| house.desk.content(&sha256)).await??;
     Ok(([(header::CONTENT_TYPE, "application/wasm")], bytes).into_response())
 }
 

@@ -60,7 +60,7 @@ pub(crate) async fn series(call: Call) -> Answer {
         return Ok(answer(soon));
     }
     let end = from.saturating_add(MAX_LOOKED_AT);
-    Ok(answer(call.house.blocking(move |house| look(house, end)).await?))
+    Ok(answer(call.house.look_up(move |house| look(house, end)).await?))
 }
 
 /// Of the series numbered from `at` on and before `end`, the first `most` that are wanted, of those that were known.
