@@ -92,7 +92,7 @@ impl Checker<'_> {
             let values = url.query_pairs().filter(|(key, _)| key == wanted).map(|(_, value)| value.into_owned());
             values.collect::<Vec<_>>()
         };
-        if of_key("sslmode").iter().any(|mode| mode != "prefer") {
+        if !of_key("sslmode").is_empty() {
             return;
         }
         let named: Vec<String> = [of_key("host"), of_key("hostaddr")].concat();
@@ -202,21 +202,22 @@ impl Checker<'_> {
             self.error(at, "the URL names no user", format!("write url = {EXAMPLE}"));
         }
         match find("sslmode").as_deref() {
-            None | Some("disable" | "prefer") if has_files => {
+            None | Some("disable") if has_files => {
                 self.error(at, "there are TLS files, but the URL does not ask for TLS", "add ?sslmode=require");
             }
-            None | Some("disable" | "prefer" | "require") => {}
+            None | Some("disable" | "require") => {}
+            Some("prefer" | "allow") => self.error(
+                at,
+                "whoever stands between could switch the TLS of this sslmode off, so it is not taken",
+                "write sslmode=require, or sslmode=disable where the network may be trusted",
+            ),
             Some("verify-ca" | "verify-full") => self.error(
                 at,
                 "this sslmode is not taken",
                 "write sslmode=require: the certificate and the host's name are checked with it, always",
             ),
             Some(other) => {
-                self.error(
-                    at,
-                    format!("there is no sslmode `{other}`"),
-                    suggest(other, &["disable", "prefer", "require"]),
-                );
+                self.error(at, format!("there is no sslmode `{other}`"), suggest(other, &["disable", "require"]));
             }
         }
         let inside = url.password().is_some() || find("password").is_some();

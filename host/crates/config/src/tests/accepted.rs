@@ -223,7 +223,6 @@ fn database_password() {
 fn databases_without_tls() {
     for (url, far) in [
         ("postgres://u@db.example/d", Some("db.example")),
-        ("postgres://u@db.example/d?sslmode=prefer", Some("db.example")),
         ("postgres://u@127.0.0.1:1,[2001:db8::1]:3/d", Some("[2001:db8::1]")),
         ("postgres:///d?host=/run/pg,b&user=u", Some("b")),
         ("postgres://u@localhost/d?hostaddr=10.0.0.1", Some("10.0.0.1")),

@@ -272,6 +272,10 @@ fn database_urls() {
             "postgres://u@h/d?sslmode=verify-full",
             "this sslmode is not taken; write sslmode=require: the certificate and the host's name are checked with it, always",
         ),
+        (
+            "postgres://u@h/d?sslmode=prefer",
+            "whoever stands between could switch the TLS of this sslmode off, so it is not taken; write sslmode=require, or sslmode=disable where the network may be trusted",
+        ),
         ("postgres://u@h", "the URL names no database; write url = \"postgres://tidegate@127.0.0.1:5432/plant\""),
         ("postgres://h/d", "the URL names no user; write url = \"postgres://tidegate@127.0.0.1:5432/plant\""),
         (
