@@ -36,8 +36,7 @@ pub(crate) enum RawSpoolOrder {
     /// What is in the spool: everything arrives in order.
     #[serde(rename = "kept")]
     Kept,
-    /// What comes in now; the spool is drained in between. What a TimescaleDB sink has stored of a write that failed in part is
-    /// stored again then, since other writes come before it is finished; points are not where it has `dedupe = true`.
+    /// What comes in now; the spool is drained in between. What a sink fails to take of it is tried again before anything else.
     #[serde(rename = "live_first")]
     LiveFirst,
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tidegate_model::{DeadLetter, Delivery, RecordId, SinkError, Spool, SpoolOrder, Spooled, Written};
 use tokio::time::Instant;
 
+use super::confirmed::Confirmed;
 use super::intake::{AtEnd, SPOOL_RETRY, weight};
 use super::{Flush, GRACE, UNLIMITED};
 
@@ -25,14 +26,23 @@ pub(super) struct Given {
     letters: Vec<DeadLetter>,
     records: u64,
     through: RecordId,
+    standing: Standing,
+}
+
+/// Where records stand in the spool.
+#[derive(Clone, Copy)]
+enum Standing {
+    First,
+    /// Others stand before them; these begin with this one.
+    Behind(RecordId),
 }
 
 impl Given {
-    /// Nothing, of no records.
-    fn of(records: Vec<Spooled>) -> Option<Self> {
+    /// Nothing, of no records. What the sink has confirmed before is left out.
+    fn of(records: Vec<Spooled>, confirmed: &Confirmed) -> Option<Self> {
         let through = records.last()?.id;
-        let mut given = Self { deliveries: Vec::new(), letters: Vec::new(), records: records.len() as u64, through };
-        for mut record in records {
+        let mut given = Self { records: records.len() as u64, ..Self::again(Vec::new(), through) };
+        for mut record in records.into_iter().filter(|record| !confirmed.has(record.id)) {
             given.letters.append(&mut record.unplaced);
             // Of one whose points all became letters nothing is left.
             if !record.delivery.is_empty() {
@@ -44,7 +54,14 @@ impl Given {
 
     /// What the sink was given before it was spooled: a record each, the oldest there are.
     pub fn again(deliveries: Vec<Arc<Delivery>>, through: RecordId) -> Self {
-        Self { records: deliveries.len() as u64, deliveries, letters: Vec::new(), through }
+        let (records, standing) = (deliveries.len() as u64, Standing::First);
+        Self { records, deliveries, letters: Vec::new(), through, standing }
+    }
+
+    /// The same, where older ones stand before them.
+    pub fn before_its_turn(deliveries: Vec<Arc<Delivery>>, through: RecordId) -> Self {
+        let first = RecordId((through.0 + 1).saturating_sub(deliveries.len() as u64));
+        Self { standing: Standing::Behind(first), ..Self::again(deliveries, through) }
     }
 }
 
@@ -76,7 +93,10 @@ impl Flush {
             }
             let given = match self.unfinished.take() {
                 Some(given) => Ok(Some(given)),
-                None => spool.oldest(self.intake.rows).await.map(Given::of),
+                None => {
+                    let oldest = spool.oldest(self.intake.rows).await;
+                    oldest.map(|records| Given::of(records, &self.confirmed))
+                }
             };
             let given = match given {
                 Ok(Some(given)) => given,
@@ -97,6 +117,13 @@ impl Flush {
                     continue;
                 }
             };
+            if given.deliveries.is_empty() {
+                // There is nothing in it for the sink: it has had it, or all of it are letters.
+                if !self.forget(given.letters, given.through).await {
+                    self.wait = Some(SPOOL_RETRY);
+                }
+                continue;
+            }
             let all = spool.totals().records <= given.records;
             self.intake.allowance = match works {
                 true if all || in_turn => 0,
@@ -122,10 +149,20 @@ impl Flush {
                 Ok(written) => {
                     self.worked();
                     works = true;
-                    let Given { deliveries, mut letters, through, .. } = given;
+                    let Given { deliveries, mut letters, through, standing, .. } = given;
                     self.status.count(&wants, &deliveries, &written);
                     letters.append(&mut self.refused(&deliveries, &written));
-                    if !self.forget(letters, through).await {
+                    let over = match standing {
+                        Standing::First => self.forget(letters, through).await,
+                        Standing::Behind(first) => {
+                            let buried = self.buried(&**spool, letters).await;
+                            if buried {
+                                self.confirmed.add(first, through);
+                            }
+                            buried
+                        }
+                    };
+                    if !over {
                         self.wait = Some(SPOOL_RETRY);
                     }
                     if let Some(batch) = in_turn.then(|| self.intake.waiting()).flatten() {
@@ -158,16 +195,22 @@ impl Flush {
         self.intake.meanwhile(spool, at_end, write).await
     }
 
+    /// Waits until what the sink refused is in the dead letters, and meanwhile appends what comes.
+    async fn buried(&mut self, spool: &dyn Spool, letters: Vec<DeadLetter>) -> bool {
+        if letters.is_empty() {
+            return true;
+        }
+        // The dead letters may be long in coming back: no source waits for them.
+        self.intake.allowance = UNLIMITED;
+        let buried = self.bury(letters);
+        self.intake.meanwhile(spool, AtEnd::SeeThrough, buried).await == Some(true)
+    }
+
     /// Removes what the sink has confirmed, once what it refused is in the dead letters. False if it stays, to be written again.
     pub(super) async fn forget(&mut self, letters: Vec<DeadLetter>, through: RecordId) -> bool {
         let Some(spool) = self.spool.clone() else { return false };
-        if !letters.is_empty() {
-            // The dead letters may be long in coming back: no source waits for them.
-            self.intake.allowance = UNLIMITED;
-            let buried = self.bury(letters);
-            if self.intake.meanwhile(&*spool, AtEnd::SeeThrough, buried).await != Some(true) {
-                return false;
-            }
+        if !self.buried(&*spool, letters).await {
+            return false;
         }
         while spool.remove(through).await.is_err() {
             self.intake.allowance = UNLIMITED;
@@ -176,6 +219,7 @@ impl Flush {
                 return false;
             }
         }
+        self.confirmed.removed(through);
         // There is room now.
         self.intake.ask_at = Instant::now();
         true

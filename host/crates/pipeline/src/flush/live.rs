@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use tidegate_model::{Outcome, RecordId, SinkError, Spool, Written};
+use tidegate_model::{Outcome, RecordId, SinkError, Spool, SpoolOrder, Written};
 
 use super::drain::Given;
 use super::intake::{AtEnd, Batch};
@@ -57,11 +57,13 @@ impl Flush {
                     }
                     if let Some(spool) = &self.spool {
                         let deliveries = batch.deliveries.clone();
-                        // What is removed from a spool is its oldest, and how much stands in one is not known before it is open.
-                        if let Some(through) = self.intake.append(&**spool, batch).await
-                            && alone(&**spool, deliveries.len())
-                        {
-                            self.unfinished = Some(Given::again(deliveries, through));
+                        if let Some(through) = self.intake.append(&**spool, batch).await {
+                            // What is removed from a spool is its oldest, and how much stands in one is not known before it is open.
+                            self.unfinished = match spool.order() {
+                                _ if alone(&**spool, deliveries.len()) => Some(Given::again(deliveries, through)),
+                                SpoolOrder::LiveFirst => Some(Given::before_its_turn(deliveries, through)),
+                                SpoolOrder::Kept => None,
+                            };
                         }
                         return Went::Spooled;
                     }

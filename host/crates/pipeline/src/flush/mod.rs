@@ -18,7 +18,8 @@
 //! - While records stand in the spool, what comes is appended behind them, so that the sink gets everything in order. Once the sink works,
 //!   one row is appended for two that leave: the spool comes to its end under any load, and a source that sends faster is held back
 //!   for as long. When all that stands is in the sink's hands, what comes waits for that one write, and goes to the sink directly. With
-//!   `order = "live_first"` a sink that works again is given what comes and what stands in turn.
+//!   `order = "live_first"` a sink that works again is given what comes and what stands in turn; what it fails to take of what comes it is given
+//!   again at once, from memory.
 //! - A spool that is full or cannot be used takes nothing: the batch is held, unacknowledged, and so are the sources behind it.
 //! - Without a spool the batch stays in hand until the sink takes it.
 //!
@@ -26,9 +27,11 @@
 //! |---|---|
 //! | `live` | from the queue to the sink |
 //! | `drain` | from the spool to the sink |
+//! | `confirmed` | what of the spool the sink has had before its turn |
 //! | `intake` | the queue's end; what is appended meanwhile |
 //! | `letters` | what a sink refused goes to the dead letters |
 
+mod confirmed;
 mod drain;
 mod intake;
 mod letters;
@@ -45,6 +48,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::outlets::Consignment;
+use confirmed::Confirmed;
 use drain::{Drained, Given};
 use intake::Intake;
 use live::Went;
@@ -91,9 +95,11 @@ pub(crate) struct Flush {
     pause: Pause,
     /// How long to wait before the next write, since the last one failed.
     wait: Option<Duration>,
-    /// The oldest records of the spool, which the sink failed to take. It is given the same again: one that has taken a part of
+    /// Records of the spool that the sink failed to take. It is given the same again before any others: one that has taken a part of
     /// them knows it by that.
     unfinished: Option<Given>,
+    /// Records that are not to be given to it again.
+    confirmed: Confirmed,
 }
 
 /// What a [`Flush`] is made of.
@@ -140,6 +146,7 @@ impl Flush {
             pause: Pause::default(),
             wait: None,
             unfinished: None,
+            confirmed: Confirmed::default(),
         }
     }
 

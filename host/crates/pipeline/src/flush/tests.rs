@@ -25,6 +25,10 @@ enum Mood {
     Hangs,
     /// Refuses the last point of each write.
     Refuses,
+    /// Of a write that begins above this value takes the first delivery only, the first time.
+    FailsInPart {
+        above: u64,
+    },
 }
 
 /// Shared by a test and the task's ends.
@@ -43,7 +47,8 @@ struct World {
     outcomes: Mutex<(usize, usize)>,
 }
 
-struct TestSink(Arc<World>);
+/// And what it has taken the first delivery of, when it failed.
+struct TestSink(Arc<World>, Vec<Arc<Delivery>>);
 
 #[async_trait]
 impl Sink for TestSink {
@@ -60,6 +65,17 @@ impl Sink for TestSink {
             _ => {}
         }
         let mut values: Vec<u64> = deliveries.iter().flat_map(|delivery| values(delivery)).collect();
+        let before = std::mem::take(&mut self.1);
+        let again = before.len() == deliveries.len() && before.iter().zip(deliveries).all(|(a, b)| Arc::ptr_eq(a, b));
+        if again {
+            values.remove(0);
+        } else if let Mood::FailsInPart { above } = mood
+            && values[0] > above
+        {
+            self.0.taken.lock().unwrap().push(values[0]);
+            self.1 = deliveries.to_vec();
+            return Err(SinkError::Retry("told to fail in part".into()));
+        }
         let mut written = Written::default();
         if mood == Mood::Refuses {
             values.pop();
@@ -143,7 +159,7 @@ impl House {
         let status = Arc::new(SinkStatus::new(Some(spool.clone())));
         let flush = Flush::new(FlushParts {
             name: "test".into(),
-            sink: Box::new(TestSink(world.clone())),
+            sink: Box::new(TestSink(world.clone(), Vec::new())),
             spool: Some(spool),
             limits: SinkLimits { rows: 8, queue: 4 },
             queue: receiver,
@@ -334,6 +350,26 @@ fn live_first() {
     assert!(live < 300, "it waited for {live} others");
     taken.sort_unstable();
     assert_eq!(taken, (1..=402).collect::<Vec<_>>());
+}
+
+/// Guarantees: with `live_first`, what a sink fails to take of what comes it is given again before anything else, so that it writes the rest and no
+/// part twice; and not once more when its records' turn comes.
+#[test]
+fn live_first_in_part() {
+    let mut house = House::new(SpoolOrder::LiveFirst, Mood::Works, 400);
+    house.wait("the sink to work", |house| house.taken().len() > 24);
+    // It does not go on before they wait.
+    house.mood(Mood::Hangs);
+    house.send(3);
+    house.mood(Mood::FailsInPart { above: 400 });
+    house.wait("nothing to stand", |house| house.taken().len() >= 403 && house.standing() == 0);
+    assert!(house.world.appended.load(Relaxed) >= 403, "they were in the spool");
+    house.mood(Mood::Works);
+    house.send(1);
+    house.wait("what comes then", |house| house.taken().contains(&404));
+    let mut taken = house.end().taken.lock().unwrap().clone();
+    taken.sort_unstable();
+    assert_eq!(taken, (1..=404).collect::<Vec<_>>());
 }
 
 /// Guarantees: a shutdown does not wait for a sink that is down: what is spooled stays, and counts as settled.
