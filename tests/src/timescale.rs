@@ -12,7 +12,7 @@ use crate::wait::{DEADLINE, wait_for};
 /// The variable that names another TimescaleDB to run the same tests against; its user must be allowed to make databases.
 const URL: &str = "TIDEGATE_TEST_TIMESCALE_URL";
 
-/// An empty database with the extension, and its Community licence.
+/// An empty database with the extension.
 ///
 /// Without [`URL`] it is TimescaleDB as WebAssembly behind `tests/timescale/bridge.mjs`: the real code, in one session and without background
 /// workers.
@@ -31,7 +31,7 @@ enum Place {
 }
 
 impl Timescale {
-    /// None, loudly, where neither is to be had.
+    /// One under the Community licence. None, loudly, where neither is to be had.
     pub fn start() -> Option<Self> {
         match std::env::var(URL) {
             Ok(from) if !from.is_empty() => {
@@ -44,11 +44,16 @@ impl Timescale {
                 url.replace_range(path.unwrap_or(end)..end, &format!("/{database}"));
                 Some(Self { url, place: Place::Elsewhere { database, from } })
             }
-            _ => Self::bridge(),
+            _ => Self::bridge(&[]),
         }
     }
 
-    fn bridge() -> Option<Self> {
+    /// One under its Apache licence, always as WebAssembly: on another server that is a matter of its configuration.
+    pub fn under_apache() -> Option<Self> {
+        Self::bridge(&["apache"])
+    }
+
+    fn bridge(more: &[&str]) -> Option<Self> {
         let modules = root().join("target/dev/timescale");
         if !modules.join(".done").exists() || !installed("node", "nodejs") {
             let required = std::env::var_os("TIDEGATE_REQUIRE_SERVERS").is_some_and(|value| value == "1");
@@ -61,11 +66,11 @@ impl Timescale {
             );
             return None;
         }
-        println!("TimescaleDB: as WebAssembly, {URL} is not set");
+        println!("TimescaleDB: as WebAssembly {}", more.join(" "));
         let directory = TempDir::new().unwrap();
         let log = directory.path().join("bridge.log");
         let mut command = Command::new("node");
-        command.arg(root().join("tests/timescale/bridge.mjs")).arg(&modules).current_dir(directory.path());
+        command.arg(root().join("tests/timescale/bridge.mjs")).arg(&modules).args(more).current_dir(directory.path());
         let mut server = Server::spawn("the bridge to TimescaleDB", &mut command, &log);
         let port = wait_for("TimescaleDB to be ready", DEADLINE, || {
             assert!(server.ended().is_none(), "the bridge ended; {}", server.tail());

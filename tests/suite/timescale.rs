@@ -224,6 +224,54 @@ fn migrate_makes_what_is_configured() {
     }
 }
 
+/// Guarantees: a TimescaleDB under its Apache licence gets a hypertable, and what it cannot have is listed with the reason, by `tidegate migrate` and in
+/// the log of a host that makes the tables itself; points are stored in chunks, and repeats are left out.
+#[test]
+fn the_apache_licence_gets_what_it_can() {
+    let (Some(broker), Some(database)) = (Mosquitto::start(), Timescale::under_apache()) else { return };
+    // TimescaleDB's own word that it is what the test says.
+    database.execute("CREATE TABLE probe (time timestamptz NOT NULL)");
+    database.execute("SELECT create_hypertable('probe', 'time')");
+    let refused = database.query("SELECT add_retention_policy('probe', INTERVAL '1 day')").unwrap_err();
+    assert!(refused.contains("not supported under the current"), "{refused}");
+    database.execute("DROP TABLE probe");
+
+    let config = |table: &str| {
+        format!("[sinks.timescale.db]\nurl = \"{}\"\ntable = \"{table}\"\ndedupe = true\n", database.url())
+    };
+    let missing = "compression, retention, the aggregate by minute, the aggregates by hour and day";
+    for _ in 0..2 {
+        let said = String::from_utf8(migrate(&Setup::new(), &config("by_hand"), &[]).stdout).unwrap();
+        assert!(said.contains("002_hypertable.sql") && !said.contains("007_compression.sql"), "{said}");
+        let warning = format!("warning: this TimescaleDB runs under its Apache licence: done without {missing}\n");
+        assert!(said.ends_with(&warning), "{said}");
+    }
+
+    let host = Setup::new()
+        .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
+        .toml(&format!("{}spool = {{ enabled = false }}\n", config("metrics")))
+        .module("json-reading")
+        .start();
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    let noon = now_ms() / DAY_MS * DAY_MS + DAY_MS / 2;
+    for _ in 0..2 {
+        // Of two days, the second time all of them repeats.
+        publisher.deliver(seconds(noon - DAY_MS, 100));
+        publisher.deliver(seconds(noon - 20 * DAY_MS, 100));
+    }
+    let status = host.wait_settled(400);
+    status.assert_balanced("under the Apache licence");
+    wait_rows(&database, &host, 200);
+    assert_eq!(status.sinks[0].repeats, 200, "{status:?}");
+    let chunks = "SELECT hypertable_name, count(*) FROM timescaledb_information.chunks GROUP BY 1";
+    assert_eq!(database.query(chunks).unwrap(), [["metrics", "2"]]);
+    let tables = "SELECT hypertable_name FROM timescaledb_information.hypertables ORDER BY 1";
+    assert_eq!(database.query(tables).unwrap(), [["by_hand"], ["metrics"]]);
+    let log = host.log();
+    assert!(log.contains("runs under its Apache licence") && log.contains(missing), "{log}");
+    assert!(host.dead_letters().is_empty());
+}
+
 /// Guarantees: PostgreSQL without the extension gets its tables, and what it cannot have is listed with the reason.
 #[test]
 fn plain_postgresql_gets_what_it_can() {

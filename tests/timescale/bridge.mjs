@@ -1,10 +1,14 @@
 // Serves a TimescaleDB (PGlite: PostgreSQL as WebAssembly) over PostgreSQL's wire protocol on a free port of 127.0.0.1.
 //
-//   node bridge.mjs <directory with node_modules>     prints "ready <port>"
+//   node bridge.mjs <directory with node_modules> [apache]     prints "ready <port>"
 //
 // PGlite has one session. Connections take turns in it, a transaction each, as behind PgBouncer in transaction mode; the names of their
 // prepared statements are kept apart. PGlite has no COPY FROM STDIN: what a client sends is kept and copied from its /dev/blob. It has no
 // background workers either: tests run TimescaleDB's jobs themselves, with run_job.
+//
+// With `apache` TimescaleDB has what it has under its Apache licence. PGlite reads no postgresql.conf, so the licence cannot be chosen; but where a
+// database that has the extension is opened again, its Community module is not loaded, and TimescaleDB itself refuses all that needs it, as
+// under the other licence. The setting still reads `timescale` then: clients that ask for it are told `apache` by us.
 
 import net from 'node:net'
 import path from 'node:path'
@@ -14,7 +18,14 @@ const modules = path.resolve(process.argv[2] ?? '.', 'node_modules/@unni-craftsm
 const load = (file) => import(pathToFileURL(path.join(modules, file)))
 const { PGlite } = await load('index.js')
 const { timescaledb } = await load('timescaledb/index.js')
-const database = await PGlite.create({ extensions: { timescaledb } })
+const apache = process.argv[3] === 'apache'
+const open = () => PGlite.create({ ...(apache && { dataDir: './data' }), extensions: { timescaledb } })
+let database = await open()
+if (apache) {
+  await database.exec('CREATE EXTENSION timescaledb')
+  await database.close()
+  database = await open()
+}
 
 const IDLE = 'I'
 const PARAMETERS = {
@@ -38,6 +49,7 @@ const failure = (error) => {
   return message('E', text(...present.map(([field, value]) => field + value), ''))
 }
 const copyIn = (binary) => message('G', Buffer.from([binary ? 1 : 0, 0, 0]))
+const asked = (sql) => (apache ? sql.replaceAll("current_setting('timescaledb.license', true)", "'apache'") : sql)
 const isCopy = (sql) => /^\s*COPY\s[\s\S]*\sFROM\s+STDIN/i.test(sql)
 
 // The texts at the beginning of a body, each up to its NUL, and what follows them.
@@ -110,7 +122,7 @@ class Connection {
     switch (type) {
       case 'Q': {
         const [sql] = texts(body, 1)
-        return isCopy(sql) ? this.begin(sql, 'simple') : this.raw(type, body)
+        return isCopy(sql) ? this.begin(sql, 'simple') : this.raw(type, text(asked(sql)))
       }
       case 'P': {
         const [name, sql, rest] = texts(body, 2)
@@ -120,7 +132,7 @@ class Connection {
           return message('1')
         }
         if (name !== '') this.prepared.add(name)
-        return this.raw(type, Buffer.concat([text(this.own(name), sql), rest]))
+        return this.raw(type, Buffer.concat([text(this.own(name), asked(sql)), rest]))
       }
       case 'B': {
         const [portal, name, rest] = texts(body, 2)
