@@ -242,7 +242,7 @@ fn sink(
     let sink: Box<dyn Sink> = match settings {
         SinkSettings::Sqlite(settings) => Box::new(Sqlite::new(settings.clone(), books.clone())),
         SinkSettings::Timescale(settings) => {
-            limits.rows = settings.max_rows * settings.connections;
+            limits.rows = Timescale::rows_at_once(settings);
             Box::new(Timescale::new(settings.clone(), books.clone()))
         }
         SinkSettings::Mqtt(settings) => {

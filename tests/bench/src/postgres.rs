@@ -27,9 +27,8 @@ use crate::workload;
 
 /// Points of one repetition.
 const POINTS: usize = 500_000;
-/// Points of one delivery, and deliveries of one write: 5,000 rows for each connection, as the pipeline gathers them.
+/// Points of one delivery. One write has as many of them as the pipeline gathers.
 const DELIVERY: usize = 1_000;
-const WRITE: usize = 5;
 const REPETITIONS: usize = 9;
 
 /// How it is written.
@@ -47,8 +46,9 @@ pub fn measure(manner: Manner, effort: Effort, progress: &Progress) -> Result<Ve
     let books = Arc::new(Books::new(workload::TOPICS));
     let points = effort.amount(POINTS);
     let deliveries = deliveries(points, &books)?;
-    let sink = Timescale::new(TimescaleSink { connections, repeats, ..server.settings() }, books);
-    let mut ours = Ours { sink, runtime, deliveries, points, write: WRITE * connections };
+    let settings = TimescaleSink { connections, repeats, ..server.settings() };
+    let write = Timescale::rows_at_once(&settings) / DELIVERY;
+    let mut ours = Ours { sink: Timescale::new(settings, books), runtime, deliveries, points, write };
 
     ours.store()?;
     let file = |session: usize| format!("{}/rows-{session}", server.directory().display());

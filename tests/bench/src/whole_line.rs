@@ -77,7 +77,7 @@ fn run(
     rules: &[Arc<Rule>],
 ) -> Result<f64> {
     let books = Arc::new(Books::new(100_000));
-    let limits = SinkLimits { rows: database.max_rows * database.connections, ..SinkLimits::default() };
+    let limits = SinkLimits { rows: Timescale::rows_at_once(database), ..SinkLimits::default() };
     let sink = Box::new(Timescale::new(database.clone(), books.clone()));
     let line = Line::start(LineSetup {
         lanes: std::thread::available_parallelism().map_or(1, Into::into),

@@ -10,7 +10,8 @@ use super::RawSpool;
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawTimescaleSink {
     /// `postgres://user@host:5432/database`; add `?sslmode=require` for TLS, which nothing else asks for. With several hosts, `host1:5432,host2:5432`, the
-    /// one that takes writes is found; each is tried for 5 seconds, a single one for 10, or as `connect_timeout` in the URL says.
+    /// one that takes writes is found, the one that was reached last tried first; each for 5 seconds, a single one for 10, or as `connect_timeout` in
+    /// the URL says.
     #[schemars(required)]
     pub url: Option<String>,
     /// A file that holds the password.

@@ -7,6 +7,7 @@
 
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tidegate_config::TimescaleSink;
@@ -37,6 +38,21 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(25);
 /// A connection, and the task that moves its bytes, which ends with it and then tells why.
 pub(super) type Dialled = (Client, JoinHandle<Option<String>>);
 
+/// Which host of a URL was reached last, by its place in it: the next connection tries that one first, and waits for none that was away before.
+#[derive(Debug, Default)]
+pub(super) struct LastHost(AtomicUsize);
+
+impl LastHost {
+    /// So many hosts in the order of the URL, but for this one at the beginning.
+    fn first_of(&self, hosts: usize) -> Vec<usize> {
+        let last = self.0.load(Relaxed);
+        let mut order: Vec<usize> = (0..hosts).collect();
+        // The order among the others stays, since it may be meant.
+        order.sort_by_key(|&host| host != last);
+        order
+    }
+}
+
 /// One address of a host.
 struct Address {
     /// For messages.
@@ -44,8 +60,9 @@ struct Address {
     config: Config,
 }
 
-/// A connection to the first address that answers, lets us in, and takes writes where there are several hosts.
-pub(super) async fn dial(settings: &TimescaleSink) -> Result<Dialled, Fault> {
+/// A connection to the first address that answers, lets us in, and takes writes where there are several hosts; `last` is asked where to begin, and
+/// told which host it was.
+pub(super) async fn dial(settings: &TimescaleSink, last: &LastHost) -> Result<Dialled, Fault> {
     let config = config(settings)?;
     let tls = match config.get_ssl_mode() {
         SslMode::Require => {
@@ -54,7 +71,7 @@ pub(super) async fn dial(settings: &TimescaleSink) -> Result<Dialled, Fault> {
         }
         _ => None,
     };
-    let mut order: Vec<usize> = (0..hosts(&config)?).collect();
+    let mut order = last.first_of(hosts(&config)?);
     if config.get_load_balance_hosts() == LoadBalanceHosts::Random {
         fastrand::shuffle(&mut order);
     }
@@ -76,7 +93,10 @@ pub(super) async fn dial(settings: &TimescaleSink) -> Result<Dialled, Fault> {
                 None => open(&config, NoTls, limit).await,
             };
             match opened {
-                Ok(dialled) => return Ok(dialled),
+                Ok(dialled) => {
+                    last.0.store(host, Relaxed);
+                    return Ok(dialled);
+                }
                 Err(fault) => tried.push((called, fault)),
             }
         }
@@ -272,6 +292,15 @@ mod tests {
         let several = of(&format!("postgres://u:p@a:1,b:2/d?{keys}"));
         assert_eq!(format!("{:?}", alone(&several, 1, None)), format!("{one:?}"));
         assert_eq!(alone(&several, 1, None), one);
+    }
+
+    /// Guarantees: the host that was reached last comes first, and the others in the order of the URL.
+    #[test]
+    fn the_last_one_first() {
+        let last = LastHost::default();
+        assert_eq!(last.first_of(3), [0, 1, 2]);
+        last.0.store(2, Relaxed);
+        assert_eq!(last.first_of(3), [2, 0, 1]);
     }
 
     /// Guarantees: what the URL says of keepalives stays, and what it does not say is ours.

@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, RowStream};
 
+use super::dial::LastHost;
 use super::fault::Fault;
 use super::schema::{Tables, literal, quoted};
 use super::session::{self, Session};
@@ -33,6 +34,7 @@ const MAX_CONDITIONS: usize = 16;
 #[derive(Clone, Debug)]
 pub struct TimescaleHistory {
     settings: TimescaleSink,
+    last_host: Arc<LastHost>,
     /// What the connection lives on.
     runtime: Handle,
     window: Duration,
@@ -41,7 +43,8 @@ pub struct TimescaleHistory {
 impl TimescaleHistory {
     /// Of the database that `settings` name; connections are made on `runtime`.
     pub fn new(settings: TimescaleSink, runtime: Handle) -> Self {
-        Self { settings: TimescaleSink { statement_timeout: PAGE_WITHIN, ..settings }, runtime, window: WINDOW }
+        let settings = TimescaleSink { statement_timeout: PAGE_WITHIN, ..settings };
+        Self { settings, last_host: Arc::default(), runtime, window: WINDOW }
     }
 
     /// The same with transactions that last so long.
@@ -53,7 +56,7 @@ impl TimescaleHistory {
 
 impl History for TimescaleHistory {
     fn open(&self, span: Span, books: Arc<Books>) -> Result<Box<dyn Past>, HistoryError> {
-        let session = self.runtime.block_on(Session::open(&self.settings));
+        let session = self.runtime.block_on(Session::open(&self.settings, &self.last_host));
         let session = session.map_err(|fault| unreadable(&session::address(&self.settings), fault))?;
         let mut rows = Rows {
             session,

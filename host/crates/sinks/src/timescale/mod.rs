@@ -2,7 +2,7 @@
 //!
 //! A write is shared out by series, a transaction for each connection (`pool`); what is new about series is told before, the alerts go with the
 //! first share. A write that fails in part is finished when it comes again: what was committed is not written twice. Points that cannot
-//! be stored are found before the wire where that is possible (`survey`), else by halving until they stand alone (`store`); all
+//! be stored are found before the wire where that is possible (`survey`), else by halving until they stand alone (`halves`); all
 //! others are stored with them left out. What takes too long is tried again with fewer rows in a statement (`pace`). Nothing is kept in the server's session between transactions but an empty temporary
 //! table, so PgBouncer may stand between, in transaction mode.
 //!
@@ -18,6 +18,9 @@
 //! | `chunks` | which rows go into one transaction, by their times |
 //! | `pool` | the connections, and a write spread over them |
 //! | `store` | the transaction of a share |
+//! | `copy` | rows on their way to the wire, and those of the next share made ahead |
+//! | `halves` | rows that the database refuses, found |
+//! | `news` | what is new about series |
 //! | `positions` | how far Kafka partitions are stored, with the points |
 //! | `pace` | fewer rows in a statement where it took too long |
 //! | `stage` | repeats told apart |
@@ -28,9 +31,12 @@
 //! | `history` | what is stored, read again |
 
 mod chunks;
+mod copy;
 mod dial;
 mod fault;
+mod halves;
 mod history;
+mod news;
 mod pace;
 mod pool;
 mod positions;
@@ -50,6 +56,7 @@ use tidegate_model::{Books, Clock as _, Delivery, Sink, SinkError, SystemClock, 
 
 use crate::series::SeriesCache;
 use chunks::Age;
+use dial::LastHost;
 use fault::Fault;
 use pace::{Pace, Slower};
 use pool::{Failed, Pool};
@@ -71,6 +78,7 @@ pub struct Timescale {
     /// For messages: where the database is, without secrets.
     address: String,
     extension_tried: ExtensionTried,
+    last_host: LastHost,
     pool: Pool,
     known: Option<Known>,
     unfinished: Option<Unfinished>,
@@ -110,11 +118,22 @@ impl Timescale {
             settings,
             books,
             extension_tried: false,
+            last_host: LastHost::default(),
             pool: Pool::default(),
             known: None,
             unfinished: None,
             pace: Pace::default(),
         }
+    }
+
+    /// How many rows it is best given at once: of two transactions for each connection, so that the second is made ready while the first is
+    /// committed. With offsets a connection has one transaction a write.
+    pub fn rows_at_once(settings: &TimescaleSink) -> usize {
+        let transactions = match settings.offsets {
+            Offsets::Group => 2,
+            Offsets::WithPoints => 1,
+        };
+        settings.max_rows * settings.connections * transactions
     }
 
     async fn write_over(&mut self, pool: &mut Pool, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {
@@ -129,6 +148,7 @@ impl Timescale {
             None => {
                 Division {
                     most: self.settings.connections,
+                    rows: self.settings.max_rows,
                     // A log's points and its offset are one transaction, whatever their times.
                     chunks: known.found.chunks.filter(|_| self.settings.offsets == Offsets::Group),
                     offsets: self.settings.offsets,
@@ -141,7 +161,7 @@ impl Timescale {
         if let Err(fault) = self.tell_series(pool, &mut known).await {
             return Err(self.failed_first(pool, fault).await);
         }
-        pool.grow(&self.settings, survey.connections()).await;
+        pool.grow(&self.settings, &self.last_host, survey.connections()).await;
 
         let unfinished = self.unfinished.take().filter(|unfinished| unfinished.is_of(deliveries));
         let mut done = unfinished.map_or_else(|| vec![None; shares], |unfinished| unfinished.done);
@@ -201,7 +221,7 @@ impl Timescale {
 
     /// What is known of the database, after a look at it if that is nothing.
     async fn known(&mut self, pool: &mut Pool) -> Result<Known, Fault> {
-        let (session, is_new) = pool.first(&self.settings).await?;
+        let (session, is_new) = pool.first(&self.settings, &self.last_host).await?;
         match self.known.take() {
             Some(known) if !is_new => Ok(known),
             _ => {
@@ -214,8 +234,8 @@ impl Timescale {
 
     async fn tell_series(&self, pool: &mut Pool, known: &mut Known) -> Result<(), Fault> {
         if known.found.series && !known.series.untold().is_empty() {
-            let (session, _) = pool.first(&self.settings).await?;
-            store::tell_series(session, &self.tables, &self.books, &known.series, self.timeout()).await?;
+            let (session, _) = pool.first(&self.settings, &self.last_host).await?;
+            news::tell_series(session, &self.tables, &self.books, &known.series, self.timeout()).await?;
         }
         known.series.all_told();
         Ok(())

@@ -1,19 +1,20 @@
 //! The connections of a sink, and a write spread over them.
 //!
-//! Each share of a write goes over one connection, in a transaction of its own, while those of other connections go over theirs; the bytes of one are
-//! made while the database works on another's. All shares of a write are over before the next write begins, so the rows of a
+//! Each share of a write goes over one connection, in a transaction of its own, while those of other connections go over theirs; the bytes of the
+//! next are made while the database works on this one (`copy`). All shares of a write are over before the next write begins, so the rows of a
 //! series stay in order whichever connection takes them.
 
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use futures_util::future::join_all;
 use tidegate_config::TimescaleSink;
 
+use super::copy::Lines;
+use super::dial::LastHost;
 use super::fault::Fault;
 use super::session::Session;
 use super::store::{Alerts, Manner, Others, Store, Stored, Task};
-use super::survey::Survey;
+use super::survey::{Share, Survey};
 
 /// How long fewer connections than wanted do, after one could not be made: the server may have no more to give.
 const GROW_PAUSE: Duration = Duration::from_secs(10);
@@ -32,23 +33,26 @@ pub(super) struct Pool {
 #[derive(Debug)]
 struct Member {
     session: Session,
-    /// Rows on their way to the wire; kept for its memory.
-    buffer: BytesMut,
+    lines: Lines,
 }
 
 impl Member {
-    async fn open(settings: &TimescaleSink) -> Result<Self, Fault> {
-        Ok(Self { session: Session::open(settings).await?, buffer: BytesMut::new() })
+    async fn open(settings: &TimescaleSink, last: &LastHost) -> Result<Self, Fault> {
+        Ok(Self { session: Session::open(settings, last).await?, lines: Lines::default() })
     }
 }
 
 impl Pool {
     /// A connection that stands, made if there is none, and whether it is the first: then nothing is known of the database behind it.
-    pub(super) async fn first(&mut self, settings: &TimescaleSink) -> Result<(&Session, bool), Fault> {
+    pub(super) async fn first(
+        &mut self,
+        settings: &TimescaleSink,
+        last: &LastHost,
+    ) -> Result<(&Session, bool), Fault> {
         self.members.retain(|member| !member.session.is_closed());
         let is_new = self.members.is_empty();
         if is_new {
-            self.members.push(Member::open(settings).await?);
+            self.members.push(Member::open(settings, last).await?);
         }
         match self.members.first() {
             Some(member) => Ok((&member.session, is_new)),
@@ -64,13 +68,13 @@ impl Pool {
     }
 
     /// Makes connections until there are so many, all at a time. Fewer will do.
-    pub(super) async fn grow(&mut self, settings: &TimescaleSink, connections: usize) {
+    pub(super) async fn grow(&mut self, settings: &TimescaleSink, last: &LastHost, connections: usize) {
         let wanted = connections.saturating_sub(self.members.len());
         if wanted == 0 || self.grow_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
         self.grow_at = None;
-        for opened in join_all((0..wanted).map(|_| Member::open(settings))).await {
+        for opened in join_all((0..wanted).map(|_| Member::open(settings, last))).await {
             match opened {
                 Ok(member) => self.members.push(member),
                 Err(fault) => {
@@ -95,28 +99,28 @@ impl Pool {
         manner: Manner<'_>,
     ) -> Vec<Failed> {
         let (members, before) = (self.members.len(), &*done);
-        let work = self.members.iter_mut().enumerate().map(|(at, Member { session, buffer })| async move {
+        let work = self.members.iter_mut().enumerate().map(|(at, Member { session, lines })| async move {
             let mut store = Store { session, manner };
             let mut stored = Vec::new();
+            lines.begin_write();
             let ours = survey.shares().iter().enumerate().filter(|(_, share)| share.connection % members == at);
-            for (share, of_survey) in ours {
-                let alerts = if share == 0 { Alerts::WithThis } else { Alerts::Elsewhere };
-                let no_alerts = alerts == Alerts::Elsewhere || survey.alerts().next().is_none();
-                let spans = survey.spans_of(of_survey);
-                let nothing = of_survey.numbers.is_empty() && no_alerts && spans.is_empty();
-                if nothing || before[share].is_some() {
-                    continue;
-                }
-                let task = Task { survey, share: of_survey, numbers: &of_survey.numbers, spans: &spans, alerts };
-                match store.share(task, buffer).await {
+            let mut ours =
+                ours.filter(|(number, share)| before[*number].is_none() && !is_empty(survey, *number, share));
+            let mut now = ours.next();
+            while let Some((number, share)) = now {
+                let next = ours.next();
+                let (spans, alerts) = (survey.spans_of(share), alerts_of(number));
+                let task = Task { survey, share, number, next, numbers: &share.numbers, spans: &spans, alerts };
+                match store.share(task, lines).await {
                     Ok(what) => {
-                        if what.has_passed(of_survey) {
+                        if what.has_passed(share) {
                             store.manner.others = Others::Passed;
                         }
-                        stored.push((share, what));
+                        stored.push((number, what));
                     }
                     Err(fault) => return (stored, Some(fault)),
                 }
+                now = next;
             }
             (stored, None)
         });
@@ -139,4 +143,15 @@ impl Pool {
     pub(super) async fn close(self) {
         join_all(self.members.into_iter().map(|member| member.session.end())).await;
     }
+}
+
+/// The alerts go with the first share.
+fn alerts_of(share: usize) -> Alerts {
+    if share == 0 { Alerts::WithThis } else { Alerts::Elsewhere }
+}
+
+/// Whether a share has nothing to store.
+fn is_empty(survey: &Survey<'_>, number: usize, share: &Share) -> bool {
+    let no_alerts = alerts_of(number) == Alerts::Elsewhere || survey.alerts().next().is_none();
+    share.numbers.is_empty() && no_alerts && survey.spans_of(share).is_empty()
 }

@@ -13,6 +13,7 @@ use tidegate_config::TimescaleSink;
 use tidegate_model::{Log, SinkError, Stored};
 use tokio_postgres::types::{ToSql, Type};
 
+use super::dial::LastHost;
 use super::fault::Fault;
 use super::schema::{Tables, literal};
 use super::session::{self, Session};
@@ -92,6 +93,7 @@ pub(super) fn divide(numbers: &[u32], places: &[Place], before: impl Fn(u32) -> 
 pub struct SourcePositions {
     settings: TimescaleSink,
     tables: Tables,
+    last_host: LastHost,
 }
 
 /// How long a source waits for the answer of a server that was reached; it asks again.
@@ -100,12 +102,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl SourcePositions {
     /// Those of this database; connects when it is asked.
     pub fn new(settings: TimescaleSink) -> Self {
-        Self { tables: Tables::new(&settings), settings }
+        Self { tables: Tables::new(&settings), settings, last_host: LastHost::default() }
     }
 
     /// Reaching the server has limits of its own, one for each host: the second must have its turn when the first says nothing.
     async fn look_up(&self, cluster: &str, group: &str) -> Result<Vec<(String, i32, i64)>, Fault> {
-        let session = Session::open(&self.settings).await?;
+        let session = Session::open(&self.settings, &self.last_host).await?;
         let asked = tokio::time::timeout(PATIENCE, self.ask(&session, cluster, group)).await;
         let found = asked.map_err(|_| Fault::Silent(PATIENCE))?;
         session.end().await;

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, SimpleQueryMessage};
 
-use super::dial::dial;
+use super::dial::{LastHost, dial};
 use super::fault::Fault;
 
 /// The server's own `statement_timeout` comes first; this is for one that does not answer at all.
@@ -54,8 +54,8 @@ pub(super) fn address(settings: &TimescaleSink) -> String {
 
 impl Session {
     /// Connects, and fails in bounded time. Keeps no state in the server's session: works through PgBouncer in transaction mode.
-    pub(super) async fn open(settings: &TimescaleSink) -> Result<Self, Fault> {
-        let (client, carrier) = dial(settings).await?;
+    pub(super) async fn open(settings: &TimescaleSink, last: &LastHost) -> Result<Self, Fault> {
+        let (client, carrier) = dial(settings, last).await?;
         Ok(Self { client, connection: Carrier(carrier), patience: settings.statement_timeout + GRACE })
     }
 

@@ -20,6 +20,8 @@ const LEAST_SHARE: usize = 1_000;
 pub(super) struct Division {
     /// The most connections.
     pub(super) most: usize,
+    /// About how many rows a transaction has: from half as many to half as many again where there are more.
+    pub(super) rows: usize,
     /// How the table is cut in time, if it is.
     pub(super) chunks: Option<Chunks>,
     /// [`Offsets::WithPoints`]: what came of one log is in one share, with how far it goes.
@@ -128,6 +130,10 @@ impl<'a> Survey<'a> {
         {
             survey.part(chunks, division.now_us);
         }
+        // A log's points and how far it goes are one transaction.
+        if division.offsets == Offsets::Group {
+            survey.cut(division.rows.max(LEAST_SHARE));
+        }
         survey
     }
 
@@ -199,6 +205,32 @@ impl<'a> Survey<'a> {
         let (fresh, late): (Vec<Share>, Vec<Share>) = parted.partition(|share| share.age == Age::Fresh);
         self.shares = fresh;
         self.shares.extend(late);
+    }
+
+    /// Cuts what is much more than `rows` rows evenly: while one piece is committed the next can be made ready.
+    fn cut(&mut self, rows: usize) {
+        let pieces = |share: &Share| ((share.numbers.len() + rows / 2) / rows).max(1);
+        if self.shares.iter().all(|share| pieces(share) == 1) {
+            return;
+        }
+        let cut = std::mem::take(&mut self.shares).into_iter().flat_map(|share| {
+            // An empty one is one piece.
+            let size = share.numbers.len().div_ceil(pieces(&share)).max(1);
+            let mut left = share.numbers;
+            let mut of_share = Vec::new();
+            while left.len() > size {
+                let rest = left.split_off(size);
+                of_share.push(std::mem::replace(&mut left, rest));
+            }
+            of_share.push(left);
+            of_share.into_iter().map(move |numbers| Share {
+                connection: share.connection,
+                numbers,
+                age: share.age,
+                places: Vec::new(),
+            })
+        });
+        self.shares = cut.collect();
     }
 
     fn time_us(&self, number: u32) -> i64 {

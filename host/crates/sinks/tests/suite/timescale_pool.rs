@@ -1,6 +1,8 @@
 //! The TimescaleDB sink over several connections: whole, in part, through a pooler, and when the first host is the wrong one.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tidegate_config::{Repeats, Secret, TimescaleSink};
@@ -214,7 +216,8 @@ async fn the_host_that_takes_writes_is_found() {
     assert_eq!(number(&first.client().await, COUNT).await, 100);
 }
 
-/// Guarantees: a first host that takes connections and says nothing does not keep a sink, or a source that asks for positions, from the second.
+/// Guarantees: a first host that takes connections and says nothing does not keep a sink, or a source that asks for positions, from the second; and
+/// once the second was reached, neither asks the first again.
 #[tokio::test]
 async fn a_host_that_says_nothing_is_passed_by() {
     let Some(server) = Postgres::start() else { return };
@@ -241,5 +244,75 @@ async fn a_host_that_says_nothing_is_passed_by() {
             Ok(none) => break assert_eq!(none, []),
             Err(error) => assert!(Instant::now() < deadline, "{error:?}"),
         }
+    }
+
+    let asked = || {
+        silent.set_nonblocking(true).unwrap();
+        std::iter::from_fn(|| silent.accept().ok()).count()
+    };
+    assert!(asked() >= 2, "both began with the first");
+    positions.next_offsets("c", "g").await.unwrap();
+    // More connections, and then new ones in their place.
+    sink.write(&[many(&books, 100, 9_000)]).await.unwrap();
+    let client = server.client().await;
+    assert!(number(&client, CONNECTIONS).await > 1);
+    client
+        .batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tidegate'")
+        .await
+        .unwrap();
+    let deliveries = [many(&books, 9_100, 9_000)];
+    let deadline = Instant::now() + LONG;
+    while let Err(error) = sink.write(&deliveries).await {
+        assert!(matches!(error, SinkError::Retry(_)) && Instant::now() < deadline, "{error:?}");
+    }
+    assert_eq!(asked(), 0);
+}
+
+/// Guarantees: while a transaction is being committed, the rows of the next on the same connection are encoded, and of that one alone; nothing is
+/// confirmed before all of them are committed.
+#[tokio::test]
+async fn the_next_is_encoded_while_one_is_committed() {
+    for repeats in [Repeats::Stored, Repeats::Dropped] {
+        let Some(server) = Postgres::start() else { return };
+        let client = server.client().await;
+        let books = Arc::new(Books::new(99));
+        let mut settings = server.settings("postgres");
+        (settings.connections, settings.max_rows, settings.repeats) = (1, 1_000, repeats);
+        settings.statement_timeout = 10 * LONG;
+        let mut sink = Timescale::new(settings, Arc::clone(&books));
+        sink.write(&[many(&books, 0, 10)]).await.unwrap();
+        // Each COMMIT waits for as long as this session holds the lock.
+        let held = "CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS \
+            'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END'; \
+            CREATE CONSTRAINT TRIGGER held AFTER INSERT ON metrics DEFERRABLE INITIALLY DEFERRED \
+            FOR EACH ROW EXECUTE FUNCTION held(); SELECT pg_advisory_lock(7)";
+        client.batch_execute(held).await.unwrap();
+
+        // Tests beside this one write too, on their threads; all of this one is on its own.
+        let (ours, ahead) = (std::thread::current().id(), Arc::new(AtomicUsize::new(0)));
+        let count = ahead.clone();
+        fail::cfg_callback("encoded-ahead", move || {
+            count.fetch_add(usize::from(std::thread::current().id() == ours), Relaxed);
+        })
+        .unwrap();
+        let deliveries = [many(&books, 10, 3_000)];
+        let mut write = pin!(sink.write(&deliveries));
+        let deadline = Instant::now() + LONG;
+        let committing = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        while ahead.load(Relaxed) == 0 || number(&client, committing).await == 0 {
+            assert!(Instant::now() < deadline, "{ahead:?} encoded ahead while the first waits for its COMMIT");
+            tokio::select! {
+                biased;
+                done = &mut write => panic!("its first COMMIT cannot be over: {done:?}"),
+                () = tokio::time::sleep(Duration::from_millis(5)) => {}
+            }
+        }
+        assert_eq!((ahead.load(Relaxed), number(&client, COUNT).await), (1, 10));
+        client.batch_execute("SELECT pg_advisory_unlock(7)").await.unwrap();
+        let written = write.await.unwrap();
+        fail::remove("encoded-ahead");
+        assert_eq!((written.points, written.repeats, ahead.load(Relaxed)), (3_000, 0, 2));
+        assert_eq!((number(&client, COUNT).await, number(&client, DISTINCT).await), (3_010, 3_010));
+        assert_eq!(number(&client, "SELECT count(DISTINCT xmin::text) FROM metrics").await, 4);
     }
 }

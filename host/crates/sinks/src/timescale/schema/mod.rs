@@ -11,6 +11,7 @@ use tidegate_config::{Offsets, Repeats, TimescaleSink};
 use tidegate_model::SinkError;
 
 use super::chunks::Chunks;
+use super::dial::LastHost;
 use super::fault::Fault;
 use super::session::{self, Session};
 use steps::{Making, Part, Report};
@@ -81,12 +82,13 @@ pub async fn migrate(settings: &TimescaleSink, progress: Progress<'_>) -> Result
     let database = session::address(settings);
     let tables = Tables::new(settings);
     let run = async {
-        let mut session = Session::open(settings).await?;
+        let last = LastHost::default();
+        let mut session = Session::open(settings, &last).await?;
         let mut tried = false;
         let level = match steps::level(&session, &mut tried).await {
             // That ended the connection; it was tried, so it is not tried again.
             Err(Fault::Passing(_)) => {
-                session = Session::open(settings).await?;
+                session = Session::open(settings, &last).await?;
                 steps::level(&session, &mut tried).await?
             }
             level => level?,

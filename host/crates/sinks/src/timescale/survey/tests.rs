@@ -4,7 +4,7 @@ use super::*;
 use tidegate_model::{Description, NO_ROW, PartitionId, Points};
 
 fn over(most: usize) -> Division {
-    Division { most, chunks: None, offsets: Offsets::Group, now_us: 0 }
+    Division { most, rows: 5_000, chunks: None, offsets: Offsets::Group, now_us: 0 }
 }
 
 fn delivery(books: &Books, rows: &[(&str, i64, Option<&[u8]>)]) -> Arc<Delivery> {
@@ -106,4 +106,27 @@ fn messages_that_come_twice_in_a_write() {
     // What is between two messages of a write is in it; before the first of each log it must be stored.
     let needed: Vec<_> = survey.spans_of(share).iter().map(|(_, span)| span.after).collect();
     assert_eq!(needed, [5, 5]);
+}
+
+/// Guarantees: what is much more than the rows of a transaction is cut evenly, in order, each piece for the connection that all of it was for; a
+/// little more, and what has offsets, is not cut.
+#[test]
+fn transactions_have_about_as_many_rows() {
+    let books = Books::new(99);
+    let rows = |count: i64| (0..count).map(|i| ("t", i, None)).collect::<Vec<_>>();
+    for (count, offsets, pieces) in [
+        (7_499, Offsets::Group, &[7_499][..]),
+        (7_501, Offsets::Group, &[3_751, 3_750]),
+        (16_001, Offsets::Group, &[5_334, 5_334, 5_333]),
+        (0, Offsets::Group, &[0]),
+        (16_001, Offsets::WithPoints, &[16_001]),
+    ] {
+        let deliveries = [delivery(&books, &rows(count))];
+        let mut series = SeriesCache::default();
+        let survey = Survey::new(&deliveries, &books, &mut series, Division { offsets, ..over(1) });
+        let sizes: Vec<usize> = survey.shares().iter().map(|share| share.numbers.len()).collect();
+        assert_eq!(sizes, pieces);
+        let all: Vec<u32> = survey.shares().iter().flat_map(|share| share.numbers.clone()).collect();
+        assert!(all.is_sorted() && all.len() == count as usize, "{sizes:?}");
+    }
 }

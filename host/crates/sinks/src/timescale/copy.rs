@@ -1,0 +1,212 @@
+//! Rows on their way to the wire, in parts: while the database reads one, the next is made. When all of a share are sent, and the database is
+//! at work on them until it has committed, the first rows of the share that comes next on the same connection are made: one share ahead, and
+//! no more.
+
+use std::ops::Range;
+use std::pin::{Pin, pin};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use fail::fail_point;
+use futures_util::SinkExt;
+use futures_util::future::join3;
+use tokio_postgres::{Client, CopyInSink, Error, Statement};
+
+use super::fault::Fault;
+use super::stage;
+use super::store::{Alerts, Manner, Store, Task};
+use super::survey::Survey;
+use super::template::{
+    COPY_HEADER, COPY_TRAILER, RowTemplate, nearest_timestamp, put_cleaned, put_number, put_timestamp,
+};
+use crate::series::SeriesCache;
+
+/// How much is encoded before it is handed to the connection: the server parses one part while the next is made.
+const PART_BYTES: usize = 64 * 1024;
+/// After how many rows the size is looked at.
+const PART_ROWS: usize = 256;
+
+/// What follows a COPY in the same breath, to save the wait for an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    Nothing,
+    Commit,
+    /// The rows go on from the stage.
+    Move,
+}
+
+/// The rows of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    /// Kept for its memory.
+    buffer: BytesMut,
+    ahead: Option<Ahead>,
+}
+
+/// The first COPY of a share, made before its turn.
+#[derive(Debug)]
+struct Ahead {
+    /// The number of the share.
+    share: usize,
+    rows: usize,
+    parts: Vec<Bytes>,
+}
+
+/// Rows that are being encoded.
+struct Encoding<'a> {
+    survey: &'a Survey<'a>,
+    series: &'a SeriesCache<RowTemplate>,
+    left: std::slice::Chunks<'a, u32>,
+    over: bool,
+}
+
+impl Lines {
+    /// What was made ahead of another write's shares is none of this one's.
+    pub(super) fn begin_write(&mut self) {
+        self.ahead = None;
+    }
+
+    fn begin<'a>(&mut self, task: Task<'a>, manner: Manner<'a>, numbers: &'a [u32]) -> Encoding<'a> {
+        self.buffer.clear();
+        self.buffer.extend_from_slice(&COPY_HEADER);
+        Encoding { survey: task.survey, series: manner.series, left: numbers.chunks(PART_ROWS), over: false }
+    }
+
+    /// The next part, until all rows are in one.
+    fn part(&mut self, rows: &mut Encoding<'_>) -> Option<Bytes> {
+        if rows.over {
+            return None;
+        }
+        while self.buffer.len() < PART_BYTES {
+            let Some(some) = rows.left.next() else {
+                rows.over = true;
+                self.buffer.extend_from_slice(&COPY_TRAILER);
+                return Some(self.buffer.split().freeze());
+            };
+            rows.survey.encode(some, rows.series, &mut self.buffer);
+        }
+        let part = self.buffer.split().freeze();
+        // Takes the memory back that has been sent meanwhile.
+        self.buffer.reserve(PART_BYTES + PART_BYTES / 2);
+        Some(part)
+    }
+
+    /// Makes the first COPY of the share that comes next, if there is one.
+    fn look_ahead(&mut self, task: Task<'_>, manner: Manner<'_>) {
+        let Some((share, next)) = task.next else { return };
+        let rows = next.numbers.len().min(manner.max_rows);
+        let mut encoding = self.begin(task, manner, &next.numbers[..rows]);
+        let parts = std::iter::from_fn(|| self.part(&mut encoding)).collect();
+        self.ahead = Some(Ahead { share, rows, parts });
+        fail_point!("encoded-ahead");
+    }
+
+    /// What was made ahead, if it is these rows. It is used now or never.
+    fn made(&mut self, task: Task<'_>, range: &Range<usize>) -> Option<Vec<Bytes>> {
+        let ahead = self.ahead.take()?;
+        // Some of a share's rows may be stored already.
+        let all = std::ptr::eq(task.numbers, &raw const *task.share.numbers);
+        (all && ahead.share == task.number && *range == (0..ahead.rows)).then_some(ahead.parts)
+    }
+}
+
+impl Store<'_> {
+    /// Gives how many rows the last statement took.
+    pub(super) async fn copy_points(
+        &self,
+        copy: Statement,
+        range: Range<usize>,
+        task: Task<'_>,
+        lines: &mut Lines,
+        then: Then,
+    ) -> Result<u64, Fault> {
+        let client = &self.session.client;
+        let copying = async {
+            fail_point!("copy-before", |_| std::process::abort());
+            let mut wire = pin!(client.copy_in::<_, Bytes>(&copy).await?);
+            // The last to go closes the statement, which has to happen before COMMIT: after it, PgBouncer may have given the server
+            // connection, with the statement still in it, to somebody else.
+            drop(copy);
+            match lines.made(task, &range) {
+                Some(parts) => {
+                    for part in parts {
+                        wire.feed(part).await?;
+                    }
+                }
+                None => {
+                    let mut rows = lines.begin(task, self.manner, &task.numbers[range]);
+                    while let Some(part) = lines.part(&mut rows) {
+                        wire.feed(part).await?;
+                    }
+                }
+            }
+            // Behind what it is polled with, so that all of that is on its way to the database first.
+            let ahead = async { lines.look_ahead(task, self.manner) };
+            match then {
+                Then::Nothing => {
+                    let copied = wire.finish().await;
+                    fail_point!("copy-after", |_| std::process::abort());
+                    copied
+                }
+                Then::Commit => finish_and_commit(wire, client, ahead).await,
+                Then::Move => {
+                    let moving = stage::move_over(client, self.manner.tables);
+                    let (copied, moved, ()) = join3(wire.finish(), moving, ahead).await;
+                    fail_point!("copy-after", |_| std::process::abort());
+                    copied.and(moved)
+                }
+            }
+        };
+        self.session.answer(copying).await
+    }
+
+    pub(super) async fn store_alerts(&self, task: Task<'_>, lines: &mut Lines) -> Result<(), Fault> {
+        let mut alerts = task.survey.alerts().peekable();
+        if task.alerts == Alerts::Elsewhere || alerts.peek().is_none() {
+            return Ok(());
+        }
+        let Lines { buffer, .. } = lines;
+        buffer.clear();
+        buffer.extend_from_slice(&COPY_HEADER);
+        for alert in alerts {
+            buffer.put_i16(8);
+            put_timestamp(buffer, nearest_timestamp(alert.time_us));
+            put_cleaned(buffer, &alert.rule);
+            put_cleaned(buffer, &alert.topic);
+            put_cleaned(buffer, &alert.key);
+            put_cleaned(buffer, alert.transition.as_str());
+            put_cleaned(buffer, alert.severity.as_str());
+            put_number(buffer, alert.value);
+            put_cleaned(buffer, &alert.message);
+        }
+        buffer.extend_from_slice(&COPY_TRAILER);
+        let rows = buffer.split().freeze();
+        let copying = async {
+            let mut wire = pin!(self.session.client.copy_in::<_, Bytes>(&self.manner.tables.copy_alerts).await?);
+            wire.feed(rows).await?;
+            wire.finish().await
+        };
+        // An alert is no row that could be rejected: that the table does not take it, somebody has to look at.
+        self.session.answer(copying).await.map(drop).map_err(|fault| fault.of_table(&self.manner.tables.alerts))
+    }
+}
+
+/// Ends the COPY and commits without waiting in between: a COPY that fails turns the COMMIT into a rollback, and its error is given. What is done
+/// `meanwhile` is done when both are sent.
+async fn finish_and_commit(
+    wire: Pin<&mut CopyInSink<Bytes>>,
+    client: &Client,
+    meanwhile: impl Future<Output = ()>,
+) -> Result<u64, Error> {
+    let commit = async {
+        fail_point!("commit-before", |_| std::process::abort());
+        client.batch_execute("COMMIT").await
+    };
+    let copy = async {
+        let copied = wire.finish().await;
+        fail_point!("copy-after", |_| std::process::abort());
+        copied
+    };
+    let (copied, committed, ()) = join3(copy, commit, meanwhile).await;
+    fail_point!("commit-after", |_| std::process::abort());
+    copied.and_then(|rows| committed.map(|()| rows))
+}
