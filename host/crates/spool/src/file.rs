@@ -19,6 +19,7 @@ use crate::account::{Account, Amount};
 use crate::database::{Database, Progress, amount, beside};
 use crate::decode::decode;
 use crate::encode::{Encoded, Encoder};
+use crate::in_hand::InHand;
 use crate::naming::Naming;
 use crate::record::{self, Damage, MAX_BODY_BYTES, Stamp, VERSION};
 use crate::salvage;
@@ -44,6 +45,7 @@ pub(crate) struct SpoolFile {
     books: Arc<Books>,
     encoder: Encoder,
     naming: Naming,
+    in_hand: InHand,
 }
 
 impl SpoolFile {
@@ -55,8 +57,9 @@ impl SpoolFile {
         books: Arc<Books>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let (encoder, naming) = (Encoder::default(), Naming::default());
-        Self { path, clock, account: Arc::default(), open: None, highest: 0, settings, wants, books, encoder, naming }
+        let (encoder, naming, in_hand) = (Encoder::default(), Naming::default(), InHand::default());
+        let (account, open, highest) = (Arc::default(), None, 0);
+        Self { path, clock, account, open, highest, settings, wants, books, encoder, naming, in_hand }
     }
 
     pub fn append(&mut self, deliveries: &[Arc<Delivery>]) -> Result<RecordId, SpoolError> {
@@ -78,6 +81,10 @@ impl SpoolFile {
 
     pub fn oldest(&mut self, rows: usize) -> Result<Vec<Spooled>, SpoolError> {
         let read = self.with(|file, database| file.read(database, rows));
+        if let Some(last) = read.as_ref().ok().and_then(|records| records.last()) {
+            let lost = self.in_hand.given(last.id.0);
+            self.account.dropped.fetch_add(lost, Relaxed);
+        }
         match read {
             // A file that is not there and cannot be made: nothing stands in it, and the sink need not wait for it.
             Err(_) if self.open.is_none() && absent(&self.path) && absent(&beside(&self.path, ".salvage")) => {
@@ -92,7 +99,7 @@ impl SpoolFile {
             let sql = |error| Trouble::of(&file.path, &error);
             let gone = file.delete(database, through.0).map_err(sql)?;
             file.account.changed(Amount::default(), gone);
-            file.account.drained.fetch_add(gone.rows, Relaxed);
+            file.account.drained.fetch_add(gone.rows + file.in_hand.confirmed(), Relaxed);
             if file.account.standing().records == 0 {
                 file.shrink(database);
             }
@@ -169,10 +176,11 @@ impl SpoolFile {
         let (mut id, appended_us) = (database.last, self.clock.now_us());
         let transaction =
             database.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
-        let mut less = Amount::default();
+        let (mut less, mut held) = (Amount::default(), Amount::default());
         let mut progress = database.progress;
         if over > 0 {
             let through = oldest_of(&transaction, over).map_err(sql)?;
+            held = amount(&transaction, self.in_hand.of(through) as i64).map_err(sql)?;
             less = forget(&transaction, &mut progress, through).map_err(sql)?;
         }
         {
@@ -194,9 +202,11 @@ impl SpoolFile {
         (database.last, database.progress) = (id, progress);
         self.highest = id;
         self.account.changed(more, less);
-        if less.rows > 0 {
-            self.account.dropped.fetch_add(less.rows, Relaxed);
-            tracing::warn!(path = %self.path.display(), rows = less.rows, bytes = less.bytes,
+        self.in_hand.dropped(held.rows);
+        let (rows, bytes) = (less.rows - held.rows, less.bytes - held.bytes);
+        if rows > 0 {
+            self.account.dropped.fetch_add(rows, Relaxed);
+            tracing::warn!(path = %self.path.display(), rows, bytes,
                 "the spool is full: its oldest rows were dropped, as configured (when_full = \"drop_oldest\")");
         }
         Ok(id)

@@ -24,6 +24,7 @@ mod database;
 mod decode;
 mod encode;
 mod file;
+mod in_hand;
 mod naming;
 mod pages;
 mod queue;

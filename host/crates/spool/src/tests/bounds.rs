@@ -50,6 +50,36 @@ fn full_drops_the_oldest() {
     assert_eq!((totals.damaged_records, totals.damaged_files), (0, 0));
 }
 
+/// Guarantees: what is dropped to make room while the sink has it in hand is no loss: it counts as drained when the sink has confirmed it, and as
+/// dropped only where it is asked for anew.
+#[test]
+fn dropped_while_in_hand() {
+    let (place, books) = (Place::new(), books());
+    let mut file = place.open_with(&books, 10_000, WhenFull::DropOldest);
+    let append = |file: &mut SpoolFile, numbers: std::ops::RangeInclusive<u64>| {
+        for number in numbers {
+            file.append(&[delivery(&books, number, 2_000)]).unwrap();
+        }
+    };
+    let account = |file: &SpoolFile| {
+        let totals = file.account.totals(0);
+        (totals.dropped, totals.drained, totals.records)
+    };
+    append(&mut file, 1..=4);
+    let given = file.oldest(2).unwrap();
+    assert_eq!(given.len(), 2);
+    append(&mut file, 5..=7);
+    assert_eq!(account(&file), (1, 0, 4), "three are gone, two of which the sink has");
+    file.remove(given[1].id).unwrap();
+    assert_eq!(account(&file), (1, 2, 4));
+
+    assert_eq!(file.oldest(1).unwrap().len(), 1);
+    append(&mut file, 8..=8);
+    assert_eq!(account(&file), (1, 2, 4));
+    assert_eq!(file.oldest(1).unwrap().len(), 1);
+    assert_eq!(account(&file), (2, 2, 4), "it was not confirmed");
+}
+
 /// Guarantees: a disk without room refuses what comes, and says so; what stands in the spool can still be drained, and then it goes on.
 #[test]
 fn disk_full() {
