@@ -171,7 +171,7 @@ fn migrate(setup: &Setup, config: &str, more: &[&str]) -> Output {
 }
 
 /// Guarantees: `tidegate migrate` makes everything under the names and with the times of the configuration, says what it ran, and may be run
-/// again, also when chunks are compressed; what it would run can be printed and run by hand to the same end.
+/// again, also when chunks are compressed or others than ours have set how; what it would run can be printed and run by hand to the same end.
 #[test]
 fn migrate_makes_what_is_configured() {
     let Some(database) = Timescale::start() else { return };
@@ -222,6 +222,12 @@ fn migrate_makes_what_is_configured() {
             ["1day", "1hour", "1min"].map(|each| [format!("{table}_{each}")])
         );
     }
+
+    // What somebody has chosen for themselves stays.
+    database.execute("ALTER TABLE plant.readings SET (timescaledb.compress_segmentby = 'quality')");
+    migrate(&setup, &config("plant.readings", true), &[]);
+    let by = "SELECT attname FROM timescaledb_information.compression_settings WHERE hypertable_name = 'readings' AND segmentby_column_index = 1";
+    assert_eq!(database.query(by).unwrap(), [["quality"]]);
 }
 
 /// Guarantees: a TimescaleDB under its Apache licence gets a hypertable, and what it cannot have is listed with the reason, by `tidegate migrate` and in

@@ -12,8 +12,10 @@ use tidegate_sinks::{Migrated, MigrationStep, migrate, migration};
 ///
 /// Runs the files of deploy/sql that the settings ask for, with their names and times, each database
 /// in one transaction. What is there stays as it is, so it can be run as often as one likes, also
-/// while hosts are writing. It takes as long as it takes (an index of a large table takes hours), and
-/// prints each file before it runs it. What a database cannot do is listed.
+/// while hosts are running. It takes as long as it takes, and prints each file before it runs it. An
+/// index of a large table, or a hypertable made of one, takes hours, and hosts cannot write to that
+/// table meanwhile: what comes goes to their spools, which need room for it (`max_mib`). What a
+/// database cannot do is listed.
 ///
 /// Exit code 0: done, as far as the database can. 1: a database was not reached, or did not permit it.
 ///
