@@ -2,8 +2,10 @@
 //!
 //! Each chunk that a transaction writes to is a table of its own, to be opened, locked and perhaps made; and a row for a chunk that is compressed
 //! has to be put beside what is compressed there, which with `dedupe` means that much of it is unpacked. So rows that are spread
-//! over many chunks are written in several transactions, few chunks each, and late rows after all others: they make nobody wait but
-//! themselves, and what comes with the next write.
+//! over many chunks are written in several transactions, few chunks each, and late rows after all others: nothing of the same write waits for them on
+//! its connection. What comes after does: a write is over when its late rows are stored too, and goes to the spool if that takes long.
+//!
+//! What a sender says of the time is believed: a clock that is wrong makes a chunk for each day that it names.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +23,33 @@ pub(super) struct Chunks {
     width_us: i64,
     /// How long after its end it is compressed, if ever.
     compressed_after_us: Option<i64>,
+}
+
+/// Whether TimescaleDB limits how many compressed rows a statement unpacks. To look for repeats in a compressed chunk, some versions unpack what
+/// is there of the same series, and give up beyond a number of rows; such rows would come again and again then. Few chunks and the statement's
+/// timeout are bound enough. Only versions that have the limit know its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unpacking {
+    Free,
+    Limited,
+}
+
+impl Unpacking {
+    /// Asked after [`Chunks::find`], which has the library loaded.
+    pub(super) async fn find(session: &Session) -> Result<Self, Fault> {
+        const LIMIT: &str = "SELECT current_setting('timescaledb.max_tuples_decompressed_per_dml_transaction', true)";
+        let limit = session.rows(LIMIT).await?;
+        let has_one = limit.iter().flatten().any(|limit| !limit.is_empty());
+        Ok(if has_one { Self::Limited } else { Self::Free })
+    }
+
+    /// What a transaction says for its statements to be free of it. Compressed chunks may have got so by hand, at any age.
+    pub(super) fn freed(self) -> &'static str {
+        match self {
+            Self::Free => "",
+            Self::Limited => "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0;",
+        }
+    }
 }
 
 /// Whether rows are for chunks that may be compressed.
@@ -98,6 +127,11 @@ impl Chunks {
         parts
     }
 
+    /// The age of one row.
+    pub(super) fn age_of(&self, time_us: i64, now_us: i64) -> Age {
+        self.age(self.of(time_us), now_us)
+    }
+
     fn of(&self, time_us: i64) -> i64 {
         time_us.div_euclid(self.width_us)
     }
@@ -109,6 +143,15 @@ impl Chunks {
             Some(after_us) if end_us <= now_us.saturating_sub(after_us) => Age::Late,
             _ => Age::Fresh,
         }
+    }
+}
+
+#[cfg(test)]
+impl Chunks {
+    /// A chunk a day, compressed after so many.
+    pub(super) fn daily_compressed_after(days: i64) -> Self {
+        const DAY_US: i64 = 86_400_000_000;
+        Self { width_us: DAY_US, compressed_after_us: Some(days * DAY_US) }
     }
 }
 

@@ -3,17 +3,18 @@
 //! no more.
 
 use std::ops::Range;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use fail::fail_point;
 use futures_util::SinkExt;
-use futures_util::future::join3;
-use tokio_postgres::{Client, CopyInSink, Error, Statement};
+use futures_util::future::try_join3;
+use tidegate_model::Alert;
+use tokio_postgres::Statement;
 
 use super::fault::Fault;
 use super::stage;
-use super::store::{Alerts, Manner, Store, Task};
+use super::store::{Manner, Store, Task};
 use super::survey::Survey;
 use super::template::{
     COPY_HEADER, COPY_TRAILER, RowTemplate, nearest_timestamp, put_cleaned, put_number, put_timestamp,
@@ -120,9 +121,9 @@ impl Store<'_> {
         then: Then,
     ) -> Result<u64, Fault> {
         let client = &self.session.client;
-        let copying = async {
+        let sending = async {
             fail_point!("copy-before", |_| std::process::abort());
-            let mut wire = pin!(client.copy_in::<_, Bytes>(&copy).await?);
+            let mut wire = Box::pin(client.copy_in::<_, Bytes>(&copy).await?);
             // The last to go closes the statement, which has to happen before COMMIT: after it, PgBouncer may have given the server
             // connection, with the statement still in it, to somebody else.
             drop(copy);
@@ -139,29 +140,42 @@ impl Store<'_> {
                     }
                 }
             }
-            // Behind what it is polled with, so that all of that is on its way to the database first.
-            let ahead = async { lines.look_ahead(task, self.manner) };
-            match then {
-                Then::Nothing => {
-                    let copied = wire.finish().await;
-                    fail_point!("copy-after", |_| std::process::abort());
-                    copied
-                }
-                Then::Commit => finish_and_commit(wire, client, ahead).await,
-                Then::Move => {
-                    let moving = stage::move_over(client, self.manner.tables);
-                    let (copied, moved, ()) = join3(wire.finish(), moving, ahead).await;
-                    fail_point!("copy-after", |_| std::process::abort());
-                    copied.and(moved)
-                }
-            }
+            Ok(wire)
         };
-        self.session.answer(copying).await
+        let mut wire = self.session.answer(sending).await?;
+        // Behind what it is polled with, so that all of that is on its way to the database first.
+        let ahead = async {
+            lines.look_ahead(task, self.manner);
+            Ok(())
+        };
+        let finish = async {
+            let copied = self.session.answer(wire.as_mut().finish()).await;
+            fail_point!("copy-after", |_| std::process::abort());
+            copied
+        };
+        match then {
+            Then::Nothing => finish.await,
+            // Without waiting in between. A COPY that fails turns the COMMIT into a rollback, and its error is given.
+            Then::Commit => {
+                let commit = async {
+                    fail_point!("commit-before", |_| std::process::abort());
+                    self.session.commit().await
+                };
+                let (copied, (), ()) = try_join3(finish, commit, ahead).await?;
+                fail_point!("commit-after", |_| std::process::abort());
+                Ok(copied)
+            }
+            Then::Move => {
+                let moving = self.session.answer(stage::move_over(client, self.manner.tables));
+                let (_, moved, ()) = try_join3(finish, moving, ahead).await?;
+                Ok(moved)
+            }
+        }
     }
 
-    pub(super) async fn store_alerts(&self, task: Task<'_>, lines: &mut Lines) -> Result<(), Fault> {
-        let mut alerts = task.survey.alerts().peekable();
-        if task.alerts == Alerts::Elsewhere || alerts.peek().is_none() {
+    /// Stores alerts, all or none.
+    pub(super) async fn copy_alerts(&self, alerts: &[&Alert], lines: &mut Lines) -> Result<(), Fault> {
+        if alerts.is_empty() {
             return Ok(());
         }
         let Lines { buffer, .. } = lines;
@@ -185,28 +199,6 @@ impl Store<'_> {
             wire.feed(rows).await?;
             wire.finish().await
         };
-        // An alert is no row that could be rejected: that the table does not take it, somebody has to look at.
-        self.session.answer(copying).await.map(drop).map_err(|fault| fault.of_table(&self.manner.tables.alerts))
+        self.session.answer(copying).await.map(drop)
     }
-}
-
-/// Ends the COPY and commits without waiting in between: a COPY that fails turns the COMMIT into a rollback, and its error is given. What is done
-/// `meanwhile` is done when both are sent.
-async fn finish_and_commit(
-    wire: Pin<&mut CopyInSink<Bytes>>,
-    client: &Client,
-    meanwhile: impl Future<Output = ()>,
-) -> Result<u64, Error> {
-    let commit = async {
-        fail_point!("commit-before", |_| std::process::abort());
-        client.batch_execute("COMMIT").await
-    };
-    let copy = async {
-        let copied = wire.finish().await;
-        fail_point!("copy-after", |_| std::process::abort());
-        copied
-    };
-    let (copied, committed, ()) = join3(copy, commit, meanwhile).await;
-    fail_point!("commit-after", |_| std::process::abort());
-    copied.and_then(|rows| committed.map(|()| rows))
 }

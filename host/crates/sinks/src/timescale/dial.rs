@@ -30,9 +30,9 @@ const EACH_LIMIT: Duration = Duration::from_secs(5);
 /// More addresses of one name are not tried.
 const MOST_ADDRESSES: usize = 8;
 /// A peer that is gone without a word is noticed in idle + interval × retries = 25 s, and at once when data stays unacknowledged as long.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVE_RETRIES: u32 = 3;
+pub(super) const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const KEEPALIVE_RETRIES: u32 = 3;
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// A connection, and the task that moves its bytes, which ends with it and then tells why.
@@ -85,9 +85,11 @@ pub(super) async fn dial(settings: &TimescaleSink, last: &LastHost) -> Result<Di
                 continue;
             }
         };
-        let usual = if others || addresses.len() > 1 { EACH_LIMIT } else { ONLY_LIMIT };
+        let several = others || addresses.len() > 1;
+        let usual = if several { EACH_LIMIT } else { ONLY_LIMIT };
         let limit = config.get_connect_timeout().copied().unwrap_or(usual);
         for Address { called, config } in addresses {
+            let config = takes_writes(config, several);
             let opened = match &tls {
                 Some(tls) => open(&config, tls.clone(), limit).await,
                 None => open(&config, NoTls, limit).await,
@@ -102,6 +104,14 @@ pub(super) async fn dial(settings: &TimescaleSink, last: &LastHost) -> Result<Di
         }
     }
     Err(of_all(tried))
+}
+
+/// Of several hosts, or addresses of one name, the one that takes writes, unless the URL says otherwise.
+fn takes_writes(mut config: Config, several: bool) -> Config {
+    if several && config.get_target_session_attrs() == TargetSessionAttrs::Any {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
+    config
 }
 
 async fn open<T>(config: &Config, tls: T, limit: Duration) -> Result<Dialled, Fault>
@@ -126,10 +136,6 @@ fn config(settings: &TimescaleSink) -> Result<Config, Fault> {
     })?;
     if config.get_application_name().is_none() {
         config.application_name("tidegate");
-    }
-    // Of several hosts the one that takes writes, unless the URL says otherwise.
-    if hosts(&config)? > 1 && config.get_target_session_attrs() == TargetSessionAttrs::Any {
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     // This one has a default, which cannot be told from the same number written.
     if !url.contains("keepalives_idle") {
@@ -301,6 +307,15 @@ mod tests {
         assert_eq!(last.first_of(3), [0, 1, 2]);
         last.0.store(2, Relaxed);
         assert_eq!(last.first_of(3), [2, 0, 1]);
+    }
+
+    /// Guarantees: of several hosts or addresses one that takes writes is asked for, and what the URL says stays.
+    #[test]
+    fn one_that_takes_writes() {
+        let asked = |url: &str, several| takes_writes(of(url), several).get_target_session_attrs();
+        assert_eq!(asked("postgres://u@h/d", true), TargetSessionAttrs::ReadWrite);
+        assert_eq!(asked("postgres://u@h/d", false), TargetSessionAttrs::Any);
+        assert_eq!(asked("postgres://u@h/d?target_session_attrs=read-only", true), TargetSessionAttrs::ReadOnly);
     }
 
     /// Guarantees: what the URL says of keepalives stays, and what it does not say is ours.

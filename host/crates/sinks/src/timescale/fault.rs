@@ -46,6 +46,8 @@ pub(super) enum To {
     Row,
     /// The row if others pass, else all rows, as when a trigger lets nobody write for now.
     RowIfOthersPass,
+    /// The row if any ever passed, else all rows, as when the table wants what nobody gives.
+    RowIfAnyPassed,
 }
 
 /// What a SQLSTATE calls for.
@@ -59,6 +61,8 @@ enum Verdict {
     DataElseRetry,
     /// Where other rows pass the data is at fault; where none does, an operator is wanted.
     DataElseOperator,
+    /// Where a row has ever passed the data is at fault; where none has, an operator is wanted.
+    DataOfATableInUse,
 }
 
 impl From<tokio_postgres::Error> for Fault {
@@ -76,6 +80,7 @@ impl Fault {
         let to = match verdict(code) {
             Verdict::Data => To::Row,
             Verdict::DataElseRetry | Verdict::DataElseOperator => To::RowIfOthersPass,
+            Verdict::DataOfATableInUse => To::RowIfAnyPassed,
             Verdict::Retry | Verdict::Operator => return None,
         };
         // Not the detail: it may hold the values of other rows.
@@ -115,7 +120,7 @@ impl Fault {
     /// The same fault, met in a table whose rows are not to be left out one by one: then its data want an operator.
     pub(super) fn of_table(self, table: &str) -> Self {
         match self.of_data() {
-            Some(Objection { reason, to: To::Row, .. }) => {
+            Some(Objection { reason, to: To::Row | To::RowIfAnyPassed, .. }) => {
                 Self::Operator(format!("table {table} refuses what Tidegate writes to it: {reason}"))
             }
             _ => self,
@@ -152,7 +157,9 @@ impl Fault {
         match verdict(code) {
             Verdict::Retry | Verdict::DataElseRetry => SinkError::Retry(text),
             // Points at fault never come this far, so it was something that no row can be blamed for.
-            Verdict::Operator | Verdict::Data | Verdict::DataElseOperator => SinkError::NeedsOperator(text),
+            Verdict::Operator | Verdict::Data | Verdict::DataElseOperator | Verdict::DataOfATableInUse => {
+                SinkError::NeedsOperator(text)
+            }
         }
     }
 }
@@ -189,16 +196,19 @@ fn verdict(code: &str) -> Verdict {
         "3D000" | "3F000" => Verdict::Operator,
         // A row too long for an index, or for the table; the check option of a view.
         "54000" | "44000" => Verdict::Data,
+        // A column without a value, a key that nobody has, a condition: of a row, or of all, where the table wants what we do not have.
+        "23502" | "23503" | "23514" => Verdict::DataOfATableInUse,
         // Some rows cannot go where they belong: into a compressed chunk, say.
         "0A000" => Verdict::DataElseOperator,
         _ => match code.get(..2).unwrap_or("") {
             "22" | "23" => Verdict::Data,
-            // What a trigger or a function raises.
-            "P0" => Verdict::DataElseRetry,
             // Not allowed in; syntax, names and permissions; not supported.
             "28" | "42" | "0A" => Verdict::Operator,
-            // 08 connection, 57 shutdown and cancel, 53 resources, 40 rollback, and whatever else there is.
-            _ => Verdict::Retry,
+            // Connection, transaction, a pooler's lost statement, rollback, resources, object in use, shutdown and cancel, the server's disk, its files,
+            // its bugs.
+            "08" | "25" | "26" | "40" | "53" | "55" | "57" | "58" | "F0" | "XX" => Verdict::Retry,
+            // What a trigger or a function raises, with PL/pgSQL's code or one of its own.
+            _ => Verdict::DataElseRetry,
         },
     }
 }
@@ -211,7 +221,7 @@ fn what_to_do(code: &str) -> Option<&'static str> {
             "no row passes: an older TimescaleDB takes no rows into compressed chunks of a table with a unique index (2.11 does): decompress \
              them, or upgrade it"
         }
-        "P0001" => "no row passes: look at the triggers of the table",
+        "23502" | "23503" | "23514" => "no row has ever passed: look at what the table wants of each row",
         "42703" | "42804" | "22P03" | "22P04" => {
             "the table is not of the shape in deploy/sql: change it, or name another"
         }
@@ -219,6 +229,7 @@ fn what_to_do(code: &str) -> Option<&'static str> {
         "3F000" => "create the schema, or name another before the table",
         "28P01" => "check the user's password",
         "28000" => "check the user, pg_hba.conf, and whether the server wants sslmode=require",
+        _ if verdict(code) == Verdict::DataElseRetry => "no row passes: look at the triggers of the table",
         _ => return None,
     })
 }
@@ -244,10 +255,16 @@ mod tests {
         for code in ["42P01", "42501", "42703", "3D000", "3F000", "28P01", "28000", "22P03"] {
             assert_eq!(verdict(code), Verdict::Operator, "{code}");
         }
-        for code in ["22001", "22003", "22021", "23502", "23505", "23514", "44000", "54000"] {
+        for code in ["22001", "22003", "22021", "23505", "44000", "54000"] {
             assert_eq!(verdict(code), Verdict::Data, "{code}");
         }
-        assert_eq!((verdict("P0001"), verdict("0A000")), (Verdict::DataElseRetry, Verdict::DataElseOperator));
+        for code in ["P0001", "45000", "UE001", "21000", "38001"] {
+            assert_eq!(verdict(code), Verdict::DataElseRetry, "{code}");
+        }
+        for code in ["23502", "23503", "23514"] {
+            assert_eq!(verdict(code), Verdict::DataOfATableInUse, "{code}");
+        }
+        assert_eq!(verdict("0A000"), Verdict::DataElseOperator);
     }
 
     /// Guarantees: the line is found where it is named, and nothing is made of other words.

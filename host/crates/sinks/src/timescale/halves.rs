@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use tidegate_config::Repeats;
+use tidegate_model::Alert;
 use tokio_postgres::Statement;
 
 use super::copy::{Lines, Then};
@@ -37,18 +38,55 @@ impl Store<'_> {
     pub(super) async fn by_halves(&self, task: Task<'_>, lines: &mut Lines) -> Result<Stored, Fault> {
         let task = Task { next: None, ..task };
         // Constraints that would speak at COMMIT, when no row can be told any more, speak at once.
-        let copy = self.begin(task.share.age, "SET CONSTRAINTS ALL IMMEDIATE").await?;
+        let copy = self.begin("SET CONSTRAINTS ALL IMMEDIATE").await?;
         let divided = self.advance(task).await?;
         let mut stored = self.told_again(&copy, task, divided.as_ref(), lines).await?;
         let task = Task { numbers: divided.as_ref().map_or(task.numbers, |(left, _)| left), ..task };
-        self.store_alerts(task, lines).await?;
+        self.alerts_by_halves(&task.alerts(), lines).await?;
         let halved = self.halve(&copy, task, Parts::Kept, lines).await?;
         drop(copy);
-        self.session.run("COMMIT").await?;
+        self.session.commit().await?;
         stored.refused.extend(halved.refused);
         stored.repeats += halved.repeats;
         stored.differing += halved.differing;
         Ok(stored)
+    }
+
+    /// Stores alerts, but those that the table refuses: they were published, and are in the host's history. Where it refuses all of several, somebody
+    /// has to look at the table.
+    async fn alerts_by_halves(&self, alerts: &[&Alert], lines: &mut Lines) -> Result<(), Fault> {
+        let (mut refused, mut left) = (0, parts(alerts.len(), alerts.len().max(1)));
+        let mut last = None;
+        while let Some(range) = left.pop() {
+            self.session.run("SAVEPOINT part").await?;
+            let Err(fault) = self.copy_alerts(&alerts[range.clone()], lines).await else {
+                self.session.run(Parts::Kept.end()).await?;
+                continue;
+            };
+            if fault.of_data().is_none() {
+                return Err(fault.of_table(&self.manner.tables.alerts));
+            }
+            self.session.run(UNDO).await?;
+            if range.len() == 1 {
+                refused += 1;
+                last = Some(fault);
+            } else {
+                let middle = range.start + range.len() / 2;
+                left.extend([middle..range.end, range.start..middle]);
+            }
+        }
+        let Some(fault) = last else { return Ok(()) };
+        if refused == alerts.len() && refused > 1 {
+            return Err(fault.of_table(&self.manner.tables.alerts));
+        }
+        let (table, why) = (&*self.manner.tables.alerts, fault.of_data().map(|objection| objection.reason));
+        tracing::error!(
+            table,
+            refused,
+            why,
+            "the database does not store some alerts; they were published all the same"
+        );
+        Ok(())
     }
 
     /// What is said of points that are stored already. Some of them may have been refused then, and whoever was to hear of it died, or lost the
@@ -96,7 +134,8 @@ impl Store<'_> {
             };
             let Some(Objection { reason, line, to }) = fault.of_data() else { return Err(fault) };
             self.session.run(UNDO).await?;
-            if to == To::RowIfOthersPass && others == Others::Unknown {
+            let passed = others == Others::Passed || (to == To::RowIfAnyPassed && self.manner.ever == Others::Passed);
+            if to != To::Row && !passed {
                 if !self.any_passes(copy, task, lines).await? {
                     return Err(fault);
                 }

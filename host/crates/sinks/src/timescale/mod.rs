@@ -83,6 +83,8 @@ pub struct Timescale {
     known: Option<Known>,
     unfinished: Option<Unfinished>,
     pace: Pace,
+    /// Whether the database has ever taken a point, since the process began.
+    ever: Others,
 }
 
 /// What is known of the database behind the connections: looked at anew after each fault, since another may stand there then.
@@ -123,6 +125,7 @@ impl Timescale {
             known: None,
             unfinished: None,
             pace: Pace::default(),
+            ever: Others::Unknown,
         }
     }
 
@@ -145,16 +148,13 @@ impl Timescale {
         let unfinished = self.unfinished.as_ref().filter(|unfinished| unfinished.is_of(deliveries));
         let division = match unfinished {
             Some(unfinished) => unfinished.division,
-            None => {
-                Division {
-                    most: self.settings.connections,
-                    rows: self.settings.max_rows,
-                    // A log's points and its offset are one transaction, whatever their times.
-                    chunks: known.found.chunks.filter(|_| self.settings.offsets == Offsets::Group),
-                    offsets: self.settings.offsets,
-                    now_us: SystemClock.now_us(),
-                }
-            }
+            None => Division {
+                most: self.settings.connections,
+                rows: self.settings.max_rows,
+                chunks: known.found.chunks,
+                offsets: self.settings.offsets,
+                now_us: SystemClock.now_us(),
+            },
         };
         let survey = Survey::new(deliveries, &self.books, &mut known.series, division);
         let shares = survey.shares().len();
@@ -166,7 +166,7 @@ impl Timescale {
         let unfinished = self.unfinished.take().filter(|unfinished| unfinished.is_of(deliveries));
         let mut done = unfinished.map_or_else(|| vec![None; shares], |unfinished| unfinished.done);
         let (max_rows, steps) = self.pace.rows(self.settings.max_rows.max(1));
-        let others = others(&survey, &done);
+        let others = others_of(&survey, &done);
         let manner = Manner {
             tables: &self.tables,
             series: &known.series,
@@ -174,7 +174,9 @@ impl Timescale {
             max_rows,
             steps,
             others,
+            ever: self.ever,
             timeout: self.timeout(),
+            unpacking: known.found.unpacking,
         };
         let faults = pool.store(&survey, &mut done, manner).await;
         let faults = self.paced(faults);
@@ -187,6 +189,9 @@ impl Timescale {
         // Not before all others are stored: what of them no message brings again would be gone.
         if let Some(why) = done.iter().flatten().find_map(|stored| stored.went_back.clone()) {
             return Err(Fault::WentBack(why).into_sink_error(&self.address));
+        }
+        if others_of(&survey, &done) == Others::Passed {
+            self.ever = Others::Passed;
         }
         self.known = Some(known);
         self.pace.stored(self.settings.max_rows.max(1));
@@ -285,7 +290,7 @@ impl Timescale {
 }
 
 /// Whether some points of the write are stored.
-fn others(survey: &Survey<'_>, done: &[Option<Stored>]) -> Others {
+fn others_of(survey: &Survey<'_>, done: &[Option<Stored>]) -> Others {
     let mut shares = survey.shares().iter().zip(done);
     let passed = shares.any(|(share, done)| done.as_ref().is_some_and(|stored| stored.has_passed(share)));
     if passed { Others::Passed } else { Others::Unknown }

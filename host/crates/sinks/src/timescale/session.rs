@@ -9,11 +9,30 @@ use tokio::time::timeout;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, SimpleQueryMessage};
 
-use super::dial::{LastHost, dial};
+use super::dial::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, LastHost, dial};
 use super::fault::Fault;
 
 /// The server's own `statement_timeout` comes first; this is for one that does not answer at all.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long a COMMIT may take. No `statement_timeout` runs in it, and where it waits for a standby it is over when that is back. Given up sooner, it
+/// would stay, with its place and its locks, beside the next try, and what it holds would be there once more. A server that is gone is noticed by TCP.
+const COMMIT_WITHIN: Duration = Duration::from_secs(600);
+
+/// What each transaction of ours begins with. A host that vanishes in the middle of one (its power, its network) must not hold locks for as long
+/// as the server's system takes to notice, two hours by default: its successor waits for them. Between statements no `statement_timeout` runs,
+/// and within a COPY that waits for us none is heard. All of it ends with the transaction, and none is an error where it cannot be had.
+pub(super) fn begin(statement: Duration) -> String {
+    format!(
+        "BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}; \
+         SET LOCAL tcp_keepalives_idle = {}; SET LOCAL tcp_keepalives_interval = {}; SET LOCAL tcp_keepalives_count = {};",
+        statement.as_millis(),
+        (statement + GRACE).as_millis(),
+        KEEPALIVE_IDLE.as_secs(),
+        KEEPALIVE_INTERVAL.as_secs(),
+        KEEPALIVE_RETRIES
+    )
+}
 
 /// An open connection. Dropping it closes it; a transaction in it is rolled back.
 #[derive(Debug)]
@@ -64,10 +83,12 @@ impl Session {
         &self,
         asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Fault> {
-        match timeout(self.patience, asked).await {
-            Ok(answer) => answer.map_err(Fault::from),
-            Err(_) => Err(Fault::Silent(self.patience)),
-        }
+        within(self.patience, asked).await
+    }
+
+    /// Commits.
+    pub(super) async fn commit(&self) -> Result<(), Fault> {
+        within(COMMIT_WITHIN, self.client.batch_execute("COMMIT")).await
     }
 
     /// Runs statements that give no rows.
@@ -104,5 +125,15 @@ impl Session {
         let mut connection = self.connection;
         let why = timeout(Duration::from_secs(1), &mut connection.0).await.ok()?.ok()?;
         why.filter(|_| closed)
+    }
+}
+
+async fn within<T>(
+    patience: Duration,
+    asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, Fault> {
+    match timeout(patience, asked).await {
+        Ok(answer) => answer.map_err(Fault::from),
+        Err(_) => Err(Fault::Silent(patience)),
     }
 }

@@ -6,25 +6,20 @@ use std::time::{Duration, Instant};
 use fail::fail_point;
 use futures_util::future::join;
 use tidegate_config::Repeats;
+use tidegate_model::Alert;
 use tokio_postgres::Statement;
 
-use super::chunks::Age;
+use super::chunks::Unpacking;
 use super::copy::{Lines, Then};
 use super::fault::Fault;
 use super::pace::Steps;
 use super::positions::{self, Span};
 use super::schema::Tables;
-use super::session::Session;
+use super::session::{Session, begin};
 use super::stage;
 use super::survey::{Share, Survey};
 use super::template::RowTemplate;
 use crate::series::SeriesCache;
-
-/// To look for repeats in a compressed chunk, some versions of TimescaleDB unpack what is there of the same series, and give up beyond a number of
-/// rows; a late row would come again and again then. Few chunks and the statement's timeout are bound enough. Only versions that have the limit
-/// know its name.
-const UNPACK: &str = "SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings \
-    WHERE name = 'timescaledb.max_tuples_decompressed_per_dml_transaction';";
 
 /// How the shares of a write are stored.
 #[derive(Clone, Copy)]
@@ -37,7 +32,10 @@ pub(super) struct Manner<'a> {
     pub(super) steps: Steps,
     /// What became of other rows of the write.
     pub(super) others: Others,
+    /// What became of all rows before it.
+    pub(super) ever: Others,
     pub(super) timeout: Duration,
+    pub(super) unpacking: Unpacking,
 }
 
 /// What became of other rows.
@@ -68,6 +66,16 @@ pub(super) struct Task<'a> {
     /// The logs that move on with it.
     pub(super) spans: &'a [(u32, &'a Span)],
     pub(super) alerts: Alerts,
+}
+
+impl<'a> Task<'a> {
+    /// The alerts that go with it.
+    pub(super) fn alerts(&self) -> Vec<&'a Alert> {
+        match self.alerts {
+            Alerts::WithThis => self.survey.alerts().collect(),
+            Alerts::Elsewhere => Vec::new(),
+        }
+    }
 }
 
 /// Which share the alerts go with.
@@ -153,7 +161,8 @@ impl Store<'_> {
             Ok(stored) => return Ok(stored),
             Err(fault) => fault,
         };
-        if task.numbers.is_empty() || fault.of_data().is_none() {
+        let has_rows = !task.numbers.is_empty() || task.alerts == Alerts::WithThis;
+        if !has_rows || fault.of_data().is_none() {
             return Err(fault);
         }
         self.session.run("ROLLBACK").await?;
@@ -162,15 +171,15 @@ impl Store<'_> {
 
     /// The usual way: everything, or nothing.
     async fn at_once(&self, task: Task<'_>, lines: &mut Lines) -> Result<Stored, Fault> {
-        let copy = self.begin(task.share.age, "").await?;
+        let copy = self.begin("").await?;
         let divided = self.advance(task).await?;
         let mut stored = self.told_again(&copy, task, divided.as_ref(), lines).await?;
         let task = Task { numbers: divided.as_ref().map_or(task.numbers, |(left, _)| left), ..task };
-        self.store_alerts(task, lines).await?;
+        self.copy_alerts(&task.alerts(), lines).await?;
         let parts = parts(task.numbers.len(), self.manner.max_rows);
         let Some((last, before)) = parts.split_last() else {
             drop(copy);
-            self.session.run("COMMIT").await?;
+            self.session.commit().await?;
             return Ok(stored);
         };
         for range in before {
@@ -185,7 +194,7 @@ impl Store<'_> {
         let (repeats, differing) =
             stage::left_out(self.session, self.manner.tables, task.share.age, task.numbers.len(), moved).await?;
         fail_point!("commit-before", |_| std::process::abort());
-        self.session.run("COMMIT").await?;
+        self.session.commit().await?;
         fail_point!("commit-after", |_| std::process::abort());
         stored.repeats += repeats;
         stored.differing += differing;
@@ -210,15 +219,13 @@ impl Store<'_> {
     }
 
     /// Begins the transaction and has the COPY of points parsed, in one round trip. The statement lives no longer than the transaction.
-    pub(super) async fn begin(&self, age: Age, and: &str) -> Result<Statement, Fault> {
+    pub(super) async fn begin(&self, and: &str) -> Result<Statement, Fault> {
         let client = &self.session.client;
         let (stage, copy) = match self.manner.repeats {
             Repeats::Stored => ("", &self.manner.tables.copy_points),
             Repeats::Dropped => (stage::MAKE, &self.manner.tables.copy_to_stage),
         };
-        let late = if age == Age::Late { UNPACK } else { "" };
-        let timeout_ms = self.manner.timeout.as_millis();
-        let begin = format!("BEGIN; SET LOCAL statement_timeout = {timeout_ms}; {late} {stage} {and}");
+        let begin = format!("{} {} {stage} {and}", begin(self.manner.timeout), self.manner.unpacking.freed());
         let both = async {
             let (began, parsed) = join(client.batch_execute(&begin), client.prepare(copy)).await;
             began.and(parsed)

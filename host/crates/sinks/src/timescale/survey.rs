@@ -36,6 +36,7 @@ pub(super) struct Share {
     pub(super) connection: usize,
     /// Its points, ascending.
     pub(super) numbers: Vec<u32>,
+    /// Late if any of them is; all are, but where offsets keep them together.
     pub(super) age: Age,
     /// Where the message of each point stands; empty if that is not asked for.
     pub(super) places: Vec<Place>,
@@ -124,15 +125,19 @@ impl<'a> Survey<'a> {
             }
             first += points.len();
         }
-        if let Some(chunks) = division.chunks
-            && first_us <= last_us
-            && !chunks.together(first_us, last_us, division.now_us)
-        {
-            survey.part(chunks, division.now_us);
-        }
-        // A log's points and how far it goes are one transaction.
-        if division.offsets == Offsets::Group {
-            survey.cut(division.rows.max(LEAST_SHARE));
+        let apart = division
+            .chunks
+            .filter(|chunks| first_us <= last_us && !chunks.together(first_us, last_us, division.now_us));
+        match (division.offsets, apart) {
+            // A log's points and how far it goes are one transaction, whatever their times.
+            (Offsets::WithPoints, None) => {}
+            (Offsets::WithPoints, Some(chunks)) => survey.mark(chunks, division.now_us),
+            (Offsets::Group, chunks) => {
+                if let Some(chunks) = chunks {
+                    survey.part(chunks, division.now_us);
+                }
+                survey.cut(division.rows.max(LEAST_SHARE));
+            }
         }
         survey
     }
@@ -205,6 +210,18 @@ impl<'a> Survey<'a> {
         let (fresh, late): (Vec<Share>, Vec<Share>) = parted.partition(|share| share.age == Age::Fresh);
         self.shares = fresh;
         self.shares.extend(late);
+    }
+
+    /// Marks each share that has a late point.
+    fn mark(&mut self, chunks: Chunks, now_us: i64) {
+        let late = |share: &Share| {
+            share.numbers.iter().any(|&number| chunks.age_of(self.time_us(number), now_us) == Age::Late)
+        };
+        let ages: Vec<Age> =
+            self.shares.iter().map(|share| if late(share) { Age::Late } else { Age::Fresh }).collect();
+        for (share, age) in self.shares.iter_mut().zip(ages) {
+            share.age = age;
+        }
     }
 
     /// Cuts what is much more than `rows` rows evenly: while one piece is committed the next can be made ready.

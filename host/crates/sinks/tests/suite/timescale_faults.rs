@@ -221,3 +221,67 @@ async fn a_server_that_crashes_loses_nothing() {
     assert!(there.get::<_, i64>(2) <= (batches + 3) * 500, "more than a batch a crash was doubled");
     assert_eq!(there.get::<_, &str>(1), "2023-12-23 00:00:00+00");
 }
+
+/// Guarantees: a server ends by itself what a host that vanished has left in the middle of a transaction: each of ours says how long it may wait for the
+/// next statement, and how soon TCP is asked whether we are still there.
+#[tokio::test]
+async fn what_a_vanished_host_leaves_ends() {
+    let Some(server) = Postgres::start() else { return };
+    let client = server.client().await;
+    let books = Arc::new(Books::new(9));
+    let mut settings = server.settings("postgres");
+    settings.statement_timeout = Duration::from_secs(7);
+    let mut sink = Timescale::new(settings, Arc::clone(&books));
+    sink.write(&[Arc::new(counted(&books, 0, 1))]).await.unwrap();
+    let noted = "CREATE TABLE noted (name text, setting text);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO noted SELECT name, setting FROM pg_settings
+        WHERE name IN ('idle_in_transaction_session_timeout', 'tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count'); RETURN NEW; END $$;
+        CREATE TRIGGER note BEFORE INSERT ON metrics FOR EACH ROW EXECUTE FUNCTION note();
+        CREATE TRIGGER note BEFORE INSERT ON series FOR EACH ROW EXECUTE FUNCTION note()";
+    client.batch_execute(noted).await.unwrap();
+    let fresh = points(&books, &[("new", None, 1, 1.0, None)]);
+    sink.write(&[Arc::new(fresh)]).await.unwrap();
+    let rows = client.query("SELECT name, setting, count(*) FROM noted GROUP BY 1, 2 ORDER BY 1", &[]).await.unwrap();
+    let said: Vec<(String, String, i64)> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    let expected = [
+        ("idle_in_transaction_session_timeout", "17000"),
+        ("tcp_keepalives_count", "3"),
+        ("tcp_keepalives_idle", "10"),
+        ("tcp_keepalives_interval", "5"),
+    ];
+    assert_eq!(said, expected.map(|(name, setting)| (name.to_owned(), setting.to_owned(), 2)));
+}
+
+/// Guarantees: a COMMIT that waits for a standby is waited for: it is not tried again on another connection beside it, and what it holds is there once.
+#[tokio::test]
+async fn a_commit_that_waits_for_a_standby_is_waited_for() {
+    let Some(server) = Postgres::start() else { return };
+    let client = server.client().await;
+    let books = Arc::new(Books::new(9));
+    let mut settings = server.settings("postgres");
+    settings.statement_timeout = Duration::from_secs(1);
+    let mut sink = Timescale::new(settings, Arc::clone(&books));
+    sink.write(&[Arc::new(counted(&books, 0, 1))]).await.unwrap();
+    client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let deliveries = [Arc::new(counted(&books, 1, 11))];
+    let mut write = std::pin::pin!(sink.write(&deliveries));
+    // Longer than a statement and its answer may take.
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND now() - state_change > INTERVAL '13 s'";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        assert!(Instant::now() < deadline, "no COMMIT has waited for so long");
+        tokio::select! {
+            biased;
+            done = &mut write => panic!("it cannot be over: {done:?}"),
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        }
+    }
+    let ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tidegate'";
+    assert_eq!(client.query_one(ours, &[]).await.unwrap().get::<_, i64>(0), 1);
+    client.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    assert_eq!(write.await.unwrap().points, 10);
+    let there: i64 = client.query_one("SELECT count(*) FROM metrics", &[]).await.unwrap().get(0);
+    assert_eq!(there, 11);
+}

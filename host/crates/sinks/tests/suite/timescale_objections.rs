@@ -53,14 +53,15 @@ async fn a_row_that_others_pass_is_at_fault() {
         let (books, settings) = with_a_row(&server, &client, repeats).await;
         let mut sink = Timescale::new(settings, Arc::clone(&books));
         let raise = "IF NEW.value IN (7, 90) THEN RAISE 'not this one'; END IF; \
-            IF NEW.value = 44 THEN RAISE 'not supported' USING ERRCODE = '0A000'; END IF;";
+            IF NEW.value = 44 THEN RAISE 'not supported' USING ERRCODE = '0A000'; END IF; \
+            IF NEW.value = 60 THEN RAISE 'a code of its own' USING ERRCODE = '45000'; END IF;";
         on_each_row(&client, raise).await;
         let written = sink.write(&counted(&books, 1, 100)).await.unwrap();
         let rejected: Vec<u32> = written.rejected.iter().map(|each| each.row).collect();
-        assert_eq!((written.points, rejected), (96, vec![6, 43, 89]), "{repeats:?}");
+        assert_eq!((written.points, rejected), (95, vec![6, 43, 59, 89]), "{repeats:?}");
         assert!(written.rejected[0].reason.contains("not this one"), "{:?}", written.rejected);
 
-        for (code, operator) in [("P0001", false), ("0A000", true)] {
+        for (code, operator) in [("P0001", false), ("45000", false), ("0A000", true)] {
             on_each_row(&client, &format!("RAISE 'closed' USING ERRCODE = '{code}';")).await;
             let error = sink.write(&counted(&books, 100, 300)).await.unwrap_err();
             let text = error.to_string();
@@ -69,7 +70,7 @@ async fn a_row_that_others_pass_is_at_fault() {
         }
         on_each_row(&client, "").await;
         assert_eq!(sink.write(&counted(&books, 100, 300)).await.unwrap().points, 200);
-        assert_eq!(count(&client).await, 297, "{repeats:?}");
+        assert_eq!(count(&client).await, 296, "{repeats:?}");
 
         client.batch_execute("CREATE INDEX ON metrics (value_str)").await.unwrap();
         // No compression makes this fit a page of the index.
@@ -283,4 +284,85 @@ async fn a_migration_takes_its_time() {
     let (_, steps) = migrating.await.unwrap().unwrap();
     assert!(steps[0].starts_with("database postgres at 127.0.0.1"), "{steps:?}");
     assert_eq!((steps[1].as_str(), steps.last().unwrap().as_str()), ("001_metrics.sql", "011_source_positions.sql"));
+}
+
+/// Guarantees: a table that wants of each row what Tidegate does not give is refused with the column's name, unless a trigger may fill it in; and where
+/// no row has ever passed a condition of the table nothing is rejected. Once some have passed, a row is at fault also if it comes alone.
+#[tokio::test]
+async fn a_table_that_wants_more() {
+    let Some(server) = Postgres::start() else { return };
+    let client = server.client().await;
+    for repeats in [Repeats::Stored, Repeats::Dropped] {
+        let (books, settings) = with_a_row(&server, &client, repeats).await;
+        let new = || Timescale::new(settings.clone(), Arc::clone(&books));
+        client.batch_execute("ALTER TABLE metrics ADD site integer; UPDATE metrics SET site = 1; ALTER TABLE metrics ALTER site SET NOT NULL").await.unwrap();
+        let error = new().write(&counted(&books, 1, 3)).await.unwrap_err();
+        assert!(
+            matches!(&error, SinkError::NeedsOperator(text) if text.contains("each row must have site")),
+            "{error:?}"
+        );
+        on_each_row(&client, "NEW.site := 1;").await;
+        assert_eq!(new().write(&counted(&books, 1, 3)).await.unwrap().points, 2);
+        client
+            .batch_execute("DROP TRIGGER each ON metrics; ALTER TABLE metrics ALTER site SET DEFAULT 1")
+            .await
+            .unwrap();
+        assert_eq!(new().write(&counted(&books, 3, 5)).await.unwrap().points, 2);
+
+        client.batch_execute("ALTER TABLE metrics ADD CONSTRAINT never CHECK (value < 0) NOT VALID").await.unwrap();
+        let mut sink = new();
+        for write in [counted(&books, 5, 40), counted(&books, 5, 6)] {
+            let error = sink.write(&write).await.unwrap_err();
+            assert!(
+                matches!(&error, SinkError::NeedsOperator(text) if text.contains("no row has ever passed")),
+                "{error:?}"
+            );
+        }
+        client
+            .batch_execute("ALTER TABLE metrics DROP CONSTRAINT never, ADD CHECK (value <> 50) NOT VALID")
+            .await
+            .unwrap();
+        assert_eq!(sink.write(&counted(&books, 5, 50)).await.unwrap().points, 45);
+        let written = sink.write(&counted(&books, 50, 51)).await.unwrap();
+        assert_eq!((written.points, written.rejected.len()), (0, 1), "{repeats:?}");
+        assert_eq!(count(&client).await, 50, "{repeats:?}");
+    }
+}
+
+/// Guarantees: a description that its table does not take, or an alert, holds no point back, and others like it are stored; a table that takes none of
+/// several wants an operator.
+#[tokio::test]
+async fn what_stands_beside_points_holds_none_back() {
+    let Some(server) = Postgres::start() else { return };
+    let client = server.client().await;
+    let (books, settings) = with_a_row(&server, &client, Repeats::Stored).await;
+    let narrow = "ALTER TABLE series ALTER unit TYPE varchar(3); ALTER TABLE alerts ALTER message TYPE varchar(20)";
+    client.batch_execute(narrow).await.unwrap();
+    let mut sink = Timescale::new(settings.clone(), Arc::clone(&books));
+    let rows =
+        [("u", Some("bar"), 1, 1.0, None), ("v", Some("furlongs"), 2, 1.0, None), ("w", Some("K"), 3, 1.0, None)];
+    let mut delivery = points(&books, &rows);
+    delivery.alerts = crate::alerts(0, 3).alerts.clone();
+    delivery.alerts[1].message = "longer than the column of the table".to_owned();
+    delivery.alerts.iter_mut().step_by(2).for_each(|alert| alert.message = "short".to_owned());
+    let written = sink.write(&[Arc::new(delivery)]).await.unwrap();
+    assert_eq!((written.points, written.rejected.len()), (3, 0));
+    let there = |what: &'static str| {
+        let client = &client;
+        async move { client.query_one(what, &[]).await.unwrap().get::<_, i64>(0) }
+    };
+    assert_eq!(there("SELECT count(*) FROM series WHERE unit IS NOT NULL").await, 2);
+    assert_eq!(there("SELECT count(*) FROM alerts").await, 2);
+    assert_eq!(count(&client).await, 4);
+
+    let two = || points(&books, &[("x", Some("parsecs"), 4, 1.0, None), ("y", Some("fathoms"), 5, 1.0, None)]);
+    let error = sink.write(&[Arc::new(two())]).await.unwrap_err();
+    assert!(matches!(&error, SinkError::NeedsOperator(text) if text.contains("series")), "{error:?}");
+    client.batch_execute("ALTER TABLE series ALTER unit TYPE text").await.unwrap();
+    let mut delivery = two();
+    delivery.alerts = crate::alerts(0, 2).alerts.clone();
+    delivery.alerts.iter_mut().for_each(|alert| alert.message = "longer than the column of the table".to_owned());
+    let error = sink.write(&[Arc::new(delivery)]).await.unwrap_err();
+    assert!(matches!(&error, SinkError::NeedsOperator(text) if text.contains("alerts")), "{error:?}");
+    assert_eq!(count(&client).await, 4, "points and alerts are one transaction");
 }

@@ -10,7 +10,7 @@ mod steps;
 use tidegate_config::{Offsets, Repeats, TimescaleSink};
 use tidegate_model::SinkError;
 
-use super::chunks::Chunks;
+use super::chunks::{Chunks, Unpacking};
 use super::dial::LastHost;
 use super::fault::Fault;
 use super::session::{self, Session};
@@ -52,6 +52,15 @@ const POSITIONS_COLUMNS: &[Column<'_>] = &[
 
 const SERIES_COLUMNS: &[Column<'_>] = &[("topic", TEXT), ("unit", TEXT), ("labels", &["jsonb"])];
 
+/// A column that a table has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct There {
+    name: String,
+    kind: String,
+    /// A row without it is refused, whatever the row.
+    must_be_given: bool,
+}
+
 /// What is there of what can be done without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
@@ -59,6 +68,7 @@ pub(super) struct Found {
     pub(super) series: bool,
     /// Those of the points' table, where it has any.
     pub(super) chunks: Option<Chunks>,
+    pub(super) unpacking: Unpacking,
 }
 
 /// Whether TimescaleDB has been asked for and refused in this process: it is asked for once.
@@ -148,7 +158,7 @@ async fn look_over(
     session: &Session,
     settings: &TimescaleSink,
     tables: &Tables,
-    [metrics, alerts, series, positions]: &[Vec<(String, String)>; 4],
+    [metrics, alerts, series, positions]: &[Vec<There>; 4],
 ) -> Result<Found, Fault> {
     if metrics.is_empty() {
         return Err(Fault::Operator(format!(
@@ -158,13 +168,16 @@ async fn look_over(
     }
     let wanted: Vec<Column<'_>> = settings.names.columns.all().into_iter().zip(METRICS_TYPES).collect();
     fits(&tables.metrics, &wanted, metrics)?;
+    may_be_left(&tables.metrics, &wanted, metrics)?;
     if !alerts.is_empty() {
         fits(&tables.alerts, ALERTS_COLUMNS, alerts)?;
+        may_be_left(&tables.alerts, ALERTS_COLUMNS, alerts)?;
     }
     if series.is_empty() {
         tracing::warn!(table = tables.series, "there is no such table: units and labels of series are not stored");
     } else {
         fits(&tables.series, SERIES_COLUMNS, series)?;
+        may_be_left(&tables.series, SERIES_COLUMNS, series)?;
         keys::of_series(session, tables).await?;
     }
     if settings.offsets == Offsets::WithPoints {
@@ -180,13 +193,18 @@ async fn look_over(
     if settings.repeats == Repeats::Dropped {
         keys::of_points(session, settings, tables).await?;
     }
-    Ok(Found { series: !series.is_empty(), chunks: Chunks::find(session, tables).await? })
+    let chunks = Chunks::find(session, tables).await?;
+    let unpacking = Unpacking::find(session).await?;
+    Ok(Found { series: !series.is_empty(), chunks, unpacking })
 }
 
-/// Names and types of the columns of metrics, alerts, series and positions; none for a table that is not there.
-async fn look_up(session: &Session, tables: &Tables) -> Result<[Vec<(String, String)>; 4], Fault> {
+/// The columns of metrics, alerts, series and positions; none for a table that is not there. One that a trigger of somebody's may fill in need not
+/// be given; TimescaleDB's own trigger fills nothing in.
+async fn look_up(session: &Session, tables: &Tables) -> Result<[Vec<There>; 4], Fault> {
     let query = format!(
-        "SELECT t.i, a.attname, format_type(a.atttypid, NULL) \
+        "SELECT t.i, a.attname, format_type(a.atttypid, NULL), \
+         a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = '' AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g \
+         WHERE g.tgrelid = t.oid AND NOT g.tgisinternal AND g.tgname <> 'ts_insert_blocker' AND g.tgtype & 7 = 7) \
          FROM (VALUES (0, to_regclass({})), (1, to_regclass({})), (2, to_regclass({})), (3, to_regclass({}))) AS t (i, oid) \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped",
         literal(&tables.metrics),
@@ -196,20 +214,20 @@ async fn look_up(session: &Session, tables: &Tables) -> Result<[Vec<(String, Str
     );
     let mut columns = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
     for row in session.rows(&query).await? {
-        let [table, name, kind] = row.as_slice() else { continue };
+        let [table, name, kind, must] = row.as_slice() else { continue };
         if let Some(of_table) = table.parse().ok().and_then(|i: usize| columns.get_mut(i)) {
-            of_table.push((name.clone(), kind.clone()));
+            of_table.push(There { name: name.clone(), kind: kind.clone(), must_be_given: must == "t" });
         }
     }
     Ok(columns)
 }
 
-fn fits(table: &str, wanted: &[Column<'_>], there: &[(String, String)]) -> Result<(), Fault> {
+fn fits(table: &str, wanted: &[Column<'_>], there: &[There]) -> Result<(), Fault> {
     let mut wrong = Vec::new();
     for (name, types) in wanted {
-        match there.iter().find(|(column, _)| column == name) {
-            Some((_, kind)) if types.contains(&kind.as_str()) => {}
-            Some((_, kind)) => wrong.push(format!("{name} is {kind} and must be {}", types[0])),
+        match there.iter().find(|column| column.name == *name) {
+            Some(There { kind, .. }) if types.contains(&kind.as_str()) => {}
+            Some(There { kind, .. }) => wrong.push(format!("{name} is {kind} and must be {}", types[0])),
             None => wrong.push(format!("{name} {} is missing", types[0])),
         }
     }
@@ -219,5 +237,18 @@ fn fits(table: &str, wanted: &[Column<'_>], there: &[(String, String)]) -> Resul
     let wrong = wrong.join(", ");
     Err(Fault::Operator(format!(
         "table {table} does not fit: {wrong}; change it as in deploy/sql, or name another table"
+    )))
+}
+
+/// A table may have more columns than are written, but none that must be given.
+fn may_be_left(table: &str, given: &[Column<'_>], there: &[There]) -> Result<(), Fault> {
+    let others = there.iter().filter(|column| !given.iter().any(|(name, _)| *name == column.name));
+    let wanting: Vec<&str> = others.filter(|column| column.must_be_given).map(|column| &*column.name).collect();
+    if wanting.is_empty() {
+        return Ok(());
+    }
+    Err(Fault::Operator(format!(
+        "table {table} does not fit: each row must have {}, which Tidegate does not give: give it a default, or let it be NULL",
+        wanting.join(" and ")
     )))
 }

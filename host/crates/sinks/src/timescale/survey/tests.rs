@@ -108,6 +108,22 @@ fn messages_that_come_twice_in_a_write() {
     assert_eq!(needed, [5, 5]);
 }
 
+/// Guarantees: a share whose points go with their logs' offsets is one, and late if any of its points is: what holds for late rows holds for it.
+#[test]
+fn late_points_with_offsets() {
+    let books = Books::new(9);
+    let chunks = Chunks::daily_compressed_after(7);
+    let day = 86_400_000_000;
+    for (times, age) in [([100 * day, 99 * day], Age::Fresh), ([100 * day, 20 * day], Age::Late)] {
+        let rows = times.map(|time_us| ("t", time_us, None));
+        let deliveries = [delivery(&books, &rows)];
+        let division = Division { chunks: Some(chunks), offsets: Offsets::WithPoints, now_us: 100 * day, ..over(1) };
+        let survey = Survey::new(&deliveries, &books, &mut SeriesCache::default(), division);
+        let shares: Vec<_> = survey.shares().iter().map(|share| (share.numbers.len(), share.age)).collect();
+        assert_eq!(shares, [(2, age)]);
+    }
+}
+
 /// Guarantees: what is much more than the rows of a transaction is cut evenly, in order, each piece for the connection that all of it was for; a
 /// little more, and what has offsets, is not cut.
 #[test]
