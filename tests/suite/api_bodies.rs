@@ -59,14 +59,13 @@ fn slow_senders() {
     let host = quiet().module("threshold").launch();
     let module = host.ask("GET", "/api/v1/modules").send().expect(200)[0]["sha256"].as_str().unwrap().to_owned();
     let mut senders = Vec::new();
-    for _ in 0..2 {
+    wait_for("all places for what comes in to be taken", DEADLINE, || {
         let mut sender = begin(&host, "POST /api/v1/modules HTTP/1.1");
         write!(sender, "Content-Type: application/wasm\r\nContent-Length: 1000000\r\n\r\n\0asm").unwrap();
+        // One that finds no place is turned away, and is one too many.
         senders.push(sender);
-    }
-    wait_for("both to have their places", DEADLINE, || {
-        let third = host.ask("POST", "/api/v1/modules").body("application/wasm", b"none").send();
-        if third.code == 503 { Ok(()) } else { Err(format!("{third:?}")) }
+        let another = host.ask("POST", "/api/v1/modules").body("application/wasm", b"none").send();
+        if another.code == 503 { Ok(()) } else { Err(format!("{another:?}")) }
     });
     for path in ["/api/v1/export", &format!("/api/v1/modules/{module}/content")] {
         assert_eq!(host.ask("GET", path).send().code, 200, "{path}");
