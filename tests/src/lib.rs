@@ -40,7 +40,7 @@ pub use events::Events;
 pub use host::Host;
 pub use house::{House, is_poison};
 pub use http::Response;
-pub use kafka::Kafka;
+pub use kafka::{KAFKA_USER, Kafka};
 pub use listener::{Heard, Listener};
 pub use machine::{
     binary, built_module, componentize_py, files, free_port, guest_module, installed, root, runtime, schemathesis,

@@ -36,6 +36,7 @@ mod failpoints;
 mod garbage;
 mod hostile;
 mod journal;
+mod kafka_secured;
 mod limits;
 mod node_lane;
 mod outages;

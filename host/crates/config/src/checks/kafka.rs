@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use super::Checker;
 use crate::document::Place;
-use crate::nearest::suggest;
 use crate::raw::{
     ClientValue, OneOrMany, RawCompression, RawHeaders, RawKafkaSink, RawKafkaSource, RawMessageKey, RawPointFormat,
     RawStart, RawTimeFrom, RawTopicFrom,
 };
 use crate::settings::{
-    Compression, Config, Journal, KafkaMessages, KafkaSink, KafkaSource, KafkaStart, MessageKey, Offsets,
-    PointFormat, RecordHeaders, Secret, SinkSettings, SourceSettings, TimeFrom, TopicFrom,
+    Compression, Journal, KafkaMessages, KafkaSink, KafkaSource, KafkaStart, MessageKey, Offsets, PointFormat,
+    RecordHeaders, Secret, TimeFrom, TopicFrom,
 };
 use crate::shown::names_secret;
 
@@ -125,37 +124,6 @@ impl Checker<'_> {
             Some(RawMessageKey::None) => MessageKey::None,
         };
         topic.map(|topic| KafkaMessages { topic, from, key })
-    }
-
-    /// Messages that a sink produces must come from sources there are, and must not be what such a source reads.
-    pub(super) fn kafka_messages_flow_on(&mut self, config: &Config) {
-        for (sink_name, sink) in &config.sinks {
-            let SinkSettings::Kafka(KafkaSink { messages: Some(messages), brokers, .. }) = sink else { continue };
-            let place = Place::default().key("sinks").key("kafka").key(sink_name.as_str());
-            for (i, name) in messages.from.iter().flatten().enumerate() {
-                if !config.sources.contains_key(name) {
-                    let known: Vec<&str> = config.sources.keys().map(|name| name.as_str()).collect();
-                    let at = place.key("messages_from").item(i);
-                    self.error(&at, format!("there is no source `{name}`"), suggest(name.as_str(), &known));
-                }
-            }
-            for (name, source) in &config.sources {
-                let SourceSettings::Kafka(source) = source else { continue };
-                let taken = messages.from.as_ref().is_none_or(|from| from.contains(name));
-                let same = source.brokers.split(',').any(|broker| brokers.split(',').any(|other| other == broker));
-                if taken && same && source.topics.contains(&messages.topic) {
-                    let what = format!(
-                        "the source `{name}` reads the topic `{}`: each message would come back, again and again",
-                        messages.topic
-                    );
-                    self.error(
-                        &place.key("messages"),
-                        what,
-                        "choose another topic, or leave that source out of `messages_from`",
-                    );
-                }
-            }
-        }
     }
 
     fn time_from(&mut self, at: &Place, raw: Option<RawTimeFrom>) -> TimeFrom {

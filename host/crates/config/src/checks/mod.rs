@@ -8,6 +8,7 @@ mod dead_letters;
 mod exactly_once;
 mod journal;
 mod kafka;
+mod kafka_loops;
 mod limit;
 mod mqtt;
 mod names;
@@ -122,7 +123,7 @@ impl<'a> Checker<'a> {
             warnings: Vec::new(),
         };
         self.no_dead_letter_circle(&config);
-        self.kafka_messages_flow_on(&config);
+        self.kafka_loops(&config);
         self.exactly_once(&mut config);
         self.journal(&config);
         config.warnings = std::mem::take(&mut self.warnings);

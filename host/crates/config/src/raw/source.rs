@@ -102,7 +102,8 @@ pub(crate) struct RawKafkaSource {
     /// The consumer group: hosts that name the same one share the partitions.
     #[schemars(required)]
     pub group: Option<String>,
-    /// Kafka topics; one that begins with `^` is a regular expression.
+    /// Kafka topics; one that begins with `^` is a regular expression. One that is made later is found within `topic.metadata.refresh.interval.ms` of `client`
+    /// (5 minutes) and read from its beginning.
     #[schemars(required)]
     pub topics: Option<Vec<String>>,
     /// Where the logical topic (such as `dev/line1/temp`) stands in a record. Default: it is the Kafka topic.
@@ -114,7 +115,7 @@ pub(crate) struct RawKafkaSource {
     pub headers: Option<RawHeaders>,
     /// Which levels of a logical topic (from 0) name what must stay in order on one lane. Default: each topic by itself.
     pub lane_by: Option<Vec<i64>>,
-    /// Where to begin when the group has no offset. Default: `earliest`.
+    /// Where to begin when the group has no offset; `latest` is the end as it was when the group first began. Default: `earliest`.
     pub start: Option<RawStart>,
     /// The most records taken and not yet stored. Default: 50000.
     #[schemars(range(min = 1, max = 1_000_000))]

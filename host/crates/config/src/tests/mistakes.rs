@@ -398,3 +398,37 @@ fn signing_keys() {
         "t.toml:6:8: this is an example's key, whose private half everybody knows; make one with `tidegate rule keygen`",
     );
 }
+
+/// Guarantees: whatever a Kafka sink writes to a topic that a source of the same brokers reads, by name or by pattern, is found; what comes back only where
+/// rules make it so is a warning; other brokers, other topics and those that librdkafka passes by are not found.
+#[test]
+fn kafka_loops() {
+    let config = |source: &str, sink: &str| {
+        format!("[sources.kafka.k]\ngroup = \"g\"\n{source}\n[sinks.kafka.out]\nbrokers = \"B:9092\"\n{sink}\n")
+    };
+    let by_pattern = "brokers = \"a,b\"\ntopics = [\"t\", \"^tide.*\"]";
+    check(
+        &config(by_pattern, "points = \"tide-points\"\ndead_letters = \"tide-letters\"\nmessages = \"tide-raw\""),
+        "
+t.toml:7:10: the source `k` reads the topic `tide-points`, by `^tide.*`: each point would come back as a message, again and again; \
+choose another topic, or one that no source of this host reads
+t.toml:8:16: the source `k` reads the topic `tide-letters`, by `^tide.*`: each dead letter would come back, and end as another; \
+choose another topic, or one that no source of this host reads
+t.toml:9:12: the source `k` reads the topic `tide-raw`, by `^tide.*`: each message would come back, again and again; \
+choose another topic, or leave that source out of `messages_from`",
+    );
+    let warnings = |source: &str, sink: &str| parse_in(&config(source, sink), &FakeEnv::new()).unwrap().warnings;
+    let warned = warnings(by_pattern, "alerts = \"tide-alerts\"");
+    assert!(matches!(&warned[..], [one] if one.contains("raises an alert for an alert")), "{warned:?}");
+    for (source, sink) in [
+        (by_pattern, "points = \"other-tide\"\nalerts = \"alerts\"\ndead_letters = \"letters\""),
+        ("brokers = \"b:9093\"\ntopics = [\"^tide.*\"]", "points = \"tide-points\""),
+        ("brokers = \"b\"\ntopics = [\"tide\"]", "points = \"tide-points\""),
+        (
+            "brokers = \"b\"\ntopics = [\"^tide.*\"]\nclient = { \"topic.blacklist\" = \"x,^tide-p\" }",
+            "points = \"tide-points\"",
+        ),
+    ] {
+        assert_eq!(warnings(source, sink), [""; 0], "{source} {sink}");
+    }
+}

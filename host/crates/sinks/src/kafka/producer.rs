@@ -88,6 +88,8 @@ struct Tally {
     left: AtomicUsize,
     /// By the number of the record; and who says so.
     failures: Mutex<Vec<(usize, By, KafkaError)>>,
+    /// Why brokers do not let us in, since records were last acknowledged: of a record it is only heard that its time was up.
+    turned_away: Mutex<Option<KafkaError>>,
     news: Notify,
 }
 
@@ -118,6 +120,10 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, reason);
+        let code = error.rdkafka_error_code();
+        if matches!(code, Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL)) {
+            *self.tally.turned_away.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
     }
 }
 
@@ -195,12 +201,17 @@ impl Producer {
     pub(super) async fn acknowledged(&self, records: usize, progress: &mut Progress) -> Result<(), Fault> {
         self.settled().await?;
         let failures = std::mem::take(&mut *self.tally.failures.lock().unwrap_or_else(PoisonError::into_inner));
+        let turned_away = self.tally.turned_away.lock().unwrap_or_else(PoisonError::into_inner).take();
         if failures.is_empty() {
             return Ok(());
         }
         progress.ended(records);
         let (mut first, mut batch) = (None, None);
         for (number, by, error) in failures {
+            let error = match &turned_away {
+                Some(why) if error.rdkafka_error_code() == Some(Code::MessageTimedOut) => why.clone(),
+                _ => error,
+            };
             let error = match meaning(&error) {
                 Meaning::Bad if by == By::Broker && self.batches != Batches::OfOne => {
                     batch = Some(error);
@@ -280,6 +291,7 @@ fn meaning(error: &KafkaError) -> Meaning {
         Some(Code::Authentication | Code::SaslAuthenticationFailed) => {
             Meaning::Operator("check the SASL settings under `client`: mechanism, user name and password")
         }
+        Some(Code::SSL) => Meaning::Operator("check the TLS settings under `client` and the brokers' certificates"),
         Some(Code::InvalidTimestamp) => Meaning::Operator(
             "check this machine's clock; and let the topic take records of any age: set its `message.timestamp.type` to LogAppendTime, or raise its \
              `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms`",
