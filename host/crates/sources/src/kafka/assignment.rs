@@ -4,10 +4,13 @@
 //! tokens name the incarnation they were given by, and settlements of older ones are ignored, since their records are
 //! delivered again, here or to another member of the group. No I/O.
 
-use std::time::{Duration, Instant};
+mod again;
+mod recall;
 
 use tidegate_model::{OffsetMark, Outcome};
 
+use self::again::Rewind;
+pub(super) use self::recall::Recall;
 use super::offsets::{Sequence, Window};
 use crate::backoff::Backoff;
 
@@ -34,16 +37,6 @@ pub(super) struct Received {
     pub(super) again: bool,
     /// Up to where its partition must be stored before it, where that is known.
     pub(super) after: i64,
-}
-
-/// Whether the rules had a record before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Recall {
-    New,
-    /// They had, and it counts as settled.
-    Had,
-    /// It is read for another reason than a crash: nothing that was kept of its partition holds any more.
-    Doubtful,
 }
 
 /// An offset of a partition.
@@ -73,14 +66,6 @@ struct Partition {
     returned: bool,
     rewind: Option<Rewind>,
     backoff: Backoff,
-}
-
-/// Its records are left until it is read from there.
-#[derive(Clone, Copy, Debug)]
-struct Rewind {
-    from: i64,
-    /// None while it is not known from where.
-    due: Option<Instant>,
 }
 
 /// All partitions held.
@@ -121,59 +106,6 @@ impl Assignment {
         if let Some(at) = self.find(topic, number) {
             self.partitions[at].reached = stored;
         }
-    }
-
-    /// Its records are left until [`Self::read_from`] says from where they are to be read.
-    pub(super) fn hold(&mut self, topic: &str, number: i32) {
-        if let Some(at) = self.find(topic, number) {
-            self.partitions[at].rewind = Some(Rewind { from: 0, due: None });
-        }
-    }
-
-    /// A partition that was held is to be read from there: [`Self::due`] names it.
-    pub(super) fn read_from(&mut self, topic: &str, number: i32, from: i64, now: Instant) {
-        if let Some(at) = self.find(topic, number) {
-            self.partitions[at].rewind = Some(Rewind { from, due: Some(now) });
-        }
-    }
-
-    /// With a journal: what the rules have had of a partition that was just assigned.
-    pub(super) fn recall(&mut self, topic: &str, number: i32, had: Option<OffsetMark>) {
-        if let Some(at) = self.find(topic, number) {
-            self.partitions[at].had = had;
-            self.partitions[at].committed = Some(0);
-        }
-    }
-
-    /// With a journal: the group has committed up to this offset.
-    pub(super) fn committed(&mut self, topic: &str, number: i32, offset: i64) {
-        if let Some(at) = self.find(topic, number)
-            && let Some(committed) = &mut self.partitions[at].committed
-        {
-            *committed = offset.max(*committed);
-        }
-    }
-
-    /// A record came: whether the rules had it before. Then it is settled already, and [`Self::receive`] is not to hear of it.
-    pub(super) fn had_before(&mut self, topic: &str, number: i32, offset: i64) -> Recall {
-        let Some(at) = self.find(topic, number) else { return Recall::New };
-        let partition = &mut self.partitions[at];
-        let Some(had) = partition.had.filter(|_| partition.rewind.is_none()) else { return Recall::New };
-        if (had.from..=had.upto).contains(&offset) {
-            partition.seen = partition.seen.max(offset + 1);
-            let sequence = partition.window.receive(offset);
-            partition.window.settle(sequence);
-            self.in_flight += 1;
-            self.passed = true;
-            return Recall::Had;
-        }
-        partition.had = None;
-        if offset < had.from { Recall::Doubtful } else { Recall::New }
-    }
-
-    /// Whether something was settled as it came, since this was last asked: then marks may have moved.
-    pub(super) fn has_passed(&mut self) -> bool {
-        std::mem::take(&mut self.passed)
     }
 
     /// The group took it from us.
@@ -259,52 +191,6 @@ impl Assignment {
         moved
     }
 
-    /// Makes ready to read again what was given back: forgets what is in flight of those partitions, and gives from where
-    /// each will be read, with how long to wait before. Until [`Self::due`] names them, their records are left.
-    pub(super) fn rewind(&mut self, now: Instant) -> Vec<(Position, Duration)> {
-        let mut rewound = Vec::new();
-        for at in 0..self.partitions.len() {
-            if !std::mem::take(&mut self.partitions[at].returned) {
-                continue;
-            }
-            let incarnation = self.new_incarnation();
-            let partition = &mut self.partitions[at];
-            self.in_flight -= partition.window.len();
-            partition.incarnation = incarnation;
-            if let Some(from) = partition.window.rewind() {
-                let wait = partition.backoff.failed();
-                partition.rewind = Some(Rewind { from, due: Some(now + wait) });
-                let position = Position { topic: partition.topic.clone(), partition: partition.number, offset: from };
-                rewound.push((position, wait));
-            }
-        }
-        rewound
-    }
-
-    /// The rewinds whose time has come.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<Position> {
-        let mut due = Vec::new();
-        for partition in &mut self.partitions {
-            if let Some(rewind) = partition.rewind.take_if(|rewind| rewind.due.is_some_and(|due| due <= now)) {
-                due.push(Position {
-                    topic: partition.topic.clone(),
-                    partition: partition.number,
-                    offset: rewind.from,
-                });
-            }
-        }
-        due
-    }
-
-    /// A rewind did not succeed: it is due again.
-    pub(super) fn rewind_again(&mut self, position: &Position, now: Instant) {
-        if let Some(at) = self.find(&position.topic, position.partition) {
-            let partition = &mut self.partitions[at];
-            let due = Some(now + partition.backoff.failed());
-            partition.rewind = Some(Rewind { from: position.offset, due });
-        }
-    }
-
     /// The low-water marks of these partitions, where there are any.
     pub(super) fn low_water(&self, of: &[(String, i32)]) -> Vec<Position> {
         of.iter()
@@ -347,144 +233,4 @@ impl Assignment {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-
-    fn position(partition: i32, offset: i64) -> Position {
-        Position { topic: "t".into(), partition, offset }
-    }
-
-    /// Guarantees: partitions are marked apart, and only what moved is given out, once.
-    #[test]
-    fn each_partition_by_itself() {
-        let mut held = Assignment::default();
-        held.assign("t", 0);
-        held.assign("t", 1);
-        let a = held.receive("t", 0, 5).unwrap().token;
-        let b = held.receive("t", 1, 9).unwrap().token;
-        let c = held.receive("t", 0, 6).unwrap().token;
-        assert_eq!(held.in_flight(), 3);
-        held.settle(Outcome::Settled, &[c, b]);
-        assert_eq!(held.advance(), [position(1, 10)]);
-        held.settle(Outcome::Settled, &[a]);
-        assert_eq!(held.advance(), [position(0, 7)]);
-        assert!(held.advance().is_empty());
-        assert_eq!(held.in_flight(), 0);
-    }
-
-    /// Guarantees: a partition that left and came back is not moved by what was settled for its earlier life.
-    #[test]
-    fn late_settlements_of_an_older_assignment_mean_nothing() {
-        let mut held = Assignment::default();
-        held.assign("t", 0);
-        let old = held.receive("t", 0, 5).unwrap().token;
-        held.revoke("t", 0);
-        assert!(held.receive("t", 0, 6).is_none());
-        held.assign("t", 0);
-        held.receive("t", 0, 5).unwrap();
-        held.settle(Outcome::Settled, &[old]);
-        assert!(held.advance().is_empty());
-        assert_eq!(held.in_flight(), 1);
-    }
-
-    /// Guarantees: records are told apart by topic and by partition, whichever way they are named, also after a partition between them has left.
-    #[test]
-    fn runs_of_records() {
-        let mut held = Assignment::default();
-        for (topic, number) in [("a", 0), ("b", 0), ("a", 1)] {
-            held.assign(topic, number);
-        }
-        let spot = |topic, partition| Spot { topic, partition };
-        let mut come = |topic: &str, at, number, offset| held.receive_at(spot(at, number), offset, || topic).unwrap();
-        let of_b = [come("b", 7, 0, 4), come("b", 7, 0, 5)].map(|received| received.token);
-        let of_a = [come("a", 8, 0, 4), come("a", 8, 1, 9), come("a", 8, 1, 10)].map(|received| received.token);
-        held.revoke("a", 0);
-        let last = held.receive_at(spot(8, 1), 11, || "a").unwrap().token;
-        assert!(held.receive_at(spot(8, 0), 5, || "a").is_none());
-        held.settle(Outcome::Settled, &of_b);
-        held.settle(Outcome::Settled, &of_a);
-        held.settle(Outcome::Settled, &[last]);
-        let mut moved = held.advance();
-        moved.sort_by(|a, b| a.topic.cmp(&b.topic));
-        let of = |topic: &str, partition, offset| Position { topic: topic.into(), partition, offset };
-        assert_eq!(moved, [of("a", 1, 12), of("b", 0, 6)]);
-    }
-
-    /// Guarantees: each record says how far its partition must be stored before it: as far as it was when reading began, then up to the record
-    /// before; what lies in gaps of the log is no record, and what is read a second time lowers nothing.
-    #[test]
-    fn what_must_be_stored_before() {
-        let mut held = Assignment::default();
-        held.assign("t", 0);
-        held.assign("t", 1);
-        held.stands_at("t", 0, 7);
-        let mut after = |number, offset| held.receive("t", number, offset).unwrap().after;
-        assert_eq!([after(0, 5), after(0, 6), after(0, 9), after(0, 10)], [7, 7, 7, 10]);
-        assert_eq!([after(1, 5), after(1, 6)], [0, 6]);
-    }
-
-    /// Guarantees: of a partition that is held no record is taken, and it is not among those to be read, until it is said from where it is read.
-    #[test]
-    fn a_held_partition() {
-        let mut held = Assignment::default();
-        held.assign("t", 0);
-        held.assign("t", 1);
-        held.hold("t", 1);
-        let now = Instant::now();
-        assert!(held.receive("t", 1, 9).is_none() && held.receive("t", 0, 9).is_some());
-        assert_eq!(held.readable().collect::<Vec<_>>(), [("t", 0)]);
-        assert!(held.due(now).is_empty());
-        held.read_from("t", 1, 4, now);
-        assert!(held.receive("t", 1, 9).is_none(), "it is not read from there yet");
-        assert_eq!(held.due(now), [position(1, 4)]);
-        assert!(held.receive("t", 1, 4).is_some());
-        assert_eq!(held.readable().count(), 2);
-    }
-
-    /// Guarantees: something given back is read again from the oldest open record, with all behind it, and marked as
-    /// repeated.
-    #[test]
-    fn returned_is_read_again() {
-        let mut held = Assignment::default();
-        held.assign("t", 0);
-        let tokens: Vec<_> = (0..4).map(|offset| held.receive("t", 0, offset).unwrap().token).collect();
-        held.settle(Outcome::Settled, &[tokens[0], tokens[3]]);
-        held.settle(Outcome::Returned, &[tokens[1]]);
-        assert_eq!(held.advance(), [position(0, 1)]);
-        let now = Instant::now();
-        let (from, wait) = held.rewind(now).pop().unwrap();
-        assert_eq!(from, position(0, 1));
-        assert!(held.receive("t", 0, 4).is_none(), "what comes before the rewind is left");
-        assert_eq!(held.due(now + wait), [position(0, 1)]);
-        held.settle(Outcome::Settled, &tokens[2..3]);
-        assert!(held.advance().is_empty());
-        let again = held.receive("t", 0, 1).unwrap();
-        assert!(again.again);
-        held.settle(Outcome::Settled, &[again.token]);
-        assert_eq!(held.advance(), [position(0, 2)]);
-        assert_eq!(held.in_flight(), 0);
-    }
-
-    /// Guarantees: with a journal, what the rules have had is settled as it comes, and the mark moves over it; the first record behind it is new. Where
-    /// reading begins before what was committed, nothing of what was kept holds.
-    #[test]
-    fn what_the_rules_have_had() {
-        let mut held = Assignment::default();
-        let assign = |held: &mut Assignment| {
-            held.assign("t", 0);
-            held.recall("t", 0, Some(OffsetMark { from: 5, upto: 8 }));
-        };
-        assign(&mut held);
-        assert_eq!([5, 7, 8].map(|offset| held.had_before("t", 0, offset)), [Recall::Had; 3]);
-        assert_eq!((held.has_passed(), held.has_passed(), held.in_flight()), (true, false, 3));
-        assert_eq!((held.advance(), held.in_flight()), (vec![position(0, 9)], 0));
-        assert_eq!(held.had_before("t", 0, 9), Recall::New);
-        held.committed("t", 0, 9);
-        held.committed("t", 0, 6);
-        assert_eq!(held.receive("t", 0, 9).unwrap().after, 9, "what may come again begins where it was committed");
-
-        assign(&mut held);
-        assert_eq!(held.had_before("t", 0, 0), Recall::Doubtful);
-        assert_eq!([0, 6, 8].map(|offset| held.had_before("t", 0, offset)), [Recall::New; 3]);
-    }
-}
+mod tests;

@@ -12,13 +12,17 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
-use tidegate_config::{KafkaSource as Settings, KafkaStart, Offsets};
+use tidegate_config::{KafkaSource as Settings, Offsets};
+use tidegate_kafka_batch::BatchConsumer;
 use tidegate_model::Health;
 
+use super::assignment::Position;
 use super::lag::{self, Ends};
 
 /// The consumer with our callbacks.
 pub(super) type Client = BaseConsumer<Context>;
+/// The same as a member of a group, whose records are read many at a time.
+pub(super) type Member = BatchConsumer<Context>;
 
 /// A change of the assignment, to be carried out by the consumer's loop.
 #[derive(Debug)]
@@ -39,6 +43,7 @@ pub(super) struct Context {
     /// The loop is gone: rebalances are carried out at once.
     closing: AtomicBool,
     commits: AtomicU64,
+    refused: AtomicU64,
     /// The offsets of commits that went well and were not asked for yet: as many as there are partitions.
     committed: Mutex<HashMap<(String, i32), i64>>,
     commit_failing: AtomicBool,
@@ -53,6 +58,7 @@ impl Context {
             rebalances: Mutex::default(),
             closing: AtomicBool::new(false),
             commits: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             committed: Mutex::default(),
             commit_failing: AtomicBool::new(false),
         }
@@ -73,6 +79,21 @@ impl Context {
         std::mem::take(&mut *self.committed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether all of these were committed, or more, since [`Self::committed`] was last asked.
+    pub(super) fn has_committed(&self, marks: &[Position]) -> bool {
+        let committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
+        let reached = |mark: &Position| {
+            let offset = committed.get(&(mark.topic.clone(), mark.partition));
+            offset.is_some_and(|offset| *offset >= mark.offset)
+        };
+        marks.iter().all(reached)
+    }
+
+    /// How many commits were refused.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Acquire)
+    }
+
     /// How many commits were answered.
     pub(super) fn commits(&self) -> u64 {
         self.commits.load(Ordering::Acquire)
@@ -84,10 +105,18 @@ impl ClientContext for Context {
         self.health.behind(lag::of(&statistics, &self.ends.lock().unwrap_or_else(PoisonError::into_inner)));
     }
 
+    fn error(&self, error: KafkaError, reason: &str) {
+        // The loop gets it too, and reports it once.
+        tracing::debug!(target: "librdkafka", %error, reason);
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(target: "librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Warning if facility == "OFFSET" => {
+                tracing::error!(target: "librdkafka", facility, "where the group stood is no record any more: {message}");
             }
             // A broker that cannot be reached says so with every attempt, at this level; the loop reports it once.
             _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
@@ -125,6 +154,7 @@ impl ConsumerContext for Context {
                 self.commit_failing.store(false, Ordering::Relaxed)
             }
             Err(error) => {
+                self.refused.fetch_add(1, Ordering::AcqRel);
                 if !self.commit_failing.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         %error,
@@ -151,7 +181,7 @@ pub(super) fn carry_out(client: &Client, rebalance: &Rebalance, begin: &[Offset]
 
 /// Leaves the group, having carried out every rebalance that is still open: librdkafka would wait for it for ever. What
 /// offsets are stored it commits.
-pub(super) fn leave(client: Client) {
+pub(super) fn leave(client: Member) {
     client.context().closing.store(true, Ordering::Release);
     while let Some(rebalance) = client.context().next_rebalance() {
         if let Err(error) = carry_out(&client, &rebalance, &[]) {
@@ -191,11 +221,11 @@ pub(super) fn config(settings: &Settings) -> ClientConfig {
     for (key, value) in &settings.client {
         config.set(key, value.reveal());
     }
-    let start = match (settings.offsets, settings.start) {
+    let start = match settings.offsets {
         // Where to begin is told with each assignment, and nobody else may choose.
-        (Offsets::WithPoints, _) => "error",
-        (Offsets::Group, KafkaStart::Earliest) => "earliest",
-        (Offsets::Group, KafkaStart::Latest) => "latest",
+        Offsets::WithPoints => "error",
+        // Also where a group begins at the end, which is told with its first assignment (`latest.rs`): whose offset is not there any more reads what is left.
+        Offsets::Group => "earliest",
     };
     config
         .set("bootstrap.servers", &settings.brokers)

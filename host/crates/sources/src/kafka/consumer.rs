@@ -8,7 +8,9 @@ pub(super) mod exact;
 mod handover;
 mod held;
 mod journal;
+mod latest;
 mod reach;
+mod reading;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,10 +18,9 @@ use std::time::{Duration, Instant};
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tidegate_config::{Journal, KafkaSource as Settings};
-use tidegate_model::{Inlet, InletClosed, Marks, Parcels, Phase, PhaseWatch, StateStore, Stored};
+use tidegate_model::{Inlet, InletClosed, Parcels, Phase, PhaseWatch, StateStore, Stored};
 use tokio::runtime::Handle;
 
 #[cfg(test)]
@@ -27,24 +28,18 @@ pub(super) use self::handover::REVOKE_WAIT;
 use self::held::Held;
 use self::reach::Reach;
 use super::Witnesses;
-use super::assignment::{Assignment, Position, Spot, Token};
-use super::client::{self, Client};
+use super::assignment::{Assignment, Position, Token};
+use super::client::{self, Client, Member};
 use super::lag::Ends;
 use super::logs::Logs;
 use super::records::Records;
 use crate::phase;
 use crate::settlements::{Settlement, Settlements};
 
-/// How long a poll may wait when nothing comes: the delay of settlements and of the phase.
-const IDLE_WAIT: Duration = Duration::from_millis(100);
-/// The same while parcels wait for room in a lane.
-const BEHIND_WAIT: Duration = Duration::from_millis(2);
 /// How long to wait for room at a time.
 const ROOM_WAIT: Duration = Duration::from_millis(50);
 /// How long to wait for room before partitions are paused.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
-/// The most records read before settlements are looked at.
-const BURST: usize = 10_000;
 /// How long seeking may take: it is answered by librdkafka itself, not by a broker.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -94,6 +89,8 @@ pub(super) struct Consumer {
     /// Those of the cluster, once it is known, with one of the two.
     logs: Option<Logs>,
     broken: Option<Breach>,
+    /// With `start = "latest"`: partitions were read before, so that a topic that is new to the group was made since.
+    has_begun: bool,
     assignment: Assignment,
     held: Held,
     parcels: Parcels<Token>,
@@ -123,6 +120,7 @@ impl Consumer {
             state,
             logs: None,
             broken: None,
+            has_begun: false,
             inlet,
             phase,
             runtime,
@@ -139,7 +137,7 @@ impl Consumer {
     }
 
     /// Reads until the phase is [`Phase::Closed`], or the client is broken. The client must be subscribed.
-    pub(super) fn run(&mut self, client: &Client) -> End {
+    pub(super) fn run(&mut self, client: &Member) -> End {
         loop {
             let phase = phase::now(&self.phase);
             self.settle(client);
@@ -152,6 +150,9 @@ impl Consumer {
                 if self.parcels.is_empty() {
                     self.parcels.shut();
                 }
+            }
+            if let Some(end) = self.hear(client, Duration::ZERO) {
+                return end;
             }
             while let Some(rebalance) = client.context().next_rebalance() {
                 self.rebalance(client, &rebalance);
@@ -176,54 +177,6 @@ impl Consumer {
         self.flow = Flow::Reading;
         // The next has to show that it reaches the cluster.
         self.reach = Reach::Unknown;
-    }
-
-    /// Takes what is at hand, waiting for the first, and hands it over.
-    fn read(&mut self, client: &Client) -> Option<End> {
-        let mut wait = if self.parcels.is_empty() { IDLE_WAIT } else { BEHIND_WAIT };
-        let mut received_us = None;
-        for _ in 0..BURST {
-            match client.poll(wait) {
-                None => break,
-                Some(Ok(record)) => {
-                    let now = *received_us.get_or_insert_with(|| self.inlet.now_us());
-                    self.take(&record, now);
-                }
-                Some(Err(error)) => {
-                    if let Some(end) = self.failed(&error) {
-                        return Some(end);
-                    }
-                    break;
-                }
-            }
-            wait = Duration::ZERO;
-            if self.parcels.is_full() || self.assignment.in_flight() >= self.settings.max_in_flight {
-                break;
-            }
-        }
-        if received_us.is_some() {
-            self.reached();
-        }
-        if self.parcels.try_send().is_err() {
-            self.lanes_gone(client);
-        }
-        None
-    }
-
-    fn take(&mut self, record: &BorrowedMessage<'_>, received_us: i64) {
-        if self.intake == Intake::Shut {
-            return;
-        }
-        if self.state.is_some() && self.had_before((record.topic(), record.partition()), record.offset()) {
-            return;
-        }
-        let spot = Spot { topic: record.topic_ptr().addr(), partition: record.partition() };
-        let Some(received) = self.assignment.receive_at(spot, record.offset(), || record.topic()) else {
-            return;
-        };
-        let marks = if received.again { Marks::REDELIVERED } else { Marks::default() };
-        let what = (marks, received_us, received);
-        self.records.put(record, what, self.logs.as_mut(), &self.inlet, &mut self.parcels);
     }
 
     /// Carries settlements to the low-water marks and those to the client, which commits them; starts and ends rewinds.
@@ -312,16 +265,6 @@ impl Consumer {
             }
             Flow::Paused => {
                 self.look_ahead(client);
-                // Nothing comes from paused partitions, but callbacks do, and the group wants to see us poll.
-                match client.poll(Duration::ZERO) {
-                    Some(Ok(record)) => self.take(&record, self.inlet.now_us()),
-                    Some(Err(error)) => {
-                        if let Some(end) = self.failed(&error) {
-                            return Some(end);
-                        }
-                    }
-                    None => {}
-                }
                 Instant::now()
             }
         };

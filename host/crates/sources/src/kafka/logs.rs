@@ -39,6 +39,11 @@ impl Logs {
         *self.cluster == *cluster
     }
 
+    /// The cluster that they are of.
+    pub(super) fn cluster(&self) -> Arc<str> {
+        self.cluster.clone()
+    }
+
     /// What is known of a partition. `lane_of` gives the lane of a name, and is asked once.
     #[inline]
     pub(super) fn find(

@@ -42,7 +42,7 @@ use tokio::sync::oneshot;
 
 use crate::backoff::Backoff;
 use crate::phase;
-use client::{Client, Context};
+use client::{Client, Context, Member};
 use consumer::{Consumer, End};
 
 /// How long the end may take, commit and all: with no broker to hear of it, librdkafka would wait for minutes.
@@ -154,7 +154,7 @@ fn consume(
 }
 
 /// A client that is subscribed; no broker need be there yet.
-fn connect(settings: &Settings, health: Arc<Health>) -> Result<Client, String> {
+fn connect(settings: &Settings, health: Arc<Health>) -> Result<Member, String> {
     let client =
         Client::from_config_and_context(&client::config(settings), Context::new(health)).map_err(|error| {
             format!("librdkafka refuses the configuration: {}; correct it under `client`", client::describe(&error))
@@ -166,7 +166,7 @@ fn connect(settings: &Settings, health: Arc<Health>) -> Result<Client, String> {
             client::describe(&error)
         )
     })?;
-    Ok(client)
+    Member::new(client).ok_or_else(|| "librdkafka has made no member of a group".to_owned())
 }
 
 fn wait(runtime: &Handle, phase: &mut PhaseWatch, most: Duration) {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::Message;
 use tidegate_config::{KafkaSource as Settings, LaneBy, RecordHeaders, TimeFrom};
 use tidegate_model::{Inlet, Marks, Messages, Names, Page, Parcels, Position, Properties, Span};
 
@@ -42,7 +42,7 @@ impl Records {
     #[inline]
     pub(super) fn put(
         &mut self,
-        record: &BorrowedMessage<'_>,
+        record: &impl Message,
         (marks, arrived_us, received): (Marks, i64, Received),
         logs: Option<&mut Logs>,
         inlet: &Inlet,

@@ -1,16 +1,18 @@
 //! Against librdkafka's own mock cluster, which keeps groups, offsets and generations.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod begins;
 mod exact;
 mod garbled;
 mod range;
 
 use std::time::Instant;
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidegate_config::{KafkaSource as Settings, KafkaStart, LaneBy, RecordHeaders, Secret, TimeFrom, TopicFrom};
 use tidegate_model::{Books, Logs, Marks, Outcome, ParcelLimits, Phase, Span, State};
@@ -69,14 +71,30 @@ impl Cluster {
         reader.committed_offsets(asked, DEADLINE).unwrap().elements()[0].offset()
     }
 
+    /// Sets a group that nobody has joined yet to this offset of the first partition.
+    fn commit(&self, group: &str, offset: i64) {
+        let writer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.0.bootstrap_servers())
+            .set("group.id", group)
+            .create()
+            .unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset("fleet", 0, Offset::Offset(offset)).unwrap();
+        writer.commit(&list, CommitMode::Sync).unwrap();
+    }
+
     fn produce_records(&self, partition: i32, records: &[Record<'_>]) {
+        self.produce_to("fleet", partition, records);
+    }
+
+    fn produce_to(&self, topic: &str, partition: i32, records: &[Record<'_>]) {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", self.0.bootstrap_servers())
             .set("enable.idempotence", "true")
             .create()
             .unwrap();
         for (payload, key, header) in records {
-            let mut record = BaseRecord::<str, String>::to("fleet").partition(partition);
+            let mut record = BaseRecord::<str, String>::to(topic).partition(partition);
             if let Some(payload) = payload {
                 record = record.payload(payload);
             }
@@ -197,6 +215,23 @@ async fn rebalance_hands_over_what_is_settled() {
     assert_eq!(payloads(&from_one), numbers(1_000..1_000 + round * 4));
     // Where this machine was too slow for the wait, they come again to the next owner, as they should.
     assert!(again.is_empty() || !in_time, "{:?}", payloads(&again));
+    one.close().await;
+    two.close().await;
+}
+
+/// Guarantees: where the group does not take the last commit of partitions that move, they move all the same; who gets them reads again what was not
+/// committed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hand_over_that_is_not_committed() {
+    let cluster = Cluster::new(2);
+    let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 1_000];
+    cluster.0.request_errors(RDKafkaApiKey::OffsetCommit, &refused);
+    (0..2).for_each(|partition| cluster.produce(partition, partition as u32 * 10..partition as u32 * 10 + 10));
+    let mut one = start(cluster.settings(), 10);
+    assert_eq!(payloads(&one.settle(20).await), numbers(0..20));
+    let mut two = start(cluster.settings(), 10);
+    let again = payloads(&two.settle(10).await);
+    assert!(again == numbers(0..10) || again == numbers(10..20), "{again:?}");
     one.close().await;
     two.close().await;
 }

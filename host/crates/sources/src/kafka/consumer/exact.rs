@@ -82,6 +82,17 @@ impl Consumer {
         // It has limits of its own, for each of its servers.
         let stored = self.runtime.block_on(stored.next_offsets(&cluster, group));
         let stored = stored.map_err(|error| format!("which offsets are stored cannot be asked: {error}"))?;
+        self.begin_after(client, &stored, partitions, patience)
+    }
+
+    /// The same, where the database has said what is stored.
+    pub(super) fn begin_after(
+        &mut self,
+        client: &Client,
+        stored: &[(String, i32, i64)],
+        partitions: &[(String, i32)],
+        patience: Duration,
+    ) -> Result<Vec<Beginning>, String> {
         let committed = client
             .committed_offsets(client::list(partitions), patience)
             .map_err(|error| format!("which offsets the group has committed cannot be asked: {error}"))?;
@@ -124,7 +135,7 @@ impl Consumer {
 
     /// Commits where reading begins, and sees that the group has it. librdkafka's own commit that waits does so for as long as the group has
     /// no coordinator that answers, and the source would neither end nor keep its other partitions.
-    fn tell_group(&self, client: &Client, begin: &TopicPartitionList) -> Result<(), String> {
+    pub(super) fn tell_group(&self, client: &Client, begin: &TopicPartitionList) -> Result<(), String> {
         let refused = |error| format!("where reading begins cannot be committed to the group: {error}");
         client.commit(begin, CommitMode::Async).map_err(refused)?;
         let until = Instant::now() + COMMIT_TIMEOUT;
@@ -188,7 +199,7 @@ impl Consumer {
 }
 
 /// Where partitions begin, or end.
-fn edge(
+pub(super) fn edge(
     client: &Client,
     partitions: &[(String, i32)],
     which: Offset,
@@ -201,7 +212,7 @@ fn edge(
         .map_err(|error| format!("where partitions begin and end cannot be asked: {error}"))
 }
 
-fn offset_in(answer: &TopicPartitionList, topic: &str, partition: i32) -> Option<i64> {
+pub(super) fn offset_in(answer: &TopicPartitionList, topic: &str, partition: i32) -> Option<i64> {
     match answer.find_partition(topic, partition)?.offset() {
         Offset::Offset(offset) => Some(offset),
         _ => None,

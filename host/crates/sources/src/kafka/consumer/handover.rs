@@ -8,19 +8,22 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use tidegate_model::Phase;
 
-use super::{Breach, Consumer, Flow, ROOM_WAIT, positions};
-use crate::kafka::client::{self, Client, Rebalance};
+use super::{Breach, Consumer, End, Flow, ROOM_WAIT, positions};
+use crate::kafka::assignment::Position;
+use crate::kafka::client::{self, Client, Member, Rebalance};
 use crate::phase;
 
 /// How long what is in flight of a revoked partition may take; the whole group waits meanwhile.
 pub(crate) const REVOKE_WAIT: Duration = Duration::from_secs(5);
 /// How long the brokers may take to answer a question about offsets.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the last commit may take.
+/// How long the last commit of partitions that move may take: as long as what is in flight of them.
+const HAND_OVER_TIMEOUT: Duration = REVOKE_WAIT;
+/// How long the last commit of all may take.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Consumer {
-    pub(super) fn rebalance(&mut self, client: &Client, rebalance: &Rebalance) {
+    pub(super) fn rebalance(&mut self, client: &Member, rebalance: &Rebalance) {
         match rebalance {
             Rebalance::Assign(partitions) => {
                 for (topic, partition) in partitions {
@@ -41,9 +44,11 @@ impl Consumer {
             }
         }
         let begin = self.begin_with(client, rebalance);
+        client.gather(&self.assignment.all());
         if let Err(error) = client::carry_out(client, rebalance, &begin) {
             tracing::warn!(source = %self.inlet.source(), %error, "a rebalance was not carried out; the group will repeat it");
         }
+        client.gather(&self.assignment.all());
         if let Rebalance::Assign(partitions) = rebalance
             && self.broken.is_none()
         {
@@ -69,7 +74,7 @@ impl Consumer {
             self.broken = Some(Breach { what, advice });
             return Vec::new();
         }
-        let Some(stored) = self.stored.clone() else { return Vec::new() };
+        let Some(stored) = self.stored.clone() else { return self.begin_by_group(client, partitions) };
         match self.begin(client, &*stored, partitions, ANSWER_TIMEOUT) {
             Ok(begin) => self.hold(partitions, begin),
             Err(what) => {
@@ -82,7 +87,7 @@ impl Consumer {
 
     /// Lets what is in flight of partitions we lose end, as far as time allows, and commits how far it came: the rest is
     /// repeated to their next owner.
-    fn hand_over(&mut self, client: &Client, partitions: &[(String, i32)]) {
+    fn hand_over(&mut self, client: &Member, partitions: &[(String, i32)]) {
         let until = Instant::now() + REVOKE_WAIT;
         while self.assignment.in_flight_of(partitions) > 0 && phase::now(&self.phase) < Phase::Closed {
             let left = until.saturating_duration_since(Instant::now());
@@ -103,12 +108,38 @@ impl Consumer {
         if marks.is_empty() {
             return;
         }
-        if let Err(error) = positions(&marks).and_then(|list| client.commit(&list, CommitMode::Sync)) {
+        if let Err(why) = self.commit_in_time(client, &marks) {
             tracing::warn!(
-                source = %self.inlet.source(), %error,
+                source = %self.inlet.source(), why,
                 "offsets of partitions taken from us were not committed; their next owner repeats some records"
             );
         }
+    }
+
+    /// Commits, and waits for the answer, but not for long. librdkafka's own commit that waits does so for as long as the group has no coordinator
+    /// that answers, and the group would wait for us, or take us for dead.
+    fn commit_in_time(&mut self, client: &Member, marks: &[Position]) -> Result<(), String> {
+        let send = || positions(marks).and_then(|list| client.commit(&list, CommitMode::Async));
+        let mut refused = client.context().refused();
+        send().map_err(|error| error.to_string())?;
+        let until = Instant::now() + HAND_OVER_TIMEOUT;
+        while !client.context().has_committed(marks) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(format!("the group has not taken them for {HAND_OVER_TIMEOUT:?}"));
+            }
+            // This one, or one that was sent every second: a group that is about to change may refuse, and take the next.
+            if client.context().refused() != refused {
+                refused = client.context().refused();
+                send().map_err(|error| error.to_string())?;
+            }
+            if let Some(End::Broken(breach)) = self.hear(client, left.min(ROOM_WAIT)) {
+                let why = breach.what.clone();
+                self.broken = Some(breach);
+                return Err(why);
+            }
+        }
+        Ok(())
     }
 
     /// The end: what is settled is committed. What remains in flight is read again by whoever comes next.

@@ -13,7 +13,7 @@ use crate::kafka::lag::Ends;
 
 /// How often a broker that was down is asked whether it is back, and how long the answer may take.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
-const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often brokers are asked where paused partitions end, and how long the answer may take.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -26,6 +26,10 @@ pub(super) enum Reach {
     Up,
     /// Down, and when to ask next.
     Down(Instant),
+    /// They are there and do not let us in; when to ask next.
+    TurnedAway(Instant),
+    /// They are, and a topic is not, or not for us; when to ask next. Records of others do not change that.
+    Lacking(Instant),
 }
 
 impl Consumer {
@@ -40,7 +44,19 @@ impl Consumer {
                 None
             }
             Meaning::Down(advice) => {
-                self.reach = Reach::Down(Instant::now() + PROBE_EVERY);
+                let (code, due) = (error.rdkafka_error_code(), Instant::now() + PROBE_EVERY);
+                if matches!(self.reach, Reach::TurnedAway(_)) && code == Some(Code::AllBrokersDown) {
+                    // That none is left follows from what was said, and tells less.
+                    self.reach = Reach::TurnedAway(due);
+                    return None;
+                }
+                self.reach = match code {
+                    Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL) => Reach::TurnedAway(due),
+                    Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::TopicAuthorizationFailed) => {
+                        Reach::Lacking(due)
+                    }
+                    _ => Reach::Down(due),
+                };
                 self.down(&client::describe(error), advice);
                 None
             }
@@ -59,7 +75,14 @@ impl Consumer {
         }
     }
 
-    pub(super) fn reached(&mut self) {
+    /// Something came, or may: the cluster is there.
+    pub(super) fn heard(&mut self) {
+        if !matches!(self.reach, Reach::Lacking(_)) {
+            self.reached();
+        }
+    }
+
+    fn reached(&mut self) {
         if self.reach != Reach::Up {
             self.reach = Reach::Up;
             self.inlet.health().up();
@@ -83,16 +106,26 @@ impl Consumer {
 
     /// librdkafka tells when brokers go, not when they come back: ask, while they are gone.
     pub(super) fn probe(&mut self, client: &Client) {
-        let Reach::Down(due) = self.reach else { return };
+        let (Reach::Down(due) | Reach::TurnedAway(due) | Reach::Lacking(due)) = self.reach else { return };
         if Instant::now() < due {
             return;
         }
-        let topic = self.settings.topics.iter().find(|topic| !topic.starts_with('^'));
-        let answer = client.fetch_metadata(topic.map(String::as_str), PROBE_TIMEOUT);
-        if answer.is_ok_and(|metadata| topic.is_none() || metadata.topics().iter().all(|t| t.error().is_none())) {
-            self.reached();
+        let named = self.settings.topics.iter().filter(|topic| !topic.starts_with('^')).map(String::as_str);
+        let is_there = |topic: &str| {
+            let answer = client.fetch_metadata(Some(topic), PROBE_TIMEOUT);
+            answer.is_ok_and(|metadata| metadata.topics().iter().all(|t| t.error().is_none()))
+        };
+        let any_named = named.clone().next().is_some();
+        let is_back = if any_named {
+            named.clone().all(is_there)
         } else {
-            self.reach = Reach::Down(Instant::now() + PROBE_EVERY);
+            // Of patterns it is enough that somebody answers.
+            client.fetch_metadata(None, PROBE_TIMEOUT).is_ok()
+        };
+        if is_back {
+            self.reached();
+        } else if let Reach::Down(due) | Reach::TurnedAway(due) | Reach::Lacking(due) = &mut self.reach {
+            *due = Instant::now() + PROBE_EVERY;
         }
     }
 }
