@@ -5,6 +5,9 @@ use tidegate_tests::{DEADLINE, Fault, Host, Mosquitto, Protocol, Proxy, Publishe
 
 const HOT: &str = "module = \"threshold.wasm\"\ntopics = [\"dev/oven/#\"]\n[config]\nabove = 90.0\n";
 
+const COLD: &str =
+    "module = \"threshold.wasm\"\ntopics = [\"dev/oven/#\"]\nenabled = false\n[config]\nabove = 10.0\n";
+
 /// A host whose lane is held back by a sink that is away, behind the proxy; and how many messages it was sent until then.
 fn held(broker: &Mosquitto, line: &Proxy) -> (Host, u64) {
     line.set(Fault::Refused);
@@ -14,6 +17,7 @@ fn held(broker: &Mosquitto, line: &Proxy) -> (Host, u64) {
         .module("json-reading")
         .module("threshold")
         .rule("hot", HOT)
+        .rule("cold", COLD)
         .launch();
     host.wait_taking(2);
     let mut publisher = Publisher::connect(broker, Qos::One);
@@ -63,7 +67,7 @@ fn who_looks_on_waits_for_no_change() {
     });
 }
 
-/// Guarantees: a rule that is to be deleted, disabled or left out of what is desired, and state that is to be forgotten, are refused as busy while a lane
+/// Guarantees: a rule that is to be deleted, disabled, enabled, changed or left out of what is desired, and state that is to be forgotten, are refused as busy while a lane
 /// is held back, and everything is as it was; reading is answered meanwhile; and once the sink works the rule goes as it is asked to, with its alerts.
 #[test]
 fn refused_and_as_it_was() {
@@ -84,7 +88,14 @@ fn refused_and_as_it_was() {
     host.ask("PUT", "/api/v1/rules/hot").json(&off).send().expect_problem(503, "busy");
     host.ask("PUT", "/api/v1/desired").json(&json!({"rules": {}})).send().expect_problem(503, "busy");
     host.ask("POST", "/api/v1/rules/hot/reset-state").send().expect_problem(503, "busy");
+    host.ask("POST", "/api/v1/rules/cold/enable").send().expect_problem(503, "busy");
+    assert_eq!(std::fs::read_to_string(host.rules_dir().join("cold.toml")).unwrap(), COLD);
     assert_eq!(shown(), before);
+    let mut on = off.clone();
+    (on["enabled"], on["config"]["above"]) = (true.into(), 80.0.into());
+    host.ask("PUT", "/api/v1/rules/hot").json(&on).send().expect_problem(503, "busy");
+    let now = shown();
+    assert_eq!((now.0, now.1), (before.0, before.1), "its file, and that it serves");
 
     line.set(Fault::None);
     // A sink that was away for so long may be left alone for half a minute more, and each try waits ten seconds for the lanes.
@@ -93,6 +104,7 @@ fn refused_and_as_it_was() {
         if deleted.code == 204 { Ok(()) } else { Err(format!("{deleted:?}")) }
     });
     host.ask("GET", "/api/v1/rules/hot").send().expect_problem(404, "not_found");
+    assert_eq!(host.ask("GET", "/api/v1/rules/cold").send().expect(200)["state"], "disabled");
     host.wait_settled(sent);
     host.wait_status("its alerts to be cleared", |status| (status.alerts_standing == 0).then_some(()));
     host.status().assert_balanced("a rule that went late");

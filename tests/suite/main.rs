@@ -17,6 +17,7 @@ mod api_generations;
 mod api_held;
 mod api_letters;
 mod api_live;
+mod api_others;
 mod api_shadow;
 mod api_state;
 mod architecture;

@@ -33,6 +33,9 @@ pub struct ImportArgs {
     /// Only say what would be changed.
     #[arg(long, conflicts_with = "rolling")]
     plan: bool,
+    /// Only if no rule has been changed since, as `etag` of an export says.
+    #[arg(long, value_name = "ETAG")]
+    if_match: Option<String>,
     #[command(flatten)]
     rollout: Rollout,
 }
@@ -55,7 +58,7 @@ enum DesiredAction {
     /// Bring hosts in line, all rules or none.
     Apply {
         document: PathBuf,
-        /// Only if no rule has been changed since `export` gave this ETag.
+        /// Only if no rule has been changed since, as `etag` of an export says.
         #[arg(long, value_name = "ETAG")]
         if_match: Option<String>,
         #[command(flatten)]
@@ -76,7 +79,7 @@ pub fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
 pub fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let document = read(&args.document)?;
     let path = if args.plan { "import?plan=true" } else { "import" };
-    let ask = |client: &Client| client.send(&request("POST", path, &document, None));
+    let ask = |client: &Client| client.send(&request("POST", path, &document, args.if_match.as_ref()));
     args.rollout.change(&args.nodes, &changes(), ask, changed)
 }
 

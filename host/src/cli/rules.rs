@@ -94,7 +94,7 @@ enum Action {
         #[arg(value_parser = name)]
         rule: Name,
         #[command(flatten)]
-        rollout: Rollout,
+        only: Only,
     },
     /// Let it forget its state, and clear the alerts that came of that; it goes on as if it had just begun.
     ResetState {
@@ -148,7 +148,7 @@ enum Action {
 /// What must hold for a change to be made, and in which order hosts make it.
 #[derive(Debug, clap::Args)]
 struct Only {
-    /// Only if the rule has this ETag still.
+    /// Only if the rule has this ETag still, which `show` says.
     #[arg(long, value_name = "ETAG")]
     if_match: Option<String>,
     #[command(flatten)]
@@ -204,10 +204,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Action::Change(args) => change::run(nodes, args),
         Action::Enable { rule, only } => switch(rule, "enable", only),
         Action::Disable { rule, only } => switch(rule, "disable", only),
-        Action::Retry { rule, rollout } => {
-            let ask = |client: &Client| client.send(&post(rule, "retry", None, None));
-            rollout.change(nodes, &rules(), ask, |client, _| known(client, rule))
-        }
+        Action::Retry { rule, only } => switch(rule, "retry", only),
         Action::ResetState { rule, of, only } => {
             let what = format!("reset-state?{}", of.query());
             let ask = |client: &Client| client.send(&post(rule, &what, None, only.if_match.as_ref()));

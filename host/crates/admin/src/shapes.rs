@@ -134,6 +134,7 @@ impl JsonSchema for RuleShape {
                 "order": { "type": "integer" },
                 "generation": { "type": "integer", "minimum": 0, "description": "Counts up with every change." },
                 "stats": stats,
+                "etag": { "type": "string", "description": "Of its file and module, as in `If-Match`; not in lists." },
                 "file": definition
             }
         })

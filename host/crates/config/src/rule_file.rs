@@ -125,6 +125,13 @@ impl RuleFile {
         with(text, module, "module", module.into())
     }
 
+    /// The text of a file that names a module and leaves all else to it.
+    pub fn naming(module: &str) -> String {
+        let mut document = DocumentMut::new();
+        document.insert("module", value(module));
+        document.to_string()
+    }
+
     /// The JSON Schema (2020-12) of rule files.
     pub fn json_schema() -> serde_json::Value {
         schemars::schema_for!(RawRuleFile).to_value()

@@ -18,8 +18,11 @@ use url::{Host, Url};
 const MOST_ADDRESSES: usize = 8;
 /// How long a host may take to be reached, at each of them.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// How long it may say nothing: a rule may be compiled first, and its lanes waited for.
+/// How long it may say nothing where it only tells something, or has something to tell from time to time.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// How long it may take for anything else: many modules may be compiled first, lanes waited for, and others may come before. As long as a host keeps a
+/// connection.
+const DONE_WITHIN: Duration = Duration::from_secs(600);
 /// The most of an answer.
 const MAX_ANSWER_BYTES: u64 = 256 << 20;
 /// What the system trusts, on Debian and those like it.
@@ -31,6 +34,7 @@ pub struct Client {
     url: Url,
     token: Option<String>,
     tls: Option<Arc<ClientConfig>>,
+    done_within: Duration,
 }
 
 /// A connection, plain or with TLS.
@@ -76,7 +80,7 @@ impl Client {
                 "the token would cross the network to {node} in plain text; use https://, or --insecure where something else encrypts it"
             );
         }
-        Ok(Self { node: node.to_owned(), url, token, tls })
+        Ok(Self { node: node.to_owned(), url, token, tls, done_within: DONE_WITHIN })
     }
 
     pub fn node(&self) -> &str {
@@ -106,10 +110,15 @@ impl Client {
 
     /// Status and body of what is no refusal.
     fn answer(&self, request: &Request<'_>) -> Result<(u16, Vec<u8>), Refusal> {
-        let exchanged = self.connect().and_then(|mut stream| {
-            exchange(&mut stream, &self.head(request, "1.1"), request.body.map(|(_, bytes)| bytes))
-        });
-        let (status, body) = exchanged.map_err(|error| Refusal::unreachable(&format!("{error:#}")))?;
+        let asks = request.method == "GET";
+        let within = if asks { ANSWER_WITHIN } else { self.done_within };
+        let stream = self.connect(within).map_err(|error| Refusal::unreachable(&format!("{error:#}")));
+        let exchanged = exchange(&mut stream?, &self.head(request, "1.1"), request.body.map(|(_, bytes)| bytes));
+        let (status, body) = exchanged.map_err(|error| match (asks, timed_out(&error)) {
+            (true, _) => Refusal::unreachable(&format!("{error:#}")),
+            (false, true) => Refusal::no_answer(&format!("it has not answered within {} s", within.as_secs())),
+            (false, false) => Refusal::no_answer(&format!("{error:#}")),
+        })?;
         if (200..=299).contains(&status) {
             return Ok((status, body));
         }
@@ -122,21 +131,21 @@ impl Client {
     /// Asks for what goes on while there is news; gives what reads the answer, head and all. In HTTP/1.0, in which it comes as it is and
     /// not in chunks.
     pub fn open(&self, path: &str) -> anyhow::Result<impl Read + use<>> {
-        let mut stream = self.connect()?;
+        let mut stream = self.connect(ANSWER_WITHIN)?;
         let request = Request { method: "GET", path: path.to_owned(), body: None, if_match: None };
         stream.write_all(self.head(&request, "1.0").as_bytes())?;
         stream.flush()?;
         Ok(stream)
     }
 
-    fn connect(&self) -> anyhow::Result<Box<dyn Stream>> {
+    fn connect(&self, within: Duration) -> anyhow::Result<Box<dyn Stream>> {
         let (host, port) = (self.url.host_str().unwrap_or_default(), self.url.port_or_known_default().unwrap_or(80));
         // Brackets belong to the address in a URL, and not to the address.
         let name = host.trim_matches(['[', ']']);
         let addresses = (name, port).to_socket_addrs().context("its name cannot be resolved")?;
         let stream = reach(addresses.take(MOST_ADDRESSES))?;
-        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-        stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+        stream.set_read_timeout(Some(within))?;
+        stream.set_write_timeout(Some(within))?;
         if self.url.scheme() == "http" {
             return Ok(Box::new(stream));
         }
@@ -156,7 +165,9 @@ impl Client {
             head += &format!("Authorization: Bearer {token}\r\n");
         }
         if let Some(tag) = &request.if_match {
-            head += &format!("If-Match: {tag}\r\n");
+            // A tag is quoted; who copies it from a table may have left that out.
+            let quoted = tag.starts_with('"') || tag.starts_with("W/") || tag == "*";
+            head += &if quoted { format!("If-Match: {tag}\r\n") } else { format!("If-Match: \"{tag}\"\r\n") };
         }
         let (kind, length) = request.body.map_or((None, 0), |(kind, bytes)| (Some(kind), bytes.len()));
         kind.into_iter().for_each(|kind| head += &format!("Content-Type: {kind}\r\n"));
@@ -206,6 +217,11 @@ fn exchange(stream: &mut (impl Read + Write), head: &str, body: Option<&[u8]>) -
     Ok((status, body))
 }
 
+fn timed_out(error: &anyhow::Error) -> bool {
+    let kind = error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    matches!(kind, Some(std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut))
+}
+
 /// What TLS connections trust and show; none if the system trusts nobody, which is an error only where TLS is spoken.
 pub fn tls(authorities: Option<&Path>, own: Option<(&Path, &Path)>) -> anyhow::Result<Option<Arc<ClientConfig>>> {
     let file = authorities.unwrap_or(Path::new(SYSTEM_CERTIFICATES));
@@ -246,6 +262,16 @@ impl Refusal {
 
     pub fn unreachable(detail: &str) -> Self {
         Self::new("unreachable", detail)
+    }
+
+    /// What was asked for has reached the host, and nobody can tell what came of it.
+    fn no_answer(why: &str) -> Self {
+        Self::new(
+            "no_answer",
+            &format!(
+                "{why}; what was to be done may be done all the same: `tidegate rules show` and `tidegate audit` tell"
+            ),
+        )
     }
 
     /// The word for it.
@@ -323,5 +349,27 @@ mod tests {
         assert_eq!(reach([deaf, here].into_iter()).unwrap().peer_addr().unwrap(), here);
         assert!(reach([deaf].into_iter()).unwrap_err().to_string().contains("cannot be reached"));
         assert!(reach(std::iter::empty()).unwrap_err().to_string().contains("no address"));
+    }
+
+    /// Guarantees: a change that a host has heard and not answered is not told as one that did not reach it, whether it is silent or hangs up; a host that is
+    /// not there is unreachable.
+    #[test]
+    fn silence_is_no_refusal() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let node = format!("http://{}", listener.local_addr().unwrap());
+        let mut client = Client::new(&node, None, None, false).unwrap();
+        client.done_within = Duration::from_millis(50);
+        let change = Request { method: "POST", path: "rules/hot/enable".to_owned(), body: None, if_match: None };
+        let silent = client.send(&change).unwrap_err();
+        assert_eq!(silent.code(), "no_answer");
+        assert!(silent.to_string().contains("not answered within"), "{silent}");
+        client.done_within = DONE_WITHIN;
+        std::thread::scope(|scope| {
+            // The first is the one that was given up.
+            scope.spawn(|| (0..2).for_each(|_| drop(listener.accept().unwrap())));
+            assert_eq!(client.send(&change).unwrap_err().code(), "no_answer");
+        });
+        drop(listener);
+        assert_eq!(client.send(&change).unwrap_err().code(), "unreachable");
     }
 }

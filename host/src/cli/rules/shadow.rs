@@ -31,6 +31,9 @@ pub enum Shadow {
         /// The most it may cost a lane, in percent of its time.
         #[arg(long, value_name = "PERCENT", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100))]
         max_share: u32,
+        /// Only if the rule has this ETag still.
+        #[arg(long, value_name = "ETAG")]
+        if_match: Option<String>,
     },
     /// Show what it does otherwise than the rule: counts, and the newest rows and alerts, which a token of scope `data` may see.
     Diff {
@@ -44,6 +47,9 @@ pub enum Shadow {
     Stop {
         #[arg(value_parser = name)]
         rule: Name,
+        /// Only if the rule has this ETag still.
+        #[arg(long, value_name = "ETAG")]
+        if_match: Option<String>,
     },
     /// Let it serve.
     Promote {
@@ -68,7 +74,7 @@ pub enum State {
 
 pub fn run(nodes: &Nodes, shadow: &Shadow) -> anyhow::Result<ExitCode> {
     match shadow {
-        Shadow::Start { rule, file, module, empty, max_share } => {
+        Shadow::Start { rule, file, module, empty, max_share, if_match } => {
             let definition = Definition::read(file, module.as_deref())?;
             let state = if *empty { "empty" } else { "copied" };
             nodes.ask(&numbers(), |client| {
@@ -77,7 +83,7 @@ pub fn run(nodes: &Nodes, shadow: &Shadow) -> anyhow::Result<ExitCode> {
                 let bytes = order.to_string().into_bytes();
                 let body = Some(("application/json", bytes.as_slice()));
                 let path = format!("rules/{rule}/shadow");
-                client.send(&Request { method: "POST", path, body, if_match: None })
+                client.send(&Request { method: "POST", path, body, if_match: if_match.clone() })
             })
         }
         Shadow::Diff { rule, brief } => {
@@ -88,9 +94,9 @@ pub fn run(nodes: &Nodes, shadow: &Shadow) -> anyhow::Result<ExitCode> {
             let path = format!("{path}/differences");
             nodes.ask_for(&[numbers(), rows(), alerts()], |client| client.get(&path))
         }
-        Shadow::Stop { rule } => nodes.ask(&Table::nothing_but("stopped"), |client| {
+        Shadow::Stop { rule, if_match } => nodes.ask(&Table::nothing_but("stopped"), |client| {
             let path = format!("rules/{rule}/shadow");
-            client.send(&Request { method: "DELETE", path, body: None, if_match: None })
+            client.send(&Request { method: "DELETE", path, body: None, if_match: if_match.clone() })
         }),
         Shadow::Promote { rule, state, only } => {
             let state = match state {

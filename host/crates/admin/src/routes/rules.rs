@@ -21,6 +21,7 @@ use crate::shapes::{ResetQuery, RollbackInput, StateReset};
 struct Shown<'a> {
     #[serde(flatten)]
     status: &'a RuleStatus,
+    etag: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<&'a RuleFile>,
 }
@@ -64,7 +65,8 @@ pub(crate) async fn disable(call: Call) -> Answer {
 }
 
 pub(crate) async fn retry(call: Call) -> Answer {
-    at_desk(call, Desk::retry).await
+    let condition = Condition::of(&call.headers)?;
+    at_desk(call, move |desk, name| desk.retry(name, &condition)).await
 }
 
 pub(crate) async fn reset_state(call: Call) -> Answer {
@@ -118,9 +120,10 @@ pub(super) fn changed(outcome: Result<Outcome, Problem>) -> Answer {
 }
 
 fn shown(known: &Known, status: StatusCode) -> Response {
-    let shown = Shown { status: &known.status, file: known.file.as_ref() };
+    let etag = known.etag();
+    let shown = Shown { status: &known.status, etag: &etag, file: known.file.as_ref() };
     let mut response = (status, Json(shown)).into_response();
-    if let Ok(etag) = HeaderValue::from_str(&known.etag()) {
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
         response.headers_mut().insert(header::ETAG, etag);
     }
     response

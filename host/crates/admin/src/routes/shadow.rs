@@ -22,15 +22,16 @@ pub(crate) async fn differences(call: Call) -> Answer {
 }
 
 pub(crate) async fn start(call: Call) -> Answer {
-    let (house, name) = (call.house.clone(), call.name());
+    let (house, name, condition) = (call.house.clone(), call.name(), Condition::of(&call.headers)?);
     let ShadowInput { definition, state, max_share_percent } = call.body.json().await?;
     let share = max_share_percent.unwrap_or(SHARE);
     if !(1..=100).contains(&share) {
         let detail = format!("max_share_percent cannot be {share}: choose from 1 to 100");
         return Err(Problem::unusable("body", detail.clone(), vec![Mistake::new("/max_share_percent", detail)]));
     }
-    let started =
-        house.blocking(move |house| house.desk.start_shadow(&name, &definition, state.into(), share)).await?;
+    let started = house
+        .blocking(move |house| house.desk.start_shadow(&name, &definition, state.into(), share, &condition))
+        .await?;
     let (shadow, changed) = started?;
     let mut response = json(shadow.in_short());
     response.extensions_mut().insert(changed);
@@ -38,8 +39,8 @@ pub(crate) async fn start(call: Call) -> Answer {
 }
 
 pub(crate) async fn stop(call: Call) -> Answer {
-    let name = call.name();
-    let changed = call.house.blocking(move |house| house.desk.end_shadow(&name)).await??;
+    let (name, condition) = (call.name(), Condition::of(&call.headers)?);
+    let changed = call.house.blocking(move |house| house.desk.end_shadow(&name, &condition)).await??;
     let mut response = StatusCode::NO_CONTENT.into_response();
     response.extensions_mut().insert(changed);
     Ok(response)

@@ -5,9 +5,11 @@
 //! says first that it waits (`.<module>.waits`, with its digest, which the registry heeds); afterwards the module is renamed to its digest
 //! and that file goes. What a crash leaves of this is done at the next change. A module behind a symlink is not renamed: it goes on waiting.
 
+use std::collections::BTreeSet;
+
 use sha2::{Digest, Sha256};
 use tidegate_config::RuleFile;
-use tidegate_engine::MAX_WASI_MODULE_BYTES;
+use tidegate_engine::{MAX_WASI_MODULE_BYTES, RuleStatus};
 
 use super::directory::{FileError, Open};
 use super::signatures::{beside, move_module};
@@ -25,25 +27,34 @@ pub(super) struct Change<'a> {
     pub module: Option<(String, Vec<u8>)>,
     /// What vouches for the module and is to be written beside it.
     pub manifest: Option<String>,
+    /// The generation that is to serve then, where no other will do.
+    pub generation: Option<u64>,
 }
 
 impl Desk {
     /// Makes a change, and gives the rule as it serves then.
     pub(super) fn apply(&self, name: &str, change: Change<'_>, before: Option<Known>) -> Result<Outcome, Problem> {
-        let Change { file, text, module, manifest } = change;
+        let Change { file, text, module, manifest, generation } = change;
         let directory = self.directory.open()?;
         let left = before.as_ref().map(|it| it.status.module.as_str()).filter(|left| *left != file.module);
         let text = text.map(|text| (format!("{name}.toml"), text.as_bytes().to_vec()));
         let manifest = manifest.map(|manifest| (beside(&file.module), manifest.into_bytes()));
-        let writes = manifest.into_iter().chain(module).chain(text).map(|(name, bytes)| (name, Some(bytes)));
+        let kept = self.named_for_others(&directory, [&*file.module], |rule| rule == name)?;
+        let writes =
+            kept.into_iter().chain(manifest).chain(module).chain(text).map(|(name, bytes)| (name, Some(bytes)));
         let first = || left.map_or(Ok(()), |left| self.let_wait(&directory, left, name));
         self.write_whole(&directory, &writes.collect::<Vec<_>>(), first, || {
             // It passed every test and still does not serve, as when a lane is held back: as if nothing had been asked.
             if !file.enabled {
                 return self.still_called([name]);
             }
-            let why = self.registry.rule(name)?.problem?;
-            Some(Problem::conflict("not_serving", format!("{why}; the rule is as it was")))
+            let rule = self.registry.rule(name)?;
+            if rule.problem.is_none() && generation.is_some_and(|generation| generation != rule.generation) {
+                let detail =
+                    "the shadow ended before it could serve, and what it has built with it; the rule is as it was";
+                return Some(Problem::conflict("shadow_ended", detail));
+            }
+            not_serving(rule, "the rule is as it was")
         })?;
         self.outcome(name, before.as_ref())
     }
@@ -81,6 +92,27 @@ impl Desk {
         drop(staged);
         self.tidy(directory);
         done
+    }
+
+    /// A module that no file names runs as a rule of its own name, until a file names it: then that rule would be gone. For rules of modules that are about
+    /// to be named, but for those that `is_meant`, files that say what they are.
+    pub(super) fn named_for_others<'a>(
+        &self,
+        directory: &Open,
+        modules: impl IntoIterator<Item = &'a str>,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(String, Vec<u8>)>, Problem> {
+        let rules = self.registry.rules();
+        let mut files = Vec::new();
+        for module in modules.into_iter().collect::<BTreeSet<_>>() {
+            let Some(stem) = module.strip_suffix(".wasm").filter(|stem| !is_meant(stem)) else { continue };
+            let runs = rules.iter().any(|rule| rule.name == stem && rule.module == module);
+            let file = format!("{stem}.toml");
+            if runs && !directory.has(&file)? {
+                files.push((file, RuleFile::naming(module).into_bytes()));
+            }
+        }
+        Ok(files)
     }
 
     /// Whether a module would run under its own name if `rule` did not name it.
@@ -137,4 +169,14 @@ impl Desk {
 /// The file that says that a module waits.
 pub(super) fn waits(module: &str) -> String {
     format!(".{module}.waits")
+}
+
+/// Why a rule does not serve as its files say, if it does not; `end` says what has become of the change. One for which a lane has no time is busy, and comes
+/// to nothing all the same: its files are put back.
+pub(super) fn not_serving(rule: RuleStatus, end: &str) -> Option<Problem> {
+    let why = rule.problem?;
+    Some(match rule.problem_code {
+        Some("busy") => Problem::busy(format!("a lane is held back, as by a sink that is away: {why}; {end}")),
+        _ => Problem::conflict("not_serving", format!("{why}; {end}")),
+    })
 }

@@ -16,9 +16,9 @@ use sha2::{Digest, Sha256};
 use tidegate_config::RuleFile;
 use tidegate_engine::{LoadError, MAX_WASI_MODULE_BYTES, Manifest, Module, Wasi};
 
-use super::change::waits;
+use super::change::{not_serving, waits};
 use super::compare::differences;
-use super::directory::Open;
+use super::directory::{FileError, Open};
 use super::document::{Incoming, Wanted, files, incoming, none_of, wanted};
 use super::signatures::{beside, manifest_of};
 use super::{Condition, Desk, Known, digest, hex, modules};
@@ -57,7 +57,16 @@ impl Desk {
                 Problem::conflict("unreadable", detail)
             };
             let file = self.registry.file(&rule.name).ok_or_else(|| unreadable("its file cannot be read"))?;
-            let module = directory.read(&file.module, MAX_WASI_MODULE_BYTES as u64)?;
+            let (module, manifest) = match directory.read(&file.module, MAX_WASI_MODULE_BYTES as u64) {
+                Err(FileError::Symlink(_)) => {
+                    let kept = self.kept_bytes(&rule.name).map(|(module, manifest)| (Some(module), manifest));
+                    kept.ok_or_else(|| unreadable("its module is a link, and not what serves"))?
+                }
+                module => {
+                    let manifest = manifest_of(&directory, &file.module)?;
+                    (module?, manifest.map(|manifest| String::from_utf8_lossy(&manifest).into_owned()))
+                }
+            };
             let module = module.ok_or_else(|| unreadable(&format!("there is no {}", file.module)))?;
             let sha256 = digest(&module);
             let mut definition = serde_json::to_value(&file).map_err(|error| Problem::internal(error.to_string()))?;
@@ -72,11 +81,13 @@ impl Desk {
                     "the modules are too large for one document; ask with `modules=false`, and fetch them one by one";
                 return Err(Problem::conflict("too_large", detail));
             }
-            let manifest = manifest_of(&directory, &file.module)?.and_then(|text| serde_json::from_slice(&text).ok());
+            let manifest = manifest.and_then(|text| serde_json::from_str(&text).ok());
             let content = with_modules.then(|| STANDARD.encode(&module));
             document.modules.push(ModulePart { sha256, content, manifest });
         }
-        Ok((document, self.whole_etag()))
+        let etag = self.whole_etag();
+        document.etag = Some(etag.clone());
+        Ok((document, etag))
     }
 
     /// The ETag of all rules together.
@@ -113,10 +124,11 @@ impl Desk {
         let there: BTreeSet<&String> = there.values().collect();
         let new = incoming.iter().filter(|(sha256, module)| module.bytes.is_some() && !there.contains(sha256));
         let modules: Vec<String> = new.map(|(sha256, _)| sha256.clone()).collect();
-        self.look_over(&directory, &wanted, &rules, &incoming)?;
+        self.look_over(&directory, &wanted, &rules, &incoming, mode)?;
         let differs = !rules.iter().all(|rule| matches!(rule.action, Action::Unchanged | Action::Left));
         let same = |text: &String| if text == configuration { Likeness::Same } else { Likeness::Differs };
-        let converged = Converged {
+        let mut converged = Converged {
+            etag: String::new(),
             plan: mode == Mode::Plan,
             differs,
             rules,
@@ -127,6 +139,7 @@ impl Desk {
         if mode == Mode::Apply {
             self.write_all(&directory, &wanted, &converged, &incoming)?;
         }
+        converged.etag = self.whole_etag();
         Ok((converged, Changed { before: Some(before), after: Some(self.whole()) }))
     }
 
@@ -173,6 +186,7 @@ impl Desk {
         wanted: &BTreeMap<String, Wanted>,
         rules: &[RuleChange],
         incoming: &BTreeMap<String, Incoming>,
+        mode: Mode,
     ) -> Result<(), Problem> {
         let (mut mistakes, mut admitted) = (Vec::new(), BTreeMap::new());
         let mut note = |place: String, problem: Problem| {
@@ -188,7 +202,9 @@ impl Desk {
         }
         let changed = rules.iter().filter(|rule| matches!(rule.action, Action::Created | Action::Replaced));
         for (name, wanted) in changed.filter_map(|rule| wanted.get_key_value(&rule.rule)) {
-            directory.ours(&format!("{name}.toml"))?;
+            if mode == Mode::Apply {
+                directory.ours(&format!("{name}.toml"))?;
+            }
             if wanted.file.enabled {
                 let looked_at = self.look_at(directory, name, wanted, incoming.get(&wanted.sha256), &mut admitted);
                 looked_at.or_else(|problem| note(format!("/rules/{name}"), problem))?;
@@ -232,7 +248,13 @@ impl Desk {
         let there = || directory.read(&file.module, MAX_WASI_MODULE_BYTES as u64);
         let bytes = match incoming.and_then(|module| module.bytes.clone()) {
             Some(bytes) => bytes,
-            None => there()?.unwrap_or_default(),
+            None => match there() {
+                Err(FileError::Symlink(_)) => {
+                    let module = self.instead_of_link(&file.module)?;
+                    return self.examine_with(name, file, &module).map(drop);
+                }
+                read => read?.unwrap_or_default(),
+            },
         };
         let manifest = match incoming.and_then(|module| module.manifest.clone()) {
             Some(manifest) => Some(manifest.into_bytes()),
@@ -273,6 +295,10 @@ impl Desk {
                 writes.push((file, module.bytes.clone()));
             }
         }
+        let named = changed.iter().filter_map(|name| Some(&*wanted.get(*name)?.file.module));
+        let meant = |rule: &str| wanted.contains_key(rule) || gone.contains(&rule);
+        let kept = self.named_for_others(directory, named, meant)?;
+        writes.extend(kept.into_iter().map(|(name, text)| (name, Some(text))));
         let text = |name: &&str| {
             let text = wanted.get(*name).map(|wanted| wanted.text.clone().into_bytes());
             (format!("{name}.toml"), text)
@@ -306,8 +332,8 @@ impl Desk {
     fn not_serving(&self, changed: &[&str], wanted: &BTreeMap<String, Wanted>) -> Option<Problem> {
         changed.iter().find_map(|name| {
             let enabled = wanted.get(*name).is_some_and(|wanted| wanted.file.enabled);
-            let why = self.known(name).filter(|_| enabled).and_then(|Known { status, .. }| status.problem)?;
-            Some(Problem::conflict("not_serving", format!("rule {name:?}: {why}; all rules are as they were")))
+            let Known { status, .. } = self.known(name).filter(|_| enabled)?;
+            not_serving(status, &format!("so it is with rule {name:?}, and all rules are as they were"))
         })
     }
 }

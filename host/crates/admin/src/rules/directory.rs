@@ -127,6 +127,22 @@ impl Open {
         }
     }
 
+    /// Whether there is something of that name, be it a link.
+    pub fn has(&self, name: &str) -> Result<bool, FileError> {
+        match statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(FileError::Io(name.to_owned(), error.into())),
+        }
+    }
+
+    /// How many bytes a link leads to; none of them is read.
+    pub fn linked_bytes(&self, name: &str) -> Result<u64, FileError> {
+        let found = statat(&self.fd, name, AtFlags::empty());
+        let found = found.map_err(|error| FileError::Io(name.to_owned(), error.into()))?;
+        Ok(u64::try_from(found.st_size).unwrap_or_default())
+    }
+
     /// A new hidden file, to be filled, synced, and then put in place by [`Self::place`].
     pub fn draft(&self) -> Result<(String, File), FileError> {
         let name = hidden();

@@ -6,6 +6,7 @@ mod compare;
 mod desired;
 mod directory;
 mod document;
+mod linked;
 mod modules;
 mod rollback;
 mod schema;
@@ -39,6 +40,9 @@ use crate::gate::Changed;
 use crate::problem::{Mistake, Problem};
 use crate::rules::change::Change;
 use crate::shapes::Description;
+
+/// The largest file of a rule, as the registry reads it.
+const MAX_RULE_FILE_BYTES: u64 = 1 << 20;
 
 /// Where rules and modules are changed.
 pub(crate) struct Desk {
@@ -200,15 +204,24 @@ impl Desk {
         let _alone = self.begin();
         let before = self.known(name).ok_or_else(|| no_rule(name))?;
         condition.check(Some(&before))?;
-        self.directory.open()?.ours(&format!("{name}.toml"))?;
+        let (directory, own) = (self.directory.open()?, format!("{name}.toml"));
+        directory.ours(&own)?;
+        if let Some(file) = before.file.as_ref().filter(|file| enabled && !file.enabled) {
+            // It is tried as any other change is, and put back if it does not serve.
+            let old = directory.read(&own, MAX_RULE_FILE_BYTES)?.unwrap_or_default();
+            let text = RuleFile::with_enabled(Some(&String::from_utf8_lossy(&old)), &file.module, true)?;
+            let file = RuleFile { enabled: true, ..file.clone() };
+            return self.replace(name, &file, &text, Some(before));
+        }
         self.registry.set_enabled(name, enabled)?;
         self.outcome(name, Some(&before))
     }
 
     /// Lets a rule out of quarantine. Blocks.
-    pub fn retry(&self, name: &str) -> Result<Outcome, Problem> {
+    pub fn retry(&self, name: &str, condition: &Condition) -> Result<Outcome, Problem> {
         let _alone = self.begin();
         let before = self.known(name).ok_or_else(|| no_rule(name))?;
+        condition.check(Some(&before))?;
         if before.status.state == RuleState::Disabled {
             return Err(Problem::conflict("disabled", "the rule is disabled; enable it"));
         }
@@ -245,7 +258,10 @@ impl Desk {
     /// The module that a file names, compiled.
     fn admit(&self, file: &RuleFile) -> Result<Arc<Module>, Problem> {
         let directory = self.directory.open()?;
-        let bytes = directory.read(&file.module, MAX_WASI_MODULE_BYTES as u64)?;
+        let bytes = match directory.read(&file.module, MAX_WASI_MODULE_BYTES as u64) {
+            Err(FileError::Symlink(_)) => return Ok(self.instead_of_link(&file.module)?),
+            read => read?,
+        };
         let bytes = bytes.ok_or_else(|| {
             let detail = format!(
                 "there is no module {:?} in the rules directory; upload it first: POST /api/v1/modules",
@@ -264,7 +280,7 @@ impl Desk {
         if file.enabled {
             self.examine(name, file)?;
         }
-        self.apply(name, Change { file, text: Some(text), module: None, manifest: None }, before)
+        self.apply(name, Change { file, text: Some(text), module: None, manifest: None, generation: None }, before)
     }
 
     /// Whether one of these rules, whose files want it gone, is called still: a lane is held back.

@@ -1,6 +1,6 @@
 //! Modules in the rules directory. One that came by the API is named by its digest: such a file runs only where a rule names it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::{MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tidegate_engine::{MAX_WASI_MODULE_BYTES, Module as Admitted, Wasi};
 
-use super::directory::Open;
+use super::directory::{FileError, Open};
 use super::signatures::{beside, manifest_of};
 use super::{Desk, hex};
 use crate::gate::Changed;
@@ -142,7 +142,13 @@ impl Desk {
     /// Its bytes. Blocks.
     pub fn content(&self, sha256: &str) -> Result<Vec<u8>, Problem> {
         let module = self.found(sha256)?;
-        let bytes = self.directory.open()?.read(&module.file, MAX_WASI_MODULE_BYTES as u64)?;
+        let bytes = match self.directory.open()?.read(&module.file, MAX_WASI_MODULE_BYTES as u64) {
+            Err(FileError::Symlink(link)) => {
+                let kept = module.used_by.iter().find_map(|rule| self.kept_bytes(rule));
+                Some(kept.ok_or(FileError::Symlink(link))?.0)
+            }
+            read => read?,
+        };
         bytes.ok_or_else(|| no_module(sha256))
     }
 
@@ -151,7 +157,10 @@ impl Desk {
         let _alone = self.begin();
         let module = self.found(sha256)?;
         if !module.used_by.is_empty() {
-            let detail = format!("the module is used by {}; delete those rules first", module.used_by.join(", "));
+            let detail = format!(
+                "the module is used by {}; delete those rules, or stop their shadows, first",
+                module.used_by.join(", ")
+            );
             return Err(Problem::conflict("in_use", detail));
         }
         let directory = self.directory.open()?;
@@ -167,14 +176,24 @@ impl Desk {
     pub(super) fn files(&self) -> Result<Vec<Module>, Problem> {
         let mut used: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for rule in self.registry.rules() {
-            used.entry(rule.module).or_default().push(rule.name);
+            // What a shadow runs is read again when it is to serve.
+            let candidate = self.registry.candidate(&rule.name).map(|candidate| candidate.file.module);
+            for module in candidate.into_iter().chain([rule.module]).collect::<BTreeSet<_>>() {
+                used.entry(module).or_default().push(rule.name.clone());
+            }
         }
         let directory = self.directory.open()?;
         let mut found = Vec::new();
         for name in directory.modules()? {
-            // A symlink, as in a ConfigMap, is the registry's business: it cannot be looked at from here.
-            let Ok(Some(file)) = directory.file(&name) else { continue };
-            let (sha256, bytes) = self.digest(&name, file)?;
+            let (sha256, bytes) = match directory.file(&name) {
+                Ok(Some(file)) => self.digest(&name, file)?,
+                // As in a ConfigMap: it cannot be looked at from here, but for what the registry knows of it.
+                Err(FileError::Symlink(_)) => match (self.read_digest(&name), directory.linked_bytes(&name)) {
+                    (Some(sha256), Ok(bytes)) => (sha256, bytes),
+                    _ => continue,
+                },
+                _ => continue,
+            };
             let mut module = Module::new(&sha256, &name, bytes);
             module.used_by = used.remove(&name).unwrap_or_default();
             found.push(module);

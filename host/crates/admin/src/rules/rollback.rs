@@ -54,7 +54,7 @@ impl Desk {
             return self.outcome(name, Some(&before));
         }
         let manifest = manifest.filter(|_| module.is_some());
-        self.apply(name, Change { file: &file, text, module, manifest }, Some(before))
+        self.apply(name, Change { file: &file, text, module, manifest, generation: None }, Some(before))
     }
 
     /// The one to go back to: what serves, where the files ask for something else that cannot; else the newest other one that is not known

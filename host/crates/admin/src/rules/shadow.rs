@@ -23,9 +23,11 @@ impl Desk {
         definition: &Value,
         state: ShadowStart,
         max_share_percent: u32,
+        condition: &Condition,
     ) -> Result<(ShadowStatus, Changed), Problem> {
         let _alone = self.begin();
         let before = self.known(name).ok_or_else(|| no_rule(name))?;
+        condition.check(Some(&before))?;
         if before.status.state != RuleState::Serving {
             return Err(Problem::conflict(
                 "not_serving",
@@ -44,9 +46,10 @@ impl Desk {
         self.shadow(name).map(|shadow| (shadow, changed))
     }
 
-    /// Lets the shadow of a rule go. Blocks.
-    pub fn end_shadow(&self, name: &str) -> Result<Changed, Problem> {
-        self.rule(name)?;
+    /// Lets the shadow of a rule go. Blocks: who lets it serve meanwhile is done first.
+    pub fn end_shadow(&self, name: &str, condition: &Condition) -> Result<Changed, Problem> {
+        let _alone = self.begin();
+        condition.check(Some(&self.rule(name)?))?;
         let before = self.registry.shadow(name).map(|shadow| shadow.sha256);
         if !self.registry.end_shadow(name) {
             return Err(no_shadow(name));
@@ -81,9 +84,17 @@ impl Desk {
         {
             return Err(Problem::conflict("serves_already", "the rule is what its shadow is"));
         }
-        self.registry.promote_with(name, state);
-        let change = Change { file: &candidate.file, text: Some(&candidate.text), module: None, manifest: None };
-        self.apply(name, change, Some(before))
+        let generation = match state {
+            PromoteState::Own => Some(self.registry.shadow(name).ok_or_else(ended)?.generation),
+            PromoteState::TakenOver => None,
+        };
+        self.registry.promote_with(name, Some(state));
+        let (file, text) = (&candidate.file, Some(&*candidate.text));
+        let promoted =
+            self.apply(name, Change { file, text, module: None, manifest: None, generation }, Some(before));
+        // What comes to nothing must not be remembered: a later change is no promotion.
+        self.registry.promote_with(name, None);
+        promoted
     }
 }
 

@@ -24,6 +24,10 @@ pub(crate) struct Document {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub configuration: Option<String>,
+    /// Of all rules when it was exported, as in `If-Match`; it is not looked at when the document is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub etag: Option<String>,
 }
 
 /// A module in a document.
@@ -70,6 +74,8 @@ pub(crate) struct Converged {
     pub rules: Vec<RuleChange>,
     /// The modules that were taken in.
     pub modules: Vec<String>,
+    /// Of all rules as they are now, as in `If-Match`.
+    pub etag: String,
     /// Whether the host's configuration is that of the document, if that has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub configuration: Option<Likeness>,

@@ -187,8 +187,8 @@ impl RegistryHandle {
         self.shadows.candidate(rule)
     }
 
-    /// With which state the shadow of a rule is to serve once its file is written.
-    pub fn promote_with(&self, rule: &str, state: PromoteState) {
+    /// With which state the shadow of a rule is to serve once its file is written; none, if it is not to serve.
+    pub fn promote_with(&self, rule: &str, state: Option<PromoteState>) {
         self.shadows.promote_with(rule, state);
     }
 

@@ -118,9 +118,9 @@ impl Shadows {
         all.get(rule).filter(|shadow| !shadow.report.has_ended()).map(|shadow| shadow.candidate.clone())
     }
 
-    pub fn promote_with(&self, rule: &str, state: PromoteState) {
+    pub fn promote_with(&self, rule: &str, state: Option<PromoteState>) {
         if let Some(shadow) = self.all().get_mut(rule) {
-            shadow.promote = Some(state);
+            shadow.promote = state;
         }
     }
 
@@ -142,8 +142,6 @@ impl Registry {
         if serving.stats.is_quarantined(serving.generation) {
             return refused("the rule is quarantined, so there is nothing to compare with");
         }
-        self.deploy.end_shadow(name)?;
-        self.shadows.end(name, "another was started");
         self.generation += 1;
         let ShadowOrder { file, text, module, state, max_share_percent } = order;
         let sha256 = module.sha256().to_string();
@@ -155,6 +153,9 @@ impl Registry {
             return refused("its topics are others than those of the rule; it is given what the rule is given");
         }
         let (rule, report) = (Arc::new(rule), Arc::new(ShadowReport::new(max_share_percent)));
+        // Only now: what runs goes on if the other cannot be one at all.
+        self.deploy.end_shadow(name)?;
+        self.shadows.end(name, "another was to take its place");
         self.deploy.shadow(&rule, &report, state)?;
         tracing::info!(rule = name, generation = rule.generation, sha256, "a shadow runs beside the rule");
         let candidate = Candidate { file, text, sha256 };
