@@ -55,7 +55,7 @@ pub(crate) struct RawMqttSource {
     pub journal: Option<bool>,
     /// How fast messages are taken. Default: as fast as they can be stored.
     pub limit: Option<RawLimit>,
-    /// The largest packet taken, in bytes. Default: 1048576, 1 MiB.
+    /// The largest packet taken, in bytes; a larger message is a dead letter with its beginning. Default: 1048576, 1 MiB.
     #[schemars(range(min = 1024, max = 268_435_455))]
     pub max_packet_bytes: Option<i64>,
     /// PEM file of the certificates to trust. Default: those of the system.

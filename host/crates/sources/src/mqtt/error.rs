@@ -21,7 +21,7 @@ impl LinkError {
         Self::lost(what, advice::PROTOCOL)
     }
 
-    /// A packet over our limit.
+    /// A packet over our limit that is no message.
     #[cold]
     pub(super) fn too_large(bytes: usize, max_packet: u32) -> Self {
         let what = format!("the broker sent a packet of {bytes} bytes, and max_packet_bytes is {max_packet}");
@@ -61,7 +61,7 @@ pub(super) mod advice {
     pub(in super::super) const CLOSED: &str =
         "the broker's log says why; a second client with the same client id would also do this";
     pub(in super::super) const TOO_LARGE: &str =
-        "raise max_packet_bytes if such messages are meant, or the broker may send it again for ever";
+        "raise max_packet_bytes: it is no message, but an answer of the broker that we must have as a whole";
     pub(in super::super) const SHORTER: &str = "name fewer or shorter filters, or spread them over several sources";
     pub(in super::super) const STALE: &str =
         "see whether anything is published on our topics, and whether `stale_after_s` fits how often it is";

@@ -4,7 +4,7 @@
 //! version 5 writes each PUBACK by a system call of its own. Here all that settled since the last turn is one write.
 //!
 //! Guarantees: no wait here loses anything when it is dropped, once connected. What a broker makes us hold is bounded: a
-//! packet by `max_packet_bytes`, before there is room for it; PUBACKs that it does not read by [`UNSENT_BYTES`]. Never: a
+//! packet by `max_packet_bytes`, before there is room for it (the rest of a longer message is let pass, `oversized.rs`); PUBACKs that it does not read by [`UNSENT_BYTES`]. Never: a
 //! PUBLISH of our own, QoS 2, topic aliases, a wait without an end (a silent broker is noticed by keep-alive).
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod link;
 mod options;
 mod packet;
 mod session;
+mod oversized;
 mod standing;
 mod tls;
 mod v3;

@@ -37,8 +37,7 @@ pub(super) enum Packet {
     Connected(Welcome),
     /// PUBLISH.
     Message(Publish),
-    /// The beginning of a PUBLISH beyond our limit, and how many bytes of its payload follow it: to be skipped. By MQTT 3.1.1, which
-    /// has no way to tell a broker of the limit; an end of the connection would only make it send the message again.
+    /// The beginning of a PUBLISH beyond our limit, and how many of its bytes follow it: to be skipped.
     Oversized(Publish, usize),
     /// SUBACK: the answer to each subscription, in order.
     Subscribed(Vec<Answer>),
@@ -103,3 +102,9 @@ pub(super) fn qos_2() -> LinkError {
 pub(super) fn out_of_place() -> LinkError {
     LinkError::protocol("the broker sent a packet that a subscriber cannot get")
 }
+/// A PUBLISH without a topic: that of an earlier one is meant (5.0 §3.3.2.3.4).
+#[cold]
+pub(super) fn no_alias() -> LinkError {
+    LinkError::protocol("the broker sent a message without a topic, which would be a topic alias, and we allow none")
+}
+

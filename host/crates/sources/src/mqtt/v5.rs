@@ -7,13 +7,14 @@ use rumqttc::v5::mqttbytes::v5::{
     SubscribeReasonCode,
 };
 use rumqttc::v5::mqttbytes::{Error, QoS};
-use tidegate_config::{MqttSource as Settings, Qos};
+use tidegate_config::{MqttSource as Settings, MqttVersion, Qos};
 
 use super::error::{LinkError, advice, said};
 use super::options;
+use super::oversized::beginning;
 use super::packet::{
     Answer, CONTENT_TYPE, CORRELATION_DATA, Codec, Packet, Publish, RESPONSE_TOPIC, Said, SessionState, Welcome,
-    out_of_place, qos_2,
+    no_alias, out_of_place, qos_2,
 };
 use super::window::PacketId;
 
@@ -28,7 +29,7 @@ impl Codec for V5 {
         let properties = ConnectProperties {
             session_expiry_interval: Some(u32::try_from(settings.session_expiry.as_secs()).unwrap_or(u32::MAX)),
             receive_maximum: Some(settings.receive_maximum.max(1)),
-            max_packet_size: Some(settings.endpoint.max_packet_bytes),
+            // Never the limit of packets: see `oversized.rs`.
             ..ConnectProperties::new()
         };
         let connect = Connect {
@@ -66,7 +67,7 @@ impl Codec for V5 {
             // The codec says the same of a packet that ends before its properties do; but that it has taken off.
             Err(Error::InsufficientBytes(_)) if incoming.len() == received => return Ok(None),
             Err(Error::PayloadSizeLimitExceeded { pkt_size, .. }) => {
-                return Err(LinkError::too_large(pkt_size, max_packet));
+                return beginning(incoming, MqttVersion::V5, pkt_size, max_packet);
             }
             Err(error) => return Err(malformed(&error)),
         };
@@ -92,7 +93,7 @@ fn message(publish: RawPublish) -> Result<Publish, LinkError> {
         return Err(qos_2());
     }
     if publish.topic.is_empty() {
-        return Err(LinkError::protocol("the broker sent a message under a topic alias, and we allow none"));
+        return Err(no_alias());
     }
     let (said, properties) = publish.properties.map_or_else(Default::default, told);
     Ok(Publish {
