@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tidegate_admin::{Admin, Status, View};
-use tidegate_config::{Config, Journal, Name, Offsets, SinkSettings, SourceSettings};
+use tidegate_config::{Config, Journal, Offsets, SinkSettings, SourceSettings};
 use tidegate_engine::{
     Admission, Asked, Cache, ChildProcess, Confined, DirectoryError, Engine, Examination, Generations, Registry,
     RegistryHandle, RuleState, RuleStatus, SIGNATURE_SUFFIX, Scope, Trust, Wasi,
@@ -112,7 +112,7 @@ impl Host {
         let admin = Admin::start(&settings_of_admin, view.clone())?;
         for (name, settings) in &config.sources {
             let limits = config.limits.get(name).copied().unwrap_or_default();
-            view.pipeline.add_source(name.as_str(), source(settings, &config.sinks, &state), limits);
+            view.pipeline.add_source(name.as_str(), source(settings, config, &state), limits);
         }
         let by_name = config.sources.iter().map(|(name, settings)| (name.to_string(), settings.clone()));
         let replay = ReplaySource::new(Arc::new(replays), by_name.collect());
@@ -205,21 +205,17 @@ fn make_data_dir(directory: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("data_dir {} cannot be made; make it, or set another", directory.display()))
 }
 
-fn source(
-    settings: &SourceSettings,
-    sinks: &BTreeMap<Name, SinkSettings>,
-    state: &Arc<dyn StateStore>,
-) -> Box<dyn Source> {
+fn source(settings: &SourceSettings, config: &Config, state: &Arc<dyn StateStore>) -> Box<dyn Source> {
     match settings {
         SourceSettings::Mqtt(settings) => {
-            let source = MqttSource::new(settings.clone());
+            let source = MqttSource::new(settings.clone()).remembering(config.data_dir.clone(), client_ids(config));
             Box::new(match settings.journal {
                 Journal::On => source.journaled(state.clone()),
                 Journal::Off => source,
             })
         }
         SourceSettings::Kafka(settings) => {
-            let exact = sinks.values().find_map(|sink| match sink {
+            let exact = config.sinks.values().find_map(|sink| match sink {
                 SinkSettings::Timescale(sink) if sink.offsets == Offsets::WithPoints => Some(sink),
                 _ => None,
             });
@@ -256,6 +252,19 @@ fn sink(
         }
         SinkSettings::Ndjson(settings) => Box::new(Ndjson::new(settings.clone(), books.clone())),
         SinkSettings::Discard => Box::new(Discard::new()),
+/// The client ids of all MQTT connections.
+fn client_ids(config: &Config) -> Vec<String> {
+    let sources = config.sources.values().flat_map(|source| match source {
+        SourceSettings::Mqtt(settings) => MqttSource::new(settings.clone()).client_ids(),
+        SourceSettings::Kafka(_) => Vec::new(),
+    });
+    let sinks = config.sinks.values().filter_map(|sink| match sink {
+        SinkSettings::Mqtt(settings) => Some(settings.endpoint.client_id.clone()),
+        _ => None,
+    });
+    sources.chain(sinks).collect()
+}
+
     };
     (sink, limits)
 }

@@ -86,6 +86,29 @@ fn packets_at_the_limit() {
     }
 }
 
+/// Guarantees: a filter that is removed from the configuration while the host is stopped is taken back from the session that stands. What came by it until
+/// then is taken, and the log says where it comes from; what is published afterwards is not.
+#[test]
+fn filter_removed() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let setup = Setup::new().mqtt(&broker, Protocol::V5, r#"["dev/#", "flood/#"]"#, "");
+    let mut host = setup.module("json-reading").start();
+    assert!(host.stop(STOP).success());
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    publisher.deliver([plain("flood/x", 1, 1.0), plain("dev/a", 1, 1.0)]);
+    host.replace_in_config(r#", "flood/#""#, "");
+    host.start_again();
+    let status = host.wait_settled(2);
+    assert_eq!((status.messages.decoded, status.messages.dead_lettered), (1, 1));
+    wait_for("the subscription to be taken back", DEADLINE, || {
+        let log = host.log();
+        let said = ["were taken back", "none of `topics` asks for"].iter().all(|words| log.contains(words));
+        if said { Ok(()) } else { Err(log) }
+    });
+    publisher.deliver([plain("flood/x", 2, 2.0), plain("dev/a", 2, 2.0)]);
+    assert_eq!(host.wait_settled(3).messages.received, 3);
+}
+
 /// A reading of a text, of so many bytes in all.
 fn text(bytes: usize) -> Message {
     let time_ms = 1_700_000_000_000_i64;

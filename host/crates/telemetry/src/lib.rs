@@ -1,6 +1,6 @@
 //! Logs of this process: set up once, and every task and thread started under a name.
 //!
-//! [`init`] reads `TIDEGATE_LOG`; [`spawn`] and [`thread`] start work whose log lines carry its name, and whose panic is a log
+//! [`init`] reads `TIDEGATE_LOG`; [`spawn`], [`named`] and [`thread`] start work whose log lines carry its name, and whose panic is a log
 //! line too instead of silence until somebody joins it. Names of metrics are not here but with what serves them.
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
-pub use task::{THREAD_STACK, caught, spawn, thread};
+pub use task::{THREAD_STACK, caught, named, spawn, thread};
 
 /// The variable that says what is logged, in the syntax of `RUST_LOG`: `info`, `tidegate_engine=debug,warn`.
 pub const FILTER_VARIABLE: &str = "TIDEGATE_LOG";

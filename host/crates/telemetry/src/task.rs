@@ -14,13 +14,21 @@ pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send + 'static> + Send + 'static,
 {
+    tokio::spawn(named(name, future))
+}
+
+/// `future` with the same name and the same word on a panic, for a set of tasks that starts it.
+pub fn named<F>(name: &'static str, future: F) -> impl Future<Output = F::Output> + Send
+where
+    F: Future<Output: Send> + Send,
+{
     let mut future = Box::pin(future);
     // Unwind safety: after a panic the future is not polled again, and what it shares sees what any task's panic leaves.
     let watched = poll_fn(move |context| {
         catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)))
             .unwrap_or_else(|panic| log_and_resume(name, panic))
     });
-    tokio::spawn(watched.instrument(error_span!("task", task = name)))
+    watched.instrument(error_span!("task", task = name))
 }
 
 /// The stack of each thread: bytes. Said here, so that no environment (`RUST_MIN_STACK`) makes it smaller: guests use a good part of it.

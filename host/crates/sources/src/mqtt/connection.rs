@@ -7,6 +7,7 @@
 
 mod again;
 mod intake;
+mod subscribing;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -15,15 +16,16 @@ use std::task::Poll;
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use tidegate_config::{MqttSource as Settings, Qos};
+use tidegate_config::MqttSource as Settings;
 use tidegate_model::{Inlet, InletClosed, Outcome, Phase, PhaseWatch, StateStore};
 
 use super::error::{LinkError, advice};
 use super::known::Known;
 use super::link::Link;
-use super::packet::{Answer, Codec, SessionState};
-use super::session::{End, Intake, Place, Session, Turn};
+use super::packet::{Codec, SessionState};
+use super::session::{End, Intake, Place, Role, Session, Turn};
 use super::standing::Standing;
+use super::subscribed::Subscribed;
 use super::watchdog::{Watchdog, silence};
 use super::window::{PacketId, Window};
 use crate::backoff::Backoff;
@@ -53,11 +55,15 @@ pub(super) struct Connection {
     settlements: Arc<Settlements<PacketId>>,
     /// With a journal: what may come again.
     known: Option<Arc<Mutex<Known>>>,
+    /// What sessions are subscribed to.
+    subscribed: Option<Arc<Subscribed>>,
     /// Grows with each connection made: settlements of older ones are the broker's to repeat.
     generation: u32,
     backoff: Backoff,
     /// The last connection was given up for its silence, and no message has come since: not well, though connected.
     silent: bool,
+    /// It was said that something comes of no subscription that is configured.
+    told_of_stranger: bool,
 }
 
 impl Connection {
@@ -70,6 +76,7 @@ impl Connection {
         inlet: Inlet,
         phase: PhaseWatch,
     ) -> Self {
+        let told_of_stranger = place.role == Role::Retiring;
         Self {
             codec,
             tls,
@@ -81,10 +88,18 @@ impl Connection {
             routes: Routes::default(),
             settlements: Arc::default(),
             known: None,
+            subscribed: None,
             generation: 0,
             backoff: Backoff::default(),
             silent: false,
+            told_of_stranger,
         }
+    }
+
+    /// The same, with a memory of what was subscribed to.
+    #[must_use]
+    pub(super) fn remembering(self, subscribed: Option<Arc<Subscribed>>) -> Self {
+        Self { subscribed, ..self }
     }
 
     /// Connects, serves and connects again, until the phase is [`Phase::Closed`]. With a journal, `state` says what the rules have had.
@@ -103,6 +118,7 @@ impl Connection {
             };
             let wait = match end {
                 End::Closed => return,
+                End::Retired => return self.retired().await,
                 End::Returned => {
                     tracing::warn!(
                         source = %self.inlet.source(), client_id = self.place.client_id,
@@ -138,7 +154,8 @@ impl Connection {
     }
 
     async fn connect(&mut self) -> Result<Session, End> {
-        let connecting = Link::connect(self.codec, &self.settings, &self.place.client_id, self.tls.as_ref());
+        let (wishes, stands) = self.wishes().await;
+        let connecting = Link::connect(self.codec, &self.settings, &self.place.client_id, self.tls.as_ref(), wishes);
         let link = tokio::select! {
             link = connecting => link.map_err(End::Lost)?,
             () = phase::reaches(&mut self.phase, Phase::Draining) => {
@@ -146,6 +163,9 @@ impl Connection {
                 return Err(End::Closed);
             }
         };
+        if self.place.role == Role::Retiring && link.session() == SessionState::New {
+            return Err(End::Retired);
+        }
         if self.generation > 0 && link.session() == SessionState::New {
             tracing::warn!(
                 source = %self.inlet.source(), client_id = self.place.client_id,
@@ -157,14 +177,19 @@ impl Connection {
         if let Some(known) = &self.known {
             again::locked(known).connected(link.session());
         }
+        let stale_after = match self.place.role {
+            Role::Serving => self.settings.stale_after,
+            Role::Retiring => Some(link.proof_of_life()),
+        };
         Ok(Session {
+            unanswered: self.unanswered(&link, stands),
             link,
             window: Window::default(),
             parcels: self.parcels(),
             intake: Intake::Open,
             burst_us: None,
             settled: Vec::new(),
-            watchdog: self.settings.stale_after.map(Watchdog::new),
+            watchdog: stale_after.map(Watchdog::new),
         })
     }
 
@@ -174,7 +199,7 @@ impl Connection {
             Ok(end) => end,
             Err(error) => End::Lost(error),
         };
-        if let End::Closed = end {
+        if let End::Closed | End::Retired = end {
             let left = tokio::time::timeout(LEAVE_TIMEOUT, leave(session)).await;
             if !matches!(left, Ok(Ok(()))) {
                 tracing::warn!(
@@ -224,7 +249,11 @@ impl Connection {
                 Turn::Packet(packet) => self.take(session, packet?)?,
                 Turn::Settled => {}
                 Turn::Sent(Ok(())) => session.heard(),
-                Turn::Stale => return Ok(End::Stale),
+                Turn::Stale if self.place.role == Role::Serving => return Ok(End::Stale),
+                Turn::Stale if session.unanswered.is_empty() && session.unanswered.stands.is_empty() => {
+                    return Ok(End::Retired);
+                }
+                Turn::Stale => session.heard(),
                 Turn::Sent(Err(InletClosed)) => self.shut(session),
                 Turn::Phase => {
                     if phase::now(&self.phase) == Phase::Closed {
@@ -314,42 +343,6 @@ impl Connection {
                 "messages received at QoS 0 were given back and are lost, since the broker does not keep them; subscribe at QoS 1"
             );
         }
-    }
-
-    /// Looks at the broker's answers. One subscription refused leaves the others at work; all refused is no connection.
-    fn subscribed(&self, answers: &[Answer]) -> Result<(), LinkError> {
-        let asked = self.settings.subscriptions.len();
-        if answers.len() != asked {
-            let what = format!("the broker gave {} answers to {asked} subscriptions", answers.len());
-            return Err(LinkError::protocol(what));
-        }
-        let mut refused = Vec::new();
-        for (subscription, answer) in self.settings.subscriptions.iter().zip(answers) {
-            match answer {
-                Answer::Refused(why) => refused.push(format!("`{}` ({why})", subscription.filter)),
-                Answer::Granted(Qos::AtMostOnce) if subscription.qos == Qos::AtLeastOnce => tracing::warn!(
-                    source = %self.inlet.source(), filter = %subscription.filter,
-                    "the broker grants QoS 0 only, not 1: it keeps nothing for us while we are away"
-                ),
-                Answer::Granted(_) => {}
-            }
-        }
-        if refused.is_empty() {
-            // After a silence, only a message shows that all is well again.
-            if !self.silent {
-                self.standing.up(self.place.index);
-            }
-            return Ok(());
-        }
-        let error = LinkError::lost(
-            format!("the broker refused to subscribe us to {}", refused.join(", ")),
-            "check the filter and the broker's access rules",
-        );
-        if refused.len() == answers.len() {
-            return Err(error);
-        }
-        self.report(&error);
-        Ok(())
     }
 }
 

@@ -22,7 +22,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use rumqttc::tokio_rustls::TlsConnector;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tidegate_config::{MqttEndpoint, MqttSource as Settings};
+use tidegate_config::{MqttEndpoint, MqttSource as Settings, Qos};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
@@ -36,6 +36,8 @@ use super::window::{PacketId, Window};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most that is taken from the socket at a time.
 const READ_BYTES: usize = 32 << 10;
+/// In the place of the keep-alive, where a broker wants none.
+const UNPINGED: Duration = Duration::from_secs(60);
 /// How many bytes of ours a broker may leave unread: PUBACKs for four times all packet ids there are.
 const UNSENT_BYTES: usize = 1 << 20;
 
@@ -48,6 +50,14 @@ const DISCONNECT: [u8; 2] = [0xE0, 0];
 /// TCP, with or without TLS.
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
+/// What a session shall be subscribed to.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    pub(super) filters: Vec<(String, Qos)>,
+    /// What it may be subscribed to besides: to be taken back.
+    pub(super) old: Vec<String>,
+}
 
 /// A connection on which the broker has taken us in, and SUBSCRIBE is on its way. Hangs up when it is dropped.
 pub(super) struct Link {
@@ -63,6 +73,8 @@ pub(super) struct Link {
     unflushed: bool,
     max_packet: u32,
     session: SessionState,
+    /// By packet id: the filters that UNSUBSCRIBE was sent for.
+    taken_back: Vec<(u16, String)>,
     /// When to send PINGREQ; never, if a broker wants no keep-alive.
     pings: Option<Interval>,
     /// Nothing at all has come since the last PINGREQ.
@@ -70,16 +82,17 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects and subscribes; the answer to the latter is [`Packet::Subscribed`].
+    /// Connects and subscribes; the answers to the latter are [`Packet::Subscribed`] and [`Packet::Unsubscribed`].
     pub(super) async fn connect(
         codec: &'static dyn Codec,
         settings: &Settings,
         client_id: &str,
         tls: Option<&Arc<ClientConfig>>,
+        wishes: Wishes,
     ) -> Result<Self, LinkError> {
         let connecting = async {
             let socket = dial(&settings.endpoint, tls).await?;
-            Self::over(socket, codec, settings, client_id).await
+            Self::over(socket, codec, settings, client_id, wishes).await
         };
         timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_elapsed| {
             let what = format!("we were not taken in within {} s", CONNECT_TIMEOUT.as_secs());
@@ -92,6 +105,7 @@ impl Link {
         codec: &'static dyn Codec,
         settings: &Settings,
         client_id: &str,
+        wishes: Wishes,
     ) -> Result<Self, LinkError> {
         let mut link = Self {
             codec,
@@ -102,6 +116,7 @@ impl Link {
             unflushed: false,
             max_packet: settings.endpoint.max_packet_bytes,
             session: SessionState::New,
+            taken_back: Vec::new(),
             pings: None,
             unanswered: false,
         };
@@ -112,14 +127,35 @@ impl Link {
         link.session = welcome.session;
         let keep_alive = welcome.keep_alive.unwrap_or_else(|| options::keep_alive(&settings.endpoint));
         link.pings = pings(Duration::from_secs(keep_alive.into()));
-        codec.subscribe(settings, &mut link.outgoing)?;
-        match welcome.max_packet {
-            Some(max) if link.outgoing.len() > max as usize => {
-                let what = format!("SUBSCRIBE has {} bytes, and the broker takes {max}", link.outgoing.len());
-                Err(LinkError::lost(what, advice::SHORTER))
-            }
-            _ => Ok(link),
+        if !wishes.filters.is_empty() {
+            codec.subscribe(&wishes.filters, &mut link.outgoing)?;
         }
+        if let Some(max) = welcome.max_packet
+            && link.outgoing.len() > max as usize
+        {
+            let what = format!("SUBSCRIBE has {} bytes, and the broker takes {max}", link.outgoing.len());
+            return Err(LinkError::lost(what, advice::SHORTER));
+        }
+        // After SUBSCRIBE: what is published in between comes twice, and not never.
+        if link.session == SessionState::Resumed {
+            link.taken_back = (options::SUBSCRIBE_ID + 1..).zip(wishes.old).collect();
+            for (id, filter) in &link.taken_back {
+                codec.unsubscribe(*id, filter, &mut link.outgoing)?;
+            }
+        }
+        Ok(link)
+    }
+
+    /// After how long without a message, all being acknowledged, the broker has none for us: meanwhile it has answered a PINGREQ that we sent after the
+    /// last PUBACK, or the connection has ended.
+    pub(super) fn proof_of_life(&self) -> Duration {
+        let period = self.pings.as_ref().map_or(UNPINGED, Interval::period);
+        2 * period + Duration::from_secs(1)
+    }
+
+    /// By packet id: the filters that UNSUBSCRIBE is on its way for.
+    pub(super) fn taken_back(&self) -> &[(u16, String)] {
+        &self.taken_back
     }
 
     /// Whether the broker still knew us.

@@ -2,12 +2,25 @@
 
 use tidegate_config::{MqttEndpoint, MqttSource, Qos};
 
-/// The packet id of SUBSCRIBE, the only packet of ours that needs one.
+/// The packet id of SUBSCRIBE. Those of UNSUBSCRIBE follow it; no other packet of ours needs one.
 pub(super) const SUBSCRIBE_ID: u16 = 1;
 
 /// The client id of connection `index` of `connections`, stable over restarts: the broker keeps the session under it.
 pub(super) fn client_id(endpoint: &MqttEndpoint, index: u16, connections: u16) -> String {
     if connections <= 1 { endpoint.client_id.clone() } else { format!("{}-{}", endpoint.client_id, index + 1) }
+}
+
+/// All client ids of a source.
+pub(super) fn client_ids(settings: &MqttSource) -> impl Iterator<Item = String> {
+    let connections = settings.connections.max(1);
+    (0..connections).map(move |index| client_id(&settings.endpoint, index, connections))
+}
+
+/// Whether a source would have had this client id with some number of connections.
+pub(super) fn may_have_had(endpoint: &MqttEndpoint, id: &str) -> bool {
+    let number = |n: &str| n.parse::<u16>().is_ok_and(|n| (1..=64).contains(&n));
+    id.strip_prefix(&endpoint.client_id)
+        .is_some_and(|rest| rest.is_empty() || rest.strip_prefix('-').is_some_and(number))
 }
 
 /// The filters as they go into SUBSCRIBE.

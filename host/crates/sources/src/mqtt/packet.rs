@@ -23,10 +23,13 @@ pub(super) trait Codec: Sync {
     fn connect(&self, settings: &Settings, client_id: &str, outgoing: &mut BytesMut) -> Result<(), LinkError>;
 
     /// Writes SUBSCRIBE.
-    fn subscribe(&self, settings: &Settings, outgoing: &mut BytesMut) -> Result<(), LinkError>;
+    fn subscribe(&self, filters: &[(String, Qos)], outgoing: &mut BytesMut) -> Result<(), LinkError>;
 
-    /// Takes the first packet off what was received; none while it is not there as a whole. One that says it is longer
-    /// than `max_packet` bytes is an error as soon as it says so.
+    /// Writes UNSUBSCRIBE for one filter.
+    fn unsubscribe(&self, id: u16, filter: &str, outgoing: &mut BytesMut) -> Result<(), LinkError>;
+
+    /// Takes the first packet off what was received; none while it is not there as a whole. Of a PUBLISH that says it is longer
+    /// than `max_packet` bytes only the beginning is; any other packet that says so is an error at once.
     fn next(&self, incoming: &mut BytesMut, max_packet: u32) -> Result<Option<Packet>, LinkError>;
 }
 
@@ -41,6 +44,8 @@ pub(super) enum Packet {
     Oversized(Publish, usize),
     /// SUBACK: the answer to each subscription, in order.
     Subscribed(Vec<Answer>),
+    /// UNSUBACK: the packet id of the question, and why the broker refuses, if it does.
+    Unsubscribed(u16, Option<String>),
     /// PINGRESP.
     Alive,
 }
@@ -97,14 +102,14 @@ pub(super) fn qos_2() -> LinkError {
     LinkError::protocol("the broker sent a message at QoS 2, which we subscribe to nothing at")
 }
 
-/// A packet that only clients send, or that answers what we never said.
-#[cold]
-pub(super) fn out_of_place() -> LinkError {
-    LinkError::protocol("the broker sent a packet that a subscriber cannot get")
-}
 /// A PUBLISH without a topic: that of an earlier one is meant (5.0 §3.3.2.3.4).
 #[cold]
 pub(super) fn no_alias() -> LinkError {
     LinkError::protocol("the broker sent a message without a topic, which would be a topic alias, and we allow none")
 }
 
+/// A packet that only clients send, or that answers what we never said.
+#[cold]
+pub(super) fn out_of_place() -> LinkError {
+    LinkError::protocol("the broker sent a packet that a subscriber cannot get")
+}

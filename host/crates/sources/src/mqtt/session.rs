@@ -1,5 +1,7 @@
 //! What a connection is made of: its place, its session, and the reasons it wakes and ends for.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use tidegate_model::{InletClosed, Parcels};
 
 use super::error::LinkError;
@@ -12,8 +14,19 @@ use crate::settlements::Settlement;
 /// Which connection of its source this is.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
+    pub(super) role: Role,
+    /// Among those of its role.
     pub(super) index: usize,
     pub(super) client_id: String,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// To take what is subscribed to.
+    Serving,
+    /// To end a session of earlier settings, by another number of connections: its subscriptions are taken back, and what it still holds is taken.
+    Retiring,
 }
 
 /// What lasts as long as the broker keeps us.
@@ -28,6 +41,27 @@ pub(super) struct Session {
     pub(super) settled: Vec<Settlement<PacketId>>,
     /// With `stale_after`: whether the broker has been silent for too long.
     pub(super) watchdog: Option<Watchdog>,
+    pub(super) unanswered: Unanswered,
+}
+
+/// What the broker has been asked for and not answered yet.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    /// SUBSCRIBE, with these filters.
+    pub(super) subscribing: bool,
+    /// What the session is subscribed to, as far as it is known.
+    pub(super) stands: BTreeSet<String>,
+    /// UNSUBSCRIBE, by packet id.
+    pub(super) taking_back: BTreeMap<u16, String>,
+    /// What was taken back.
+    pub(super) gone: Vec<String>,
+}
+
+impl Unanswered {
+    /// Whether all is answered.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.subscribing && self.taking_back.is_empty()
+    }
 }
 
 impl Session {
@@ -61,6 +95,8 @@ pub(super) enum End {
     Lost(LinkError),
     /// It stands, by its looks, but nothing came for too long.
     Stale,
+    /// The session is empty, and not subscribed to anything.
+    Retired,
 }
 
 /// What woke the loop.

@@ -4,6 +4,7 @@
 
 mod broker;
 mod hostile;
+mod subscriptions;
 pub(in crate::mqtt) mod wire;
 
 use std::time::Duration;

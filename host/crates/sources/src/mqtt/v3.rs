@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use rumqttc::mqttbytes::Error;
 use rumqttc::{
     Connect, ConnectReturnCode, Login, Packet as Raw, QoS, Subscribe, SubscribeFilter, SubscribeReasonCode,
+    Unsubscribe,
 };
 use tidegate_config::{MqttSource as Settings, MqttVersion, Qos};
 
@@ -25,9 +26,13 @@ impl Codec for V3 {
         write(&Raw::Connect(connect), outgoing)
     }
 
-    fn subscribe(&self, settings: &Settings, outgoing: &mut BytesMut) -> Result<(), LinkError> {
-        let filters = options::filters(settings).map(|(filter, qos)| SubscribeFilter::new(filter, raw_qos(qos)));
+    fn subscribe(&self, filters: &[(String, Qos)], outgoing: &mut BytesMut) -> Result<(), LinkError> {
+        let filters = filters.iter().map(|(filter, qos)| SubscribeFilter::new(filter.clone(), raw_qos(*qos)));
         write(&Raw::Subscribe(Subscribe { pkid: options::SUBSCRIBE_ID, filters: filters.collect() }), outgoing)
+    }
+
+    fn unsubscribe(&self, id: u16, filter: &str, outgoing: &mut BytesMut) -> Result<(), LinkError> {
+        write(&Raw::Unsubscribe(Unsubscribe { pkid: id, topics: vec![filter.to_owned()] }), outgoing)
     }
 
     fn next(&self, incoming: &mut BytesMut, max_packet: u32) -> Result<Option<Packet>, LinkError> {
@@ -35,6 +40,7 @@ impl Codec for V3 {
             Ok(Raw::Publish(publish)) => Packet::Message(message(publish)?),
             Ok(Raw::PingResp) => Packet::Alive,
             Ok(Raw::SubAck(suback)) => Packet::Subscribed(suback.return_codes.into_iter().map(answer).collect()),
+            Ok(Raw::UnsubAck(unsuback)) => Packet::Unsubscribed(unsuback.pkid, None),
             Ok(Raw::ConnAck(connack)) => {
                 if connack.code != ConnectReturnCode::Success {
                     return Err(LinkError::refused("the broker refused us", connack.code, None, advice::REFUSED));

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, Connect, ConnectProperties, ConnectReturnCode, Disconnect, DisconnectReasonCode, Filter, Login,
     Packet as Raw, Publish as RawPublish, PublishProperties, RetainForwardRule, SubAck, Subscribe,
-    SubscribeReasonCode,
+    SubscribeReasonCode, UnsubAck, UnsubAckReason, Unsubscribe,
 };
 use rumqttc::v5::mqttbytes::{Error, QoS};
 use tidegate_config::{MqttSource as Settings, MqttVersion, Qos};
@@ -42,14 +42,19 @@ impl Codec for V5 {
         write(&Raw::Connect(connect, None, login), outgoing)
     }
 
-    fn subscribe(&self, settings: &Settings, outgoing: &mut BytesMut) -> Result<(), LinkError> {
-        let filters = options::filters(settings).map(|(filter, qos)| Filter {
+    fn subscribe(&self, filters: &[(String, Qos)], outgoing: &mut BytesMut) -> Result<(), LinkError> {
+        let filters = filters.iter().map(|(filter, qos)| Filter {
             // Retained messages come once, not again with each reconnect to a session that still stands (§3.8.3.1).
             retain_forward_rule: RetainForwardRule::OnNewSubscribe,
-            ..Filter::new(filter, raw_qos(qos))
+            ..Filter::new(filter.clone(), raw_qos(*qos))
         });
         let subscribe = Subscribe { pkid: options::SUBSCRIBE_ID, filters: filters.collect(), properties: None };
         write(&Raw::Subscribe(subscribe), outgoing)
+    }
+
+    fn unsubscribe(&self, id: u16, filter: &str, outgoing: &mut BytesMut) -> Result<(), LinkError> {
+        let unsubscribe = Unsubscribe { pkid: id, filters: vec![filter.to_owned()], properties: None };
+        write(&Raw::Unsubscribe(unsubscribe), outgoing)
     }
 
     fn next(&self, incoming: &mut BytesMut, max_packet: u32) -> Result<Option<Packet>, LinkError> {
@@ -61,6 +66,7 @@ impl Codec for V5 {
             Ok(Raw::Publish(publish)) => Packet::Message(message(publish)?),
             Ok(Raw::PingResp(_)) => Packet::Alive,
             Ok(Raw::SubAck(suback)) => Packet::Subscribed(answers(suback)),
+            Ok(Raw::UnsubAck(unsuback)) => unsubscribed(unsuback),
             Ok(Raw::ConnAck(connack)) => Packet::Connected(welcome(connack)?),
             Ok(Raw::Disconnect(disconnect)) => return Err(ended(disconnect)),
             Ok(_) => return Err(out_of_place()),
@@ -140,6 +146,15 @@ fn answers(suback: SubAck) -> Vec<Answer> {
         reason => Answer::Refused(said(reason, text.clone())),
     };
     suback.return_codes.into_iter().map(answer).collect()
+}
+
+/// That there was no such subscription is as good.
+fn unsubscribed(unsuback: UnsubAck) -> Packet {
+    let good =
+        |reason: &UnsubAckReason| matches!(reason, UnsubAckReason::Success | UnsubAckReason::NoSubscriptionExisted);
+    let refused = unsuback.reasons.into_iter().find(|reason| !good(reason));
+    let text = unsuback.properties.and_then(|properties| properties.reason_string);
+    Packet::Unsubscribed(unsuback.pkid, refused.map(|reason| said(reason, text)))
 }
 
 /// The reason of a DISCONNECT without properties, maybe without a reason too (§3.14.2). rumqttc's codec wants both.

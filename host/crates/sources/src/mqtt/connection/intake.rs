@@ -5,6 +5,7 @@ use tidegate_model::{InletClosed, Marks, Parcels, Phase, Properties};
 
 use super::Connection;
 use super::again::locked;
+use super::subscribing::tell_of_stranger;
 use crate::mqtt::error::LinkError;
 use crate::mqtt::packet::{Packet, Publish};
 use crate::mqtt::session::{Intake, Session};
@@ -74,7 +75,8 @@ impl Connection {
                 Ok(())
             }
             Packet::Message(_) | Packet::Oversized(..) | Packet::Alive => Ok(()),
-            Packet::Subscribed(answers) => self.subscribed(&answers),
+            Packet::Subscribed(answers) => self.subscribed(session, &answers),
+            Packet::Unsubscribed(id, refused) => self.taken_back(session, id, refused),
             Packet::Connected(_) => Err(LinkError::protocol("the broker sent CONNACK twice")),
         }
     }
@@ -95,8 +97,11 @@ impl Connection {
         if *id == PacketId::NONE {
             marks = marks.with(Marks::AT_MOST_ONCE);
         }
-        let settings = &self.settings;
-        let route = self.routes.find(topic, &self.inlet, |name| lane_by(settings, name).partition(name));
+        let (settings, inlet, told) = (&self.settings, &self.inlet, &mut self.told_of_stranger);
+        let route = self.routes.find(topic, inlet, |name| {
+            tell_of_stranger(settings, inlet, told, name);
+            lane_by(settings, name).partition(name)
+        });
         let (messages, row) = match route {
             Some(route) => session.parcels.push(route, received_us, marks, payload, *id),
             None => session.parcels.push_unnamed(&String::from_utf8_lossy(topic), received_us, marks, payload, *id),

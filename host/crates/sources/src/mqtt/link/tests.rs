@@ -7,7 +7,7 @@ use tokio::io::{AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
 use super::*;
 use crate::mqtt::codec;
-use crate::mqtt::tests::wire::{connack, packet, publish, suback};
+use crate::mqtt::tests::wire::{connack, no_properties, packet, publish, suback, text};
 use crate::mqtt::tests::{VERSIONS, settings};
 use crate::testing::DEADLINE;
 
@@ -46,11 +46,12 @@ async fn linked(version: MqttVersion, room: usize) -> (Link, DuplexStream, Arc<A
     let writes = Arc::new(AtomicUsize::new(0));
     let socket = Box::new(Counted { pipe: ours, writes: writes.clone() });
     let settings = settings(0, version, Qos::AtLeastOnce);
+    let wishes = Wishes { filters: options::filters(&settings).collect(), old: Vec::new() };
     let talk = async {
         assert_eq!(take_packet(&mut broker).await[0], 0x10, "CONNECT comes first");
         broker.write_all(&connack(version)).await.unwrap();
     };
-    let (link, ()) = tokio::join!(Link::over(socket, codec(version), &settings, "gate"), talk);
+    let (link, ()) = tokio::join!(Link::over(socket, codec(version), &settings, "gate", wishes), talk);
     let mut link = link.unwrap();
     let talk = async {
         assert_eq!(take_packet(&mut broker).await[0], 0x82, "SUBSCRIBE comes next");
@@ -195,5 +196,45 @@ async fn leaving() {
         soon(link.acknowledge(&mut settled(100))).await.unwrap();
         drop(broker);
         assert!(soon(link.leave()).await.is_err(), "{version:?}");
+    }
+}
+
+/// Guarantees: what a session that stands may be subscribed to besides is taken back, after SUBSCRIBE, so that nothing is missed in between, one filter a
+/// packet; in a new session there is nothing to take back.
+#[tokio::test]
+async fn taking_back() {
+    for version in VERSIONS {
+        for resumed in [0, 1] {
+            let (ours, mut broker) = duplex(ROOM);
+            let settings = settings(0, version, Qos::AtLeastOnce);
+            let wishes = Wishes {
+                filters: options::filters(&settings).collect(),
+                old: vec!["b/#".into(), "$share/g/dev/#".into()],
+            };
+            let talk = async {
+                assert_eq!(take_packet(&mut broker).await[0], 0x10, "CONNECT comes first");
+                broker.write_all(&packet(0x20, &[&[resumed, 0], no_properties(version)].concat())).await.unwrap();
+            };
+            let (link, ()) =
+                tokio::join!(Link::over(Box::new(ours), codec(version), &settings, "gate", wishes), talk);
+            let mut link = link.unwrap();
+            let old: Vec<_> = link.taken_back().to_vec();
+            let talk = async {
+                assert_eq!(take_packet(&mut broker).await[0], 0x82, "{version:?}: SUBSCRIBE comes next");
+                for (id, filter) in &old {
+                    let expected = packet(0xA2, &[&id.to_be_bytes(), no_properties(version), &text(filter)].concat());
+                    assert_eq!(take_packet(&mut broker).await, expected, "{version:?}");
+                }
+                broker.write_all(&packet(0xD0, &[])).await.unwrap();
+            };
+            let (alive, ()) = tokio::join!(soon(link.poll()), talk);
+            assert_eq!(alive.unwrap(), Packet::Alive);
+            let due: &[(u16, &str)] = if resumed == 1 { &[(2, "b/#"), (3, "$share/g/dev/#")] } else { &[] };
+            assert_eq!(
+                old,
+                due.iter().map(|&(id, filter)| (id, filter.to_owned())).collect::<Vec<_>>(),
+                "{version:?}"
+            );
+        }
     }
 }

@@ -4,9 +4,9 @@ use rumqttc::v5::mqttbytes::v5 as raw_5;
 use tidegate_config::MqttVersion;
 
 use super::*;
-use crate::mqtt::codec;
 use crate::mqtt::tests::wire::{connack, no_properties, packet, publish, suback, text};
 use crate::mqtt::tests::{VERSIONS, settings};
+use crate::mqtt::{codec, options};
 
 const MAX_PACKET: u32 = 1 << 16;
 
@@ -157,7 +157,22 @@ fn welcome_of_version_5() {
     assert_eq!(decode(MqttVersion::V5, &bytes).unwrap(), [Packet::Connected(welcome)]);
 }
 
-/// Guarantees: our session is the one that stands, lasts as long as configured, and limits what comes in number and size.
+/// Guarantees: a subscription that is taken back is gone also if there was none; what a broker of version 5 says against it is told.
+#[test]
+fn taken_back() {
+    assert_eq!(decode(MqttVersion::V3, &packet(0xB0, &[0, 9])).unwrap(), [Packet::Unsubscribed(9, None)]);
+    for (reason, gone) in [(0, true), (0x11, true), (0x80, false), (0x87, false)] {
+        let packets = decode(MqttVersion::V5, &packet(0xB0, &[0, 9, 0, reason])).unwrap();
+        let [Packet::Unsubscribed(9, refused)] = &packets[..] else { panic!("{packets:?}") };
+        assert_eq!(refused.is_none(), gone, "{reason:#x}");
+    }
+    let told = packet(0xB0, &[&[0, 9][..], &[10, 31], &text("no soup"), &[0x87]].concat());
+    let refused = Packet::Unsubscribed(9, Some("NotAuthorized, \"no soup\"".into()));
+    assert_eq!(decode(MqttVersion::V5, &told).unwrap(), [refused]);
+}
+
+/// Guarantees: our session is the one that stands, lasts as long as configured, and limits what comes in number; not in size, since a broker
+/// would throw away what is larger, and say nothing.
 #[test]
 fn connect_and_subscribe() {
     let mut settings = settings(1883, MqttVersion::V5, Qos::AtLeastOnce);
@@ -165,7 +180,8 @@ fn connect_and_subscribe() {
     settings.share = Some("group".parse().unwrap());
     let mut outgoing = BytesMut::new();
     codec(MqttVersion::V5).connect(&settings, "gate-1", &mut outgoing).unwrap();
-    codec(MqttVersion::V5).subscribe(&settings, &mut outgoing).unwrap();
+    let filters: Vec<_> = options::filters(&settings).collect();
+    codec(MqttVersion::V5).subscribe(&filters, &mut outgoing).unwrap();
     let raw_5::Packet::Connect(connect, will, login) = raw_5::Packet::read(&mut outgoing, None).unwrap() else {
         panic!("CONNECT comes first")
     };
