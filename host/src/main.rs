@@ -6,6 +6,7 @@ mod cli;
 mod demo;
 mod descriptors;
 mod letters;
+mod sharing;
 mod simulator;
 mod unpark;
 mod wiring;

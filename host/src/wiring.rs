@@ -28,9 +28,10 @@ use tidegate_state::StateFile;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::cli::check::{Found, Inspected, Runs};
+use crate::cli::check::{Found, Inspected};
 use crate::descriptors;
 use crate::letters::LetterFile;
+use crate::sharing::{Scattered, StateOf, scattered};
 use crate::unpark::unpark;
 
 /// The most points produced to Kafka in one write: a write ends with a round trip, so it should be worth one.
@@ -109,6 +110,7 @@ impl Host {
             configuration: config.shown.as_str().into(),
             started: Instant::now(),
         };
+        tell_of_scattered_rules(config, &view.registry);
         let admin = Admin::start(&settings_of_admin, view.clone())?;
         for (name, settings) in &config.sources {
             let limits = config.limits.get(name).copied().unwrap_or_default();
@@ -189,6 +191,27 @@ fn tell_of_forgotten_spools(config: &Config) {
     }
 }
 
+/// What `check` refuses or warns of: a host that is brought up again must not stay down for it.
+fn tell_of_scattered_rules(config: &Config, registry: &RegistryHandle) {
+    for rule in registry.serving() {
+        let state = state_of(rule.module.description().scope);
+        if let Some(Scattered::Wrong(why) | Scattered::Partial(why)) =
+            scattered(&config.sources, &rule.name, state, &rule.filters)
+        {
+            tracing::warn!("{why}");
+        }
+    }
+}
+
+fn state_of(scope: Scope) -> StateOf {
+    match scope {
+        Scope::None => StateOf::Nothing,
+        Scope::Series => StateOf::Series,
+        Scope::Partition => StateOf::Partition,
+        Scope::Node => StateOf::Node,
+    }
+}
+
 fn pipeline_settings(
     config: &Config,
     books: Arc<Books>,
@@ -229,6 +252,19 @@ fn source(settings: &SourceSettings, config: &Config, state: &Arc<dyn StateStore
     }
 }
 
+/// The client ids of all MQTT connections.
+fn client_ids(config: &Config) -> Vec<String> {
+    let sources = config.sources.values().flat_map(|source| match source {
+        SourceSettings::Mqtt(settings) => MqttSource::new(settings.clone()).client_ids(),
+        SourceSettings::Kafka(_) => Vec::new(),
+    });
+    let sinks = config.sinks.values().filter_map(|sink| match sink {
+        SinkSettings::Mqtt(settings) => Some(settings.endpoint.client_id.clone()),
+        _ => None,
+    });
+    sources.chain(sinks).collect()
+}
+
 fn sink(
     settings: &SinkSettings,
     books: &Arc<Books>,
@@ -252,19 +288,6 @@ fn sink(
         }
         SinkSettings::Ndjson(settings) => Box::new(Ndjson::new(settings.clone(), books.clone())),
         SinkSettings::Discard => Box::new(Discard::new()),
-/// The client ids of all MQTT connections.
-fn client_ids(config: &Config) -> Vec<String> {
-    let sources = config.sources.values().flat_map(|source| match source {
-        SourceSettings::Mqtt(settings) => MqttSource::new(settings.clone()).client_ids(),
-        SourceSettings::Kafka(_) => Vec::new(),
-    });
-    let sinks = config.sinks.values().filter_map(|sink| match sink {
-        SinkSettings::Mqtt(settings) => Some(settings.endpoint.client_id.clone()),
-        _ => None,
-    });
-    sources.chain(sinks).collect()
-}
-
     };
     (sink, limits)
 }
@@ -339,8 +362,7 @@ fn found(asked: Asked) -> Found {
     let inspected = asked.rule.map_err(|error| error.to_string()).map(|rule| {
         let about = rule.module.description();
         let what = format!("{} {} {}: {}", rule.kind().as_str(), about.name, about.version, about.summary);
-        let runs = if about.scope == Scope::Node { Runs::OncePerNode } else { Runs::OnLanes };
-        Inspected { what, runs }
+        Inspected { what, state: state_of(about.scope), topics: rule.filters.clone() }
     });
     Found { name: asked.name, file: asked.file, by_default: asked.by_default, inspected }
 }

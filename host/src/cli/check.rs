@@ -13,9 +13,10 @@ use tidegate_config::{
 };
 
 use self::describe::describe;
-pub use self::rules::{Found, Inspected, Runs};
-use self::rules::{LookOver, Rules};
+pub use self::rules::{Found, Inspected};
+use self::rules::{LookOver, Rules, Stateful};
 use crate::descriptors;
+use crate::sharing::{Scattered, StateOf, scattered};
 
 /// Check a configuration and its rules without connecting to anything.
 ///
@@ -98,9 +99,17 @@ fn check(path: &Path, look_over: &LookOver) -> Report {
     let mut warnings = config.warnings.clone();
     let rules = Rules::of(&config, look_over);
     warnings.extend(rules.warnings);
-    warnings.extend(warnings_of_node(&config, &rules.of_node));
+    let of_node = rules.stateful.iter().filter(|rule| rule.state == StateOf::Node);
+    warnings.extend(warnings_of_node(&config, of_node.map(|rule| rule.name.as_str())));
     warnings.extend(descriptors::warning(&config.admin, descriptors::allowed()));
-    let errors = rules.errors;
+    let mut errors = rules.errors;
+    for Stateful { name, state, topics } in &rules.stateful {
+        match scattered(&config.sources, name, *state, topics) {
+            None => {}
+            Some(Scattered::Wrong(why)) => errors.push(why),
+            Some(Scattered::Partial(why)) => warnings.push(why),
+        }
+    }
     // Writing to a String cannot fail.
     let _ = describe(&config, &rules.lines, &mut summary);
     let verdict = match (errors.len(), warnings.len()) {
@@ -114,15 +123,11 @@ fn check(path: &Path, look_over: &LookOver) -> Report {
 }
 
 /// What rules that run once for the whole node cannot do here.
-fn warnings_of_node(config: &Config, rules: &[String]) -> Vec<String> {
+fn warnings_of_node<'a>(config: &Config, rules: impl Iterator<Item = &'a str>) -> Vec<String> {
     let once = config
         .sinks
         .values()
         .any(|sink| matches!(sink, SinkSettings::Timescale(sink) if sink.offsets == Offsets::WithPoints));
-    let shared = config
-        .sources
-        .iter()
-        .find(|(_, source)| matches!(source, SourceSettings::Mqtt(source) if source.share.is_some()));
     let journal = config.sources.iter().find(|(_, source)| match source {
         SourceSettings::Mqtt(source) => source.journal == Journal::On,
         SourceSettings::Kafka(source) => source.journal == Journal::On,
@@ -138,12 +143,6 @@ fn warnings_of_node(config: &Config, rules: &[String]) -> Vec<String> {
         if once {
             warnings.push(format!(
                 "{rule}: a rule of the whole node sees rows of many partitions, so what it lets through is stored at least once, and not `exactly_once`; narrow its topics to what may be double"
-            ));
-        }
-        if let Some((name, _)) = shared {
-            warnings.push(format!(
-                "{rule}: a rule of the whole node sees what this host is given, and the source `{}` shares its messages out over hosts; run it on the one host that gets them all",
-                name.as_str()
             ));
         }
     }

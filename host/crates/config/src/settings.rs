@@ -237,6 +237,8 @@ pub struct MqttSource {
     pub subscriptions: Vec<Subscription>,
     /// The group of `$share/<group>/…`, so that several hosts share the load.
     pub share: Option<Name>,
+    /// How the broker deals out what is shared.
+    pub share_by: ShareBy,
     /// Connections to the broker; more than one only with `share`.
     pub connections: u16,
     /// How many unacknowledged QoS 1 messages the broker may have on the way to us (MQTT 5 receive maximum).
@@ -247,6 +249,17 @@ pub struct MqttSource {
     pub stale_after: Option<Duration>,
     /// Whether the state of rules has each message once, also over a crash.
     pub journal: Journal,
+}
+
+/// How the broker deals the messages of a shared subscription out to hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShareBy {
+    /// To any of them.
+    Unknown,
+    /// All messages of a topic to one of them.
+    Topic,
+    /// There is only this one.
+    OneHost,
 }
 
 /// Whether a message is acknowledged only when the state of rules that has it is on disk, and known when it comes again.

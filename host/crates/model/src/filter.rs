@@ -78,6 +78,22 @@ impl TopicFilter {
         topic_levels.next().is_none()
     }
 
+    /// Whether there can be a topic that both match.
+    pub fn overlaps(&self, other: &TopicFilter) -> bool {
+        let hidden_from = |a: &TopicFilter, b: &TopicFilter| a.0.starts_with('$') && b.0.starts_with(['+', '#']);
+        if hidden_from(self, other) || hidden_from(other, self) {
+            return false;
+        }
+        let (mut a, mut b) = (self.0.split('/'), other.0.split('/'));
+        loop {
+            match (a.next(), b.next()) {
+                (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+                (Some(x), Some(y)) if x == y || x == "+" || y == "+" => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// Orders filters that match one topic by how closely they name it, the closest greatest: level by level
     /// from the left, a literal before `+` before `#`.
     pub fn closeness(&self, other: &TopicFilter) -> Ordering {
@@ -106,6 +122,25 @@ mod tests {
 
     fn filter(text: &str) -> TopicFilter {
         text.parse().unwrap()
+    }
+
+    /// Guarantees: filters overlap if, and only if, some topic matches both, either way round.
+    #[test]
+    fn overlaps_where_a_topic_matches_both() {
+        let levels = ["a", "b", "+", "#", "$s"];
+        let mut filters: Vec<TopicFilter> = levels.iter().map(|level| filter(level)).collect();
+        filters.extend(
+            levels.iter().flat_map(|x| levels.map(|y| format!("{x}/{y}"))).filter_map(|text| text.parse().ok()),
+        );
+        // `c` stands for every name that no filter has.
+        let names = ["a", "b", "c", "$s"];
+        let mut topics: Vec<String> = names.map(str::to_owned).to_vec();
+        topics.extend(names.iter().flat_map(|x| names.map(|y| format!("{x}/{y}"))));
+        topics.extend(names.iter().flat_map(|x| names.map(|y| format!("{x}/{y}/c"))));
+        for (one, other) in filters.iter().flat_map(|one| filters.iter().map(move |other| (one, other))) {
+            let common = topics.iter().find(|topic| one.matches(topic) && other.matches(topic));
+            assert_eq!(one.overlaps(other), common.is_some(), "{one} and {other}: {common:?}");
+        }
     }
 
     /// Guarantees: the examples of MQTT 5.0 §4.7.1 and §4.7.2 hold.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use tidegate_config::{
     Admin, Changes, Config, Journal, KafkaSource, MqttEndpoint, MqttSource, MqttVersion, Offsets, Qos, Repeats,
-    SinkSettings, SourceSettings,
+    ShareBy, SinkSettings, SourceSettings,
 };
 
 use super::count;
@@ -72,7 +72,12 @@ fn mqtt_source(source: &MqttSource) -> String {
     });
     let mut line = format!("{}  {}", broker(&source.endpoint), filters.collect::<Vec<_>>().join(", "));
     if let Some(group) = &source.share {
-        let _ = write!(line, "  shared in `{group}`, {}", count(source.connections.into(), "connection"));
+        let by = match source.share_by {
+            ShareBy::Unknown => "",
+            ShareBy::Topic => " by topic",
+            ShareBy::OneHost => " with no other host",
+        };
+        let _ = write!(line, "  shared in `{group}`{by}, {}", count(source.connections.into(), "connection"));
     }
     if let Some(stale_after) = source.stale_after {
         let _ = write!(line, "  made anew after {} s of silence", stale_after.as_secs());

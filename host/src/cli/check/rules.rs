@@ -4,6 +4,9 @@ use std::io;
 use std::path::Path;
 
 use tidegate_config::{Config, RuleFile};
+use tidegate_model::TopicFilter;
+
+use crate::sharing::StateOf;
 
 /// The rules of a configuration, as a host that starts with it would find them. This file knows no engine.
 pub type LookOver = dyn Fn(&Config) -> io::Result<Vec<Found>>;
@@ -25,16 +28,9 @@ pub struct Found {
 pub struct Inspected {
     /// Its module, in a line.
     pub what: String,
-    pub runs: Runs,
-}
-
-/// Where a rule runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Runs {
-    /// On every lane.
-    OnLanes,
-    /// On the node's lane, once.
-    OncePerNode,
+    pub state: StateOf,
+    /// What it gets.
+    pub topics: Vec<TopicFilter>,
 }
 
 /// What there is to say of all of them.
@@ -42,10 +38,18 @@ pub enum Runs {
 pub(super) struct Rules {
     /// A line each, in the order in which they would run.
     pub lines: Vec<String>,
-    /// Those that run once for the whole node.
-    pub of_node: Vec<String>,
+    /// Those that run and remember something.
+    pub stateful: Vec<Stateful>,
     pub warnings: Vec<String>,
     pub errors: Vec<String>,
+}
+
+/// A rule that remembers something.
+#[derive(Debug)]
+pub(super) struct Stateful {
+    pub name: String,
+    pub state: StateOf,
+    pub topics: Vec<TopicFilter>,
 }
 
 impl Rules {
@@ -75,19 +79,19 @@ impl Rules {
         // Those of one order run by their names, and so they come.
         found.sort_by_key(|found| found.file.as_ref().map_or(0, |file| file.order));
         for Found { name, file, by_default, inspected } in found {
-            let inspected = match inspected {
+            let Inspected { what, state, topics: gets } = match inspected {
                 Ok(inspected) => inspected,
                 Err(why) => {
                     rules.errors.push(format!("the rule {name}, in {}: {why}", directory.display()));
                     continue;
                 }
             };
-            let mut line = format!("{name:<24} {}", inspected.what);
-            if inspected.runs == Runs::OncePerNode {
+            let mut line = format!("{name:<24} {what}");
+            if state == StateOf::Node {
                 line += "  (once for the whole node)";
-                if file.as_ref().is_none_or(|file| file.enabled) {
-                    rules.of_node.push(name);
-                }
+            }
+            if state != StateOf::Nothing && file.as_ref().is_none_or(|file| file.enabled) {
+                rules.stateful.push(Stateful { name, state, topics: gets });
             }
             let topics = file.iter().flat_map(|file| file.topics.iter().flatten()).map(ToString::to_string);
             let topics = topics.collect::<Vec<_>>().join(", ");

@@ -6,12 +6,14 @@ use super::*;
 
 const CONFIG: &str = "node = \"n\"\n[sources.mqtt.plant]\nurl = \"mqtt://u:hunter2@broker\"\ntopics = [\"dev/#\"]\n";
 
-/// A rule that serves: its name, its file, what its module is and where it runs.
-fn rule(name: &str, file: &str, what: &str, runs: Runs) -> Found {
+/// A rule that serves: its name, its file, what its module is and what it remembers. It is on `dev/#` where its file does not say.
+fn rule(name: &str, file: &str, what: &str, state: StateOf) -> Found {
     let by_default = file.is_empty();
     let file = if by_default { "module = \"m.wasm\"" } else { file };
-    let inspected = Ok(Inspected { what: what.to_owned(), runs });
-    Found { name: name.to_owned(), file: Some(RuleFile::parse(file, name).unwrap()), by_default, inspected }
+    let file = RuleFile::parse(file, name).unwrap();
+    let topics = file.topics.clone().unwrap_or_else(|| vec!["dev/#".parse().unwrap()]);
+    let inspected = Ok(Inspected { what: what.to_owned(), state, topics });
+    Found { name: name.to_owned(), file: Some(file), by_default, inspected }
 }
 
 /// A rule that does not.
@@ -44,9 +46,9 @@ fn in_words_of(directory: &Path, mut report: Report) -> Report {
 fn what_would_run() {
     let report = check_rules(CONFIG, || {
         vec![
-            rule("cold", "module = \"t.wasm\"\nenabled = false", "alert threshold", Runs::OnLanes),
-            rule("hot", "module = \"t.wasm\"\norder = 200\ntopics = [\"dev/+/temp\"]", "alert", Runs::OnLanes),
-            rule("json", "", "decoder", Runs::OnLanes),
+            rule("cold", "module = \"t.wasm\"\nenabled = false", "alert threshold", StateOf::Nothing),
+            rule("hot", "module = \"t.wasm\"\norder = 200\ntopics = [\"dev/+/temp\"]", "alert", StateOf::Nothing),
+            rule("json", "", "decoder", StateOf::Nothing),
         ]
     });
     assert_eq!(report.errors, Vec::<String>::new());
@@ -120,24 +122,53 @@ fn no_rules() {
     assert!(report.warnings.iter().any(|w| w.contains("rules.d holds no rules")), "{:?}", report.warnings);
 }
 
-/// Guarantees: of a rule of the whole node it is told that it is one, and what it cannot do where hosts share a topic, or where points are to be
+/// Guarantees: of a rule of the whole node it is told that it is one, and what it cannot do where hosts share topics, or where points are to be
 /// stored exactly once; of one that is switched off, and of others, nothing.
 #[test]
 fn rules_of_the_node() {
-    let shared = format!("{CONFIG}share = \"group\"\n");
+    let shared = format!("{CONFIG}share = \"group\"\nshare_by = \"topic\"\n");
     let once = "[sources.kafka.fleet]\nbrokers = \"k:9092\"\ngroup = \"g\"\ntopics = [\"t\"]\ntopic_from = \"key\"\n\
                 [sinks.timescale.db]\nurl = \"postgres://u@db/p\"\nexactly_once = \"kafka\"\n";
-    for (config, word) in [(shared.as_str(), "shares its messages"), (once, "exactly_once")] {
+    for (config, word) in [(shared.as_str(), "topics of this host only"), (once, "exactly_once")] {
         let report = check_rules(config, || {
             vec![
-                rule("on", "module = \"k.wasm\"", "alert", Runs::OncePerNode),
-                rule("off", "module = \"k.wasm\"\nenabled = false", "alert", Runs::OncePerNode),
-                rule("other", "", "alert", Runs::OnLanes),
+                rule("on", "module = \"k.wasm\"", "alert", StateOf::Node),
+                rule("off", "module = \"k.wasm\"\nenabled = false", "alert", StateOf::Node),
+                rule("other", "", "alert", StateOf::Nothing),
             ]
         });
         assert!(report.errors.is_empty(), "{:?}", report.errors);
         let told: Vec<_> = report.warnings.iter().filter(|warning| warning.contains(word)).collect();
         assert!(told.len() == 1 && told[0].starts_with("on: "), "{:?}", report.warnings);
         assert_eq!(report.summary.matches("once for the whole node").count(), 2, "{}", report.summary);
+    }
+}
+
+/// Guarantees: a rule that remembers is refused where hosts share what it gets and nothing says that a topic stays whole; where that is said, or it gets
+/// nothing of what is shared, or is switched off or remembers nothing, it is not.
+#[test]
+fn rules_behind_a_share() {
+    let shared = format!("{CONFIG}share = \"group\"\n");
+    let report_on = |config: &str| {
+        check_rules(config, || {
+            let elsewhere = "module = \"t.wasm\"\ntopics = [\"site/#\"]";
+            vec![
+                rule("elsewhere", elsewhere, "alert", StateOf::Series),
+                rule("hot", "", "alert", StateOf::Series),
+                rule("off", "module = \"t.wasm\"\nenabled = false", "alert", StateOf::Series),
+                rule("plain", "", "transform", StateOf::Nothing),
+                rule("temp", "module = \"t.wasm\"\ntopics = [\"dev/+/temp\"]", "alert", StateOf::Series),
+            ]
+        })
+    };
+    let report = report_on(&shared);
+    assert_eq!(report.code, ExitCode::FAILURE);
+    let told: Vec<_> = report.errors.iter().filter_map(|error| error.split(':').next()).collect();
+    assert_eq!(told, ["hot", "temp"], "{:?}", report.errors);
+    assert!(report.errors[0].contains("write share_by = \"topic\""), "{:?}", report.errors);
+    for said in ["share_by = \"topic\"", "share_by = \"one_host\""] {
+        let report = report_on(&format!("{shared}{said}\n"));
+        let told = report.warnings.iter().any(|warning| warning.contains("shares its messages"));
+        assert!(report.errors.is_empty() && !told, "{:?} {:?}", report.errors, report.warnings);
     }
 }

@@ -55,6 +55,7 @@ pub fn settings(port: u16, version: wire::Version, qos: wire::Qos) -> Result<Mqt
             lane_by: LaneBy::Topic,
         }],
         share: None,
+        share_by: tidegate_config::ShareBy::Unknown,
         connections: 1,
         receive_maximum: RECEIVE_MAXIMUM,
         journal: tidegate_config::Journal::Off,

@@ -5,9 +5,9 @@ use url::Url;
 
 use super::Checker;
 use crate::document::Place;
-use crate::raw::{RawMqttSink, RawMqttSource, RawMqttVersion, TopicEntry};
+use crate::raw::{RawMqttSink, RawMqttSource, RawMqttVersion, RawShareBy, TopicEntry};
 use crate::settings::{
-    Journal, LaneBy, MqttEndpoint, MqttSink, MqttSource, MqttVersion, Name, Qos, Secret, Subscription, Tls,
+    Journal, LaneBy, MqttEndpoint, MqttSink, MqttSource, MqttVersion, Name, Qos, Secret, ShareBy, Subscription, Tls,
 };
 
 /// Topics have few levels; `lane_by` copies the named ones out of each new topic.
@@ -53,6 +53,14 @@ impl Checker<'_> {
                 "add share = \"tidegate\", or remove `connections`",
             );
         }
+        let share_by = match raw.share_by {
+            None | Some(RawShareBy::Unknown) => ShareBy::Unknown,
+            Some(RawShareBy::Topic) => ShareBy::Topic,
+            Some(RawShareBy::OneHost) => ShareBy::OneHost,
+        };
+        if raw.share_by.is_some() && share.is_none() {
+            self.warn(&place.key("share_by"), "`share_by` does nothing without `share`", "remove it, or add `share`");
+        }
         if endpoint.version == MqttVersion::V3 {
             if share.is_some() {
                 self.warn(
@@ -81,6 +89,7 @@ impl Checker<'_> {
             endpoint,
             subscriptions: self.subscriptions(place, raw.topics, qos),
             share,
+            share_by,
             connections,
             receive_maximum: self.number(place, "receive_maximum", raw.receive_maximum, 1000, 1..=u16::MAX),
             session_expiry: self.seconds(

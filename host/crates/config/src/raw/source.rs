@@ -27,6 +27,8 @@ pub(crate) struct RawMqttSource {
     pub qos: Option<i64>,
     /// A group of `$share/<group>/…`: the hosts that name the same one share the messages.
     pub share: Option<String>,
+    /// How the broker deals the messages of a `share` out to hosts, which decides whether rules with a state can run on them. Default: `unknown`.
+    pub share_by: Option<RawShareBy>,
     /// How many connections to take messages by; more than one needs `share`. Default: 1.
     #[schemars(range(min = 1, max = 64))]
     pub connections: Option<i64>,
@@ -75,6 +77,18 @@ pub(crate) enum RawMqttVersion {
     /// MQTT 5.
     #[serde(rename = "5")]
     V5,
+}
+
+/// How a broker deals messages of a shared subscription out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawShareBy {
+    /// To any host: what most brokers do, in turn or at random.
+    Unknown,
+    /// All messages of a topic to one host, as EMQX does with `hash_topic`.
+    Topic,
+    /// To this host: no other is in the group, which is for its `connections`.
+    OneHost,
 }
 
 /// One subscription with settings of its own.

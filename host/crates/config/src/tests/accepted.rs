@@ -7,7 +7,7 @@ use tidegate_model::SpoolOrder;
 
 use super::{FakeEnv, SOURCE, good, parse, parse_in};
 use crate::{
-    Aggregates, Config, EXAMPLE, KafkaStart, LaneBy, MqttVersion, ProcessEnv, Qos, RecordHeaders, Repeats,
+    Aggregates, Config, EXAMPLE, KafkaStart, LaneBy, MqttVersion, ProcessEnv, Qos, RecordHeaders, Repeats, ShareBy,
     SinkSettings, SourceSettings, SpoolSettings, TimeFrom, TopicFrom, Upkeep, WhenFull,
 };
 
@@ -61,6 +61,7 @@ fn mqtt_source_in_full() {
         topics = ["a/+", { filter = "spBv1.0/#", qos = 1, lane_by = [1, 3] }]
         qos = 0
         share = "edge"
+        share_by = "topic"
         connections = 3
         username = "u"
         password_file = "/run/secrets/mqtt"
@@ -78,7 +79,7 @@ fn mqtt_source_in_full() {
     assert_eq!(endpoint.password.as_ref().unwrap().reveal(), "s3cret");
     assert_eq!((endpoint.keep_alive, endpoint.max_packet_bytes), (Duration::from_secs(60), 2048));
     assert_eq!(endpoint.tls.as_ref().unwrap().ca_file, Some(PathBuf::from("/etc/tidegate/ca.pem")));
-    assert_eq!(source.share.as_ref().unwrap().as_str(), "edge");
+    assert_eq!((source.share.as_ref().unwrap().as_str(), source.share_by), ("edge", ShareBy::Topic));
     assert_eq!((source.connections, source.stale_after), (3, Some(Duration::from_secs(90))));
     let [plain, sparkplug] = source.subscriptions.as_slice() else { panic!("{:?}", source.subscriptions) };
     assert_eq!((plain.qos, &plain.lane_by), (Qos::AtMostOnce, &LaneBy::Topic));

@@ -23,7 +23,7 @@ fn check_source(lines: &str, expected: &str) {
 fn misspelled_keys() {
     check_source(
         "brokrs = 1",
-        "t.toml:4:1: unknown key `brokrs` in [sources.mqtt.plant]; known here: `url`, `version`, `client_id`, `topics`, `qos`, `share`, `connections`, `username`, `password_file`, `password_env`, `keep_alive_s`, `receive_maximum`, `session_expiry_s`, `stale_after_s`, `journal`, `limit`, `max_packet_bytes`, `ca_file`, `cert_file`, `key_file`",
+        "t.toml:4:1: unknown key `brokrs` in [sources.mqtt.plant]; known here: `url`, `version`, `client_id`, `topics`, `qos`, `share`, `share_by`, `connections`, `username`, `password_file`, `password_env`, `keep_alive_s`, `receive_maximum`, `session_expiry_s`, `stale_after_s`, `journal`, `limit`, `max_packet_bytes`, `ca_file`, `cert_file`, `key_file`",
     );
     check_source(
         "clientid = \"x\"",

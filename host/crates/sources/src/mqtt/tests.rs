@@ -35,6 +35,7 @@ pub(in crate::mqtt) fn settings(port: u16, version: MqttVersion, qos: Qos) -> Se
         },
         subscriptions: vec![Subscription { filter: "dev/#".parse().unwrap(), qos, lane_by: LaneBy::Topic }],
         share: None,
+        share_by: tidegate_config::ShareBy::Unknown,
         connections: 1,
         receive_maximum: 200,
         session_expiry: Duration::from_secs(3600),
