@@ -54,9 +54,10 @@ pub struct Refused {
 }
 
 impl Delivery {
-    /// About what it takes in memory where that is much: the payloads of its messages, and the texts of its points.
+    /// About what it takes in memory where that is much: the payloads of its messages and of its dead letters, and the texts of its points.
     pub fn bytes(&self) -> usize {
-        self.origin.bytes() + self.points.texts.text.bytes.len()
+        let letters: usize = self.dead_letters.iter().map(|letter| letter.payload.len()).sum();
+        self.origin.bytes() + self.points.texts.text.bytes.len() + letters
     }
 }
 

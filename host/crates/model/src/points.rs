@@ -72,6 +72,13 @@ impl Points {
         self.series.is_empty()
     }
 
+    /// Bytes of all columns.
+    pub fn bytes(&self) -> usize {
+        const ROW: usize = size_of::<SeriesId>() + size_of::<i64>() + size_of::<f64>() + size_of::<u16>();
+        const TEXT: usize = 2 * size_of::<u32>();
+        self.len() * ROW + self.texts.row.len() * TEXT + self.texts.text.bytes.len()
+    }
+
     /// Appends a row without text.
     pub fn push(&mut self, series: SeriesId, time_us: i64, value: f64, quality: u16) {
         self.series.push(series);

@@ -1,5 +1,6 @@
 //! Dead letters made from rows.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tidegate_engine::{Fault, Rule};
@@ -8,51 +9,46 @@ use tidegate_model::{Books, DeadLetter, Marks, Messages, RawMessages, Stage};
 /// What the letters of rows say that a rule is not given any more.
 const PARKED: &str = "parked: the rule failed on this partition again and again, and is not called for it; replayed when it is called again";
 
-/// Why rows cannot be used.
+/// Why rows cannot be used. Nothing is copied before a letter is made of it.
 #[derive(Clone, Debug)]
-pub(crate) struct Cause {
+pub(crate) struct Cause<'a> {
     pub stage: Stage,
-    pub rule: Option<Arc<str>>,
-    pub module: Option<Arc<str>>,
-    pub reason: String,
-    pub backtrace: Option<String>,
+    pub rule: Option<&'a Arc<str>>,
+    pub module: Option<&'a Arc<str>>,
+    pub reason: Cow<'a, str>,
+    pub backtrace: Option<&'a str>,
 }
 
-impl Cause {
+impl<'a> Cause<'a> {
     /// Nobody could be given the row.
-    pub fn route(reason: impl Into<String>) -> Self {
+    pub fn route(reason: impl Into<Cow<'a, str>>) -> Self {
         Self { stage: Stage::Route, rule: None, module: None, reason: reason.into(), backtrace: None }
     }
 
     /// A rule refused the row.
-    pub fn reject(stage: Stage, rule: &Rule, reason: &str) -> Self {
-        Self {
-            stage,
-            rule: Some(rule.name.clone()),
-            module: Some(rule.module.sha256().clone()),
-            reason: reason.to_owned(),
-            backtrace: None,
-        }
+    pub fn reject(stage: Stage, rule: &'a Rule, reason: impl Into<Cow<'a, str>>) -> Self {
+        let (name, module) = (&rule.name, rule.module.sha256());
+        Self { stage, rule: Some(name), module: Some(module), reason: reason.into(), backtrace: None }
     }
 
     /// The rule is not called for the row's partition: it waits in the dead letters until the rule is.
-    pub fn parked(rule: &Rule) -> Self {
+    pub fn parked(rule: &'a Rule) -> Self {
         Self::reject(Stage::Parked, rule, PARKED)
     }
 
     /// A rule failed on a row; or on one of `rows`, and which one was not found out.
-    pub fn fault(stage: Stage, rule: &Rule, fault: &Fault, rows: usize) -> Self {
+    pub fn fault(stage: Stage, rule: &'a Rule, fault: &'a Fault, rows: usize) -> Self {
         let reason = match rows {
             1 => fault.to_string(),
             _ => format!(
                 "the rule failed for too long in one batch to find the row that is at fault, last so: {fault}"
             ),
         };
-        Self { backtrace: fault.backtrace.clone(), ..Self::reject(stage, rule, &reason) }
+        Self { backtrace: fault.backtrace.as_deref(), ..Self::reject(stage, rule, reason) }
     }
 
     /// The letter for `row` of `messages`; without a row, one that says only why.
-    pub fn letter(self, books: &Books, messages: &Messages, row: Option<u32>, source: Arc<str>) -> DeadLetter {
+    pub fn letter(&self, books: &Books, messages: &Messages, row: Option<u32>, source: Arc<str>) -> DeadLetter {
         let mut letter = DeadLetter {
             source,
             topic: "".into(),
@@ -61,10 +57,10 @@ impl Cause {
             payload: Vec::new(),
             properties: Vec::new(),
             stage: self.stage,
-            rule: self.rule,
-            module: self.module,
-            reason: self.reason,
-            backtrace: self.backtrace,
+            rule: self.rule.cloned(),
+            module: self.module.cloned(),
+            reason: self.reason.clone().into_owned(),
+            backtrace: self.backtrace.map(str::to_owned),
         };
         let Some(row) = row.filter(|&row| (row as usize) < messages.len()) else { return letter };
         let i = row as usize;

@@ -70,9 +70,9 @@ impl Flush {
     fn dead_letter(&self, delivery: &Delivery, row: Option<u32>, reason: &str) -> DeadLetter {
         let cause = Cause {
             stage: Stage::Sink,
-            rule: Some(self.name.clone()),
+            rule: Some(&self.name),
             module: None,
-            reason: reason.to_owned(),
+            reason: reason.into(),
             backtrace: None,
         };
         let source = row.and_then(|row| delivery.source_of(row)).cloned().unwrap_or_default();

@@ -27,7 +27,7 @@ pub(crate) fn decode(work: &mut Work<'_>, slots: &mut [Slot], routes: &mut Route
         }
         let limit = work.books.all_topics().limit();
         let reason = format!("this host knows {limit} topics already, which is its limit (`max_series`)");
-        work.dead_letter_message(*row, Cause::route(reason));
+        work.dead_letter_message(*row, &Cause::route(reason));
     }
     match sole_decoder(messages, slots, routes, work.books) {
         Some(slot) if !slots[slot].shuns_any() => {
@@ -76,7 +76,7 @@ fn share_out(work: &mut Work<'_>, slots: &[Slot], routes: &mut Routes) -> Vec<Ve
         }
         if marks.are_barred() {
             let reason = if marks.has(Marks::TRUNCATED) { TOO_LARGE } else { TOO_MANY };
-            work.dead_letter_message(row, Cause::route(reason));
+            work.dead_letter_message(row, &Cause::route(reason));
             continue;
         }
         if unnamed {
@@ -86,12 +86,12 @@ fn share_out(work: &mut Work<'_>, slots: &[Slot], routes: &mut Routes) -> Vec<Ve
             Some(slot) if slots[slot].shuns_any() && slots[slot].shuns(partition_of(work.books, topic)) => {
                 let rule = slots[slot].rule();
                 rule.stats.parked.fetch_add(1, Relaxed);
-                work.dead_letter_message(row, Cause::parked(rule));
+                work.dead_letter_message(row, &Cause::parked(rule));
             }
             Some(slot) => by_decoder[slot].push(row),
             // A sink takes it as it came: that is what it is for.
             None if work.fates[row as usize] == Fate::Stored => {}
-            None => work.dead_letter_message(row, no_decoder(work.books, topic)),
+            None => work.dead_letter_message(row, &no_decoder(work.books, topic)),
         }
     }
     by_decoder
@@ -101,7 +101,7 @@ fn partition_of(books: &Books, topic: TopicId) -> PartitionId {
     books.topic(topic).map(|topic| topic.partition).unwrap_or_default()
 }
 
-fn no_decoder(books: &Books, topic: TopicId) -> Cause {
+fn no_decoder(books: &Books, topic: TopicId) -> Cause<'static> {
     let topic = books.topic_name(topic);
     Cause::route(format!("no decoder's topics match {topic:?}; enable one, or widen its `topics`"))
 }
@@ -131,9 +131,9 @@ fn call(
         Some(outcome) => outcome,
         None => {
             let reason = slot.rule().stats.quarantined().unwrap_or_default();
-            let cause = Cause::reject(Stage::Decode, slot.rule(), &format!("its decoder is quarantined: {reason}"));
+            let cause = Cause::reject(Stage::Decode, slot.rule(), format!("its decoder is quarantined: {reason}"));
             for row in all_rows() {
-                work.dead_letter_message(row_in_batch(row), cause.clone());
+                work.dead_letter_message(row_in_batch(row), &cause);
             }
             return Insert::default();
         }
@@ -151,7 +151,7 @@ fn call(
         }
         let cause = Cause::fault(Stage::Decode, slot.rule(), &fault, part.len());
         for row in all_rows() {
-            work.dead_letter_message(row_in_batch(row), cause.clone());
+            work.dead_letter_message(row_in_batch(row), &cause);
         }
         return Insert::default();
     }
@@ -183,7 +183,7 @@ fn take(
         work.fates[row_in_batch(row) as usize] = Fate::Decoded;
     }
     for (row, reason) in rejects.iter() {
-        work.dead_letter_message(row_in_batch(row), Cause::reject(Stage::Decode, slot.rule(), reason));
+        work.dead_letter_message(row_in_batch(row), &Cause::reject(Stage::Decode, slot.rule(), reason));
     }
     work.commands(slot.rule(), commands);
     work.account.produced += points.len() as u64;

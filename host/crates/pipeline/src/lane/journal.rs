@@ -9,7 +9,7 @@ use tidegate_model::{Messages, Points};
 
 /// The most rows kept for one rule on one lane: at a million a second, its state is saved every 20 ms.
 const MAX_ROWS: usize = 20_000;
-/// The most bytes kept of payloads, and of texts.
+/// The most bytes kept, of payloads and of points: texts are as long as their sender likes.
 const MAX_BYTES: usize = 4 << 20;
 /// The most calls kept: ticks have no rows.
 const MAX_CALLS: usize = 10_000;
@@ -40,7 +40,7 @@ impl Journal {
             }
             Given::Points(points) => {
                 self.rows += points.len();
-                self.bytes += points.texts.text.bytes.len();
+                self.bytes += points.bytes();
             }
             Given::Tick => {}
         }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
     use tidegate_model::SeriesId;
 
-    /// Guarantees: it says when it is full, by rows and by calls, and is empty when cleared.
+    /// Guarantees: it says when it is full, by rows, by bytes of texts and by calls, and is empty when cleared.
     #[test]
     fn bounded() {
         let mut points = Points::default();
@@ -89,7 +89,7 @@ mod tests {
         let full: Vec<bool> = (0..4).map(|at| journal.note(at, Given::Points(points.clone()))).collect();
         assert_eq!(full, [false, false, false, true]);
         journal.clear();
-        assert_eq!(journal.len(), 0);
+assert_eq!(journal.len(), 0);
         let mut texts = Points::default();
         texts.push(SeriesId(0), 0, 0.0, 192);
         texts.texts.push(0, &vec![b'x'; MAX_BYTES]);

@@ -85,8 +85,9 @@ fn shun(work: &mut Work<'_>, slot: &Slot, share: Share, flow: &Flow, change: &mu
         OnQuarantine::Bypass => drop(rule.stats.bypassed.fetch_add(shunned.len() as u64, Relaxed)),
         OnQuarantine::Park => {
             rule.stats.parked.fetch_add(shunned.len() as u64, Relaxed);
+            let cause = Cause::parked(rule);
             for &row in &shunned {
-                work.dead_letter_point(flow.from_row[row as usize], Cause::parked(rule));
+                work.dead_letter_point(flow.from_row[row as usize], &cause);
             }
             change.gone.extend(shunned);
         }
@@ -168,7 +169,7 @@ fn call(
         let cause = Cause::fault(Stage::Process, slot.rule(), &fault, points.len());
         for row in (0..points.len() as u32).map(row_in_flow) {
             change.gone.push(row);
-            work.dead_letter_point(origin[row as usize], cause.clone());
+            work.dead_letter_point(origin[row as usize], &cause);
         }
         return;
     }
@@ -196,7 +197,7 @@ fn take(
     for (row, reason) in rejects.iter() {
         let row = row_in_flow(row);
         change.gone.push(row);
-        work.dead_letter_point(origin[row as usize], Cause::reject(Stage::Process, &rule, reason));
+        work.dead_letter_point(origin[row as usize], &Cause::reject(Stage::Process, &rule, reason));
     }
     work.account.held += held.len() as u64;
     change.gone.extend(held.iter().map(|&row| row_in_flow(row)));

@@ -34,6 +34,8 @@ pub(crate) struct Work<'a> {
     dead_letters: Vec<DeadLetter>,
     /// The message of the last of them.
     last_letter_of: Option<u32>,
+    /// Points of that message which were refused after it by the same rule, for other reasons than the letter gives.
+    others: usize,
 }
 
 /// The batch's line in the points' account.
@@ -68,31 +70,46 @@ impl<'a> Work<'a> {
             commands: Vec::new(),
             dead_letters: Vec::new(),
             last_letter_of: None,
+            others: 0,
         }
     }
 
     /// A message that could not become points.
-    pub fn dead_letter_message(&mut self, row: u32, cause: Cause) {
+    pub fn dead_letter_message(&mut self, row: u32, cause: &Cause<'_>) {
         self.fates[row as usize] = Fate::DeadLettered;
         self.letter(Some(row), cause);
     }
 
-    /// A point that cannot go on; its message goes to the dead letters, once for each rule that refuses points of it.
-    pub fn dead_letter_point(&mut self, origin: u32, cause: Cause) {
+    /// A point that cannot go on; its message goes to the dead letters, once for each rule that refuses some of it.
+    pub fn dead_letter_point(&mut self, origin: u32, cause: &Cause<'_>) {
         self.account.dead_lettered += 1;
         self.letter(Some(origin).filter(|&row| row != NO_ROW), cause);
     }
 
-    fn letter(&mut self, row: Option<u32>, cause: Cause) {
-        // Many points of one message are refused one after the other, each perhaps for a number of its own: one letter speaks for them, before
-        // the message is copied for each. Two messages may well be the same to the byte, and each has its own.
+    fn letter(&mut self, row: Option<u32>, cause: &Cause<'_>) {
+        // Many points of one message are refused one after the other: one letter speaks for them, whatever the reasons. It has the whole message
+        // in it, and a letter a point would make of a large one as many as it has points. Two messages may well be the same to the byte, and each
+        // has its own.
         let last = self.dead_letters.last().filter(|_| row.is_some() && self.last_letter_of == row);
-        if last.is_some_and(|last| last.stage == cause.stage && last.rule == cause.rule) {
+        if let Some(last) = last
+            && last.stage == cause.stage
+            && last.rule.as_ref() == cause.rule
+        {
+            self.others += usize::from(last.reason != cause.reason);
             return;
         }
+        self.count_others();
         let source = row.map(|row| (self.source_of)(row)).unwrap_or_default();
         self.dead_letters.push(handed_on(cause.letter(self.books, self.messages, row, source), self.raw));
         self.last_letter_of = row;
+    }
+
+    /// The last letter is whole: says in it for how many others it speaks.
+    fn count_others(&mut self) {
+        let others = std::mem::take(&mut self.others);
+        if let Some(last) = self.dead_letters.last_mut().filter(|_| others > 0) {
+            last.reason += &format!(" (and {others} more of its points for other reasons)");
+        }
     }
 
     /// Rows a rule let fall.
@@ -137,6 +154,7 @@ impl<'a> Work<'a> {
 
     /// Closes the batch: enters its account, and gives what goes to the sinks and how the messages end.
     pub fn close(mut self, mut flow: Flow, ledger: &PointLedger, store_points: bool) -> (Delivery, Vec<Fate>) {
+        self.count_others();
         if !store_points {
             self.account.filtered += flow.points.len() as u64;
             flow = Flow::default();
