@@ -230,7 +230,9 @@ impl Refusal {
     /// Why, as the reason of a reject.
     pub fn sentence(self) -> &'static str {
         match self {
-            Self::Limit => "its series is new and the limit of series is reached; raise max_series or retire series",
+            Self::Limit => {
+                "its series is new and the limit of series is reached; raise max_series, or mend what makes so many names"
+            }
             Self::BadTopic => "its topic cannot name a series: it is empty, too long, or holds NUL or a wildcard",
         }
     }

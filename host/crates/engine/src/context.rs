@@ -12,7 +12,7 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 use crate::bindings::host::{Host, Level, NewSeries, Refusal};
 use crate::ids::IdMap;
 use crate::rule::Limits;
-use crate::stats::RuleStats;
+use crate::stats::{RuleStats, is_metric_name};
 use crate::wasi::Wasi;
 use crate::words::cut;
 
@@ -20,18 +20,21 @@ use crate::words::cut;
 const MAX_LOG_LINES_A_CALL: usize = 100;
 const MAX_LOG_BYTES: usize = 1_000;
 const MAX_COUNTS_A_CALL: usize = 100;
-/// A longer name would not be taken.
-const MAX_METRIC_BYTES: usize = 63;
-/// What the series may take up that one call asks for and that are not known by then: a fleet's first batch has some megabytes of them.
-const MAX_SERIES_BYTES_A_CALL: usize = 64 << 20;
 const MAX_TOPIC_BYTES: usize = 1_024;
 const MAX_UNIT_BYTES: usize = 64;
 const MAX_LABELS: usize = 32;
 const MAX_LABEL_BYTES: usize = 256;
+/// Of all labels of a series: the host has them for as long as it runs.
+const MAX_LABELS_BYTES: usize = 2_048;
+/// What a series that was asked for, and one of its labels, take up beside their texts until the call returns.
+const SERIES_BYTES: usize = size_of::<PendingSeries>() + 64;
+const LABEL_BYTES: usize = size_of::<(String, String)>();
 /// Memory that a guest may have for each name the host has told it of, beside its limit, and for how many: how large a fleet is is not the rule's
 /// doing, and no guest has more names than the host gives it.
 const NAME_BYTES: usize = 256;
 const MAX_NAMES_PAID: usize = 100_000;
+/// How many rules can have their share of the series beyond the limit of the host.
+const RULES_IN_RESERVE: usize = 4;
 
 pub(crate) struct Context {
     pub limits: Limits,
@@ -59,12 +62,12 @@ pub(crate) enum Descriptions {
 pub(crate) struct Effects {
     /// Series asked for, in the order of their local ids, which begin at the number of those known before the call.
     pub series: Vec<PendingSeries>,
-    /// By their topic, the place of each in `series`.
-    pending: HashMap<Arc<str>, u32>,
+    /// Where each of them stands: whoever asks again gets the same id.
+    asked: HashMap<Arc<str>, usize>,
+    /// What series and descriptions take up: bytes. wasmtime bounds what one call to the host hands over; a guest can make many of them.
+    bytes: usize,
     /// Known series that have a new unit or new labels.
     pub described: Vec<(SeriesId, Description)>,
-    /// What the two take up, about.
-    series_bytes: usize,
     pub log: Vec<(Level, String)>,
     pub log_suppressed: u64,
     pub counts: Vec<(String, u64)>,
@@ -161,8 +164,6 @@ impl Host for Context {
             return Ok(());
         }
         cut(&mut message, MAX_LOG_BYTES);
-        // Cutting gives nothing back.
-        message.shrink_to_fit();
         self.effects.log.push((level, message));
         Ok(())
     }
@@ -172,39 +173,32 @@ impl Host for Context {
     }
 
     fn count(&mut self, name: String, by: u64) -> wasmtime::Result<()> {
-        if self.effects.counts.len() < MAX_COUNTS_A_CALL && name.len() <= MAX_METRIC_BYTES {
+        if self.effects.counts.len() < MAX_COUNTS_A_CALL && is_metric_name(&name) {
             self.effects.counts.push((name, by));
         }
         Ok(())
     }
 
     fn gauge(&mut self, name: String, value: f64) -> wasmtime::Result<()> {
-        if self.effects.gauges.len() < MAX_COUNTS_A_CALL && name.len() <= MAX_METRIC_BYTES {
+        if self.effects.gauges.len() < MAX_COUNTS_A_CALL && is_metric_name(&name) {
             self.effects.gauges.push((name, value));
         }
         Ok(())
     }
 }
 
-/// What a description takes up, about.
-fn description_bytes(description: &Description) -> usize {
-    let labels = description.labels.iter().map(|(key, value)| key.len() + value.len() + 2 * size_of::<String>());
-    description.unit.as_deref().map_or(0, str::len) + labels.sum::<usize>()
-}
-
 impl Effects {
-    /// Whether there is room for so many bytes more of series, which are taken then.
-    fn makes_room(&mut self, bytes: usize) -> bool {
-        let room = self.series_bytes + bytes <= MAX_SERIES_BYTES_A_CALL;
-        if room {
-            self.series_bytes += bytes;
-        }
-        room
-    }
-
     /// Whether a call has asked for nothing but series.
     pub fn said_nothing(&self) -> bool {
         self.log.is_empty() && self.counts.is_empty() && self.gauges.is_empty()
+    }
+
+    /// Room for a series that is asked for or described, where a call may hand over so many bytes.
+    fn make_room(&mut self, topic: &str, description: &Description, most: usize) -> Result<(), Refusal> {
+        let unit = description.unit.as_ref().map_or(0, |unit| unit.len());
+        let labels: usize = description.labels.iter().map(|(key, value)| LABEL_BYTES + key.len() + value.len()).sum();
+        self.bytes += SERIES_BYTES + topic.len() + unit + labels;
+        if self.bytes > most { Err(Refusal::Limit) } else { Ok(()) }
     }
 }
 
@@ -243,55 +237,77 @@ impl Context {
             return Err(Refusal::BadTopic);
         }
         let unit = unit.filter(|unit| plain(unit, MAX_UNIT_BYTES)).map(Into::into);
-        let labels = labels
+        let mut room = MAX_LABELS_BYTES;
+        let mut labels: Vec<_> = labels
             .into_iter()
             .filter(|(key, value)| plain(key, MAX_LABEL_BYTES) && plain(value, MAX_LABEL_BYTES))
+            .filter(|(key, value)| match room.checked_sub(key.len() + value.len()) {
+                Some(left) => {
+                    room = left;
+                    true
+                }
+                None => false,
+            })
             .take(MAX_LABELS)
             .collect();
-        let known = self.books.all_series().find(&topic);
-        let asked_now = self.effects.series.len();
-        let full = |known: u64, limit: u64| known + asked_now as u64 >= limit;
-        if known.is_none()
-            && (full(self.books.all_series().len() as u64, self.books.all_series().limit() as u64)
-                || full(self.stats.series_made.load(Relaxed), self.limits.series))
-        {
-            return Err(Refusal::Limit);
-        }
+        // What was left out was a part of the same list.
+        labels.shrink_to_fit();
         let description = Description { unit, labels };
-        let bytes = size_of::<PendingSeries>() + 2 * topic.len() + description_bytes(&description);
+        let known = self.books.all_series().find(&topic);
         if let Some(id) = known.map(SeriesId)
             && let Some(local) = self.series.local(id.0)
         {
             let unchanged = self.books.series(id).is_some_and(|series| **series.description.load() == description);
-            if !unchanged && self.effects.makes_room(bytes) {
+            if !unchanged {
+                self.effects.make_room(&topic, &description, self.limits.call_bytes)?;
                 self.effects.described.push((id, description));
             }
             return Ok(local);
         }
-        if let Some(&place) = self.effects.pending.get(&*topic) {
-            return Ok(self.series.len() as u32 + place);
+        let local = |at: usize| (self.series.len() + at) as u32;
+        if let Some(&at) = self.effects.asked.get(topic.as_str()) {
+            self.effects.make_room(&topic, &description, self.limits.call_bytes)?;
+            if let Some(pending) = self.effects.series.get_mut(at) {
+                pending.description = description;
+            }
+            return Ok(local(at));
         }
-        if !self.effects.makes_room(bytes) {
+        if known.is_none() && !self.may_make_one() {
             return Err(Refusal::Limit);
         }
-        let topic: Arc<str> = topic.into();
-        self.effects.pending.insert(topic.clone(), asked_now as u32);
+        self.effects.make_room(&topic, &description, self.limits.call_bytes)?;
+        let (topic, at) = (Arc::<str>::from(topic), self.effects.series.len());
+        self.effects.asked.insert(topic.clone(), at);
         self.effects.series.push(PendingSeries { topic, description, from_row });
-        Ok((self.series.len() + asked_now) as u32)
+        Ok(local(at))
+    }
+
+    /// Whether this rule may make a series more than it has made and has asked for in this call.
+    fn may_make_one(&self) -> bool {
+        let (series, asked) = (self.books.all_series(), self.effects.series.len());
+        if self.stats.series_made.load(Relaxed) + asked as u64 >= self.limits.series {
+            return false;
+        }
+        series.len() + asked < series.limit() || (series.len() + asked < series.most() && self.has_share(asked))
+    }
+
+    /// Whether something is left to this rule, beside what it has `asked` for, of its share of the series beyond the limit of the host. One that
+    /// takes all names up to there leaves its neighbours their shares.
+    fn has_share(&self, asked: usize) -> bool {
+        let taken = self.stats.series_beyond.load(Relaxed) as usize;
+        taken.saturating_add(asked) < self.books.all_series().reserve() / RULES_IN_RESERVE
     }
 
     /// Makes known what the call that has just returned has asked for. An error, after which the instance's ids are not
     /// to be trusted, if other lanes have taken the last places meanwhile.
     pub fn commit_series(&mut self, rows: &Rows<'_>, told: Descriptions) -> Result<(), Full> {
-        if std::mem::take(&mut self.effects.series_bytes) == 0 {
-            return Ok(());
-        }
-        self.effects.pending = HashMap::new();
         for (id, description) in self.effects.described.drain(..) {
             if told == Descriptions::Told {
                 self.books.describe(id, description);
             }
         }
+        self.effects.asked.clear();
+        self.effects.bytes = 0;
         for pending in std::mem::take(&mut self.effects.series) {
             let partition = match self.partition_of(rows, pending.from_row) {
                 Some(partition) => partition,
@@ -304,9 +320,16 @@ impl Context {
                 continue;
             }
             let known = self.books.all_series().len();
-            let id = self.books.intern_series(&pending.topic, partition, pending.description)?;
+            // Other lanes of this rule may have taken its share meanwhile.
+            let id = match self.has_share(0) {
+                true => self.books.intern_series_for_rule(&pending.topic, partition, pending.description)?,
+                false => self.books.intern_series(&pending.topic, partition, pending.description)?,
+            };
             if id.index() >= known {
                 self.stats.series_made.fetch_add(1, Relaxed);
+                if id.index() >= self.books.all_series().limit() {
+                    self.stats.series_beyond.fetch_add(1, Relaxed);
+                }
             }
             self.series.alias(id.0);
         }
@@ -323,24 +346,4 @@ impl Context {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Guarantees: names that a guest was told of raise its limit, up to so many, and the same names do so once.
-    #[test]
-    fn names_are_paid_for() {
-        let limits = Limits { memory_bytes: 1 << 20, ..Limits::default() };
-        let mut context = Context::new(Arc::new(Books::new(10)), Arc::default(), &limits);
-        context.pay_for_names();
-        assert_eq!(context.memory.limit_bytes, 1 << 20);
-        for name in [3, 4, 3] {
-            context.topics.local_or_add(name);
-            context.series.local_or_add(name);
-            context.pay_for_names();
-        }
-        assert_eq!(context.memory.limit_bytes, (1 << 20) + 4 * NAME_BYTES);
-        (0..2 * MAX_NAMES_PAID as u32).for_each(|name| _ = context.series.local_or_add(name));
-        context.pay_for_names();
-        assert_eq!(context.memory.limit_bytes, (1 << 20) + MAX_NAMES_PAID * NAME_BYTES);
-    }
-}
+mod tests;

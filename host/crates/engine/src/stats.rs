@@ -44,10 +44,14 @@ pub struct RuleStats {
     pub commands: AtomicU64,
     /// Commands it sent that its file does not permit: not published.
     pub commands_refused: AtomicU64,
-    /// Time in it: nanoseconds, host and guest side of the call.
+    /// Time in it: nanoseconds, host and guest side of calls with a batch that went well.
     pub nanos: AtomicU64,
+    /// Time that it took the lanes beside: ticks, saving, calls that failed, and getting it ready again after those.
+    pub beside_nanos: AtomicU64,
     /// Series it has made.
     pub series_made: AtomicU64,
+    /// Those of them beyond the limit of the host, of what is kept for each rule there.
+    pub(crate) series_beyond: AtomicU64,
     /// Rows that passed it by since their partition is quarantined.
     pub bypassed: AtomicU64,
     /// Rows that went to the dead letters since their partition is quarantined.
@@ -116,6 +120,7 @@ pub struct RuleTotals {
     #[schemars(with = "Option<f64>")]
     pub ns_per_row: f64,
     pub nanos: u64,
+    pub beside_nanos: u64,
     /// Half of all rows took less than this: nanoseconds.
     pub ns_per_row_p50: Option<f64>,
     /// 99 of 100 rows took less than this: nanoseconds.
@@ -169,6 +174,11 @@ impl RuleStats {
         }
         self.nanos.fetch_add(nanos, Relaxed);
         self.row_time.record(nanos, rows);
+    }
+
+    /// Counts what it took a lane beside batches that went well.
+    pub fn beside(&self, took: Duration) {
+        self.beside_nanos.fetch_add(took.as_nanos() as u64, Relaxed);
     }
 
     /// Counts a file that was refused.
@@ -282,6 +292,7 @@ impl RuleStats {
             commands_refused: self.commands_refused.load(Relaxed),
             ns_per_row: if rows_in == 0 { 0.0 } else { nanos as f64 / rows_in as f64 },
             nanos,
+            beside_nanos: self.beside_nanos.load(Relaxed),
             ns_per_row_p50: self.row_time.quantile(0.5),
             ns_per_row_p99: self.row_time.quantile(0.99),
             series_made: self.series_made.load(Relaxed),
@@ -305,11 +316,15 @@ impl RuleStats {
     }
 }
 
-fn slot<T: Default>(known: &mut BTreeMap<String, T>, name: String, most: usize) -> Option<&mut T> {
-    let sound = !name.is_empty()
+/// Whether a rule may count under this name.
+pub(crate) fn is_metric_name(name: &str) -> bool {
+    !name.is_empty()
         && name.len() <= 63
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    if sound && (known.len() < most || known.contains_key(&name)) {
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+fn slot<T: Default>(known: &mut BTreeMap<String, T>, name: String, most: usize) -> Option<&mut T> {
+    if is_metric_name(&name) && (known.len() < most || known.contains_key(&name)) {
         Some(known.entry(name).or_default())
     } else {
         None

@@ -1,10 +1,11 @@
 //! Words of a guest that people are to read, cut to what somebody might read.
 
-/// Cuts `text` after at most `most` bytes, at a character; says so by an ellipsis.
+/// Cuts `text` after at most `most` bytes, at a character; says so by an ellipsis. What is cut off takes no memory any more.
 pub(crate) fn cut(text: &mut String, most: usize) {
     if text.len() > most {
         text.truncate(text.floor_char_boundary(most));
         text.push('…');
+        text.shrink_to_fit();
     }
 }
 
@@ -23,5 +24,8 @@ mod tests {
         assert_eq!(after("hot", 3), "hot");
         assert_eq!(after("heiß!", 4), "hei…");
         assert_eq!(after("é", 0), "…");
+        let mut long = "x".repeat(1 << 20);
+        cut(&mut long, 10);
+        assert!(long.capacity() < 1_000, "{} bytes for what is left", long.capacity());
     }
 }

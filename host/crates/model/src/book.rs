@@ -18,6 +18,7 @@ pub struct Book<T> {
     by_name: Mutex<HashMap<Arc<str>, u32>>,
     entries: boxcar::Vec<T>,
     limit: usize,
+    reserve: usize,
 }
 
 /// The book has as many names as it may have.
@@ -31,17 +32,26 @@ pub struct Full {
 impl<T> Book<T> {
     /// An empty book that takes `limit` names.
     pub fn new(limit: usize) -> Self {
-        Self { by_name: Mutex::default(), entries: boxcar::Vec::new(), limit }
+        Self::with_reserve(limit, 0)
+    }
+
+    /// The same, with room for `reserve` names beyond, which [`Self::intern`] does not give away.
+    pub fn with_reserve(limit: usize, reserve: usize) -> Self {
+        Self { by_name: Mutex::default(), entries: boxcar::Vec::new(), limit, reserve }
     }
 
     /// The id of `name`, made known with `make` if it is new.
     pub fn intern(&self, name: &str, make: impl FnOnce(Arc<str>) -> T) -> Result<u32, Full> {
+        self.intern_within(self.limit, name, make)
+    }
+
+    fn intern_within(&self, limit: usize, name: &str, make: impl FnOnce(Arc<str>) -> T) -> Result<u32, Full> {
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&id) = by_name.get(name) {
             return Ok(id);
         }
-        if by_name.len() >= self.limit {
-            return Err(Full { limit: self.limit });
+        if by_name.len() >= limit {
+            return Err(Full { limit });
         }
         let name: Arc<str> = name.into();
         let id = self.entries.push(make(name.clone())) as u32;
@@ -72,6 +82,16 @@ impl<T> Book<T> {
     /// How many there may be.
     pub fn limit(&self) -> usize {
         self.limit
+    }
+
+    /// How many there may be beyond.
+    pub fn reserve(&self) -> usize {
+        self.reserve
+    }
+
+    /// How many there may be in all: ids are less than this.
+    pub fn most(&self) -> usize {
+        self.limit.saturating_add(self.reserve)
     }
 }
 
@@ -116,12 +136,14 @@ pub struct Books {
 }
 
 impl Books {
-    /// Books that take `max_series` series, and as many topics and partitions.
+    /// Books that take `max_series` series, and as many topics; an eighth more series for rules, which share that among them
+    /// ([`Self::intern_series_for_rule`]); and a partition for each topic and series, so that partitions are never what there is too little of.
     pub fn new(max_series: usize) -> Self {
+        let series = Book::with_reserve(max_series, max_series / 8);
         Self {
             topics: Book::new(max_series),
-            series: Book::new(max_series),
-            partitions: Book::new(max_series),
+            partitions: Book::new(max_series.saturating_add(series.most())),
+            series,
             descriptions: AtomicU64::new(0),
         }
     }
@@ -142,8 +164,28 @@ impl Books {
         partition: PartitionId,
         description: Description,
     ) -> Result<SeriesId, Full> {
+        self.intern_series_within(self.series.limit(), topic, partition, description)
+    }
+
+    /// The same for a rule, beyond the limit too: whoever calls this sees to it that each rule takes its share of that only.
+    pub fn intern_series_for_rule(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+        description: Description,
+    ) -> Result<SeriesId, Full> {
+        self.intern_series_within(self.series.most(), topic, partition, description)
+    }
+
+    fn intern_series_within(
+        &self,
+        limit: usize,
+        topic: &str,
+        partition: PartitionId,
+        description: Description,
+    ) -> Result<SeriesId, Full> {
         let mut given = Some(description);
-        let id = self.series.intern(topic, |topic| Series {
+        let id = self.series.intern_within(limit, topic, |topic| Series {
             topic,
             partition,
             description: ArcSwap::from_pointee(given.take().unwrap_or_default()),

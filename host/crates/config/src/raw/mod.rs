@@ -52,6 +52,8 @@ pub(crate) struct RawConfig {
     #[schemars(range(min = 1, max = 100_000))]
     pub batch_rows: Option<i64>,
     /// The most series (and topics) this host takes in; past it messages are dead letters. Default: 100000.
+    /// Names are kept until this process ends. Each rule may make some series beyond the limit, a 32nd of it, so that one which makes
+    /// names without end leaves its neighbours some.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_series: Option<i64>,
     /// How long a shutdown may take, in seconds. Default: 10.

@@ -59,7 +59,8 @@ pub(crate) struct RawRuleLimits {
     /// Names it may count under, and as many it may gauge under. Default: 64.
     #[schemars(range(min = 0, max = 1_000))]
     pub metric_names: Option<i64>,
-    /// Series it may make. Default: 100000000, so that only the limit of the host counts (`max_series`).
+    /// Series it may make. Default: 100000000, so that only the limit of the host counts (`max_series`). Set it where payloads could make
+    /// a rule invent names.
     #[schemars(range(min = 0, max = 100_000_000))]
     pub series: Option<i64>,
     /// Points it may make for each row it gets, on average of a batch. Default: 10000.

@@ -118,7 +118,7 @@ impl Taps {
         let (to, glimpses) = mpsc::channel(WAITING);
         let tap = Arc::new(Tap {
             topics: Known::new(&wanted, books.all_topics().limit()),
-            series: Known::new(&wanted, books.all_series().limit()),
+            series: Known::new(&wanted, books.all_series().most()),
             budget: AtomicI64::new(i64::from(wanted.rows_per_s)),
             skipped: AtomicU64::new(0),
             wanted,

@@ -1,0 +1,116 @@
+//! What a guest can make the host keep, by asking.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+
+/// Guarantees: names that a guest was told of raise its limit, up to so many, and the same names do so once.
+#[test]
+fn names_are_paid_for() {
+    let limits = Limits { memory_bytes: 1 << 20, ..Limits::default() };
+    let mut context = Context::new(Arc::new(Books::new(10)), Arc::default(), &limits);
+    context.pay_for_names();
+    assert_eq!(context.memory.limit_bytes, 1 << 20);
+    for name in [3, 4, 3] {
+        context.topics.local_or_add(name);
+        context.series.local_or_add(name);
+        context.pay_for_names();
+    }
+    assert_eq!(context.memory.limit_bytes, (1 << 20) + 4 * NAME_BYTES);
+    (0..2 * MAX_NAMES_PAID as u32).for_each(|name| _ = context.series.local_or_add(name));
+    context.pay_for_names();
+    assert_eq!(context.memory.limit_bytes, (1 << 20) + MAX_NAMES_PAID * NAME_BYTES);
+}
+
+fn context(books: &Arc<Books>, limits: &Limits) -> Context {
+    Context::new(books.clone(), Arc::default(), limits)
+}
+
+fn named(topic: &str, unit: Option<&str>, labels: Vec<(String, String)>) -> NewSeries {
+    NewSeries { topic: topic.to_owned(), unit: unit.map(str::to_owned), labels, from_row: u32::MAX }
+}
+
+fn ask(context: &mut Context, topic: &str) -> Result<u32, Refusal> {
+    context.resolve_one(named(topic, None, Vec::new()))
+}
+
+/// Guarantees: whoever asks for one series many times in a call gets one id, and the host keeps one entry; what was said of it last counts.
+#[test]
+fn asked_twice_is_asked_once() {
+    let books = Arc::new(Books::new(10));
+    books.intern_series("known", PartitionId(0), Description::default()).unwrap();
+    let mut context = context(&books, &Limits::default());
+    for unit in ["C", "F", "K"] {
+        for (at, topic) in ["known", "new"].into_iter().enumerate() {
+            assert_eq!(context.resolve_one(named(topic, Some(unit), Vec::new())).ok(), Some(at as u32));
+        }
+    }
+    assert_eq!(context.effects.series.len(), 2);
+    context.commit_series(&Rows::None, Descriptions::Told).unwrap();
+    assert_eq!((context.series.len(), books.all_series().len()), (2, 2));
+    for id in [SeriesId(0), SeriesId(1)] {
+        assert_eq!(books.series(id).unwrap().description.load().unit.as_deref(), Some("K"));
+    }
+}
+
+/// Guarantees: what all requests of one call take up has a limit, whether series are new, known to others or only described anew; the next
+/// call has all of it again.
+#[test]
+fn one_call_has_so_much_room() {
+    let books = Arc::new(Books::new(1_000_000));
+    let limits = Limits { call_bytes: 1 << 20, ..Limits::default() };
+    let mut context = context(&books, &limits);
+    let mut last = 0;
+    for call in 0..2 {
+        let refused = (0..).find(|n| ask(&mut context, &format!("{call}/{n}")).is_err()).unwrap();
+        assert!(refused > 1_000 && refused * SERIES_BYTES < 1 << 20, "{refused}");
+        context.commit_series(&Rows::None, Descriptions::Told).unwrap();
+        last = refused;
+    }
+    let flip = |n: usize| named("0/0", Some(if n % 2 == 0 { "C" } else { "F" }), Vec::new());
+    let refused = (0..).find(|n| context.resolve_one(flip(n + 1)).is_err()).unwrap();
+    assert!(refused < 2 * last, "{refused}");
+    assert!(context.effects.described.len() < 2 * last);
+}
+
+/// Guarantees: of labels no more is kept than a series may have, by number and by bytes, and nothing of the list that the others stood in.
+#[test]
+fn labels_are_bounded() {
+    let label = |len: usize| ("k".to_owned(), "v".repeat(len));
+    let mut context = context(&Arc::new(Books::new(10)), &Limits::default());
+    let many = (0..100_000).map(|_| label(1)).collect();
+    let long = (0..32).map(|_| label(200)).collect();
+    for (topic, labels) in [("many", many), ("long", long)] {
+        assert!(context.resolve_one(named(topic, None, labels)).is_ok());
+    }
+    let kept = |at: usize| &context.effects.series[at].description.labels;
+    assert_eq!((kept(0).len(), kept(1).len()), (MAX_LABELS, MAX_LABELS_BYTES / 201));
+    assert!(kept(0).capacity() < 100, "{}", kept(0).capacity());
+}
+
+/// Guarantees: a rule that makes names without end, in one call or in many, leaves its neighbours some: each gets its share beyond the limit of
+/// the host, and no more.
+#[test]
+fn a_hog_leaves_its_neighbours_room() {
+    let books = Arc::new(Books::new(1_000));
+    let (limits, share) = (Limits::default(), books.all_series().reserve() / RULES_IN_RESERVE);
+    assert!(share > 10, "{share}");
+    let mut hog = context(&books, &limits);
+    let mut made = 0;
+    for call in 0..1_000 {
+        let asked = (0..300).take_while(|n| ask(&mut hog, &format!("hog/{call}/{n}")).is_ok()).count();
+        hog.commit_series(&Rows::None, Descriptions::Told).unwrap();
+        made += asked;
+        if asked == 0 {
+            break;
+        }
+    }
+    assert_eq!(made, 1_000 + share);
+    for neighbour in 1..RULES_IN_RESERVE {
+        let mut context = context(&books, &limits);
+        let asked = (0..1_000).take_while(|n| ask(&mut context, &format!("{neighbour}/{n}")).is_ok()).count();
+        context.commit_series(&Rows::None, Descriptions::Told).unwrap();
+        assert_eq!(asked, share);
+        assert!(ask(&mut context, "one more").is_err());
+    }
+    assert!(books.intern_topic("t", "t").is_ok(), "topics have partitions still");
+}
