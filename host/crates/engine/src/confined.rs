@@ -8,8 +8,10 @@
 //! |---|---|
 //! | ends with 0 | standard output is the answer |
 //! | ends with [`REFUSED`] | standard output says why there is none |
-//! | is killed, or says that memory is short | it takes too much memory |
+//! | is killed, or says that memory is short | it takes too much memory, or more than the container has left for it (`room.rs`) |
 //! | has used up its processor time, or is still there after its time by the wall | it is killed: it takes too long |
+
+mod room;
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -20,6 +22,8 @@ use std::thread::{Builder, scope};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+
+use crate::confined::room::Room;
 
 /// The exit code of a child that refuses (`EX_DATAERR` of sysexits).
 const REFUSED: u8 = 65;
@@ -48,6 +52,27 @@ pub struct Bounds {
     pub answer_bytes: u64,
 }
 
+impl Bounds {
+    /// No more than there is room for: an answer lies in the child and, while it is read, up to twice here.
+    fn within(self, room: Option<Room>) -> Self {
+        let Some(Room { bytes, .. }) = room else { return self };
+        Self {
+            memory_bytes: self.memory_bytes.min(bytes / 4 * 3),
+            answer_bytes: self.answer_bytes.min(bytes / 8),
+            ..self
+        }
+    }
+}
+
+/// What a child had too little of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShortOf {
+    /// What it might take: bytes.
+    pub bytes: u64,
+    /// What the container may have in all, if it had no more left for the child: bytes.
+    pub container_bytes: Option<u64>,
+}
+
 /// How a child has ended.
 #[derive(Debug)]
 pub enum Ended {
@@ -56,7 +81,7 @@ pub enum Ended {
     /// It says why it has none.
     Refused(Vec<u8>),
     /// It wanted more memory than it may have, or to answer more.
-    ShortOfMemory,
+    ShortOfMemory(ShortOf),
     /// It was killed when its time was over.
     OutOfTime,
     /// Otherwise: how, or why it could not be started.
@@ -76,6 +101,12 @@ impl Confined {
 
     /// Gives a child `input`, and waits until it ends or is ended. Blocks.
     pub fn run(&self, input: &[u8], bounds: Bounds) -> Ended {
+        let room = room::room();
+        let (wanted, bounds) = (bounds.memory_bytes, bounds.within(room));
+        let short_of = ShortOf {
+            bytes: bounds.memory_bytes,
+            container_bytes: room.map(|room| room.container_bytes).filter(|_| bounds.memory_bytes < wanted),
+        };
         let child = Command::new(&self.program)
             .args(&self.arguments)
             .args([bounds.memory_bytes.to_string(), bounds.cpu.as_secs().max(1).to_string()])
@@ -94,7 +125,7 @@ impl Confined {
         let _ = child.kill();
         match (child.wait(), ended) {
             (Err(error), _) => Ended::Broken(error.to_string()),
-            (Ok(status), Ok(Some((answer, words)))) => judge(status, answer, &words, bounds),
+            (Ok(status), Ok(Some((answer, words)))) => judge(status, answer, &words, (bounds.answer_bytes, short_of)),
             (Ok(_), Ok(None)) => Ended::OutOfTime,
             (Ok(_), Err(error)) => Ended::Broken(format!("it cannot be talked to: {error}")),
         }
@@ -152,18 +183,18 @@ fn read_to(from: impl Read, most: u64) -> io::Result<Vec<u8>> {
 }
 
 /// What the end of a child means.
-fn judge(status: ExitStatus, answer: Vec<u8>, words: &[u8], bounds: Bounds) -> Ended {
+fn judge(status: ExitStatus, answer: Vec<u8>, words: &[u8], (most, short_of): (u64, ShortOf)) -> Ended {
     let words = String::from_utf8_lossy(words);
     let killed_by = |signal: Signal| status.signal() == Some(signal.as_raw());
     match status.code() {
-        Some(0) if answer.len() as u64 <= bounds.answer_bytes => Ended::Answered(answer),
-        Some(0) => Ended::ShortOfMemory,
+        Some(0) if answer.len() as u64 <= most => Ended::Answered(answer),
+        Some(0) => Ended::ShortOfMemory(short_of),
         Some(code) if code == i32::from(REFUSED) => Ended::Refused(answer),
         // The kernel ran short of memory, and took the first to go.
-        _ if killed_by(Signal::KILL) => Ended::ShortOfMemory,
+        _ if killed_by(Signal::KILL) => Ended::ShortOfMemory(short_of),
         _ if killed_by(Signal::XCPU) => Ended::OutOfTime,
         // So Rust says it before it aborts.
-        _ if words.contains("memory allocation of") => Ended::ShortOfMemory,
+        _ if words.contains("memory allocation of") => Ended::ShortOfMemory(short_of),
         _ => {
             let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
             Ended::Broken(format!("{status}: {last}"))

@@ -31,7 +31,7 @@ pub use admission::{
     compile_and_exit,
 };
 pub use calls::{Decoded, Emitted, Passage, Processed, RawAlert, RawCommand, Rejects};
-pub use confined::{Bounds, Confined, Ended, serve_and_exit};
+pub use confined::{Bounds, Confined, Ended, ShortOf, serve_and_exit};
 pub use context::thread_cpu;
 pub use engine::{Engine, EngineError};
 pub use fault::{Fault, FaultKind};

@@ -45,12 +45,12 @@ pub enum LoadError {
     )]
     Wasi(String),
     /// Its compiler took more memory than it may.
-    #[error(
-        "to compile the module took more than {} MiB of memory: split its largest functions, or build it with `--release`", .limit_bytes >> 20
-    )]
+    #[error("to compile the module took more than {} MiB of memory{}", .limit_bytes >> 20, instead(*.container_bytes))]
     CompileMemory {
         /// What it may take.
         limit_bytes: u64,
+        /// What the container may have in all, if that is why it may not take more.
+        container_bytes: Option<u64>,
     },
     /// Its compiler took longer than it may.
     #[error(
@@ -120,6 +120,17 @@ pub enum LoadError {
     /// The file cannot be read or is no rule file.
     #[error("{0}")]
     File(String),
+}
+
+/// What to do about a compiler that is short of memory.
+fn instead(container_bytes: Option<u64>) -> String {
+    match container_bytes {
+        None => ": split its largest functions, or build it with `--release`".to_owned(),
+        Some(bytes) => format!(
+            ", the most that this container has left for it of its {} MiB: raise that limit, or build the module with `--release`",
+            bytes >> 20
+        ),
+    }
 }
 
 impl LoadError {

@@ -61,7 +61,7 @@ impl Schemas {
                 Ok(found.into_iter().map(|(pointer, detail)| Mistake::new(pointer, detail)).collect())
             }
             Ended::Refused(why) => Err(unusable(&String::from_utf8_lossy(&why))),
-            Ended::ShortOfMemory => Err(unusable("to evaluate it takes too much memory")),
+            Ended::ShortOfMemory(_) => Err(unusable("to evaluate it takes too much memory")),
             Ended::OutOfTime => Err(unusable("to evaluate it takes too long")),
             Ended::Broken(how) => Err(unusable(&format!("its evaluation ended without a result: {how}"))),
         }

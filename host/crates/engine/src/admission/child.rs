@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::admission::compile::{Compile, CompileLimits, translate};
 use crate::admission::native::Precompiled;
-use crate::confined::{Bounds, Confined, Ended, serve_and_exit};
+use crate::confined::{Bounds, Confined, Ended, ShortOf, serve_and_exit};
 use crate::engine::Engine;
 use crate::load_error::LoadError;
 use crate::module::MAX_WASI_MODULE_BYTES;
@@ -40,7 +40,9 @@ impl Compile for ChildProcess {
                 let (code, sentence) = answer.split_once('\n').unwrap_or(("", &answer));
                 Err(refusal(code, sentence, limits))
             }
-            Ended::ShortOfMemory => Err(LoadError::CompileMemory { limit_bytes: memory_bytes }),
+            Ended::ShortOfMemory(ShortOf { bytes, container_bytes }) => {
+                Err(LoadError::CompileMemory { limit_bytes: bytes, container_bytes })
+            }
             Ended::OutOfTime => Err(LoadError::CompileTime { limit: time }),
             Ended::Broken(how) => Err(LoadError::Compiler(how)),
         }
@@ -52,7 +54,7 @@ fn refusal(code: &str, sentence: &str, limits: CompileLimits) -> LoadError {
     match code {
         "not_wasm" => LoadError::NotWasm(sentence),
         "contract" => LoadError::Contract(sentence),
-        "compile_memory" => LoadError::CompileMemory { limit_bytes: limits.memory_bytes },
+        "compile_memory" => LoadError::CompileMemory { limit_bytes: limits.memory_bytes, container_bytes: None },
         _ => LoadError::Compiler(sentence),
     }
 }
