@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_engine::{Cells, Engine, Fault, FaultKind, Limits, Module, OnQuarantine, Rule};
-use tidegate_model::{Books, Description, PartitionId, Points};
+use tidegate_model::{Books, Description, PartitionId, Points, SavedState};
 
 #[path = "../../../../tests/src/wat_guest.rs"]
 mod wat_guest;
 
-/// How a guest fares that has had one reading and has these instructions at the beginning of `save`.
-fn saved(instructions: &str) -> Fault {
+/// What a guest saves that has had a reading of so many series and has these instructions at the beginning of `save`.
+fn save(series: usize, instructions: &str) -> Result<SavedState, Fault> {
     let engine = Engine::new().unwrap();
     let module = wat_guest::wat_guest("endless", &[("save", instructions)]);
     let limits = Limits { lifecycle_cpu: Duration::from_millis(60), ..Limits::default() };
@@ -28,13 +28,20 @@ fn saved(instructions: &str) -> Fault {
         limits,
         stats: Arc::default(),
     });
-    let books = Arc::new(Books::new(10));
-    let series = books.intern_series("a", PartitionId(0), Description::default()).unwrap();
+    let books = Arc::new(Books::new(series));
     let mut points = Points::default();
-    points.push(series, 0, 0.0, 192);
+    for number in 0..series {
+        let id = books.intern_series(&number.to_string(), PartitionId(0), Description::default()).unwrap();
+        points.push(id, 0, 0.0, 192);
+    }
     let mut instance = rule.instantiate(&books).unwrap();
     instance.process(0, &points).unwrap();
-    instance.save(Cells::All).expect_err("it never ends")
+    instance.save(Cells::All)
+}
+
+/// How it fares where that never ends.
+fn saved(series: usize, instructions: &str) -> Fault {
+    save(series, instructions).expect_err("it never ends")
 }
 
 /// `saved` at 512: nothing but `more`.
@@ -43,7 +50,7 @@ const MORE: &str = "(i32.store8 (i32.const 576) (i32.const 1))";
 /// Guarantees: a part that gives nothing and promises more is a breach of the contract, not a reason to ask again.
 #[test]
 fn nothing_and_more() {
-    let fault = saved(&format!("{MORE} (return (i32.const 512))"));
+    let fault = saved(1, &format!("{MORE} (return (i32.const 512))"));
     assert_eq!(fault.kind, FaultKind::BadOutput);
     assert!(fault.message.contains("gave nothing"), "{fault}");
 }
@@ -57,24 +64,43 @@ fn parts_share_their_time() {
         (loop $on
           (i32.store (i32.const 568) (i32.sub (i32.load (i32.const 568)) (i32.const 1)))
           (br_if $on (i32.load (i32.const 568))))";
-    let fault = saved(&format!("{MORE} {removed} {busy} (return (i32.const 512))"));
+    let fault = saved(200, &format!("{MORE} {removed} {busy} (return (i32.const 512))"));
     assert_eq!(fault.kind, FaultKind::Timeout, "{fault}");
 }
 
-/// Guarantees: as many cells as one likes of one series, which cost a guest nothing where all are the same zeros, are a breach of the contract before they
-/// are taken apart; and so are as many removals.
+/// Fresh memory, all zeros, from 131072 on: so many pages of it.
+fn zeros(pages: u32) -> String {
+    format!("(if (i32.lt_u (memory.size) (i32.const {})) (then (drop (memory.grow (i32.const {pages})))))", 2 + pages)
+}
+
+/// A list of `len` entries at the zeros, as the part of `saved` at `at`.
+fn list(at: u32, len: u32) -> String {
+    format!("(i32.store (i32.const {at}) (i32.const 131072)) (i32.store (i32.const {}) (i32.const {len}))", at + 4)
+}
+
+/// Guarantees: the same zeros of a guest's memory, given as millions of cells, or as millions of names that are gone, are refused before the host
+/// makes anything of them: a guest has no more of either than it was told names.
 #[test]
-fn one_series_again_and_again() {
-    let zeros = "(drop (memory.grow (i32.const 200)))";
-    let many = |at: u32, words: u32| {
-        format!(
-            "(i32.store (i32.const {at}) (i32.const 1048576)) (i32.store (i32.const {}) (i32.const {words}))",
-            at + 4
-        )
-    };
-    let cells = format!("{} {}", many(512, 2_000_000), many(520, 2_000_000));
-    for what in [cells, many(560, 2_000_000)] {
-        let fault = saved(&format!("{zeros} {what} {MORE} (return (i32.const 512))"));
-        assert_eq!(fault.kind, FaultKind::BadOutput, "{fault}");
+fn zeros_are_no_cells() {
+    let many = 1_000_000;
+    let cells = |at: u32| format!("{} {}", list(at, many), list(at + 8, many));
+    for part in [cells(512), cells(536), list(560, many), list(568, many)] {
+        let fault = saved(3, &format!("{} {part} (return (i32.const 512))", zeros(62)));
+        assert_eq!(fault.kind, FaultKind::BadOutput);
+        assert!(fault.message.contains("more cells than it knows names"), "{fault}");
     }
+}
+
+/// Guarantees: a guest may save as much as it may have memory, what it has for the names that it was told included; and not more.
+#[test]
+fn names_pay_for_their_state() {
+    // One cell of 18 MiB; by default there are 16, and 256 bytes for each name.
+    let bytes = 18 << 20;
+    let end = format!("(i32.store (i32.const 700) (i32.const {bytes}))");
+    let ids = "(i32.store (i32.const 512) (i32.const 0)) (i32.store (i32.const 516) (i32.const 1))";
+    let ends = "(i32.store (i32.const 520) (i32.const 700)) (i32.store (i32.const 524) (i32.const 1))";
+    let cell = format!("{} {end} {ids} {ends} {} (return (i32.const 512))", zeros(288), list(528, bytes));
+    let state = save(20_000, &cell).unwrap();
+    assert_eq!(state.series.iter().map(|(_, cell)| cell.len()).collect::<Vec<_>>(), [bytes as usize]);
+    assert_eq!(saved(10, &cell).kind, FaultKind::Memory, "its memory does not even grow so far");
 }

@@ -24,6 +24,15 @@ pub struct SavedState {
     pub removed_partitions: Vec<PartitionId>,
 }
 
+impl SavedState {
+    /// Bytes of all cells.
+    pub fn bytes(&self) -> usize {
+        let of_series = self.series.iter().map(|(_, cell)| cell.len());
+        let of_partitions = self.partitions.iter().map(|(_, cell)| cell.len());
+        of_series.chain(of_partitions).sum()
+    }
+}
+
 /// State of a rule on a lane, kept up by what its instance saves: all of it, or what changed since a moment.
 #[derive(Clone, Debug, Default)]
 pub struct StateBook {
@@ -129,6 +138,22 @@ impl StateBook {
         self.bytes
     }
 
+    /// Bytes of all cells once this book has taken over what `changes` says.
+    pub fn bytes_after(&self, changes: &StateBook) -> usize {
+        fn replaced<Id: Copy + Eq + std::hash::Hash>(
+            old: &HashMap<Id, Cell>,
+            new: &HashMap<Id, Cell>,
+            gone: Option<&HashSet<Id>>,
+        ) -> usize {
+            let ids = new.keys().chain(gone.into_iter().flatten());
+            ids.filter_map(|id| old.get(id)).map(|cell| cell.len()).sum()
+        }
+        let gone = changes.gone.as_ref();
+        let series = replaced(&self.series, &changes.series, gone.map(|gone| &gone.series));
+        let partitions = replaced(&self.partitions, &changes.partitions, gone.map(|gone| &gone.partitions));
+        self.bytes + changes.bytes - series - partitions
+    }
+
     /// Whether it says nothing.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -187,7 +212,32 @@ mod tests {
         let mut changes = StateBook::of_changes();
         changes.take(SavedState { removed_series: vec![SeriesId(9)], ..saved(&[5]) });
         assert_eq!(changes.len(), 2);
+        assert_eq!(old.bytes_after(&changes), 3);
         old.take(changes.into_saved());
-        assert_eq!(old.len(), 3);
+        assert_eq!((old.len(), old.bytes()), (3, 3));
+    }
+
+    /// Guarantees: how large a book would be is said without changing it: what is replaced and what is gone counts once, whatever else is said of
+    /// either.
+    #[test]
+    fn how_large_it_would_be() {
+        let cell = |len: usize| Cell::from(vec![0; len]);
+        let mut book = StateBook::default();
+        book.take(SavedState {
+            series: vec![(SeriesId(1), cell(10)), (SeriesId(2), cell(20))],
+            partitions: vec![(PartitionId(1), cell(40))],
+            ..SavedState::default()
+        });
+        let changed = SavedState {
+            series: vec![(SeriesId(1), cell(1)), (SeriesId(1), cell(2)), (SeriesId(3), cell(5))],
+            removed_series: vec![SeriesId(2), SeriesId(9), SeriesId(2)],
+            removed_partitions: vec![PartitionId(1), PartitionId(1)],
+            ..SavedState::default()
+        };
+        let mut changes = StateBook::of_changes();
+        changes.take(changed.clone());
+        let would_be = book.bytes_after(&changes);
+        book.take(changed.clone());
+        assert_eq!((would_be, book.bytes(), changed.bytes()), (7, 7, 8));
     }
 }

@@ -122,7 +122,8 @@ pub(super) const RULES: Table<RuleStatus> = Table {
         counter("rule_rejected", "Rows the rule refused", |r| r.stats.rejected as f64),
         counter("rule_held", "Rows the rule kept for later", |r| r.stats.held as f64),
         counter("rule_alerts", "Alerts the rule sent", |r| r.stats.alerts as f64),
-        counter("rule_seconds", "Time in the rule", |r| r.stats.nanos as f64 / 1e9),
+        counter("rule_seconds", "Time in the rule, of batches that went well", |r| r.stats.nanos as f64 / 1e9),
+        counter("rule_beside_seconds", "Time the rule took beside: ticks, saving, calls that failed", |r| r.stats.beside_nanos as f64 / 1e9),
         gauge("rule_memory_bytes", "Linear memory of its instances", |r| r.stats.memory_bytes as f64),
         gauge("rule_memory_peak_bytes", "The most linear memory its instances had at once", |r| r.stats.memory_peak_bytes as f64),
         gauge("rule_state_bytes", "State as last saved", |r| r.stats.state_bytes as f64),
@@ -177,7 +178,7 @@ pub(super) const LANES: Table<LaneTotals> = Table {
     families: &[
         counter("lane_batches", "Batches taken", |l| l.batches as f64),
         counter("lane_rows", "Messages taken, points on the node's", |l| l.rows as f64),
-        counter("lane_busy_seconds", "Time spent on batches", |l| l.busy_nanos as f64 / 1e9),
+        counter("lane_busy_seconds", "Time spent on batches, ticks and saving", |l| l.busy_nanos as f64 / 1e9),
         counter("lane_changing_seconds", "Time in which batches waited for a change of rules", |l| l.changing_nanos as f64 / 1e9),
         gauge("lane_waiting", "Parcels waiting", |l| l.waiting as f64),
         gauge("lane_memory_bytes", "Linear memory of the lane's rules", |l| l.memory_bytes as f64),

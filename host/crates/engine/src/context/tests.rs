@@ -66,7 +66,7 @@ fn one_call_has_so_much_room() {
         context.commit_series(&Rows::None, Descriptions::Told).unwrap();
         last = refused;
     }
-    let flip = |n: usize| named("0/0", Some(if n % 2 == 0 { "C" } else { "F" }), Vec::new());
+    let flip = |n: usize| named("0/0", Some(if n.is_multiple_of(2) { "C" } else { "F" }), Vec::new());
     let refused = (0..).find(|n| context.resolve_one(flip(n + 1)).is_err()).unwrap();
     assert!(refused < 2 * last, "{refused}");
     assert!(context.effects.described.len() < 2 * last);

@@ -111,6 +111,20 @@ impl Instance {
     /// Decodes a batch. `now_us`: microseconds since 1970-01-01 UTC.
     pub fn decode(&mut self, now_us: i64, batch: &Messages) -> Result<Decoded, Fault> {
         let began = Instant::now();
+        let outcome = self.decoded(now_us, batch);
+        if let Some(stats) = self.counted() {
+            match &outcome {
+                Ok(decoded) => {
+                    stats.rows_out.fetch_add(decoded.points.len() as u64, Relaxed);
+                    stats.batch(batch.len(), decoded.rejects.row.len(), decoded.held.len(), began.elapsed());
+                }
+                Err(_) => stats.beside(began.elapsed()),
+            }
+        }
+        outcome
+    }
+
+    fn decoded(&mut self, now_us: i64, batch: &Messages) -> Result<Decoded, Fault> {
         let guest = self.decoder.clone().ok_or_else(|| Fault::bad_output("it is no decoder"))?;
         self.declare_topics(&guest, &batch.topic)?;
         let properties = &batch.properties;
@@ -137,17 +151,26 @@ impl Instance {
         };
         let raw = guarded(&mut self.store, Call::Batch, |store| guest.call_decode(store, now_us, columns))?;
         self.commit(&Rows::Topics(&batch.topic))?;
-        let decoded = self.checker(batch.len()).decoded(raw)?;
-        if let Some(stats) = self.counted() {
-            stats.rows_out.fetch_add(decoded.points.len() as u64, Relaxed);
-            stats.batch(batch.len(), decoded.rejects.row.len(), decoded.held.len(), began.elapsed());
-        }
-        Ok(decoded)
+        self.checker(batch.len()).decoded(raw)
     }
 
     /// Processes a batch. `now_us`: microseconds since 1970-01-01 UTC.
     pub fn process(&mut self, now_us: i64, batch: &Points) -> Result<Processed, Fault> {
         let began = Instant::now();
+        let outcome = self.processed(now_us, batch);
+        if let Some(stats) = self.counted() {
+            match &outcome {
+                Ok(processed) => {
+                    stats.alerts.fetch_add(processed.alerts.len() as u64, Relaxed);
+                    stats.batch(batch.len(), processed.rejects.row.len(), processed.held.len(), began.elapsed());
+                }
+                Err(_) => stats.beside(began.elapsed()),
+            }
+        }
+        outcome
+    }
+
+    fn processed(&mut self, now_us: i64, batch: &Points) -> Result<Processed, Fault> {
         let guest = self.processor.clone().ok_or_else(|| Fault::bad_output("it is no processor"))?;
         self.declare_series(&batch.series)?;
         let columns = telemetry::PointsParam {
@@ -163,12 +186,7 @@ impl Instance {
         };
         let raw = guarded(&mut self.store, Call::Batch, |store| guest.call_process(store, now_us, columns))?;
         self.commit(&Rows::Series(&batch.series))?;
-        let processed = self.checker(batch.len()).processed(raw)?;
-        if let Some(stats) = self.counted() {
-            stats.alerts.fetch_add(processed.alerts.len() as u64, Relaxed);
-            stats.batch(batch.len(), processed.rejects.row.len(), processed.held.len(), began.elapsed());
-        }
-        Ok(processed)
+        self.checker(batch.len()).processed(raw)
     }
 
     /// Lets it act without a message; nothing if it cannot. `now_us`: microseconds since 1970-01-01 UTC.

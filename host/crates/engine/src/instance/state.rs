@@ -3,7 +3,7 @@
 use tidegate_model::{Cell, PartitionId, SavedState, SeriesId, StateBook};
 
 use crate::bindings::state;
-use crate::context::Rows;
+use crate::context::{Context, Rows};
 use crate::fault::Fault;
 use crate::instance::store::{Budget, guarded_within};
 use crate::instance::{Instance, said};
@@ -12,9 +12,6 @@ use crate::module::Scope;
 
 /// The most bytes of state asked for, and given, in one call.
 const PART_BYTES: usize = 1 << 20;
-
-/// What a cell takes up beside its bytes.
-const CELL_OVERHEAD: usize = 64;
 
 /// Which cells `save` is to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +42,40 @@ impl Columns {
     }
 }
 
+/// What one `save` may still hand over, in all its parts.
+struct Room {
+    bytes: usize,
+    series: usize,
+    partitions: usize,
+    removed_series: usize,
+    removed_partitions: usize,
+}
+
+impl Room {
+    /// As many bytes as it may have memory, and a cell for each name that it was told.
+    fn of(context: &Context) -> Self {
+        let (series, partitions) = (context.series.len(), context.partitions.len());
+        let bytes = context.memory.limit_bytes;
+        Self { bytes, series, partitions, removed_series: series, removed_partitions: partitions }
+    }
+
+    fn take(&mut self, part: &state::SavedResult) -> Result<(), Fault> {
+        let within = |room: &mut usize, asked: usize| {
+            *room = room.checked_sub(asked).ok_or_else(|| {
+                Fault::bad_output(
+                    "`save` gives more bytes than its memory can hold, or more cells than it knows names",
+                )
+            })?;
+            Ok(())
+        };
+        within(&mut self.bytes, part.by_series.bytes.len() + part.by_partition.bytes.len())?;
+        within(&mut self.series, part.by_series.id.len())?;
+        within(&mut self.partitions, part.by_partition.id.len())?;
+        within(&mut self.removed_series, part.removed_series.len())?;
+        within(&mut self.removed_partitions, part.removed_partitions.len())
+    }
+}
+
 impl Instance {
     /// Whether it has state that outlives a call: it says so, and can save it.
     pub fn keeps_state(&self) -> bool {
@@ -60,16 +91,15 @@ impl Instance {
         let Some(guest) = self.state.clone() else { return Ok(all) };
         let everything = cells == Cells::All;
         let mut left = Budget::lifecycle(&self.rule.limits);
-        let mut room = self.most_saved();
-        // Each part but the last has a byte at least: what does not come to an end is stopped by what it has handed over.
-        let most_parts = 2 + room / PART_BYTES * 2;
+        let mut room = Room::of(self.store.data());
+        // Each part but the last has a cell at least: what does not come to an end is stopped by what it has handed over.
+        let most_parts = 2 + room.bytes / PART_BYTES * 2;
         for _ in 0..most_parts {
             let part = guarded_within(&mut self.store, &mut left, |store| {
                 guest.call_save(store, everything, PART_BYTES as u32)
             })?;
-            // Before it is taken apart: ids may be as many as one likes, and the same.
-            let Some(rest) = room.checked_sub(cost(&part)) else { break };
-            room = rest;
+            // Before anything is made of it: the same zeros of its memory can be millions of cells.
+            room.take(&part)?;
             let more = part.more;
             if more && gives_nothing(&part) {
                 return Err(Fault::bad_output("a part of `save` gave nothing and said that there is more"));
@@ -80,19 +110,12 @@ impl Instance {
                 return Ok(all);
             }
         }
-        Err(Fault::bad_output("`save` goes on for more parts or bytes than its memory can hold"))
+        Err(Fault::bad_output("`save` goes on for more parts than its memory can hold"))
     }
 
-    /// The most that it can save at once and be honest: what may lie in its memory, and beside that a cell for each name that it was told of.
-    fn most_saved(&self) -> usize {
-        let context = self.store.data();
-        context.memory.limit_bytes + (context.series.len() + context.partitions.len()) * CELL_OVERHEAD
-    }
-
-    /// The most bytes of state that it may have with a host. What the host has may for a while be twice what the instance has, and cells are another
-    /// form than it keeps.
+    /// The most bytes its state may have, as saved: as many as its memory.
     pub fn most_state_bytes(&self) -> usize {
-        3 * self.store.data().memory.limit_bytes
+        self.store.data().memory.limit_bytes
     }
 
     fn take_part(&self, part: state::SavedResult, all: &mut SavedState) -> Result<(), Fault> {
@@ -169,13 +192,6 @@ impl Instance {
         }
         Ok(())
     }
-}
-
-/// What a part takes up here.
-fn cost(part: &state::SavedResult) -> usize {
-    let cells = part.by_series.id.len() + part.by_partition.id.len();
-    let removed = part.removed_series.len() + part.removed_partitions.len();
-    part.by_series.bytes.len() + part.by_partition.bytes.len() + cells * CELL_OVERHEAD + removed * size_of::<u32>()
 }
 
 fn gives_nothing(part: &state::SavedResult) -> bool {

@@ -89,7 +89,7 @@ mod tests {
         let full: Vec<bool> = (0..4).map(|at| journal.note(at, Given::Points(points.clone()))).collect();
         assert_eq!(full, [false, false, false, true]);
         journal.clear();
-assert_eq!(journal.len(), 0);
+        assert_eq!(journal.len(), 0);
         let mut texts = Points::default();
         texts.push(SeriesId(0), 0, 0.0, 192);
         texts.texts.push(0, &vec![b'x'; MAX_BYTES]);

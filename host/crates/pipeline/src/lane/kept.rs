@@ -49,6 +49,17 @@ impl Kept {
         }
     }
 
+    /// Whether its cells have more than `most` bytes once it has taken over `changed`, which it has not yet.
+    pub fn would_exceed(&self, changed: &SavedState, most: usize) -> bool {
+        // At most so many, which is nearly always said with that: only who comes near the limit is counted cell by cell.
+        if self.bytes() + changed.bytes() <= most {
+            return false;
+        }
+        let mut changes = self.over.clone();
+        changes.take(changed.clone());
+        self.base.bytes_after(&changes) > most
+    }
+
     /// All of it, for a successor that is made ready elsewhere; what changes from now on is [`Self::since_copy`].
     pub fn copy(&mut self) -> Arc<StateBook> {
         self.since_copy = Some(StateBook::of_changes());
@@ -175,6 +186,27 @@ mod tests {
         let each = began.elapsed() / 1_000;
         assert!(each.as_micros() < 1_000, "{each:?} each");
         assert_eq!(cells(kept.whole())[..2], [(0, 3), (1, 3)]);
+    }
+
+    /// Guarantees: how large it would be is told before it is taken over, and exactly where that decides: what is replaced or removed makes room,
+    /// whether or not a copy is read.
+    #[test]
+    fn what_would_be_too_much() {
+        let wide = |id: u32, len: usize| (SeriesId(id), Cell::from(vec![0; len]));
+        let saved = |series: Vec<_>| SavedState { series, ..SavedState::default() };
+        let mut kept = Kept::new(StateBook::default(), None);
+        kept.take(saved(vec![wide(1, 60), wide(2, 30)]));
+        let copy = kept.copy();
+        kept.take(saved(vec![wide(1, 50)]));
+        for _ in 0..2 {
+            assert!(!kept.would_exceed(&saved(vec![wide(1, 50), wide(2, 50)]), 100));
+            assert!(kept.would_exceed(&saved(vec![wide(1, 50), wide(2, 51)]), 100));
+            assert!(kept.would_exceed(&saved(vec![wide(3, 21)]), 100));
+            let moved = SavedState { removed_series: vec![SeriesId(1), SeriesId(1)], ..saved(vec![wide(3, 70)]) };
+            assert!(!kept.would_exceed(&moved, 100) && kept.would_exceed(&moved, 99));
+            kept.whole();
+        }
+        assert_eq!((copy.bytes(), kept.bytes()), (90, 80));
     }
 
     /// Guarantees: the store is told each change once, a successor's form as a whole, and everything when it has lost it.

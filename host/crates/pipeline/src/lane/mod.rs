@@ -289,7 +289,9 @@ impl<L> Lane<L> {
         let now_us = self.around.clock.now_us();
         for at in 0..self.slots.len() {
             if self.slots[at].due_us.is_some_and(|due| due <= now_us) {
+                let began = Instant::now();
                 self.tick_one(at, now_us);
+                self.status.busy_nanos.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
             }
         }
     }
@@ -297,7 +299,6 @@ impl<L> Lane<L> {
     fn tick_one(&mut self, at: usize, now_us: i64) {
         let slot = &mut self.slots[at];
         slot.due_us = None;
-        let began = Instant::now();
         let emitted = match slot.tick(now_us) {
             None => return,
             Some(Ok(emitted)) => emitted,
@@ -310,7 +311,6 @@ impl<L> Lane<L> {
             }
         };
         slot.plan(now_us, true, emitted.wake_us);
-        slot.spare(now_us, began.elapsed());
         if emitted.points.is_empty() && emitted.alerts.is_empty() && emitted.commands.is_empty() {
             return;
         }

@@ -1,5 +1,6 @@
 //! When a lane saves, and what ties that to what it sends.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tidegate_model::{Ack, Delivery, Outcome};
@@ -57,6 +58,7 @@ impl<L> Lane<L> {
         if now >= self.save_at || self.keeping.as_ref().is_some_and(Keeping::is_full) {
             self.save_at = now + SAVE_EVERY;
             self.save_now(Handover::OneOfMany);
+            self.status.busy_nanos.fetch_add(now.elapsed().as_nanos() as u64, Relaxed);
         }
         while self.keeping.as_ref().is_some_and(Keeping::is_overfull) {
             std::thread::sleep(LOOK_AGAIN);

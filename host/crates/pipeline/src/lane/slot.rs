@@ -26,9 +26,9 @@ const FAULT_TIME_A_BATCH: Duration = Duration::from_secs(1);
 /// Given-up batches within [`QUARANTINE_WINDOW`] after which the rule is called no more.
 const QUARANTINE_AFTER: usize = 3;
 const QUARANTINE_WINDOW: Duration = Duration::from_secs(60);
-
-/// A tick is followed by another when this many times as long as it took has passed, and no sooner.
-const TICK_SHARE: u32 = 10;
+/// For how many times as long as a tick took there is no other. A batch comes of messages, and who sends less has less of them; a tick comes
+/// because the rule says so, and one that wants the next at once would have the lane for itself.
+const REST_AFTER_TICK: i64 = 9;
 
 /// How long one rule has been failing in one batch.
 #[derive(Default)]
@@ -68,6 +68,8 @@ pub(crate) struct Slot {
     given_up: Vec<Instant>,
     /// When `tick` is due: microseconds since 1970-01-01 UTC.
     pub due_us: Option<i64>,
+    /// No tick before this.
+    rests_until_us: i64,
     touched: bool,
     account: Account,
     /// A candidate for the next generation, which is given the same.
@@ -108,6 +110,7 @@ impl Slot {
             episodes: Episodes::default(),
             given_up: Vec::new(),
             due_us: None,
+            rests_until_us: i64::MIN,
             touched: true,
             account,
             shadow: None,
@@ -151,8 +154,13 @@ impl Slot {
 
     /// Lets it act without a message; none if the rule is quarantined.
     pub fn tick(&mut self, now_us: i64) -> Option<Result<Emitted, Fault>> {
-        let began = self.shadow_clock();
+        let (began, cpu_began) = (Instant::now(), thread_cpu());
         let outcome = self.instance()?.tick(now_us);
+        self.rule.stats.beside(began.elapsed());
+        // Time of the processor: a busy node punishes nobody.
+        let took = thread_cpu().saturating_sub(cpu_began).as_micros() as i64;
+        self.rests_until_us = now_us + took * (1 + REST_AFTER_TICK);
+        let began = self.shadow.as_ref().map(|_| began);
         self.shadow(began, &outcome, |shadow, made, took| shadow.tick(now_us, made, took));
         if outcome.is_ok() && self.keeps_state() {
             self.note(now_us, Given::Tick);
@@ -202,12 +210,7 @@ impl Slot {
         if let Some(wake_us) = wake_us.filter(|_| can_tick) {
             self.due_us = Some(self.due_us.map_or(wake_us, |due| due.min(wake_us)));
         }
-    }
-
-    /// Its `tick` took so long: it must not have most of the lane's time by asking for the next at once.
-    pub fn spare(&mut self, now_us: i64, took: Duration) {
-        let earliest = now_us + (took * TICK_SHARE).as_micros() as i64;
-        self.due_us = self.due_us.map(|due| due.max(earliest));
+        self.due_us = self.due_us.map(|due| due.max(self.rests_until_us));
     }
 
     /// The instance has failed: counts it, and puts a new one in its place that stands where it stood before the call.
@@ -216,7 +219,10 @@ impl Slot {
         let rule = &*self.rule.name;
         tracing::debug!(rule, backtrace = fault.backtrace, "{fault}");
         self.instance = None;
-        match self.revive() {
+        let began = Instant::now();
+        let revived = self.revive();
+        self.rule.stats.beside(began.elapsed());
+        match revived {
             Ok(new) => self.instance = Some(new),
             Err(error) => self.quarantine(&format!("after a fault it could not be started again: {error}")),
         }
@@ -331,17 +337,20 @@ impl Slot {
 
     fn take_over(&mut self) -> Result<(), Fault> {
         let Some(instance) = self.instance.as_mut() else { return Ok(()) };
-        let changed = instance.save(Cells::Changed)?;
-        fail_point!("state-save-within", |_| std::process::abort());
+        let began = Instant::now();
+        let changed = instance.save(Cells::Changed);
+        self.rule.stats.beside(began.elapsed());
+        let changed = changed?;
+        // Each save is bounded; what a guest gives bit by bit, and has no room for itself, is bounded here.
         let most = instance.most_state_bytes();
+        if self.kept.would_exceed(&changed, most) {
+            return Err(Fault::bad_output(format!(
+                "its state has more than {most} bytes, which is more than its memory can hold (`memory_mib` in the `[limits]` of its file)"
+            )));
+        }
+        fail_point!("state-save-within", |_| std::process::abort());
         self.kept.take(changed);
         self.journal.clear();
-        match self.kept.bytes() {
-            // A guest can say more, little by little, than it can keep.
-            bytes if bytes > most => Err(Fault::bad_output(format!(
-                "its state has grown to {bytes} bytes, where {most} are the most by the memory it may have"
-            ))),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }

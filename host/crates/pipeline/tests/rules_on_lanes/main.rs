@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tidegate_engine::{
     Deploy, Engine, Limits, LoadError, Module, OnQuarantine, OnRefusedState, Rule, ShadowReport, ShadowStart,
+    thread_cpu,
 };
 use tidegate_model::{
     Ack, Books, Clock, Delivery, Inlet, Marks, MessageTotals, Outcome, ParcelLimits, Sink, SinkError, StateStore,
@@ -23,6 +24,7 @@ use tokio::runtime::Runtime;
 mod wat_guest;
 
 mod alerts;
+mod bounds;
 mod faults;
 mod held;
 mod house;
