@@ -81,26 +81,27 @@ fn the_hosts_absence_is_nobodys() {
 /// a silence counts against nobody still.
 #[test]
 fn swaps_postpone_nothing() {
+    // As far from 1970 as clocks are: what never was noted is noted then.
+    let began_s = 1_000_000;
     for after_s in [10, 60, 3_600] {
         let mut rule = RuleTest::<Exported>::new(&format!(r#"{{"after_s": {after_s}}}"#));
-        read(&mut rule, 100, &["a", "b"]);
-        for now_s in 101..100 + after_s {
-            if now_s % 7 == 0 {
+        read(&mut rule, began_s, &["a", "b"]);
+        for second in 1..after_s {
+            if second % 7 == 0 {
                 rule.restart(1);
             }
-            assert!(rule.tick(now_s * S).alerts.is_empty(), "{now_s} of {after_s}");
+            assert!(rule.tick((began_s + second) * S).alerts.is_empty(), "{second} of {after_s}");
         }
-        let raised = rule.tick((100 + after_s) * S);
+        let raised = rule.tick((began_s + after_s) * S);
         assert_eq!(raised.transitions(), [("a", Transition::Raised), ("b", Transition::Raised)], "{after_s}");
     }
     let mut rule = RuleTest::<Exported>::new(r#"{"after_s": 60}"#);
-    read(&mut rule, 100, &["a"]);
-    (101..=150).for_each(|now_s| assert!(rule.tick(now_s * S).alerts.is_empty()));
+    read(&mut rule, began_s, &["a"]);
+    (1..=50).for_each(|second| assert!(rule.tick((began_s + second) * S).alerts.is_empty()));
     rule.restart(1);
-    // Away for as long as nothing is noted, and the last note is some seconds old.
-    let away_s = 1_000;
-    let due = (151..).find(|now_s| !rule.tick((now_s + away_s) * S).alerts.is_empty());
-    assert!(due.is_some_and(|due| (160..=168).contains(&due)), "{due:?}");
+    // Away for a thousand seconds, and what was noted last is some seconds old.
+    let due = (51..1_000).find(|second| !rule.tick((began_s + 1_000 + second) * S).alerts.is_empty());
+    assert!(due.is_some_and(|due| (60..=68).contains(&due)), "{due:?}");
 }
 
 /// Guarantees: a retired series is no longer watched.
