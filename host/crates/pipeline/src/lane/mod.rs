@@ -5,22 +5,22 @@
 mod alerts;
 mod batch;
 mod book;
+mod checkpoint;
+mod control;
 mod decode;
 mod episodes;
 mod epoch;
 mod flow;
-mod held;
-mod journal;
-mod keeping;
-mod kept;
+mod held_acks;
+mod last_saved;
 mod node;
 mod parcels;
 mod process;
+mod replay_log;
 mod route;
 mod saving;
 mod slot;
 mod status;
-mod told;
 mod work;
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -37,9 +37,9 @@ use tokio::sync::{mpsc, watch};
 
 pub use crate::lane::batch::Fate;
 pub(crate) use crate::lane::book::LaneBook;
+use crate::lane::checkpoint::{Checkpoints, Handover};
 pub(crate) use crate::lane::epoch::Epoch;
 use crate::lane::flow::Flow;
-use crate::lane::keeping::{Handover, Keeping};
 pub(crate) use crate::lane::node::{HandOver, ToNode};
 use crate::lane::route::Routes;
 use crate::lane::saving::LOOK_AGAIN;
@@ -182,7 +182,7 @@ pub(crate) struct Lane<L> {
     hand_over: Option<HandOver>,
     save_at: Instant,
     /// What the store has yet to be told, if there is one.
-    keeping: Option<Keeping>,
+    checkpoints: Option<Checkpoints>,
     /// A batch has been taken since the lane last waited.
     busy: bool,
     /// Which of how many it is: its partitions are those whose index is so much beyond a multiple of them.
@@ -212,9 +212,9 @@ impl<L: Load> Lane<L> {
     ) -> Self {
         around.alert_book = around.alert_book.of(LaneId { kind: status.kind, index });
         let save_at = Instant::now() + SAVE_EVERY;
-        let keeping = around.state.clone().map(|store| Keeping::new(store, around.give_up.clone()));
+        let checkpoints = around.state.clone().map(|store| Checkpoints::new(store, around.give_up.clone()));
         let (slots, routes, busy) = (Vec::new(), Routes::default(), false);
-        Self { queue, control, around, status, slots, routes, hand_over, save_at, keeping, busy, index, lanes }
+        Self { queue, control, around, status, slots, routes, hand_over, save_at, checkpoints, busy, index, lanes }
     }
 
     /// Runs until told to finish, or until all who fill its queue are gone.
@@ -273,7 +273,7 @@ impl<L> Lane<L> {
     fn wait(&self) -> Duration {
         let now = Instant::now();
         let mut save = self.save_at.saturating_duration_since(now);
-        if let Some(held) = self.keeping.as_ref().and_then(Keeping::due) {
+        if let Some(held) = self.checkpoints.as_ref().and_then(Checkpoints::due) {
             // Where it is due and there can be no cut, the sinks have to confirm first.
             save = save.min(held.checked_duration_since(now).unwrap_or(LOOK_AGAIN));
         }

@@ -132,8 +132,8 @@ impl Lane<ToNode> {
         (delivery.origin, delivery.sources) = (origin, sources);
         let ack = self.tied(&delivery, ack);
         self.around.outlets.send(delivery, ack);
-        if let (Some(keeping), Some(kept)) = (&mut self.keeping, kept) {
-            keeping.hold(kept);
+        if let (Some(checkpoints), Some(kept)) = (&mut self.checkpoints, kept) {
+            checkpoints.hold(kept);
         }
         self.status.batches.fetch_add(1, Relaxed);
         self.status.rows.fetch_add(rows, Relaxed);

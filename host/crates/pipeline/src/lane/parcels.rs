@@ -44,8 +44,8 @@ impl Load for Parcel {
         let ack = lane.tied(&delivery, ack);
         lane.send(delivery, handed, awaits, ack);
         for (journaled, rows, kept) in journaled {
-            match &mut lane.keeping {
-                Some(keeping) => keeping.take(journaled, rows, kept),
+            match &mut lane.checkpoints {
+                Some(checkpoints) => checkpoints.take(journaled, rows, kept),
                 None => kept.resolve(Outcome::Settled),
             }
         }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tidegate_model::{Ack, Delivery, Outcome};
 
+use crate::lane::checkpoint::{Checkpoints, Handover};
 use crate::lane::flow::Flow;
-use crate::lane::keeping::{Handover, Keeping};
 use crate::lane::node::{Awaits, Handed};
 use crate::lane::slot::Saved;
 use crate::lane::{Lane, SAVE_EVERY};
@@ -41,9 +41,9 @@ impl<L> Lane<L> {
 
     /// An ack in the place of `ack`: until it resolves, the state as it is after this delivery is not kept.
     pub(super) fn tied(&mut self, delivery: &Delivery, ack: Ack) -> Ack {
-        let Some(keeping) = &mut self.keeping else { return ack };
-        keeping.note(&delivery.alerts);
-        let epoch = keeping.epoch();
+        let Some(checkpoints) = &mut self.checkpoints else { return ack };
+        checkpoints.note(&delivery.alerts);
+        let epoch = checkpoints.epoch();
         Ack::new(move |outcome| {
             if outcome == Outcome::Returned {
                 epoch.returned();
@@ -55,12 +55,12 @@ impl<L> Lane<L> {
 
     pub(super) fn save(&mut self) {
         let now = Instant::now();
-        if now >= self.save_at || self.keeping.as_ref().is_some_and(Keeping::is_full) {
+        if now >= self.save_at || self.checkpoints.as_ref().is_some_and(Checkpoints::is_full) {
             self.save_at = now + SAVE_EVERY;
             self.save_now(Handover::OneOfMany);
             self.status.busy_nanos.fetch_add(now.elapsed().as_nanos() as u64, Relaxed);
         }
-        while self.keeping.as_ref().is_some_and(Keeping::is_overfull) {
+        while self.checkpoints.as_ref().is_some_and(Checkpoints::is_overfull) {
             std::thread::sleep(LOOK_AGAIN);
         }
     }
@@ -68,11 +68,11 @@ impl<L> Lane<L> {
     pub(super) fn save_now(&mut self, handover: Handover) {
         let saved = self.slots.iter_mut().fold(Saved::All, |all, slot| slot.save().and(all));
         self.note_memory();
-        if let Some(keeping) = &mut self.keeping {
-            if saved == Saved::NotAll && keeping.due().is_some() {
-                return keeping.put_off();
+        if let Some(checkpoints) = &mut self.checkpoints {
+            if saved == Saved::NotAll && checkpoints.due().is_some() {
+                return checkpoints.put_off();
             }
-            keeping.hand_over(&mut self.slots, &self.around.alert_book, handover);
+            checkpoints.hand_over(&mut self.slots, &self.around.alert_book, handover);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A rule's place on a lane: its instance, what is kept of its state, and its faults.
 //!
-//! State is taken over from the instance every second. What it is given meanwhile is kept in a [`Journal`]: after a fault a new instance
+//! State is taken over from the instance every second. What it is given meanwhile is kept in a [`ReplayLog`]: after a fault a new instance
 //! gets the state last saved and then that, so that it stands where the old one stood before the call that failed.
 
 mod shadowing;
@@ -17,8 +17,8 @@ use tidegate_engine::{
 use tidegate_model::{Books, Messages, PartitionId, Points};
 
 use crate::lane::episodes::{Episodes, Verdict};
-use crate::lane::journal::{Given, Journal};
-use crate::lane::kept::Kept;
+use crate::lane::last_saved::LastSaved;
+use crate::lane::replay_log::{Given, ReplayLog};
 
 /// How long a rule may go on failing in one batch before the rest of it is given up. A trap costs some 20 µs, so a thousand poison rows are
 /// set apart one by one; a rule that runs into its CPU limit each time is not waited for. Of the processor: a busy node punishes nobody.
@@ -62,8 +62,8 @@ pub(crate) struct Slot {
     /// None once the rule is quarantined.
     instance: Option<Instance>,
     books: Arc<Books>,
-    kept: Kept,
-    journal: Journal,
+    last_saved: LastSaved,
+    replay_log: ReplayLog,
     episodes: Episodes,
     given_up: Vec<Instant>,
     /// When `tick` is due: microseconds since 1970-01-01 UTC.
@@ -97,16 +97,16 @@ impl Drop for Account {
 }
 
 impl Slot {
-    /// `instance` stands where `kept` does.
-    pub fn new(instance: Instance, kept: Kept, books: Arc<Books>, now_us: i64) -> Self {
+    /// `instance` stands where `last_saved` does.
+    pub fn new(instance: Instance, last_saved: LastSaved, books: Arc<Books>, now_us: i64) -> Self {
         let rule = instance.rule().clone();
         let account = Account { rule: rule.clone(), memory: Share::default(), state: Share::default() };
         let mut slot = Self {
             rule,
             instance: Some(instance),
             books,
-            kept,
-            journal: Journal::default(),
+            last_saved,
+            replay_log: ReplayLog::default(),
             episodes: Episodes::default(),
             given_up: Vec::new(),
             due_us: None,
@@ -182,7 +182,7 @@ impl Slot {
     }
 
     fn note(&mut self, now_us: i64, given: Given) {
-        if self.journal.note(now_us, given) {
+        if self.replay_log.note(now_us, given) {
             self.save();
         }
     }
@@ -192,7 +192,7 @@ impl Slot {
     }
 
     fn note_size(&mut self) {
-        self.account.set(self.memory_bytes(), self.kept.bytes());
+        self.account.set(self.memory_bytes(), self.last_saved.bytes());
     }
 
     fn tick_us(&self) -> Option<i64> {
@@ -230,25 +230,25 @@ impl Slot {
 
     fn revive(&mut self) -> Result<Instance, LoadError> {
         let mut new = self.as_last_saved()?;
-        if let Err(fault) = self.journal.replay(&mut new) {
+        if let Err(fault) = self.replay_log.replay(&mut new) {
             // What went well once fails now: it does not depend on what it is given alone, or is at the edge of a limit.
             self.rule.stats.state_lost.fetch_add(1, Relaxed);
-            let (rule, calls) = (&*self.rule.name, self.journal.len());
+            let (rule, calls) = (&*self.rule.name, self.replay_log.len());
             tracing::warn!(
                 rule,
                 calls,
                 "after a fault the rule failed on what it had taken before: its state is as last saved: {fault}"
             );
-            self.journal.clear();
+            self.replay_log.clear();
             return self.as_last_saved();
         }
-        self.rule.stats.replayed.fetch_add(self.journal.len() as u64, Relaxed);
+        self.rule.stats.replayed.fetch_add(self.replay_log.len() as u64, Relaxed);
         Ok(new)
     }
 
     fn as_last_saved(&mut self) -> Result<Instance, LoadError> {
         let mut new = self.rule.instantiate(&self.books)?;
-        new.restore(&self.rule.module.description().version, self.kept.whole())?;
+        new.restore(&self.rule.module.description().version, self.last_saved.whole())?;
         Ok(new)
     }
 
@@ -307,7 +307,7 @@ impl Slot {
         let lost = if self.instance.is_some() {
             self.take_over().err().map(|fault| fault.to_string())
         } else {
-            (self.journal.len() > 0).then(|| "it could not be started again".to_owned())
+            (self.replay_log.len() > 0).then(|| "it could not be started again".to_owned())
         };
         if let Some(why) = lost {
             self.rule.stats.state_lost.fetch_add(1, Relaxed);
@@ -315,7 +315,7 @@ impl Slot {
         }
         self.instance = None;
         self.due_us = None;
-        self.journal.clear();
+        self.replay_log.clear();
         self.note_size();
     }
 
@@ -343,14 +343,14 @@ impl Slot {
         let changed = changed?;
         // Each save is bounded; what a guest gives bit by bit, and has no room for itself, is bounded here.
         let most = instance.most_state_bytes();
-        if self.kept.would_exceed(&changed, most) {
+        if self.last_saved.would_exceed(&changed, most) {
             return Err(Fault::bad_output(format!(
                 "its state has more than {most} bytes, which is more than its memory can hold (`memory_mib` in the `[limits]` of its file)"
             )));
         }
         fail_point!("state-save-within", |_| std::process::abort());
-        self.kept.take(changed);
-        self.journal.clear();
+        self.last_saved.take(changed);
+        self.replay_log.clear();
         Ok(())
     }
 }

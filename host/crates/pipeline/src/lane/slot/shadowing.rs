@@ -32,10 +32,10 @@ impl Slot {
         if has_copy {
             self.settle();
             let version = &self.rule.module.description().version;
-            if let Some(changed) = self.kept.since_copy() {
+            if let Some(changed) = self.last_saved.since_copy() {
                 shadow.restore(version, changed)?;
             }
-            self.kept.copied();
+            self.last_saved.copied();
         }
         self.shadow = Some(shadow);
         Ok(())
@@ -45,7 +45,7 @@ impl Slot {
     pub fn end_shadow(&mut self) {
         self.shadow = None;
         // It may have been asked for by one that could not begin after all.
-        self.kept.copied();
+        self.last_saved.copied();
     }
 
     /// The shadow takes the instance's place, with the state it has built. Where it has been stopped, `fresh` does, without state. Gives the

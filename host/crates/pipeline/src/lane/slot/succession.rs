@@ -7,20 +7,20 @@ use tidegate_engine::{Cells, Instance, LoadError};
 use tidegate_model::{PartitionId, SavedState, SeriesId, StateBook, StateChange};
 
 use super::Slot;
-use crate::lane::kept::Kept;
+use crate::lane::last_saved::LastSaved;
 use crate::lane::{Begins, Left, Reset};
 
 impl Slot {
     /// Its state for a successor; what changes from now on is gathered for [`Self::succeed`].
     pub fn copy(&mut self) -> Arc<StateBook> {
         self.save();
-        self.kept.copy()
+        self.last_saved.copy()
     }
 
     /// What has changed since [`Self::copy`], or since this was last asked for; none if that copy is no longer a part of what there is.
     pub fn changed(&mut self) -> Option<StateBook> {
         self.save();
-        self.kept.changed()
+        self.last_saved.changed()
     }
 
     /// Puts `next` in this slot's place, at `begins`; gives what is left of the one before it.
@@ -36,10 +36,10 @@ impl Slot {
             }
         };
         match own {
-            Some(own) => self.kept.becomes(own),
-            None => self.kept.copied(),
+            Some(own) => self.last_saved.becomes(own),
+            None => self.last_saved.copied(),
         }
-        let kept = std::mem::replace(&mut self.kept, Kept::new(StateBook::default(), None));
+        let kept = std::mem::replace(&mut self.last_saved, LastSaved::new(StateBook::default(), None));
         let mut new = Self::new(next, kept, self.books.clone(), now_us);
         // What the last one waited for is in its state, and no message may come to remind this one of it.
         new.plan(now_us, false, self.due_us);
@@ -52,14 +52,14 @@ impl Slot {
     /// It does not take the rest of its state. Nothing is changed then.
     pub fn reset(&mut self, of: Reset) -> Result<usize, LoadError> {
         self.settle();
-        let mut rest = self.kept.whole().clone();
+        let mut rest = self.last_saved.whole().clone();
         let before = rest.len();
         rest.take(self.cells_of(&rest, of));
         let mut new = self.rule.instantiate(&self.books)?;
         new.restore(&self.rule.module.description().version, &rest)?;
         let cells = before - rest.len();
-        self.kept.becomes(rest);
-        self.journal.clear();
+        self.last_saved.becomes(rest);
+        self.replay_log.clear();
         if self.instance.is_some() {
             self.instance = Some(new);
         }
@@ -89,14 +89,14 @@ impl Slot {
 
     /// What the store has not been told of its state.
     pub fn unstored(&mut self) -> Option<StateChange> {
-        let cells = self.kept.unstored()?;
+        let cells = self.last_saved.unstored()?;
         let version = self.rule.module.description().version.clone();
         Some(StateChange::Saved { rule: self.rule.name.clone(), version, cells })
     }
 
     /// The store has lost what it was told of its state.
     pub fn store_all(&mut self) {
-        self.kept.store_all();
+        self.last_saved.store_all();
     }
 
     /// Saves all there is, for who comes after it.
@@ -107,7 +107,7 @@ impl Slot {
             // It failed while it was saved, and the one in its place stands where it stood.
             self.save();
         }
-        if self.journal.len() > 0 {
+        if self.replay_log.len() > 0 {
             self.rule.stats.state_lost.fetch_add(1, Relaxed);
             tracing::warn!(
                 rule = &*self.rule.name,
@@ -119,19 +119,19 @@ impl Slot {
     /// `next`, which has been given the [`Self::copy`] and what [`Self::changed`] gave, with what changed since; and its state in its own form, if that is another.
     fn brought_up(&mut self, mut next: Instance) -> Result<(Instance, Option<StateBook>), LoadError> {
         let version = &self.rule.module.description().version;
-        match self.kept.since_copy() {
+        match self.last_saved.since_copy() {
             Some(changed) => {
                 if let Err(error) = next.restore(version, changed) {
                     // What it takes as a whole it may not take as a difference.
                     tracing::debug!(rule = &*self.rule.name, "it is given the whole state again: {error}");
                     next = next.rule().instantiate(&self.books)?;
-                    next.restore(version, self.kept.whole())?;
+                    next.restore(version, self.last_saved.whole())?;
                 }
             }
             None => {
                 // The copy it was given is no longer what there is: what was reset meanwhile must not come back with it.
                 next = next.rule().instantiate(&self.books)?;
-                next.restore(version, self.kept.whole())?;
+                next.restore(version, self.last_saved.whole())?;
             }
         }
         if next.rule().module.description().version == *version {

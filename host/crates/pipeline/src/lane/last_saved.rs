@@ -12,7 +12,7 @@ use tidegate_model::{SavedState, StateBook};
 
 /// State as last saved.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct LastSaved {
     base: Arc<StateBook>,
     /// What was saved while somebody else had `base` too.
     over: StateBook,
@@ -22,7 +22,7 @@ pub(crate) struct Kept {
     unstored: Option<StateBook>,
 }
 
-impl Kept {
+impl LastSaved {
     /// Begins with `state`; `unstored` is how the store's differs from it, if there is a store.
     pub fn new(state: StateBook, unstored: Option<SavedState>) -> Self {
         let unstored = unstored.map(|differs| {
@@ -149,7 +149,7 @@ mod tests {
     /// Guarantees: a copy stays as it was when it was given; with what changed since it is what is kept now, whether or not the copy is still read.
     #[test]
     fn a_copy_and_what_changed_since() {
-        let mut kept = Kept::new(StateBook::default(), Some(SavedState::default()));
+        let mut kept = LastSaved::new(StateBook::default(), Some(SavedState::default()));
         kept.take(saved([(1, 1), (2, 2)]));
         let copy = kept.copy();
         kept.take(SavedState { removed_series: vec![SeriesId(1)], ..saved([(3, 3)]) });
@@ -172,7 +172,7 @@ mod tests {
     /// Guarantees: to copy the state of 100,000 series, and to save a few of them while the copy is read, takes no time that grows with them.
     #[test]
     fn a_copy_costs_nothing() {
-        let mut kept = Kept::new(StateBook::default(), Some(SavedState::default()));
+        let mut kept = LastSaved::new(StateBook::default(), Some(SavedState::default()));
         kept.take(saved((0..100_000).map(|id| (id, 1))));
         let began = Instant::now();
         let mut copies = Vec::new();
@@ -194,7 +194,7 @@ mod tests {
     fn what_would_be_too_much() {
         let wide = |id: u32, len: usize| (SeriesId(id), Cell::from(vec![0; len]));
         let saved = |series: Vec<_>| SavedState { series, ..SavedState::default() };
-        let mut kept = Kept::new(StateBook::default(), None);
+        let mut kept = LastSaved::new(StateBook::default(), None);
         kept.take(saved(vec![wide(1, 60), wide(2, 30)]));
         let copy = kept.copy();
         kept.take(saved(vec![wide(1, 50)]));
@@ -212,9 +212,9 @@ mod tests {
     /// Guarantees: the store is told each change once, a successor's form as a whole, and everything when it has lost it.
     #[test]
     fn what_the_store_is_told() {
-        let mut kept = Kept::new(StateBook::default(), Some(saved([(9, 9)])));
+        let mut kept = LastSaved::new(StateBook::default(), Some(saved([(9, 9)])));
         let mut store = StateBook::default();
-        let mut tell = |kept: &mut Kept| {
+        let mut tell = |kept: &mut LastSaved| {
             let told = kept.unstored();
             let any = told.is_some();
             store.take(told.unwrap_or_default());
@@ -238,6 +238,6 @@ mod tests {
             }),
             [(2, 7)]
         );
-        assert!(Kept::new(StateBook::default(), None).unstored().is_none());
+        assert!(LastSaved::new(StateBook::default(), None).unstored().is_none());
     }
 }

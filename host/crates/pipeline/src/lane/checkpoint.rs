@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::alert_book::{AlertBook, Key, key_of};
 use crate::lane::epoch::Epoch;
-use crate::lane::held::Held;
+use crate::lane::held_acks::HeldAcks;
 use crate::lane::slot::Slot;
 
 /// Alerts that change within a second before they are handed over early.
@@ -29,7 +29,7 @@ pub(crate) enum Handover {
 }
 
 /// The store, and what it has yet to be told.
-pub(crate) struct Keeping {
+pub(crate) struct Checkpoints {
     store: Arc<dyn StateStore>,
     /// [`StateStore::epoch`] when it was last told.
     store_epoch: u64,
@@ -38,17 +38,17 @@ pub(crate) struct Keeping {
     /// What was raised or cleared; how it is now, the book says.
     alerts: HashSet<Key>,
     /// What waits for the next cut to be on disk.
-    held: Held,
+    held: HeldAcks,
 }
 
-impl Keeping {
+impl Checkpoints {
     pub fn new(store: Arc<dyn StateStore>, give_up: watch::Receiver<bool>) -> Self {
         Self {
             store_epoch: store.epoch(),
             epoch: Epoch::first(store.clone(), give_up),
             store,
             alerts: HashSet::new(),
-            held: Held::default(),
+            held: HeldAcks::default(),
         }
     }
 
@@ -104,7 +104,7 @@ impl Keeping {
         if self.epoch.is_broken() {
             self.alerts.clear();
             // Their messages come again to the next process, whose state has them not.
-            self.held = Held::default();
+            self.held = HeldAcks::default();
             return;
         }
         if handover == Handover::OneOfMany && !self.may_hand_over() {

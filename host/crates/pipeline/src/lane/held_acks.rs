@@ -18,7 +18,7 @@ const LINGER: Duration = Duration::from_millis(20);
 
 /// What is held since the last cut.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct HeldAcks {
     acks: Vec<Ack>,
     streams: HashMap<Arc<str>, Taken>,
     rows: usize,
@@ -26,7 +26,7 @@ pub(crate) struct Held {
     due: Option<Instant>,
 }
 
-impl Held {
+impl HeldAcks {
     /// The share of a parcel with so many messages, which the lane has taken in.
     pub fn take(&mut self, journaled: Journaled, rows: usize, ack: Ack) {
         for (stream, taken) in journaled.streams {
@@ -82,7 +82,7 @@ mod tests {
     /// Guarantees: a cut has all messages that were taken since the last one, and all their acks resolve with it; there is nothing left for the next.
     #[test]
     fn a_cut_has_all_of_it() {
-        let (mut held, log) = (Held::default(), Arc::new(Mutex::new(Vec::new())));
+        let (mut held, log) = (HeldAcks::default(), Arc::new(Mutex::new(Vec::new())));
         let ack = |number| {
             let log = log.clone();
             Ack::new(move |outcome| log.lock().unwrap().push((number, outcome)))
@@ -112,7 +112,7 @@ mod tests {
     /// Guarantees: what is held is due in a moment, and at once where it is as much as its source lets a lane hold.
     #[test]
     fn due() {
-        let (mut held, began) = (Held::default(), Instant::now());
+        let (mut held, began) = (HeldAcks::default(), Instant::now());
         assert!(held.due().is_none());
         held.take(packets(&[1, 2]), 2, Ack::none());
         assert!(held.due().unwrap() >= began + LINGER);

@@ -24,13 +24,13 @@ pub(crate) enum Given {
 
 /// Calls that went well, in order, each with the time it was told.
 #[derive(Debug, Default)]
-pub(crate) struct Journal {
+pub(crate) struct ReplayLog {
     calls: Vec<(i64, Given)>,
     rows: usize,
     bytes: usize,
 }
 
-impl Journal {
+impl ReplayLog {
     /// Notes a call at `now_us`; gives whether the journal is full.
     pub fn note(&mut self, now_us: i64, given: Given) -> bool {
         match &given {
@@ -85,7 +85,7 @@ mod tests {
         let mut points = Points::default();
         (0..MAX_ROWS / 4).for_each(|_| points.push(SeriesId(0), 0, 0.0, 192));
         let points = Arc::new(points);
-        let mut journal = Journal::default();
+        let mut journal = ReplayLog::default();
         let full: Vec<bool> = (0..4).map(|at| journal.note(at, Given::Points(points.clone()))).collect();
         assert_eq!(full, [false, false, false, true]);
         journal.clear();

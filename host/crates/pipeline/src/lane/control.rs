@@ -6,8 +6,8 @@ use std::sync::mpsc::SendError;
 
 use tidegate_engine::{Instance, LoadError, Rule};
 
-use crate::lane::keeping::{Handover, Keeping};
-use crate::lane::kept::Kept;
+use crate::lane::checkpoint::{Checkpoints, Handover};
+use crate::lane::last_saved::LastSaved;
 use crate::lane::slot::Slot;
 use crate::lane::{Begins, Control, Copied, DISCARDED, Forgot, Lane, Left, Refused, Reset, Start};
 
@@ -49,8 +49,8 @@ impl<L> Lane<L> {
                 if let Some(reason) = clear {
                     self.clear_alerts_of(&rule, Reset::Everything, &reason);
                 }
-                if let Some(keeping) = &mut self.keeping {
-                    keeping.forget(&rule);
+                if let Some(checkpoints) = &mut self.checkpoints {
+                    checkpoints.forget(&rule);
                 }
                 self.rules_changed();
                 let _ = reply.send(());
@@ -124,7 +124,7 @@ impl<L> Lane<L> {
             Begins::At(start) | Begins::Afresh(start, _) => *start,
             Begins::WhereTheLastStands => Start::default(),
         };
-        let kept = Kept::new(state, self.keeping.as_ref().map(|_| differs));
+        let kept = LastSaved::new(state, self.checkpoints.as_ref().map(|_| differs));
         self.slots.push(Slot::new(instance, kept, self.around.books.clone(), now_us));
         self.rules_changed();
         Ok(None)
@@ -136,7 +136,7 @@ impl<L> Lane<L> {
         if cells > 0 || of == Reset::Everything {
             self.clear_alerts_of(rule, of, "the state of the rule was reset");
         }
-        let epoch = |lane: &Self| lane.keeping.as_ref().map(Keeping::epoch);
+        let epoch = |lane: &Self| lane.checkpoints.as_ref().map(Checkpoints::epoch);
         let before = epoch(self);
         self.save_now(Handover::OneOfMany);
         let untold = before.zip(epoch(self)).and_then(|(before, now)| {
