@@ -70,8 +70,8 @@ enum Command {
     Tail(cli::tail::Args),
     Trace(cli::trace::Args),
     Token(cli::token::Args),
-    Completions(cli::papers::CompletionsArgs),
-    Manual(cli::papers::ManualArgs),
+    Completions(cli::completions::CompletionsArgs),
+    Manual(cli::completions::ManualArgs),
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -145,8 +145,8 @@ fn carry_out(command: Command, runtime: &Runtime) -> anyhow::Result<ExitCode> {
         Command::Tail(arguments) => cli::tail::run(&arguments),
         Command::Trace(arguments) => cli::trace::run(&arguments),
         Command::Token(arguments) => cli::token::run(&arguments),
-        Command::Completions(arguments) => cli::papers::completions(&arguments, Tidegate::command()),
-        Command::Manual(_) => cli::papers::manual(Tidegate::command()),
+        Command::Completions(arguments) => cli::completions::completions(&arguments, Tidegate::command()),
+        Command::Manual(_) => cli::completions::manual(Tidegate::command()),
         Command::Load(arguments) => runtime.block_on(cli::load::run(arguments)),
         Command::Migrate(arguments) => runtime.block_on(cli::migrate::run(&arguments)),
     }

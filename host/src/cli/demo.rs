@@ -11,7 +11,7 @@ use tidegate_config::{Config, ProcessEnv};
 use tidegate_pipeline::Drained;
 use tokio::runtime::Runtime;
 
-use crate::cli::ending::Ending;
+use crate::cli::shutdown_signal::ShutdownSignal;
 use crate::demo::broker::EmbeddedBroker;
 use crate::demo::house::House;
 use crate::demo::plant::{AlertWatch, Plant};
@@ -71,7 +71,7 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
             temporary.path()
         }
     };
-    let ending = runtime.block_on(async { Ending::listen() })?;
+    let signal = runtime.block_on(async { ShutdownSignal::listen() })?;
     let broker = EmbeddedBroker::start(args.port)?;
     let house = House::furnish(directory, &broker, args.http.unwrap_or(0))?;
     let config = Config::load(&house.config, &ProcessEnv)?;
@@ -90,7 +90,7 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
         format!("rules     {}   drop a .wasm or .toml in", directory.join("rules.d").display()),
         format!("database  {}", house.database.display()),
     ];
-    watch_it(args, &ending, &host, &watch, &places, began)?;
+    watch_it(args, &signal, &host, &watch, &places, began)?;
 
     plant.stop();
     eprintln!("draining …");
@@ -123,7 +123,7 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
 /// Shows what happens until it is time to end.
 fn watch_it(
     args: &Args,
-    ending: &Ending,
+    signal: &ShutdownSignal,
     host: &Host,
     watch: &AlertWatch,
     places: &[String],
@@ -137,7 +137,7 @@ fn watch_it(
         places.iter().for_each(|place| eprintln!("{place}"));
     }
     let mut say_at = Instant::now() + Duration::from_secs(1);
-    while !ending.is_told() && args.time.is_none_or(|time| began.elapsed() < time) {
+    while !signal.is_told() && args.time.is_none_or(|time| began.elapsed() < time) {
         let status = host.status();
         let (msgs_per_s, points_per_s) = rates.update(&status);
         let (alerts, counts) = (watch.latest(), watch.counts());

@@ -12,8 +12,8 @@ use tidegate_config::{Config, KafkaSource, Name, ProcessEnv, SourceSettings};
 use tidegate_sources::{Bound, KafkaRange, sole_topic};
 use tokio::runtime::Runtime;
 
-use crate::cli::ending::Ending;
 use crate::cli::replay::report::{End, Report, progress_line, warning_of_deleted};
+use crate::cli::shutdown_signal::ShutdownSignal;
 use crate::wiring::backfill::{Alerts, Backfill, Target};
 
 /// How often progress is told.
@@ -95,7 +95,7 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
     let progress = range.progress();
     eprintln!("{topic}: {} records or fewer in {} partitions", progress.total(), progress.stretches().len());
     progress.stretches().iter().filter_map(warning_of_deleted).for_each(|warning| eprintln!("{warning}"));
-    let mut ending = runtime.block_on(async { Ending::listen() })?;
+    let mut signal = runtime.block_on(async { ShutdownSignal::listen() })?;
     let backfill = Backfill::start(&config, runtime.handle(), name, range, &target)?;
     let began = Instant::now();
     runtime.block_on(async {
@@ -104,7 +104,7 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
         let end = loop {
             tokio::select! {
                 ended = progress.ended() => break ended.map_or_else(End::Failed, |()| End::Complete),
-                () = ending.told() => break End::Stopped,
+                () = signal.told() => break End::Stopped,
                 _ = tell.tick() => {
                     let now = progress.settled();
                     let rate = (now - settled) as f64 / TELL_EVERY.as_secs_f64();

@@ -7,7 +7,7 @@ use tidegate_config::{Config, ProcessEnv};
 use tidegate_pipeline::Drained;
 use tokio::runtime::Runtime;
 
-use crate::cli::ending::Ending;
+use crate::cli::shutdown_signal::ShutdownSignal;
 use crate::wiring::Host;
 
 /// Run the host with a configuration file.
@@ -29,10 +29,10 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let mut ending = runtime.block_on(async { Ending::listen() })?;
+    let mut signal = runtime.block_on(async { ShutdownSignal::listen() })?;
     let host = Host::start(&config, runtime.handle())?;
     runtime.block_on(async {
-        ending.told().await;
+        signal.told().await;
         let (drained, status) = host.shutdown().await;
         let m = status.messages;
         tracing::info!(

@@ -30,7 +30,7 @@ pub(crate) struct Health {
 
 /// `/livez`: whether the process does its work; if not, restart it.
 pub(crate) async fn live(call: Call) -> Answer {
-    let view = &call.house.view;
+    let view = &call.app.view;
     let dead = "a lane or a sink's task has ended by itself: this is a bug of the host, and its log says more";
     let dead = if view.pipeline.alive() { None } else { Some(Finding::plain(dead)) };
     Ok(page(call.sees, dead.into_iter().collect(), Vec::new())?.into_response())
@@ -60,8 +60,8 @@ impl Finding {
 /// that is down while its spool takes what comes, a spool that could not take it, one of several partitions that is not read, state that cannot
 /// be kept, and our own doing, a ledger that does not balance.
 pub(crate) async fn ready(call: Call) -> Answer {
-    let view = &call.house.view;
-    let page = call.house.pages.ready.of(call.sees).page(Instant::now(), || {
+    let view = &call.app.view;
+    let page = call.app.pages.ready.of(call.sees).page(Instant::now(), || {
         let status = view.pipeline.status();
         page(call.sees, blocked(view, &status), impaired(view, &status))
     });
@@ -70,9 +70,9 @@ pub(crate) async fn ready(call: Call) -> Answer {
 
 /// `/health`: ready, and every rule as its author meant it. A rule that fails does not make the node unready.
 pub(crate) async fn health(call: Call) -> Answer {
-    let view = &call.house.view;
+    let view = &call.app.view;
     let page = call
-        .house
+        .app
         .pages
         .health
         .of(call.sees)

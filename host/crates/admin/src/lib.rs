@@ -8,12 +8,12 @@
 //! [`Admin::start`].
 #![forbid(unsafe_code)]
 
+mod app_state;
 mod backtest;
 mod body;
 mod connection;
 mod gate;
 mod health;
-mod house;
 mod letters;
 mod metrics;
 mod openapi;

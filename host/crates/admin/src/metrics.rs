@@ -29,7 +29,7 @@ pub(crate) const TYPE: &str = "application/openmetrics-text; version=1.0.0; char
 
 /// `GET /metrics`
 pub(crate) async fn metrics(call: Call) -> Answer {
-    let page = call.house.pages.metrics.page(Instant::now(), || page(&call.house.view))?;
+    let page = call.app.pages.metrics.page(Instant::now(), || page(&call.app.view))?;
     Ok(page.into_response())
 }
 

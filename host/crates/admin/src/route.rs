@@ -9,8 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use tidegate_config::Scope;
 
+use crate::app_state::AppState;
 use crate::body::Body;
-use crate::house::House;
 use crate::problem::Problem;
 
 /// One method on one path.
@@ -112,7 +112,7 @@ pub(crate) enum Blank {
 
 /// A request that has passed the gate.
 pub(crate) struct Call {
-    pub house: Arc<House>,
+    pub app: Arc<AppState>,
     /// What stands for the blanks, in their order; each is of its kind.
     pub blanks: Vec<String>,
     pub uri: Uri,

@@ -10,9 +10,9 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
+use crate::app_state::AppState;
 use crate::connection;
-use crate::gate::{Diary, Gate};
-use crate::house::House;
+use crate::gate::{AuditWriter, Gate};
 use crate::route::Need;
 use crate::rules::{Desk, RulesDir};
 use crate::status::View;
@@ -62,10 +62,10 @@ impl Admin {
         let tls = settings.tls.as_ref().map(tls::acceptor).transpose()?;
         let (listener, address) = listen(settings.listen)?;
         let probes = settings.probes.map(listen).transpose()?;
-        let diary = Diary::new(&view.data_dir);
+        let audit = AuditWriter::new(&view.data_dir);
         let desk = Desk::new(RulesDir::new(&view.rules_dir), view.registry.clone(), view.schemas.clone());
-        let house = House::new(view, desk);
-        let gate = |table, address| Arc::new(Gate::new(settings, house.clone(), table, address, diary.clone()));
+        let app = AppState::new(view, desk);
+        let gate = |table, address| Arc::new(Gate::new(settings, app.clone(), table, address, audit.clone()));
         let apart = probes.is_some();
         let main = Table::of(|route| !apart || route.need != Need::Probe);
         let mut faces = vec![Face { listener, gate: gate(main, address), tls }];

@@ -5,10 +5,10 @@
 //! route runs. What it did stands in the audit log before the answer is sent; so do refusals for want of a right, in one of their own.
 
 mod audit;
+mod audit_reader;
+mod audit_writer;
 mod credentials;
-mod diary;
 mod pace;
-mod past;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use axum::response::{IntoResponse, Response};
 use tidegate_config::{Admin as Settings, Changes, Scope};
 
 pub(crate) use audit::Book;
+pub(crate) use audit_reader::{Found as FoundLines, Wanted as WantedLines, past};
+pub(crate) use audit_writer::AuditWriter;
 pub(crate) use credentials::Peer;
-pub(crate) use diary::Diary;
 pub(crate) use pace::Account;
-pub(crate) use past::{Found as FoundLines, Wanted as WantedLines, past};
 
+use crate::app_state::AppState;
 use crate::body::Body;
+use crate::gate::audit_writer::Deed;
 use crate::gate::credentials::{Caller, Credentials, refuse_foreign_pages};
-use crate::gate::diary::Deed;
 use crate::gate::pace::{Pace, Payer};
-use crate::house::House;
 use crate::problem::Problem;
 use crate::route::{Call, Effect, Need, Route, Sees, Takes};
 use crate::table::{Found, Table};
@@ -45,25 +45,31 @@ pub(crate) struct Changed {
 
 /// Lets requests through to their routes, or says why not.
 pub(crate) struct Gate {
-    house: Arc<House>,
+    app: Arc<AppState>,
     table: Table,
     credentials: Credentials,
     pace: Pace,
-    diary: Arc<Diary>,
+    audit: Arc<AuditWriter>,
     changes: Changes,
     /// It listens on this machine only.
     local: bool,
 }
 
 impl Gate {
-    pub fn new(settings: &Settings, house: Arc<House>, table: Table, listen: SocketAddr, diary: Arc<Diary>) -> Self {
+    pub fn new(
+        settings: &Settings,
+        app: Arc<AppState>,
+        table: Table,
+        listen: SocketAddr,
+        audit: Arc<AuditWriter>,
+    ) -> Self {
         let credentials = Credentials::of(settings);
         Self {
             pace: Pace::new(settings.requests_per_s, credentials.payers(), Instant::now()),
-            house,
+            app,
             table,
             credentials,
-            diary,
+            audit,
             changes: settings.changes,
             local: listen.ip().is_loopback(),
         }
@@ -109,7 +115,7 @@ impl Gate {
         let caller = match self.admit(&route, &uri, &headers, &peer) {
             Ok(caller) => caller,
             Err((who, problem)) => {
-                self.diary.deny(deed(&who), &problem).await;
+                self.audit.deny(deed(&who), &problem).await;
                 return Err(problem);
             }
         };
@@ -118,16 +124,16 @@ impl Gate {
             Some(caller) if caller.allow(Scope::Read).is_ok() => Sees::Reasons,
             _ => Sees::Names,
         };
-        let call = Call { house: self.house.clone(), blanks, uri, body: Body::new(body, &headers), headers, sees };
+        let call = Call { app: self.app.clone(), blanks, uri, body: Body::new(body, &headers), headers, sees };
         if matches!(route.effect, Effect::Reads | Effect::Tries) {
             return (route.run)(call).await;
         }
         let of = route.recorded.of(&call.uri);
         let deed = Deed { of, ..deed(caller.as_ref().map_or("anybody", |caller| &caller.who)) };
         // A task of its own: a caller who hangs up does not end a change half-way, nor keep it out of the log.
-        let diary = self.diary.clone();
+        let audit = self.audit.clone();
         let change = tidegate_telemetry::spawn("api-change", async move {
-            let begun = diary.begin(deed).await?;
+            let begun = audit.begin(deed).await?;
             let answer = (route.run)(call).await;
             let (status, code) = match &answer {
                 Ok(response) => (response.status(), ""),
@@ -135,7 +141,7 @@ impl Gate {
             };
             let changed =
                 answer.as_ref().ok().and_then(|r| r.extensions().get::<Changed>().cloned()).unwrap_or_default();
-            diary.end(begun, status, code, changed).await;
+            audit.end(begun, status, code, changed).await;
             answer
         });
         change.await.unwrap_or_else(|_| Err(Problem::internal("the change failed; see the host's log")))

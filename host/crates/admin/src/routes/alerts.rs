@@ -18,10 +18,10 @@ pub(crate) async fn standing(call: Call) -> Answer {
         rule.as_ref().is_none_or(|rule| *rule == alert.rule)
             && topic.as_ref().is_none_or(|topic| topic.matches(&alert.topic))
     };
-    if call.house.view.pipeline.alerts_standing() <= LOOKED_AT_AT_ONCE {
-        return Ok(json(call.house.view.pipeline.standing_alerts(most, wanted)));
+    if call.app.view.pipeline.alerts_standing() <= LOOKED_AT_AT_ONCE {
+        return Ok(json(call.app.view.pipeline.standing_alerts(most, wanted)));
     }
-    let standing = call.house.look_up(move |house| house.view.pipeline.standing_alerts(most, wanted));
+    let standing = call.app.look_up(move |app| app.view.pipeline.standing_alerts(most, wanted));
     Ok(json(standing.await?))
 }
 
@@ -29,7 +29,7 @@ pub(crate) async fn past(call: Call) -> Answer {
     let PastQuery { rule, topic, since_us, until_us, before, limit: asked } = call.query()?;
     let (topic, most) = (filter(topic)?, limit(asked, 100, 1000)? as usize);
     let filter = PastFilter { rule, topic, since_us, until_us, before };
-    let past = call.house.view.pipeline.past_alerts(&filter, most);
+    let past = call.app.view.pipeline.past_alerts(&filter, most);
     let next = past.last().filter(|_| past.len() == most).map(|last| last.number);
     Ok(json(PastAlerts { alerts: past.iter().map(|past| SeenAlert::from(&past.alert)).collect(), next }))
 }

@@ -12,8 +12,8 @@ use tidegate_model::{History, Span, TopicFilter};
 
 use super::trial::defined_file;
 use super::{json, place};
+use crate::app_state::AppState;
 use crate::backtest::{Backtest, BacktestInput, Backtests, Before, Job, KafkaPart, ReadFrom, Source};
-use crate::house::House;
 use crate::problem::{Mistake, Problem};
 use crate::route::{Answer, Call};
 use crate::sse::{Feed, Gone};
@@ -24,20 +24,20 @@ const FARTHEST_US: i64 = 1 << 53;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) async fn ask(call: Call) -> Answer {
-    let house = call.house.clone();
+    let app = call.app.clone();
     let input: BacktestInput = call.body.json().await?;
-    let asked = house.blocking(move |house| asked(house, &input)).await??;
+    let asked = app.blocking(move |app| asked(app, &input)).await??;
     Ok((StatusCode::CREATED, Json(asked)).into_response())
 }
 
-fn asked(house: &House, input: &BacktestInput) -> Result<Backtest, Problem> {
+fn asked(app: &AppState, input: &BacktestInput) -> Result<Backtest, Problem> {
     let wrong =
         |field: &str, detail: String| Problem::unusable("body", detail.clone(), vec![Mistake::new(field, detail)]);
     let name = input.rule.as_deref().unwrap_or("backtest");
     name.parse::<tidegate_config::Name>().map_err(|error| wrong("/rule", error.to_string()))?;
     let file = match (&input.definition, &input.rule) {
         (Some(definition), _) => defined_file(name, definition)?,
-        (None, Some(_)) => house.desk.rule(name)?.file.ok_or_else(|| {
+        (None, Some(_)) => app.desk.rule(name)?.file.ok_or_else(|| {
             Problem::conflict("unreadable", format!("{name}.toml cannot be read; give a `definition`"))
         })?,
         (None, None) => return Err(wrong("/rule", "say which rule, or give a `definition`".to_owned())),
@@ -49,7 +49,7 @@ fn asked(house: &House, input: &BacktestInput) -> Result<Backtest, Problem> {
     }
     let topic = input.topic.as_ref().map(|text| text.parse()).transpose();
     let topic = topic.map_err(|error| wrong("/topic", format!("{error}")))?;
-    let rule = house
+    let rule = app
         .desk
         .examine(name, &file)
         .map_err(|problem| if input.definition.is_some() { problem.below("/definition") } else { problem })?;
@@ -60,19 +60,19 @@ fn asked(house: &House, input: &BacktestInput) -> Result<Backtest, Problem> {
             return Err(wrong("/kafka", "`kafka` stands alone: leave `read` and `sink` out".to_owned()));
         }
         ReadFrom::Upload => Source::Upload(span),
-        ReadFrom::Stored if let Some(part) = &input.kafka => of_kafka(house, part, &rule, span, topic)?,
+        ReadFrom::Stored if let Some(part) = &input.kafka => of_kafka(app, part, &rule, span, topic)?,
         ReadFrom::Stored if rule.kind() == Kind::Decoder => {
             let detail =
                 "the rule is a decoder, and what is stored are points: upload messages, with `\"read\": \"upload\"`";
             return Err(wrong("/read", detail.to_owned()));
         }
-        ReadFrom::Stored => Source::Stored(history(house, input.sink.as_deref())?, span, Before::default()),
+        ReadFrom::Stored => Source::Stored(history(app, input.sink.as_deref())?, span, Before::default()),
     };
-    Ok(house.backtests.ask(rule, source)?.in_short())
+    Ok(app.backtests.ask(rule, source)?.in_short())
 }
 
-fn history(house: &House, sink: Option<&str>) -> Result<Arc<dyn History>, Problem> {
-    let histories = &house.view.histories;
+fn history(app: &AppState, sink: Option<&str>) -> Result<Arc<dyn History>, Problem> {
+    let histories = &app.view.histories;
     let found = match sink {
         Some(name) => histories.get(name),
         None => histories.values().next(),
@@ -89,7 +89,7 @@ fn history(house: &House, sink: Option<&str>) -> Result<Arc<dyn History>, Proble
 
 /// A part of a Kafka topic, for a decoder as it is, and for others by the rules that serve and come before.
 fn of_kafka(
-    house: &House,
+    app: &AppState,
     part: &KafkaPart,
     rule: &Rule,
     span: Span,
@@ -98,7 +98,7 @@ fn of_kafka(
     let wrong = |field: &str, detail: String| {
         Problem::unusable("no_history", detail.clone(), vec![Mistake::new(format!("/kafka{field}"), detail)])
     };
-    let logs = &house.view.logs;
+    let logs = &app.view.logs;
     let there = || logs.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
     let log = match &part.source {
         Some(name) => logs.get(name),
@@ -116,7 +116,7 @@ fn of_kafka(
     if rule.kind() == Kind::Decoder {
         return Ok(Source::Stored(history, span, Before::default()));
     }
-    let mut rules = house.view.registry.serving();
+    let mut rules = app.view.registry.serving();
     rules.sort_by_cached_key(|it| place(it));
     let own = place(rule);
     let comes_before = |it: &Arc<Rule>| it.kind() == Kind::Decoder || (it.name != rule.name && place(it) < own);
@@ -127,18 +127,18 @@ fn of_kafka(
 }
 
 pub(crate) async fn list(call: Call) -> Answer {
-    let all: Vec<Backtest> = call.house.backtests.all().iter().map(|job| job.in_short()).collect();
+    let all: Vec<Backtest> = call.app.backtests.all().iter().map(|job| job.in_short()).collect();
     Ok(json(all))
 }
 
 pub(crate) async fn get(call: Call) -> Answer {
-    Ok(json(call.house.backtests.find(&call.name())?.shown()))
+    Ok(json(call.app.backtests.find(&call.name())?.shown()))
 }
 
 /// How far a backtest is, whenever that is known anew, and at last how it ended.
 pub(crate) async fn events(call: Call) -> Answer {
-    let (backtests, job) = (call.house.backtests.clone(), call.house.backtests.find(&call.name())?);
-    let (feed, response) = call.house.streams.open()?;
+    let (backtests, job) = (call.app.backtests.clone(), call.app.backtests.find(&call.name())?);
+    let (feed, response) = call.app.streams.open()?;
     tidegate_telemetry::spawn("api-backtest", async move {
         // Whoever read it is gone: so are we.
         let _ = follow(&backtests, &job, &feed).await;
@@ -168,7 +168,7 @@ async fn follow(backtests: &Backtests, job: &Job, feed: &Feed) -> Result<(), Gon
 
 /// Answers when all has been handed over; the job goes on reading what waits.
 pub(crate) async fn rows(call: Call) -> Answer {
-    let (backtests, id) = (call.house.backtests.clone(), call.name());
+    let (backtests, id) = (call.app.backtests.clone(), call.name());
     let length = call.headers.get(header::CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse().ok());
     let pieces = backtests.upload(&id, length)?;
     call.body.rows(|piece| pieces.push(Some(piece))).await?;
@@ -177,6 +177,6 @@ pub(crate) async fn rows(call: Call) -> Answer {
 }
 
 pub(crate) async fn cancel(call: Call) -> Answer {
-    call.house.backtests.cancel(&call.name())?;
+    call.app.backtests.cancel(&call.name())?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -11,8 +11,8 @@ use crate::shapes::{ConvergeQuery, Document, ExportQuery};
 
 pub(crate) async fn export(call: Call) -> Answer {
     let modules = call.query::<ExportQuery>()?.modules.unwrap_or(true);
-    let _place = call.house.at_work()?;
-    let exported = call.house.blocking(move |house| house.desk.export(modules, &house.view.configuration)).await?;
+    let _place = call.app.at_work()?;
+    let exported = call.app.blocking(move |app| app.desk.export(modules, &app.view.configuration)).await?;
     let (document, etag) = exported?;
     Ok(tagged(Json(document).into_response(), &etag))
 }
@@ -29,14 +29,13 @@ pub(crate) async fn desired(call: Call) -> Answer {
 
 async fn converge(call: Call, others: Others) -> Answer {
     let mode = if call.query::<ConvergeQuery>()?.plan.unwrap_or(false) { Mode::Plan } else { Mode::Apply };
-    let (house, condition) = (call.house.clone(), Condition::of(&call.headers)?);
-    let _place = house.incoming()?;
+    let (app, condition) = (call.app.clone(), Condition::of(&call.headers)?);
+    let _place = app.incoming()?;
     let document: Document = call.body.document().await?;
-    let _turn = house.turn().await?;
-    let done = house.blocking(move |house| {
-        let (converged, changed) =
-            house.desk.converge(&document, others, mode, &condition, &house.view.configuration)?;
-        Ok::<_, Problem>((converged, changed, house.desk.whole_etag()))
+    let _turn = app.turn().await?;
+    let done = app.blocking(move |app| {
+        let (converged, changed) = app.desk.converge(&document, others, mode, &condition, &app.view.configuration)?;
+        Ok::<_, Problem>((converged, changed, app.desk.whole_etag()))
     });
     let (converged, changed, etag) = done.await??;
     let mut response = tagged((StatusCode::OK, Json(converged)).into_response(), &etag);

@@ -32,7 +32,7 @@ pub(crate) async fn audit(call: Call) -> Answer {
     let most = limit(most, 100, 1000)? as usize;
     let time = |us: Option<i64>| us.map(as_written).transpose();
     let wanted = WantedLines { who, operation, about, since: time(since_us)?, until: time(until_us)? };
-    let found = call.house.look_up(move |house| past(book, &house.view.data_dir, &wanted, most)).await?;
+    let found = call.app.look_up(move |app| past(book, &app.view.data_dir, &wanted, most)).await?;
     let FoundLines { lines, complete } =
         found.map_err(|error| Problem::internal(format!("the audit log cannot be read: {error}")))?;
     Ok(json(AuditPage { lines: lines.into(), complete }))

@@ -25,8 +25,8 @@ pub(crate) async fn list(call: Call) -> Answer {
         until_us: query.until_us,
         reason: query.reason,
     };
-    let page = call.house.look_up(move |house| {
-        let kept = &house.view.letters;
+    let page = call.app.look_up(move |app| {
+        let kept = &app.view.letters;
         let letters = if newest { kept.newest(&filter, most)? } else { kept.list(&filter, after, most)? };
         Ok(LetterPage { letters, matching: kept.count(&filter)? })
     });
@@ -35,7 +35,7 @@ pub(crate) async fn list(call: Call) -> Answer {
 
 pub(crate) async fn get(call: Call) -> Answer {
     let id: i64 = call.name().parse().unwrap_or_default();
-    let found = call.house.look_up(move |house| house.view.letters.get(id)).await?.map_err(unreadable)?;
+    let found = call.app.look_up(move |app| app.view.letters.get(id)).await?.map_err(unreadable)?;
     found
         .map(json)
         .ok_or_else(|| Problem::missing(format!("there is no dead letter {id}; it may have been replayed")))
@@ -43,13 +43,13 @@ pub(crate) async fn get(call: Call) -> Answer {
 
 pub(crate) async fn replay(call: Call) -> Answer {
     let which = choice(call.query()?)?;
-    let letters = call.house.blocking(move |house| house.view.letters.replay(&which)).await?.map_err(unreadable)?;
+    let letters = call.app.blocking(move |app| app.view.letters.replay(&which)).await?.map_err(unreadable)?;
     Ok(json(Counted { letters }))
 }
 
 pub(crate) async fn purge(call: Call) -> Answer {
     let which = choice(call.query()?)?;
-    let letters = call.house.blocking(move |house| house.view.letters.purge(&which)).await?.map_err(unreadable)?;
+    let letters = call.app.blocking(move |app| app.view.letters.purge(&which)).await?.map_err(unreadable)?;
     Ok(json(Counted { letters }))
 }
 

@@ -15,12 +15,12 @@ use crate::route::{Answer, Call};
 use crate::shapes::UploadQuery;
 
 pub(crate) async fn list(call: Call) -> Answer {
-    Ok(json(call.house.look_up(|house| house.desk.modules()).await??))
+    Ok(json(call.app.look_up(|app| app.desk.modules()).await??))
 }
 
 pub(crate) async fn get(call: Call) -> Answer {
     let sha256 = call.name();
-    Ok(json(call.house.look_up(move |house| house.desk.module(&sha256)).await??))
+    Ok(json(call.app.look_up(move |app| app.desk.module(&sha256)).await??))
 }
 
 /// From the socket to a hidden file, piece by piece; then looked over, and put in place.
@@ -30,25 +30,28 @@ pub(crate) async fn upload(call: Call) -> Answer {
         Wasi::Refused => MAX_MODULE_BYTES,
         Wasi::Empty => MAX_WASI_MODULE_BYTES,
     };
-    let house = call.house.clone();
-    let _place = house.incoming()?;
-    let upload = Arc::new(Mutex::new(Some(house.blocking(|house| house.desk.upload()).await??)));
+    let app = call.app.clone();
+    let _place = app.incoming()?;
+    let upload = Arc::new(Mutex::new(Some(app.blocking(|app| app.desk.upload()).await??)));
     let each = |piece: Bytes| {
-        let (house, upload) = (house.clone(), upload.clone());
+        let (app, upload) = (app.clone(), upload.clone());
         async move {
-            let push =
-                move |_: &crate::house::House| match upload.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-                    Some(upload) => upload.push(&piece),
-                    None => Ok(()),
-                };
-            house.blocking(push).await?
+            let push = move |_: &crate::app_state::AppState| match upload
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .as_mut()
+            {
+                Some(upload) => upload.push(&piece),
+                None => Ok(()),
+            };
+            app.blocking(push).await?
         }
     };
     call.body.module(most, each).await?;
     let whole = upload.lock().unwrap_or_else(PoisonError::into_inner).take();
     let whole = whole.ok_or_else(|| Problem::internal("the upload was lost"))?;
-    let _turn = house.turn().await?;
-    let kept = house.blocking(move |house| house.desk.keep(whole, wasi)).await??;
+    let _turn = app.turn().await?;
+    let kept = app.blocking(move |app| app.desk.keep(whole, wasi)).await??;
     let status = if kept.new { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = (status, Json(kept.module)).into_response();
     response.extensions_mut().insert(kept.changed);
@@ -57,9 +60,9 @@ pub(crate) async fn upload(call: Call) -> Answer {
 
 /// Before its module, or after.
 pub(crate) async fn vouch(call: Call) -> Answer {
-    let (house, sha256) = (call.house.clone(), call.name());
+    let (app, sha256) = (call.app.clone(), call.name());
     let manifest: Value = call.body.json().await?;
-    let taken = house.blocking(move |house| house.desk.vouch(&sha256, &manifest)).await??;
+    let taken = app.blocking(move |app| app.desk.vouch(&sha256, &manifest)).await??;
     let status = if taken.new { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = (status, Json(taken.signature)).into_response();
     response.extensions_mut().insert(taken.changed);
@@ -67,15 +70,15 @@ pub(crate) async fn vouch(call: Call) -> Answer {
 }
 
 pub(crate) async fn content(call: Call) -> Answer {
-    let (house, sha256) = (call.house.clone(), call.name());
-    let _place = house.at_work()?;
-    let bytes = house.look_up(move |house| house.desk.content(&sha256)).await??;
+    let (app, sha256) = (call.app.clone(), call.name());
+    let _place = app.at_work()?;
+    let bytes = app.look_up(move |app| app.desk.content(&sha256)).await??;
     Ok(([(header::CONTENT_TYPE, "application/wasm")], bytes).into_response())
 }
 
 pub(crate) async fn delete(call: Call) -> Answer {
     let sha256 = call.name();
-    let change = call.house.blocking(move |house| house.desk.delete_module(&sha256)).await??;
+    let change = call.app.blocking(move |app| app.desk.delete_module(&sha256)).await??;
     let mut response = StatusCode::NO_CONTENT.into_response();
     response.extensions_mut().insert(change);
     Ok(response)

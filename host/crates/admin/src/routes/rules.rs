@@ -11,7 +11,7 @@ use tidegate_model::SeriesId;
 use tidegate_pipeline::{Kept, Reset};
 
 use super::json;
-use crate::house::House;
+use crate::app_state::AppState;
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
 use crate::rules::{Condition, Desk, Known, Outcome};
@@ -27,28 +27,28 @@ struct Shown<'a> {
 }
 
 pub(crate) async fn list(call: Call) -> Answer {
-    Ok(json(call.house.view.registry.rules()))
+    Ok(json(call.app.view.registry.rules()))
 }
 
 pub(crate) async fn get(call: Call) -> Answer {
-    Ok(shown(&call.house.desk.rule(&call.name())?, StatusCode::OK))
+    Ok(shown(&call.app.desk.rule(&call.name())?, StatusCode::OK))
 }
 
 pub(crate) async fn put(call: Call) -> Answer {
-    let (house, name, condition) = (call.house.clone(), call.name(), Condition::of(&call.headers)?);
+    let (app, name, condition) = (call.app.clone(), call.name(), Condition::of(&call.headers)?);
     let definition: Value = call.body.json().await?;
-    changed(house.blocking(move |house| house.desk.put(&name, &definition, &condition)).await?)
+    changed(app.blocking(move |app| app.desk.put(&name, &definition, &condition)).await?)
 }
 
 pub(crate) async fn patch(call: Call) -> Answer {
-    let (house, name, condition) = (call.house.clone(), call.name(), Condition::of(&call.headers)?);
+    let (app, name, condition) = (call.app.clone(), call.name(), Condition::of(&call.headers)?);
     let patch: Value = call.body.json().await?;
-    changed(house.blocking(move |house| house.desk.patch(&name, &patch, &condition)).await?)
+    changed(app.blocking(move |app| app.desk.patch(&name, &patch, &condition)).await?)
 }
 
 pub(crate) async fn delete(call: Call) -> Answer {
     let (name, condition) = (call.name(), Condition::of(&call.headers)?);
-    let change = call.house.blocking(move |house| house.desk.delete(&name, &condition)).await??;
+    let change = call.app.blocking(move |app| app.desk.delete(&name, &condition)).await??;
     let mut response = StatusCode::NO_CONTENT.into_response();
     response.extensions_mut().insert(change);
     Ok(response)
@@ -70,19 +70,19 @@ pub(crate) async fn retry(call: Call) -> Answer {
 }
 
 pub(crate) async fn reset_state(call: Call) -> Answer {
-    let (house, name, condition) = (call.house.clone(), call.name(), Condition::of(&call.headers)?);
+    let (app, name, condition) = (call.app.clone(), call.name(), Condition::of(&call.headers)?);
     let query: ResetQuery = call.query()?;
-    let reset = house.blocking(move |house| {
-        let of = whose(house, &query)?;
-        house.desk.with_rule(&name, &condition, |name| Ok(house.view.pipeline.reset_state(name, of)?))
+    let reset = app.blocking(move |app| {
+        let of = whose(app, &query)?;
+        app.desk.with_rule(&name, &condition, |name| Ok(app.view.pipeline.reset_state(name, of)?))
     });
     let tidegate_pipeline::StateReset { cells, kept } = reset.await??;
     Ok(json(StateReset { cells, durable: kept == Kept::Now }))
 }
 
 /// The part of a state that is meant. A name that is not known has none anywhere.
-fn whose(house: &House, query: &ResetQuery) -> Result<Reset, Problem> {
-    let books = &house.view.books;
+fn whose(app: &AppState, query: &ResetQuery) -> Result<Reset, Problem> {
+    let books = &app.view.books;
     match (&query.series, &query.partition) {
         (None, None) => Ok(Reset::Everything),
         (Some(topic), None) => {
@@ -98,18 +98,18 @@ fn whose(house: &House, query: &ResetQuery) -> Result<Reset, Problem> {
 }
 
 pub(crate) async fn versions(call: Call) -> Answer {
-    Ok(json(call.house.desk.versions(&call.name())?))
+    Ok(json(call.app.desk.versions(&call.name())?))
 }
 
 pub(crate) async fn rollback(call: Call) -> Answer {
-    let (house, name, condition) = (call.house.clone(), call.name(), Condition::of(&call.headers)?);
+    let (app, name, condition) = (call.app.clone(), call.name(), Condition::of(&call.headers)?);
     let to: RollbackInput = call.body.json().await?;
-    changed(house.blocking(move |house| house.desk.rollback(&name, to.generation, &condition)).await?)
+    changed(app.blocking(move |app| app.desk.rollback(&name, to.generation, &condition)).await?)
 }
 
 async fn at_desk(call: Call, work: impl FnOnce(&Desk, &str) -> Result<Outcome, Problem> + Send + 'static) -> Answer {
     let name = call.name();
-    changed(call.house.blocking(move |house| work(&house.desk, &name)).await?)
+    changed(call.app.blocking(move |app| work(&app.desk, &name)).await?)
 }
 
 pub(super) fn changed(outcome: Result<Outcome, Problem>) -> Answer {

@@ -14,24 +14,23 @@ use crate::shapes::{PromoteInput, ShadowInput};
 const SHARE: u32 = 25;
 
 pub(crate) async fn get(call: Call) -> Answer {
-    Ok(json(call.house.desk.shadow(&call.name())?.in_short()))
+    Ok(json(call.app.desk.shadow(&call.name())?.in_short()))
 }
 
 pub(crate) async fn differences(call: Call) -> Answer {
-    Ok(json(call.house.desk.shadow(&call.name())?))
+    Ok(json(call.app.desk.shadow(&call.name())?))
 }
 
 pub(crate) async fn start(call: Call) -> Answer {
-    let (house, name, condition) = (call.house.clone(), call.name(), Condition::of(&call.headers)?);
+    let (app, name, condition) = (call.app.clone(), call.name(), Condition::of(&call.headers)?);
     let ShadowInput { definition, state, max_share_percent } = call.body.json().await?;
     let share = max_share_percent.unwrap_or(SHARE);
     if !(1..=100).contains(&share) {
         let detail = format!("max_share_percent cannot be {share}: choose from 1 to 100");
         return Err(Problem::unusable("body", detail.clone(), vec![Mistake::new("/max_share_percent", detail)]));
     }
-    let started = house
-        .blocking(move |house| house.desk.start_shadow(&name, &definition, state.into(), share, &condition))
-        .await?;
+    let started =
+        app.blocking(move |app| app.desk.start_shadow(&name, &definition, state.into(), share, &condition)).await?;
     let (shadow, changed) = started?;
     let mut response = json(shadow.in_short());
     response.extensions_mut().insert(changed);
@@ -40,14 +39,14 @@ pub(crate) async fn start(call: Call) -> Answer {
 
 pub(crate) async fn stop(call: Call) -> Answer {
     let (name, condition) = (call.name(), Condition::of(&call.headers)?);
-    let changed = call.house.blocking(move |house| house.desk.end_shadow(&name, &condition)).await??;
+    let changed = call.app.blocking(move |app| app.desk.end_shadow(&name, &condition)).await??;
     let mut response = StatusCode::NO_CONTENT.into_response();
     response.extensions_mut().insert(changed);
     Ok(response)
 }
 
 pub(crate) async fn promote(call: Call) -> Answer {
-    let (house, name, condition) = (call.house.clone(), call.name(), Condition::of(&call.headers)?);
+    let (app, name, condition) = (call.app.clone(), call.name(), Condition::of(&call.headers)?);
     let with: PromoteInput = call.body.json().await?;
-    changed(house.blocking(move |house| house.desk.promote(&name, with.state.into(), &condition)).await?)
+    changed(app.blocking(move |app| app.desk.promote(&name, with.state.into(), &condition)).await?)
 }

@@ -3,7 +3,7 @@
 use tidegate_model::{Book, TopicFilter};
 
 use super::json as answer;
-use crate::house::House;
+use crate::app_state::AppState;
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
 use crate::shapes::{Ledger, OneSeries, OneSpool, Series, SeriesQuery, limit};
@@ -14,33 +14,33 @@ const MAX_LOOKED_AT: u32 = 100_000;
 const LOOKED_AT_AT_ONCE: u32 = 1_000;
 
 pub(crate) async fn status(call: Call) -> Answer {
-    Ok(answer(call.house.view.status()))
+    Ok(answer(call.app.view.status()))
 }
 
 pub(crate) async fn ledger(call: Call) -> Answer {
-    let status = call.house.view.pipeline.status();
+    let status = call.app.view.pipeline.status();
     let messages = status.sources.iter().map(|source| source.messages).sum();
     let by_source = status.sources.into_iter().map(|source| (source.name, source.messages)).collect();
-    let wrong = call.house.view.pipeline.audit();
+    let wrong = call.app.view.pipeline.audit();
     Ok(answer(Ledger { messages, points: status.points, by_source, wrong }))
 }
 
 pub(crate) async fn sources(call: Call) -> Answer {
-    Ok(answer(call.house.view.pipeline.status().sources))
+    Ok(answer(call.app.view.pipeline.status().sources))
 }
 
 pub(crate) async fn sinks(call: Call) -> Answer {
-    Ok(answer(call.house.view.pipeline.status().sinks))
+    Ok(answer(call.app.view.pipeline.status().sinks))
 }
 
 pub(crate) async fn spools(call: Call) -> Answer {
-    let sinks = call.house.view.pipeline.status().sinks;
+    let sinks = call.app.view.pipeline.status().sinks;
     let spools = sinks.into_iter().filter_map(|sink| Some(OneSpool { sink: sink.name, totals: sink.spool? }));
     Ok(answer(spools.collect::<Vec<_>>()))
 }
 
 pub(crate) async fn lanes(call: Call) -> Answer {
-    Ok(answer(call.house.view.pipeline.lane_totals()))
+    Ok(answer(call.app.view.pipeline.lane_totals()))
 }
 
 pub(crate) async fn series(call: Call) -> Answer {
@@ -53,14 +53,14 @@ pub(crate) async fn series(call: Call) -> Answer {
         filter.as_ref().is_none_or(|filter| filter.matches(topic))
             && contains.as_ref().is_none_or(|part| topic.contains(part.as_str()))
     };
-    let (from, known) = (query.after.unwrap_or(0), call.house.view.books.all_series().len() as u32);
-    let look = move |house: &House, end| page(house.view.books.all_series(), from, known, end, most, &wanted);
-    let soon = look(&call.house, from.saturating_add(LOOKED_AT_AT_ONCE));
+    let (from, known) = (query.after.unwrap_or(0), call.app.view.books.all_series().len() as u32);
+    let look = move |app: &AppState, end| page(app.view.books.all_series(), from, known, end, most, &wanted);
+    let soon = look(&call.app, from.saturating_add(LOOKED_AT_AT_ONCE));
     if soon.series.len() as u32 == most || soon.next.is_none() {
         return Ok(answer(soon));
     }
     let end = from.saturating_add(MAX_LOOKED_AT);
-    Ok(answer(call.house.look_up(move |house| look(house, end)).await?))
+    Ok(answer(call.app.look_up(move |app| look(app, end)).await?))
 }
 
 /// Of the series numbered from `at` on and before `end`, the first `most` that are wanted, of those that were known.

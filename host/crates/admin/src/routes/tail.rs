@@ -39,7 +39,7 @@ pub(crate) async fn tail(call: Call) -> Answer {
     let kinds = kinds(query.kind.as_deref())?;
     let has = |kind: &str| kinds.contains(&kind);
     let opened = Opened { topic: topics.as_ref().map(ToString::to_string), rows_per_s, kinds: kinds.clone() };
-    let view = &call.house.view;
+    let view = &call.app.view;
     let wanted = Wanted {
         topics,
         messages: has("message"),
@@ -48,7 +48,7 @@ pub(crate) async fn tail(call: Call) -> Answer {
         rows_per_s,
         payload_bytes: PAYLOAD_BYTES,
     };
-    let (feed, response) = call.house.streams.open()?;
+    let (feed, response) = call.app.streams.open()?;
     let tail = view.pipeline.tail(wanted).map_err(|_| too_many())?;
     let books = view.books.clone();
     tidegate_telemetry::spawn("api-tail", async move {

@@ -12,7 +12,7 @@ use tidegate_pipeline::{Fate, Wanted};
 
 use super::outcome::Outcome;
 use super::{json, now_us, place, show, tail, trial};
-use crate::house::House;
+use crate::app_state::AppState;
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
 use crate::shapes::{SeenMessage, SeenPoint, TraceNext, TraceOutput, TraceStep, TrialMessage, limit};
@@ -33,25 +33,25 @@ const MAX_NAMES: usize = 100_000;
 
 /// A message that is given.
 pub(crate) async fn given(call: Call) -> Answer {
-    let house = call.house.clone();
+    let app = call.app.clone();
     let message: TrialMessage = call.body.json().await?;
-    traced(&house, as_given(&message)?).await
+    traced(&app, as_given(&message)?).await
 }
 
 /// The next one that passes.
 pub(crate) async fn next(call: Call) -> Answer {
-    let house = call.house.clone();
+    let app = call.app.clone();
     let next: TraceNext = call.body.json().await?;
-    let passed = as_passed(&house, next).await?;
-    traced(&house, passed).await
+    let passed = as_passed(&app, next).await?;
+    traced(&app, passed).await
 }
 
-async fn traced(house: &Arc<House>, (books, messages, seen): Given) -> Answer {
+async fn traced(app: &Arc<AppState>, (books, messages, seen): Given) -> Answer {
     // One that is given comes from no source, so that only who takes those of all takes it.
-    let raw = house.view.pipeline.raw_messages().are_of(seen.source.as_deref().unwrap_or_default());
+    let raw = app.view.pipeline.raw_messages().are_of(seen.source.as_deref().unwrap_or_default());
     let not_raw = messages.marks.first().is_some_and(|&marks| Marks(marks).are_not_raw());
     let unused = if raw && !not_raw { Fate::Stored } else { Fate::Filtered };
-    let traced = house.blocking(move |house| Chain::new(house, books, unused).run(&messages, seen));
+    let traced = app.blocking(move |app| Chain::new(app, books, unused).run(&messages, seen));
     Ok(json(traced.await??))
 }
 
@@ -69,7 +69,7 @@ fn as_given(message: &TrialMessage) -> Result<Given, Problem> {
 }
 
 /// The next message that passes through a lane and is wanted, with how it ended there.
-async fn as_passed(house: &House, next: TraceNext) -> Result<Given, Problem> {
+async fn as_passed(app: &AppState, next: TraceNext) -> Result<Given, Problem> {
     let topics = next.topic.map(|text| text.parse()).transpose().map_err(tail::wrong_topic)?;
     let within = Duration::from_secs(limit(next.within_s, WITHIN_S, MAX_WITHIN_S)?.into());
     let wanted = Wanted {
@@ -80,13 +80,13 @@ async fn as_passed(house: &House, next: TraceNext) -> Result<Given, Problem> {
         rows_per_s: 1,
         payload_bytes: MAX_PAYLOAD_BYTES,
     };
-    let mut tail = house.view.pipeline.tail(wanted).map_err(|_| tail::too_many())?;
+    let mut tail = app.view.pipeline.tail(wanted).map_err(|_| tail::too_many())?;
     let none = || {
         let detail = format!("no such message passed within {} s", within.as_secs());
         Problem::new(axum::http::StatusCode::NOT_FOUND, "no_message", detail)
     };
     let glimpse = tokio::time::timeout(within, tail.next()).await.map_err(|_| none())?;
-    let seen = tail::message(&glimpse, 0, &house.view.books);
+    let seen = tail::message(&glimpse, 0, &app.view.books);
     let (books, mut messages) = (Arc::new(Books::new(MAX_NAMES)), Messages::default());
     let topic = books.intern_topic(&seen.topic, &seen.topic).map_err(|error| Problem::internal(error.to_string()))?;
     let marks = glimpse.messages.marks.first().copied().unwrap_or_default();
@@ -111,8 +111,8 @@ struct Chain {
 type End = (Fate, Option<String>);
 
 impl Chain {
-    fn new(house: &House, books: Arc<Books>, unused: Fate) -> Self {
-        let mut rules = house.view.registry.serving();
+    fn new(app: &AppState, books: Arc<Books>, unused: Fate) -> Self {
+        let mut rules = app.view.registry.serving();
         rules.sort_by_cached_key(|rule| place(rule));
         Self { rules, books, now_us: now_us(), unused, steps: Vec::new(), room: MAX_SHOWN_BYTES }
     }

@@ -27,34 +27,34 @@ const MAX_SHOWN: usize = 10_000;
 
 /// A rule that is there: as it is, or with another definition.
 pub(crate) async fn existing(call: Call) -> Answer {
-    let (house, name) = (call.house.clone(), call.name());
+    let (app, name) = (call.app.clone(), call.name());
     let input: TrialInput = call.body.json().await?;
-    let tried = house.blocking(move |house| {
+    let tried = app.blocking(move |app| {
         let file = match &input.definition {
             Some(definition) => {
-                house.desk.rule(&name)?;
+                app.desk.rule(&name)?;
                 defined_file(&name, definition)?
             }
-            None => house.desk.rule(&name)?.file.ok_or_else(|| {
+            None => app.desk.rule(&name)?.file.ok_or_else(|| {
                 Problem::conflict("unreadable", format!("{name}.toml cannot be read; give a `definition`"))
             })?,
         };
-        try_on(&house.desk, &name, &file, &input)
+        try_on(&app.desk, &name, &file, &input)
     });
     Ok(json(tried.await??))
 }
 
 /// A rule that is not there yet.
 pub(crate) async fn defined(call: Call) -> Answer {
-    let house = call.house.clone();
+    let app = call.app.clone();
     let input: TrialInput = call.body.json().await?;
-    let tried = house.blocking(move |house| {
+    let tried = app.blocking(move |app| {
         let missing =
             || Mistake::new("/definition", "say what the rule is: what would be PUT to /api/v1/rules/{rule}");
         let definition = input.definition.as_ref();
         let definition =
             definition.ok_or_else(|| Problem::unusable("body", "there is no definition", vec![missing()]))?;
-        try_on(&house.desk, "trial", &defined_file("trial", definition)?, &input)
+        try_on(&app.desk, "trial", &defined_file("trial", definition)?, &input)
     });
     Ok(json(tried.await??))
 }

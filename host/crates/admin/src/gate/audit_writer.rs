@@ -16,7 +16,7 @@ use crate::problem::Problem;
 const DENIALS_PER_S: u32 = 20;
 
 /// Both books, for all addresses together.
-pub(crate) struct Diary {
+pub(crate) struct AuditWriter {
     changes: Audit,
     denials: Audit,
     pace: Pace,
@@ -41,7 +41,7 @@ pub(super) struct Begun {
     number: String,
 }
 
-impl Diary {
+impl AuditWriter {
     pub fn new(data_dir: &Path) -> Arc<Self> {
         Arc::new(Self {
             changes: Audit::new(Book::Changes, data_dir),
@@ -55,8 +55,8 @@ impl Diary {
     pub(super) async fn begin(self: &Arc<Self>, deed: Deed) -> Result<Begun, Problem> {
         let number = format!("{:016x}", fastrand::u64(..));
         let begun = Begun { deed, number };
-        let (diary, line) = (self.clone(), begun.line("begun", None, "", Changed::default()));
-        let written = tokio::task::spawn_blocking(move || line.write(&diary.changes, 0)).await;
+        let (audit, line) = (self.clone(), begun.line("begun", None, "", Changed::default()));
+        let written = tokio::task::spawn_blocking(move || line.write(&audit.changes, 0)).await;
         match written {
             Ok(Ok(())) => Ok(begun),
             failed => {
@@ -70,8 +70,8 @@ impl Diary {
 
     /// Writes down what has come of it.
     pub(super) async fn end(self: &Arc<Self>, begun: Begun, status: StatusCode, refused: &str, changed: Changed) {
-        let (diary, line) = (self.clone(), begun.line("ended", Some(status), refused, changed));
-        let written = tokio::task::spawn_blocking(move || line.write(&diary.changes, 0)).await;
+        let (audit, line) = (self.clone(), begun.line("ended", Some(status), refused, changed));
+        let written = tokio::task::spawn_blocking(move || line.write(&audit.changes, 0)).await;
         if !matches!(written, Ok(Ok(()))) {
             tracing::error!("a line of the audit log could not be written: {written:?}");
         }
@@ -94,8 +94,8 @@ impl Diary {
             refused: problem.code().to_owned(),
             changed: Changed::default(),
         };
-        let diary = self.clone();
-        let written = tokio::task::spawn_blocking(move || owned.write(&diary.denials, unwritten)).await;
+        let audit = self.clone();
+        let written = tokio::task::spawn_blocking(move || owned.write(&audit.denials, unwritten)).await;
         if !matches!(written, Ok(Ok(()))) {
             self.unwritten.fetch_add(unwritten + 1, Relaxed);
             tracing::error!("a refusal could not be written down: {written:?}");

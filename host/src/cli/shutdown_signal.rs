@@ -8,11 +8,11 @@ use tokio::sync::watch;
 const INTERRUPTED: i32 = 130;
 
 /// Knows whether somebody wants this process to end.
-pub struct Ending {
+pub struct ShutdownSignal {
     told: watch::Receiver<bool>,
 }
 
-impl Ending {
+impl ShutdownSignal {
     /// Listens from now on, so that it comes first: whoever asks while the process still starts is heard. In a script's background a shell
     /// has SIGINT ignored, so that one which came before this would be lost.
     ///

@@ -24,7 +24,7 @@ const INCOMING: usize = 2;
 const AT_WORK: usize = 2;
 
 /// The parts of the host that the routes see.
-pub(crate) struct House {
+pub(crate) struct AppState {
     pub view: View,
     pub desk: Desk,
     pub backtests: Arc<Backtests>,
@@ -63,7 +63,7 @@ impl Faces {
     }
 }
 
-impl House {
+impl AppState {
     pub fn new(view: View, desk: Desk) -> Arc<Self> {
         let (blocking, looking_up) = (Arc::new(Semaphore::new(BLOCKING)), Arc::new(Semaphore::new(LOOKING_UP)));
         let (incoming, at_work) = (Semaphore::new(INCOMING), Semaphore::new(AT_WORK));
@@ -92,7 +92,7 @@ impl House {
     /// Does what may block, beside the runtime's thread. It goes on to its end, whoever waits for it.
     pub async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
-        work: impl FnOnce(&House) -> T + Send + 'static,
+        work: impl FnOnce(&AppState) -> T + Send + 'static,
     ) -> Result<T, Problem> {
         self.beside(&self.blocking, work).await
     }
@@ -100,7 +100,7 @@ impl House {
     /// Looks something up that may block for a moment, but waits neither for a change nor for a lane.
     pub async fn look_up<T: Send + 'static>(
         self: &Arc<Self>,
-        work: impl FnOnce(&House) -> T + Send + 'static,
+        work: impl FnOnce(&AppState) -> T + Send + 'static,
     ) -> Result<T, Problem> {
         self.beside(&self.looking_up, work).await
     }
@@ -108,14 +108,14 @@ impl House {
     async fn beside<T: Send + 'static>(
         self: &Arc<Self>,
         places: &Arc<Semaphore>,
-        work: impl FnOnce(&House) -> T + Send + 'static,
+        work: impl FnOnce(&AppState) -> T + Send + 'static,
     ) -> Result<T, Problem> {
         let permit = places.clone().try_acquire_owned();
         let permit = permit.map_err(|_| Problem::busy("too much is under way; try again in a moment"))?;
-        let house = self.clone();
+        let app = self.clone();
         let done = tokio::task::spawn_blocking(move || {
             let _until_done = permit;
-            work(&house)
+            work(&app)
         });
         done.await.map_err(|_| Problem::internal("it failed; see the host's log"))
     }
@@ -125,7 +125,7 @@ fn on_their_way() -> Problem {
     Problem::busy("other modules are on their way; try again in a moment")
 }
 
-impl Drop for House {
+impl Drop for AppState {
     fn drop(&mut self) {
         self.backtests.stop();
     }
