@@ -7,8 +7,8 @@ use std::pin::pin;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use fail::fail_point;
-use futures_util::SinkExt;
-use futures_util::future::try_join3;
+use futures_util::future::{join3, try_join3};
+use futures_util::{FutureExt as _, SinkExt};
 use tidegate_model::Alert;
 use tokio_postgres::Statement;
 
@@ -144,10 +144,7 @@ impl Store<'_> {
         };
         let mut wire = self.session.answer(sending).await?;
         // Behind what it is polled with, so that all of that is on its way to the database first.
-        let ahead = async {
-            lines.look_ahead(task, self.manner);
-            Ok(())
-        };
+        let ahead = async { lines.look_ahead(task, self.manner) };
         let finish = async {
             let copied = self.session.answer(wire.as_mut().finish()).await;
             fail_point!("copy-after", |_| std::process::abort());
@@ -155,20 +152,26 @@ impl Store<'_> {
         };
         match then {
             Then::Nothing => finish.await,
-            // Without waiting in between. A COPY that fails turns the COMMIT into a rollback, and its error is given.
+            // Without waiting in between. A COPY that fails turns the COMMIT into a rollback, and its error is given; but the COMMIT's answer is
+            // waited for all the same. PgBouncer gives the server connection to others with that answer, and whatever were said before it
+            // would never be answered. Only of a server that is silent nothing more is expected.
             Then::Commit => {
+                let finish = finish.map(|copied| match copied {
+                    Err(fault @ Fault::Silent(_)) => Err(fault),
+                    copied => Ok(copied),
+                });
                 let commit = async {
                     fail_point!("commit-before", |_| std::process::abort());
-                    self.session.commit().await
+                    Ok(self.session.commit().await)
                 };
-                let (copied, (), ()) = try_join3(finish, commit, ahead).await?;
+                let (copied, committed, ()) = try_join3(finish, commit, ahead.map(Ok)).await?;
                 fail_point!("commit-after", |_| std::process::abort());
-                Ok(copied)
+                copied.and_then(|rows| committed.map(|()| rows))
             }
             Then::Move => {
                 let moving = self.session.answer(stage::move_over(client, self.manner.tables));
-                let (_, moved, ()) = try_join3(finish, moving, ahead).await?;
-                Ok(moved)
+                let (copied, moved, ()) = join3(finish, moving, ahead).await;
+                copied.and(moved)
             }
         }
     }
