@@ -7,10 +7,11 @@ use std::thread::JoinHandle;
 
 use tidegate_config::RuleFile;
 
-use crate::admission::{Admission, CacheTotals, try_out};
+use crate::admission::{Admission, CacheTotals};
 use crate::generations::{Generation, Generations, Version};
 use crate::load_error::LoadError;
 use crate::module::{Module, Wasi};
+use crate::registry::look::tried;
 use crate::registry::shadows::{Candidate, PromoteState, ShadowOrder, ShadowStatus, Shadows};
 use crate::registry::status::{Entry, RuleStatus, Snapshot};
 use crate::rule::Rule;
@@ -125,9 +126,7 @@ impl RegistryHandle {
     /// # Errors
     /// It could not serve.
     pub fn examine(&self, name: &str, file: &RuleFile, module: &Arc<Module>) -> Result<Arc<Rule>, LoadError> {
-        let rule = Rule::of_file(name, file, module.clone(), Arc::default(), 0)?;
-        try_out(&rule)?;
-        Ok(Arc::new(rule))
+        tried(name, file, module.clone()).map(Arc::new)
     }
 
     /// The generations of a rule that are kept on disk, the newest first.

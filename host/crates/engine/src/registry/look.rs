@@ -8,6 +8,7 @@ use tidegate_config::RuleFile;
 
 use crate::admission::{Admission, try_out};
 use crate::load_error::LoadError;
+use crate::module::Module;
 use crate::registry::scan::{Scanner, Wanted};
 use crate::rule::Rule;
 
@@ -38,14 +39,18 @@ fn asked(scanner: &mut Scanner, name: String, wanted: Wanted) -> Asked {
     let by_default = scanner.runs_by_default(&name);
     let (file, rule) = match wanted.file {
         Ok(file) => {
-            let rule = scanner.module(&file, wanted.manifest.as_deref()).and_then(|module| {
-                let rule = Rule::of_file(&name, &file, module, Arc::default(), 0)?;
-                try_out(&rule)?;
-                Ok(rule)
-            });
+            let module = scanner.module(&file, wanted.manifest.as_deref());
+            let rule = module.and_then(|module| tried(&name, &file, module));
             (Some(file), rule)
         }
         Err(why) => (None, Err(LoadError::File(why))),
     };
     Asked { name, file, by_default, rule }
+}
+
+/// What `file` makes of a module, tried on scratch instances; it serves nowhere.
+pub(super) fn tried(name: &str, file: &RuleFile, module: Arc<Module>) -> Result<Rule, LoadError> {
+    let rule = Rule::of_file(name, file, module, Arc::default(), 0)?;
+    try_out(&rule)?;
+    Ok(rule)
 }
