@@ -22,7 +22,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use tidegate_config::{KafkaSource as Settings, KafkaStart, LaneBy, Offsets, RecordHeaders, TimeFrom, TopicFrom};
+use tidegate_config::{
+    KafkaSource as Settings, KafkaStart, LaneBy, Offsets, RecordHeaders, RecordsBy, TimeFrom, TopicFrom,
+};
 use tidegate_engine::{Engine, Rule};
 use tidegate_model::{Books, Limits};
 use tidegate_pipeline::SinkSetup;
@@ -122,7 +124,7 @@ pub fn settings(brokers: &str, group: usize) -> Settings {
         topic_from: TopicFrom::Key,
         time_from: TimeFrom::Arrival,
         headers: RecordHeaders::Kept,
-        lane_by: LaneBy::Topic,
+        lane_by: RecordsBy::Topics(LaneBy::Topic),
         start: KafkaStart::Earliest,
         offsets: Offsets::Group,
         journal: tidegate_config::Journal::Off,

@@ -153,6 +153,10 @@ impl Books {
         if let Some(known) = self.topics.find(name) {
             return Ok(TopicId(known));
         }
+        // Topics that find no room must not use up the partitions.
+        if self.topics.len() >= self.topics.limit() {
+            return Err(Full { limit: self.topics.limit() });
+        }
         let partition = self.intern_partition(partition)?;
         self.topics.intern(name, |name| Topic { name, partition }).map(TopicId)
     }

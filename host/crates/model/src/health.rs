@@ -12,6 +12,7 @@ pub struct Health {
     state: Mutex<State>,
     failures: AtomicU64,
     stale: AtomicU64,
+    strays: AtomicU64,
     lag: Mutex<Vec<Lag>>,
     unread: Mutex<Vec<Unread>>,
 }
@@ -77,6 +78,16 @@ impl Health {
     /// It seemed connected, but nothing has come for too long: counted beside the failure that follows.
     pub fn went_stale(&self) {
         self.stale.fetch_add(1, Relaxed);
+    }
+
+    /// A record came by another key or partition than its topic belongs to.
+    pub fn strayed(&self) {
+        self.strays.fetch_add(1, Relaxed);
+    }
+
+    /// How many did.
+    pub fn strays(&self) -> u64 {
+        self.strays.load(Relaxed)
     }
 
     /// How far it is behind in each partition it holds. Of very many, those furthest behind are kept.

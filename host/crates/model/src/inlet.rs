@@ -164,6 +164,12 @@ impl Inlet {
         Ok((id, partition % self.lanes.len().max(1)))
     }
 
+    /// The name of a topic, and that of the partition it belongs to. Takes no lock.
+    pub fn partition_of(&self, topic: TopicId) -> Option<(&str, &str)> {
+        let topic = self.books.topic(topic)?;
+        Some((&topic.name, self.books.partition(topic.partition)?))
+    }
+
     /// The lane of a partition, for messages whose order is not that of their topics: the lane that rules' stored state of that partition
     /// goes to as well. Takes a lock.
     pub fn lane_of(&self, partition: &str) -> Result<usize, Full> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_model::{
-    Books, Inlet, Marks, Outcome, Parcel, ParcelLimits, Phase, Source, SourceError, SystemClock, Tally,
+    Books, Inlet, Marks, Outcome, Parcel, ParcelLimits, Phase, Source, SourceError, SystemClock, Tally, TopicId,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -58,10 +58,15 @@ impl Host {
 
     /// The next parcel of any lane.
     pub(crate) async fn parcel(&mut self) -> Parcel {
+        self.parcel_of().await.1
+    }
+
+    /// The next parcel of any lane, and the number of that.
+    pub(crate) async fn parcel_of(&mut self) -> (usize, Parcel) {
         let next = std::future::poll_fn(|cx| {
-            for lane in &mut self.lanes {
+            for (number, lane) in self.lanes.iter_mut().enumerate() {
                 if let std::task::Poll::Ready(Some(parcel)) = lane.poll_recv(cx) {
-                    return std::task::Poll::Ready(parcel);
+                    return std::task::Poll::Ready((number, parcel));
                 }
             }
             std::task::Poll::Pending
@@ -84,6 +89,12 @@ impl Host {
                 properties: messages.properties.of(i as u32).map(|(k, v)| (k.to_owned(), text(v))).collect(),
             })
             .collect()
+    }
+
+    /// The partition that a topic belongs to.
+    pub(crate) fn partition_of(&self, topic: &str) -> String {
+        let topic = self.books.all_topics().find(topic).expect("the topic should be known");
+        self.inlet.partition_of(TopicId(topic)).expect("its partition").1.to_owned()
     }
 
     /// Takes messages until there are `count`, leaving their parcels unresolved.

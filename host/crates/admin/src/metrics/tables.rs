@@ -58,6 +58,7 @@ pub(super) const SOURCES: Table<SourceStatus> = Table {
         gauge("source_up", "Whether the source is connected", |s| yes(s.up)),
         counter("source_failures", "Connections lost or not made", |s| s.failures as f64),
         counter("source_stale", "Connections given up since nothing came", |s| s.stale as f64),
+        counter("source_strays", "Records that came by another key or partition than their topic belongs to (`lane_by`): they go where that goes", |s| s.strays as f64),
         gauge("source_partitions_unread", "Kafka partitions that are not read until somebody acts", |s| s.unread.len() as f64),
     ],
     splits: &[

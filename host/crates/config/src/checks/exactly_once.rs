@@ -2,7 +2,7 @@
 
 use super::Checker;
 use crate::document::Place;
-use crate::settings::{Config, LaneBy, Offsets, SinkSettings, SourceSettings};
+use crate::settings::{Config, Offsets, SinkSettings, SourceSettings};
 
 impl Checker<'_> {
     /// Has the Kafka sources give their offsets to the sink that stores them, where there is one.
@@ -24,11 +24,15 @@ impl Checker<'_> {
                 SourceSettings::Kafka(source) => {
                     kafka += 1;
                     source.offsets = Offsets::WithPoints;
-                    if source.lane_by != LaneBy::Topic {
+                    if !source.lane_by.keeps_partitions() {
                         let at = place("sources", "kafka", name.as_str()).key("lane_by");
                         let what =
                             "with exactly_once each Kafka partition keeps to one lane, so `lane_by` cannot choose";
-                        self.error(&at, what, "remove it; records of one key are of one partition");
+                        self.error(
+                            &at,
+                            what,
+                            "remove it, or write \"partition\"; records of one key are of one partition",
+                        );
                     }
                 }
                 SourceSettings::Mqtt(_) => {

@@ -2,7 +2,7 @@
 
 use super::Checker;
 use crate::document::Place;
-use crate::settings::{Config, Journal, LaneBy, Offsets, Qos, SinkSettings, SourceSettings};
+use crate::settings::{Config, Journal, Offsets, Qos, SinkSettings, SourceSettings};
 
 impl Checker<'_> {
     pub(super) fn journal(&mut self, config: &Config) {
@@ -25,9 +25,13 @@ impl Checker<'_> {
                 self.error(&at, what, "remove `journal`, or `exactly_once`");
             }
             match source {
-                SourceSettings::Kafka(source) if source.lane_by != LaneBy::Topic => {
+                SourceSettings::Kafka(source) if !source.lane_by.keeps_partitions() => {
                     let what = "with journal each Kafka partition keeps to one lane, so `lane_by` cannot choose";
-                    self.error(&place.key("lane_by"), what, "remove it; records of one key are of one partition");
+                    self.error(
+                        &place.key("lane_by"),
+                        what,
+                        "remove it, or write \"partition\"; records of one key are of one partition",
+                    );
                 }
                 SourceSettings::Mqtt(source) => {
                     if source.subscriptions.iter().any(|s| s.qos == Qos::AtMostOnce) {

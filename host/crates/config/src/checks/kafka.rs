@@ -6,11 +6,11 @@ use super::Checker;
 use crate::document::Place;
 use crate::raw::{
     ClientValue, OneOrMany, RawCompression, RawHeaders, RawKafkaSink, RawKafkaSource, RawMessageKey, RawPointFormat,
-    RawStart, RawTimeFrom, RawTopicFrom,
+    RawRecordsBy, RawStart, RawTimeFrom, RawTogether, RawTopicFrom,
 };
 use crate::settings::{
-    Compression, Journal, KafkaMessages, KafkaSink, KafkaSource, KafkaStart, MessageKey, Offsets, PointFormat,
-    RecordHeaders, Secret, TimeFrom, TopicFrom,
+    Compression, Journal, KafkaMessages, KafkaSink, KafkaSource, KafkaStart, LaneBy, MessageKey, Offsets,
+    PointFormat, RecordHeaders, RecordsBy, Secret, TimeFrom, TopicFrom,
 };
 use crate::shown::names_secret;
 
@@ -58,7 +58,7 @@ impl Checker<'_> {
                 None | Some(RawHeaders::Kept) => RecordHeaders::Kept,
                 Some(RawHeaders::Left) => RecordHeaders::Left,
             },
-            lane_by: self.lane_by(place, raw.lane_by),
+            lane_by: self.records_by(place, raw.lane_by),
             start: match raw.start {
                 None | Some(RawStart::Earliest) => KafkaStart::Earliest,
                 Some(RawStart::Latest) => KafkaStart::Latest,
@@ -204,6 +204,15 @@ impl Checker<'_> {
             }
         }
         topics
+    }
+
+    fn records_by(&mut self, place: &Place, raw: Option<RawRecordsBy>) -> RecordsBy {
+        match raw {
+            None | Some(RawRecordsBy::Named(RawTogether::Topic)) => RecordsBy::Topics(LaneBy::Topic),
+            Some(RawRecordsBy::Named(RawTogether::Key)) => RecordsBy::Key,
+            Some(RawRecordsBy::Named(RawTogether::Partition)) => RecordsBy::Partition,
+            Some(RawRecordsBy::Levels(levels)) => RecordsBy::Topics(self.lane_by(place, Some(levels))),
+        }
     }
 
     fn topic_from(&mut self, at: &Place, raw: Option<RawTopicFrom>) -> TopicFrom {

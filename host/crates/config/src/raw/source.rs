@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ClientValue, OneOrMany, RawLimit, TopicEntry};
+use super::{ClientValue, OneOrMany, RawLimit, RawRecordsBy, TopicEntry};
 
 /// Messages from an MQTT broker.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -127,15 +127,17 @@ pub(crate) struct RawKafkaSource {
     pub time_from: Option<RawTimeFrom>,
     /// What becomes of the headers of a record: to look for them costs each record, also where there are none. Default: `kept`.
     pub headers: Option<RawHeaders>,
-    /// Which levels of a logical topic (from 0) name what must stay in order on one lane. Default: each topic by itself.
-    pub lane_by: Option<Vec<i64>>,
+    /// What must stay in order on one lane, and is one partition to rules: levels of a logical topic (from 0), as in `[1, 3]`; or the records of one
+    /// `"key"` or Kafka `"partition"`, whatever their topics. Then a topic stays with the one it first came by: records of it by another go where it goes,
+    /// and are counted (`strays`). Default: `"topic"`, each by itself.
+    pub lane_by: Option<RawRecordsBy>,
     /// Where to begin when the group has no offset; `latest` is the end as it was when the group first began. Default: `earliest`.
     pub start: Option<RawStart>,
     /// The most records taken and not yet stored. Default: 50000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_in_flight: Option<i64>,
     /// Whether the state of rules has each record exactly once, also over a crash of the host: its offset is committed only when the state that has
-    /// it is on disk, and it is known when it comes again. Each partition keeps to one lane then, and `lane_by` cannot choose. Default: false.
+    /// it is on disk, and it is known when it comes again. Each partition keeps to one lane then, and `lane_by` cannot choose another. Default: false.
     pub journal: Option<bool>,
     /// How fast records are taken. Default: as fast as they can be stored.
     pub limit: Option<RawLimit>,

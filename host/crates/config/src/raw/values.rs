@@ -8,7 +8,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, IntoDeserializer as _, MapAccess, SeqAccess, Visitor};
 
 use super::RawSubscription;
 
@@ -30,6 +30,28 @@ pub(crate) enum OneOrMany {
     One(String),
     /// A list of texts.
     Many(Vec<String>),
+}
+
+/// What records stay together by: something of a record, or levels of its logical topic.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(crate) enum RawRecordsBy {
+    /// Something of a record.
+    Named(RawTogether),
+    /// Levels of its logical topic, from 0.
+    Levels(Vec<i64>),
+}
+
+/// Something of a Kafka record.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawTogether {
+    /// Its logical topic.
+    Topic,
+    /// Its key; a record without one stays with its topic.
+    Key,
+    /// The Kafka partition that it is of.
+    Partition,
 }
 
 /// The value of a librdkafka setting, or where to find it.
@@ -104,6 +126,28 @@ impl<'de> Deserialize<'de> for OneOrMany {
 
             fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<OneOrMany, A::Error> {
                 Vec::deserialize(SeqAccessDeserializer::new(seq)).map(OneOrMany::Many)
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawRecordsBy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = RawRecordsBy;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"topic\", \"key\", \"partition\" or a list of levels")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<RawRecordsBy, E> {
+                RawTogether::deserialize(text.into_deserializer()).map(RawRecordsBy::Named)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<RawRecordsBy, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(RawRecordsBy::Levels)
             }
         }
         deserializer.deserialize_any(Reader)

@@ -19,8 +19,8 @@ pub struct KafkaSource {
     pub time_from: TimeFrom,
     /// What becomes of the headers of a record.
     pub headers: RecordHeaders,
-    /// Which logical topics stay together on one lane.
-    pub lane_by: LaneBy,
+    /// Which records stay together on one lane.
+    pub lane_by: RecordsBy,
     /// Where to begin when the group has no offset.
     pub start: KafkaStart,
     /// Where offsets are kept. [`Offsets::WithPoints`]: a partition keeps to one lane.
@@ -31,6 +31,24 @@ pub struct KafkaSource {
     pub max_in_flight: usize,
     /// Settings of librdkafka as they are (SASL, TLS, buffers); those Tidegate relies on are refused by `check`.
     pub client: BTreeMap<String, Secret>,
+}
+
+/// Which Kafka records stay together on one lane, in their order, and are one partition to rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordsBy {
+    /// Those of a logical topic, or of those that agree in some levels.
+    Topics(LaneBy),
+    /// Those of a key; one without stays with its topic.
+    Key,
+    /// Those of a Kafka partition.
+    Partition,
+}
+
+impl RecordsBy {
+    /// Whether it can be so where each Kafka partition keeps to one lane.
+    pub(crate) fn keeps_partitions(&self) -> bool {
+        matches!(self, RecordsBy::Topics(LaneBy::Topic) | RecordsBy::Partition)
+    }
 }
 
 /// When a Kafka record counts as received: the time of points whose payload has none.

@@ -7,8 +7,8 @@ use tidegate_model::SpoolOrder;
 
 use super::{FakeEnv, SOURCE, good, parse, parse_in};
 use crate::{
-    Aggregates, Config, EXAMPLE, KafkaStart, LaneBy, MqttVersion, ProcessEnv, Qos, RecordHeaders, Repeats, ShareBy,
-    SinkSettings, SourceSettings, SpoolSettings, TimeFrom, TopicFrom, Upkeep, WhenFull,
+    Aggregates, Config, EXAMPLE, KafkaStart, LaneBy, MqttVersion, ProcessEnv, Qos, RecordHeaders, RecordsBy, Repeats,
+    ShareBy, SinkSettings, SourceSettings, SpoolSettings, TimeFrom, TopicFrom, Upkeep, WhenFull,
 };
 
 fn mqtt_source(config: &Config, name: &str) -> crate::MqttSource {
@@ -148,6 +148,25 @@ fn spools() {
     );
 }
 
+/// Guarantees: each way to say what stays together is taken, and one that is none is answered with those there are.
+#[test]
+fn what_stays_together() {
+    let by = |value: &str| {
+        let source = "[sources.kafka.fleet]\nbrokers = \"b\"\ngroup = \"g\"\ntopics = [\"t\"]\n";
+        let config = parse_in(&format!("{source}lane_by = {value}\n"), &FakeEnv::new());
+        match config.map(|config| config.sources.into_values().next()) {
+            Ok(Some(SourceSettings::Kafka(source))) => Ok(source.lane_by),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    assert_eq!(by("\"topic\""), Ok(RecordsBy::Topics(LaneBy::Topic)));
+    assert_eq!(by("[1, 3]"), Ok(RecordsBy::Topics(LaneBy::Levels(vec![1, 3]))));
+    assert_eq!((by("\"key\""), by("\"partition\"")), (Ok(RecordsBy::Key), Ok(RecordsBy::Partition)));
+    let wrong = by("\"device\"").unwrap_err();
+    assert!(["topic", "key", "partition"].iter().all(|way| wrong.contains(way)), "{wrong}");
+    assert!(by("[-1]").is_err());
+}
+
 /// Guarantees: a Kafka source takes its settings and secrets, and each way of naming the logical topic.
 #[test]
 fn kafka_source_in_full() {
@@ -177,7 +196,7 @@ fn kafka_source_in_full() {
     assert_eq!(source.headers, RecordHeaders::Left);
     assert_eq!(
         (source.start, source.max_in_flight, &source.lane_by),
-        (KafkaStart::Latest, 7, &LaneBy::Levels(vec![1]))
+        (KafkaStart::Latest, 7, &RecordsBy::Topics(LaneBy::Levels(vec![1])))
     );
     let client: Vec<_> = source.client.iter().map(|(k, v)| (k.as_str(), v.reveal())).collect();
     assert_eq!(

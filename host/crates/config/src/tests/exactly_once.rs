@@ -38,7 +38,7 @@ fn refused() {
     );
     check(
         &format!("{KAFKA}lane_by = [0]\n{SINK}"),
-        "t.toml:5:11: with exactly_once each Kafka partition keeps to one lane, so `lane_by` cannot choose; remove it; records of one key are of one partition",
+        "t.toml:5:11: with exactly_once each Kafka partition keeps to one lane, so `lane_by` cannot choose; remove it, or write \"partition\"; records of one key are of one partition",
     );
     check(
         &format!("{KAFKA}{SINK}{}", SINK.replace("db", "other")),

@@ -30,8 +30,11 @@ fn refused() {
         &format!("{KAFKA}journal = true\n{EXACT}"),
         "t.toml:5:11: a database with `exactly_once` may give back what it had stored, and rules would have had that already; remove `journal`, or `exactly_once`",
     );
-    check(
-        &format!("{KAFKA}lane_by = [0]\njournal = true\n"),
-        "t.toml:5:11: with journal each Kafka partition keeps to one lane, so `lane_by` cannot choose; remove it; records of one key are of one partition",
-    );
+    good(&format!("{KAFKA}lane_by = \"partition\"\njournal = true\n"));
+    for by in ["[0]", "\"key\""] {
+        check(
+            &format!("{KAFKA}lane_by = {by}\njournal = true\n"),
+            "t.toml:5:11: with journal each Kafka partition keeps to one lane, so `lane_by` cannot choose; remove it, or write \"partition\"; records of one key are of one partition",
+        );
+    }
 }

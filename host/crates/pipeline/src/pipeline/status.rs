@@ -46,6 +46,8 @@ pub struct SourceStatus {
     pub failures: u64,
     /// How often its connection was given up since nothing had come for too long.
     pub stale: u64,
+    /// Records that came by another key or Kafka partition than their topic belongs to (`lane_by`), and went where that goes.
+    pub strays: u64,
     /// How far it is behind, by partition: of Kafka, and some seconds old.
     pub lag: Vec<Lag>,
     /// Partitions that it has and does not read until somebody acts, with the reason: it reads the others.
@@ -69,6 +71,7 @@ impl Pipeline {
                 },
                 failures: source.health.failures(),
                 stale: source.health.stale(),
+                strays: source.health.strays(),
                 lag: source.health.lag(),
                 unread: source.health.unread(),
                 messages: source.ledger.totals(),

@@ -23,6 +23,7 @@ mod offsets;
 mod range;
 mod records;
 mod time_from;
+mod together;
 mod topic_from;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer as _;
 use tidegate_config::KafkaSource as Settings;
 use tidegate_model::{Health, Inlet, Phase, PhaseWatch, Source, SourceError, StateStore, Stored};
+pub(crate) use together::partition_of_key;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 
 use rdkafka::message::Message;
-use tidegate_config::{KafkaSource as Settings, LaneBy, RecordHeaders, TimeFrom};
+use tidegate_config::{KafkaSource as Settings, RecordHeaders, TimeFrom};
 use tidegate_model::{Inlet, Marks, Messages, Names, Page, Parcels, Position, Properties, Span};
 
 use super::assignment::{Received, Token};
 use super::logs::Logs;
+use super::together::Together;
 use super::topic_from::{LogicalTopic, fits};
 use super::{headers, time_from};
 use crate::routes::Routes;
@@ -22,7 +23,7 @@ pub(super) struct Records {
     logical: LogicalTopic,
     received: time_from::Received,
     headers: RecordHeaders,
-    lane_by: LaneBy,
+    together: Together,
     routes: Routes,
 }
 
@@ -32,7 +33,7 @@ impl Records {
             logical: LogicalTopic::new(&settings.topic_from),
             received: time_from::Received::new(&settings.time_from),
             headers: settings.headers,
-            lane_by: settings.lane_by.clone(),
+            together: Together::new(&settings.lane_by),
             routes: Routes::default(),
         }
     }
@@ -58,11 +59,14 @@ impl Records {
         // A record without a logical topic keeps the Kafka topic's name: its bytes reach a decoder or the dead letters.
         let topic = || said.as_deref().filter(|said| fits(said)).unwrap_or(record.topic().as_bytes());
         if route.is_none() {
-            let lane_by = &self.lane_by;
+            let together = &self.together;
             route = self.routes.find(topic(), inlet, |name| match log {
                 Some(log) => Cow::Owned(log.name.clone()),
-                None => lane_by.partition(name),
+                None => together.partition(record, name),
             });
+        }
+        if let (Some((id, _)), None) = (route, log) {
+            self.together.look(record, id, inlet);
         }
         let (id, usual_lane) = route.unwrap_or_default();
         let lane = log.map_or(usual_lane, |log| log.lane);

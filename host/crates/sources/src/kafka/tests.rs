@@ -5,6 +5,7 @@ mod begins;
 mod exact;
 mod garbled;
 mod range;
+mod together;
 
 use std::time::Instant;
 
@@ -14,7 +15,9 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use tidegate_config::{KafkaSource as Settings, KafkaStart, LaneBy, RecordHeaders, Secret, TimeFrom, TopicFrom};
+use tidegate_config::{
+    KafkaSource as Settings, KafkaStart, LaneBy, RecordHeaders, RecordsBy, Secret, TimeFrom, TopicFrom,
+};
 use tidegate_model::{Books, Logs, Marks, Outcome, ParcelLimits, Phase, Span, State};
 
 use super::consumer::REVOKE_WAIT;
@@ -41,7 +44,7 @@ impl Cluster {
             topic_from: TopicFrom::Topic,
             time_from: TimeFrom::Arrival,
             headers: RecordHeaders::Kept,
-            lane_by: LaneBy::Topic,
+            lane_by: RecordsBy::Topics(LaneBy::Topic),
             start: KafkaStart::Earliest,
             offsets: tidegate_config::Offsets::Group,
             journal: tidegate_config::Journal::Off,

@@ -16,12 +16,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tidegate_config::{LaneBy, SourceSettings};
-use tidegate_model::{DeadLetter, Inlet, Marks, Outcome, Parcels, Phase, PhaseWatch, Replays, Source, SourceError};
+use tidegate_config::{LaneBy, RecordsBy, SourceSettings};
+use tidegate_model::{
+    DeadLetter, Inlet, Marks, Outcome, Parcels, Phase, PhaseWatch, Properties, Replays, Source, SourceError,
+};
 
 use crate::backoff::Backoff;
 use crate::settlements::{Settlement, Settlements};
-use crate::{mqtt, phase};
+use crate::{kafka, mqtt, phase};
 
 /// How often it looks for new wishes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -176,7 +178,7 @@ impl Replay {
             });
             // What was too much then is asked for now; what was cut off stays so.
             let marks = Marks(letter.marks & !(Marks::EXCESS.0 | Marks::DROPPED.0)).with(Marks::REPLAYED);
-            let partition = partition(self.sources.get(&*letter.source), &letter.topic);
+            let partition = partition(self.sources.get(&*letter.source), &letter);
             let (messages, row) = match inlet.topic(&letter.topic, &partition) {
                 Ok(route) => parcels.push(route, letter.received_us, marks, &letter.payload, id),
                 Err(_full) => parcels.push_unnamed(&letter.topic, letter.received_us, marks, &letter.payload, id),
@@ -211,10 +213,20 @@ impl Replay {
 }
 
 /// What `topic` stays together with, as the source it came by would have it.
-fn partition<'a>(source: Option<&SourceSettings>, topic: &'a str) -> Cow<'a, str> {
+fn partition<'a>(source: Option<&SourceSettings>, letter: &'a DeadLetter) -> Cow<'a, str> {
+    let topic = &*letter.topic;
     match source {
         Some(SourceSettings::Mqtt(settings)) => mqtt::lane_by(settings, topic).partition(topic),
-        Some(SourceSettings::Kafka(settings)) => settings.lane_by.partition(topic),
+        Some(SourceSettings::Kafka(settings)) => match &settings.lane_by {
+            RecordsBy::Topics(by) => by.partition(topic),
+            RecordsBy::Key => {
+                let key =
+                    letter.properties.iter().find(|(name, value)| **name == *Properties::KEY && !value.is_empty());
+                key.map_or(Cow::Borrowed(topic), |(_, key)| kafka::partition_of_key(key).into())
+            }
+            // A letter does not say of which it was: a topic that this process has met goes where it belongs, and others are by themselves.
+            RecordsBy::Partition => Cow::Borrowed(topic),
+        },
         None => LaneBy::Topic.partition(topic),
     }
 }

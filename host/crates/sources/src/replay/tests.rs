@@ -70,7 +70,7 @@ fn sources() -> BTreeMap<String, SourceSettings> {
         topic_from: TopicFrom::Key,
         time_from: TimeFrom::Arrival,
         headers: RecordHeaders::Kept,
-        lane_by: LaneBy::Levels(vec![1]),
+        lane_by: RecordsBy::Topics(LaneBy::Levels(vec![1])),
         start: KafkaStart::Earliest,
         offsets: tidegate_config::Offsets::Group,
         journal: tidegate_config::Journal::Off,
@@ -82,6 +82,18 @@ fn sources() -> BTreeMap<String, SourceSettings> {
 
 fn start(letters: &Arc<Letters>) -> Host {
     Host::start(ReplaySource::new(letters.clone(), sources()))
+}
+
+/// Guarantees: a letter of a source whose records stay together by key belongs to the partition of its key; one without a key to that of its topic.
+#[test]
+fn the_partition_of_its_key() {
+    let SourceSettings::Kafka(mut fleet) = sources().remove("fleet").unwrap() else { panic!() };
+    fleet.lane_by = RecordsBy::Key;
+    let fleet = SourceSettings::Kafka(fleet);
+    let mut letter = letter(7);
+    assert_eq!(partition(Some(&fleet), &letter), letter.topic.to_string());
+    letter.properties.push(("kafka.key".into(), b"pump-1".to_vec()));
+    assert_eq!(partition(Some(&fleet), &letter), "pump-1");
 }
 
 /// Guarantees: a letter whose topic is one too many for this host by now comes back with its properties too.
