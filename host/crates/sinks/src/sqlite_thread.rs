@@ -11,15 +11,17 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, ffi};
 use tidegate_model::SinkError;
+use tidegate_sqlite::Journal;
 use tokio::sync::{mpsc, oneshot};
 
 /// How long a lock held by another process is waited for before the write counts as failed.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How the file is opened. FULL: a transaction that was answered survives a power failure, not only a crash. A checkpoint every 32 MB
-/// of WAL and not every 4: a write of many series touches a page of the index each, and this halves what is written in all.
-const PRAGMAS: &str = "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -16000;
-    PRAGMA wal_autocheckpoint = 8000; PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;";
+/// How the file is opened, beside what holds for all of ours. A checkpoint every 32 MB of WAL and not every 4: a write of many series touches a page of the
+/// index each, and this halves what is written in all.
+const PRAGMAS: &str = "PRAGMA foreign_keys = ON; PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 8000;";
+/// What its WAL is cut back to.
+const WAL_BYTES: u32 = 64 << 20;
 
 type Work<S> = Box<dyn FnOnce(&mut OpenFile<S>) + Send>;
 
@@ -134,8 +136,7 @@ fn open(path: &Path, schema: &str) -> Result<Connection, SinkError> {
 fn prepared(path: &Path, schema: &str) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    if !mode.eq_ignore_ascii_case("wal") {
+    if let Journal::Other(mode) = tidegate_sqlite::durable_with_wal(&connection, WAL_BYTES)? {
         tracing::warn!(path = %path.display(), mode, "SQLite cannot use a WAL here: readers will block writes");
     }
     connection.execute_batch(PRAGMAS)?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
+use tidegate_sqlite::Journal;
 
 use crate::account::Amount;
 
@@ -72,6 +73,9 @@ impl Progress {
     }
 }
 
+/// What its WAL is cut back to.
+const WAL_BYTES: u32 = 4 << 20;
+
 /// An open database, and what is known of it.
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -88,13 +92,9 @@ impl Database {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         // Takes effect on a file that is new only, and must come before anything is in it.
         connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
-        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-        if !mode.eq_ignore_ascii_case("wal") {
+        if let Journal::Other(mode) = tidegate_sqlite::durable_with_wal(&connection, WAL_BYTES)? {
             tracing::warn!(path = %path.display(), mode, "SQLite cannot use a WAL here: `tidegate spool` will block the spool");
         }
-        connection.execute_batch(
-            "PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 4194304; PRAGMA temp_store = MEMORY;",
-        )?;
         let id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
         if id != APPLICATION_ID {
             connection.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}"))?;

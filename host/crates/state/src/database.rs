@@ -21,6 +21,8 @@ use crate::unwritten::{RuleWords, Unwritten, Word};
 const APPLICATION_ID: i32 = 0x5447_5354;
 /// Another process on the same directory, or somebody who looks into it, is waited for so long.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+/// What its WAL is cut back to.
+const WAL_BYTES: u32 = 4 << 20;
 /// For each series the host may know, so many names of series and partitions are kept; those longest not written go first.
 const NAMES_A_SERIES: usize = 4;
 
@@ -98,8 +100,7 @@ impl Database {
     pub fn open(path: &Path) -> rusqlite::Result<Self> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 4194304;")?;
+        tidegate_sqlite::durable_with_wal(&connection, WAL_BYTES)?;
         let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         if sound != "ok" {
             return Err(damaged(sound));

@@ -54,12 +54,15 @@ pub fn purge(path: &Path, which: &Selection) -> Result<u64, FileError> {
     in_steps(path, which, delete)
 }
 
-/// Gives freed room back to the disk. Writes the file anew: it takes that much room meanwhile, and the host's dead letters wait.
+/// Gives freed room back to the disk. Writes the file anew: it takes that much room meanwhile, and the host's dead letters wait. SQLite does that in a temporary
+/// file (in `SQLITE_TMPDIR`, `TMPDIR`, `/var/tmp`, `/tmp` or the current directory): in memory it would be all of them at once.
 ///
 /// # Errors
 /// The file cannot be changed, or there is no room; it is as it was then.
 pub fn compact(path: &Path) -> Result<(), FileError> {
-    change(path, (), |connection| connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);"))
+    change(path, (), |connection| {
+        connection.execute_batch("PRAGMA temp_store = FILE; VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")
+    })
 }
 
 fn in_steps(

@@ -52,7 +52,8 @@ pub(super) fn change<T>(
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let answer = Connection::open_with_flags(path, flags).and_then(|mut connection| {
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
+        tidegate_sqlite::durable(&connection)?;
+        connection.execute_batch("PRAGMA foreign_keys = ON")?;
         connection.execute_batch(SCHEMA)?;
         change(&mut connection)
     });
