@@ -104,6 +104,8 @@ impl<'a> Record<'a> {
         self.fields().rkt.addr()
     }
 
+    /// Costs an allocation also where there are none: librdkafka 2.12 makes a buffer to read their number from (`rd_kafka_msg_headers_parse`), and no other
+    /// function of its API tells whether there are any.
     fn find_headers(&self) -> Option<Headers<'a>> {
         let mut found = ptr::null_mut();
         // SAFETY: it is a message. librdkafka notes in it what it finds, beside the fields that are read here; that no two threads do so at once is by

@@ -117,11 +117,7 @@ impl KafkaRange {
             let place = |of: &BTreeMap<i32, i64>| of.get(&partition).copied();
             let begin = place(resume).or(place(&begins)).unwrap_or(if from == Bound::Latest { high } else { low });
             let end = place(&ends).unwrap_or(if to == Bound::Earliest { low } else { high });
-            let deleted = match (place(resume), from) {
-                (Some(wanted), _) | (None, Bound::Offset(wanted)) => Some((end.min(low) - wanted).max(0) as u64),
-                (None, Bound::Time(_)) if begin <= low && low > 0 => None,
-                (None, Bound::Time(_) | Bound::Earliest | Bound::Latest) => Some(0),
-            };
+            let deleted = deleted(place(resume), from, begin, (low, end));
             let begin = begin.clamp(low, high);
             stretches.push(Stretch::new(partition, begin, end.clamp(begin, high), deleted));
         }
@@ -132,6 +128,16 @@ impl KafkaRange {
     /// How far it has come; also after it was handed over to be read.
     pub fn progress(&self) -> Arc<RangeProgress> {
         self.progress.clone()
+    }
+}
+
+/// How many records of a range that begins at `begin` are not there any more, where the oldest that is there is `low`. None where nobody can know: a time before
+/// that of the oldest record may be that of a record that was deleted, or of none that ever was.
+fn deleted(resumed: Option<i64>, from: Bound, begin: i64, (low, end): (i64, i64)) -> Option<u64> {
+    match (resumed, from) {
+        (Some(wanted), _) | (None, Bound::Offset(wanted)) => Some((end.min(low) - wanted).max(0) as u64),
+        (None, Bound::Time(_)) if begin <= low && low > 0 => None,
+        (None, Bound::Time(_) | Bound::Earliest | Bound::Latest) => Some(0),
     }
 }
 
@@ -181,6 +187,24 @@ impl FromStr for Bound {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    /// Guarantees: how much of a range is deleted is known by offset, and not by a time that the oldest record there is may not be the first of.
+    #[test]
+    fn what_nobody_can_know() {
+        let time = Bound::Time(1_000);
+        let (oldest, of_all) = ((100, 500), (0, 500));
+        assert_eq!(deleted(None, time, 100, oldest), None, "the first of that time may have been deleted");
+        assert_eq!(deleted(None, time, 101, oldest), Some(0), "the one before it is there, and is older");
+        assert_eq!(deleted(None, time, 0, of_all), Some(0), "nothing was ever deleted");
+        assert_eq!(deleted(None, time, i64::MAX, oldest), Some(0), "there is none so late");
+        assert_eq!(deleted(Some(40), time, 40, oldest), Some(60), "it was there when the replay was broken off");
+        assert_eq!(deleted(None, Bound::Offset(40), 40, oldest), Some(60));
+        assert_eq!(deleted(None, Bound::Offset(40), 40, (100, 70)), Some(30), "its end is deleted as well");
+        assert_eq!(
+            (deleted(None, Bound::Earliest, 100, oldest), deleted(None, Bound::Latest, 500, oldest)),
+            (Some(0), Some(0))
+        );
+    }
 
     /// Guarantees: every way to name a place is understood, and what is none is answered with those there are.
     #[test]
