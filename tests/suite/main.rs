@@ -54,3 +54,4 @@ mod swaps;
 mod tidy;
 mod timescale;
 mod timescale_cuts;
+mod timescale_times;

@@ -8,10 +8,10 @@ use tidegate_tests::{
     binary, wait_for,
 };
 
-const DAY_MS: u64 = 24 * 3600 * 1000;
+pub(crate) const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// A reading for each second from `from_ms` on, on five topics.
-fn seconds(from_ms: u64, count: u64) -> Vec<Message> {
+pub(crate) fn seconds(from_ms: u64, count: u64) -> Vec<Message> {
     let reading = |second| Message {
         topic: format!("dev/line1/plc1/tag{}", second % 5),
         payload: format!(r#"{{"v":{second},"ts":{}}}"#, from_ms + second * 1_000).into_bytes(),
@@ -21,11 +21,11 @@ fn seconds(from_ms: u64, count: u64) -> Vec<Message> {
     (0..count).map(reading).collect()
 }
 
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
-fn wait_rows(database: &Timescale, host: &Host, count: i64) {
+pub(crate) fn wait_rows(database: &Timescale, host: &Host, count: i64) {
     wait_for(&format!("{count} rows in TimescaleDB"), DEADLINE, || {
         match database.number("SELECT count(*) FROM metrics") {
             Ok(found) if found == count => Ok(()),
@@ -34,7 +34,7 @@ fn wait_rows(database: &Timescale, host: &Host, count: i64) {
     });
 }
 
-fn number(database: &Timescale, sql: &str) -> i64 {
+pub(crate) fn number(database: &Timescale, sql: &str) -> i64 {
     database.number(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 

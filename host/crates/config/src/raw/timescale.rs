@@ -55,6 +55,13 @@ pub(crate) struct RawTimescaleSink {
     /// How long one statement may take, in seconds. What takes longer is tried again with fewer rows in a statement. Default: 30.
     #[schemars(range(min = 1, max = 600))]
     pub statement_timeout_s: Option<i64>,
+    /// How far ahead of this host's clock a point's time may be, in hours; what is further is a dead letter, and makes no chunk that nothing compresses
+    /// or drops for years. 0 for any. Default: 24.
+    #[schemars(range(min = 0, max = 876_000))]
+    pub ahead_hours: Option<i64>,
+    /// How far behind it, in days; what is older is a dead letter, and makes no chunk. 0 for any. Default: 0.
+    #[schemars(range(min = 0, max = 36_500))]
+    pub behind_days: Option<i64>,
     /// PEM file of the certificates to trust. Default: those of the system.
     pub ca_file: Option<String>,
     /// PEM file of our own certificate, for mutual TLS; with `key_file`.

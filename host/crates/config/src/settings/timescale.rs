@@ -27,6 +27,10 @@ pub struct TimescaleSink {
     pub max_rows: usize,
     /// How long one statement may take.
     pub statement_timeout: Duration,
+    /// How far ahead of our clock a point may be; none for any.
+    pub ahead: Option<Duration>,
+    /// How far behind it; none for any.
+    pub behind: Option<Duration>,
 }
 
 impl TimescaleSink {
@@ -43,6 +47,8 @@ impl TimescaleSink {
             offsets: Offsets::Group,
             max_rows: 5_000,
             statement_timeout: Duration::from_secs(30),
+            ahead: Some(Duration::from_secs(24 * 3600)),
+            behind: None,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! over many chunks are written in several transactions, few chunks each, and late rows after all others: nothing of the same write waits for them on
 //! its connection. What comes after does: a write is over when its late rows are stored too, and goes to the spool if that takes long.
 //!
-//! What a sender says of the time is believed: a clock that is wrong makes a chunk for each day that it names.
+//! What a sender says of the time is believed within bounds (`believed`): a clock that is wrong makes a chunk for each day that it names.
 
 use std::collections::BTreeMap;
 

@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `template` | the binary format of a row |
 //! | `survey` | the points of a write, shared out, and those that cannot be stored |
+//! | `believed` | which times are believed |
 //! | `chunks` | which rows go into one transaction, by their times |
 //! | `pool` | the connections, and a write spread over them |
 //! | `store` | the transaction of a share |
@@ -30,6 +31,7 @@
 //! | `fault` | errors by SQLSTATE |
 //! | `history` | what is stored, read again |
 
+mod believed;
 mod chunks;
 mod copy;
 mod dial;
@@ -55,7 +57,8 @@ use tidegate_config::{Offsets, TimescaleSink};
 use tidegate_model::{Books, Clock as _, Delivery, Sink, SinkError, SystemClock, Wants, Written};
 
 use crate::series::SeriesCache;
-use chunks::Age;
+use believed::Believed;
+use chunks::{Age, Chunks};
 use dial::LastHost;
 use fault::Fault;
 use pace::{Pace, Slower};
@@ -148,13 +151,7 @@ impl Timescale {
         let unfinished = self.unfinished.as_ref().filter(|unfinished| unfinished.is_of(deliveries));
         let division = match unfinished {
             Some(unfinished) => unfinished.division,
-            None => Division {
-                most: self.settings.connections,
-                rows: self.settings.max_rows,
-                chunks: known.found.chunks,
-                offsets: self.settings.offsets,
-                now_us: SystemClock.now_us(),
-            },
+            None => self.division(known.found.chunks),
         };
         let survey = Survey::new(deliveries, &self.books, &mut known.series, division);
         let shares = survey.shares().len();
@@ -244,6 +241,19 @@ impl Timescale {
         }
         known.series.all_told();
         Ok(())
+    }
+
+    /// How a write that comes for the first time is shared out.
+    fn division(&self, chunks: Option<Chunks>) -> Division {
+        let now_us = SystemClock.now_us();
+        Division {
+            most: self.settings.connections,
+            rows: self.settings.max_rows,
+            chunks,
+            offsets: self.settings.offsets,
+            now_us,
+            believed: Believed::near(now_us, &self.settings),
+        }
     }
 
     fn timeout(&self) -> Duration {

@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use tidegate_config::Offsets;
 use tidegate_model::{Alert, Books, Delivery, Log, Position, Positions, Rejected, SeriesId};
 
+use super::believed::Believed;
 use super::chunks::{Age, Chunks};
 use super::positions::{Place, Span};
 use super::template::{RowTemplate, timestamp};
@@ -27,6 +28,7 @@ pub(super) struct Division {
     /// [`Offsets::WithPoints`]: what came of one log is in one share, with how far it goes.
     pub(super) offsets: Offsets,
     pub(super) now_us: i64,
+    pub(super) believed: Believed,
 }
 
 /// What goes over one connection in one transaction.
@@ -111,7 +113,7 @@ impl<'a> Survey<'a> {
                     survey.again += 1;
                     continue;
                 }
-                match why_not(template, time_us, texts.of(row)) {
+                match why_not(template, time_us, division.believed, texts.of(row)) {
                     None => {
                         first_us = first_us.min(time_us);
                         last_us = last_us.max(time_us);
@@ -324,14 +326,17 @@ impl Entry {
     }
 }
 
-/// Why PostgreSQL could not take such a point, whatever the table.
-fn why_not(template: Option<&RowTemplate>, time_us: i64, text: Option<&[u8]>) -> Option<String> {
+/// Why such a point is not for PostgreSQL, whatever the table.
+fn why_not(template: Option<&RowTemplate>, time_us: i64, believed: Believed, text: Option<&[u8]>) -> Option<String> {
     let Some(template) = template else { return Some(UNKNOWN_SERIES.to_owned()) };
     if let Some(reason) = template.refused() {
         return Some(reason.to_owned());
     }
     if timestamp(time_us).is_none() {
         return Some(format!("its time ({time_us} µs) is before what PostgreSQL can store"));
+    }
+    if !believed.has(time_us) {
+        return Some(believed.why_not(time_us));
     }
     match readable(text?) {
         Err(reason) => Some(reason),

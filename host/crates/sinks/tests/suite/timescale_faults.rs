@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidegate_config::TimescaleSink;
 use tidegate_model::{Books, Delivery, Sink, SinkError, Written};
 use tidegate_sinks::Timescale;
 
@@ -24,7 +25,8 @@ fn counted(books: &Books, from: i64, to: i64) -> Delivery {
 async fn impossible_points_are_rejected_alone() {
     let Some(server) = Postgres::start() else { return };
     let books = Arc::new(Books::new(9));
-    let mut sink = Timescale::new(server.settings("postgres"), Arc::clone(&books));
+    let settings = TimescaleSink { ahead: None, ..server.settings("postgres") };
+    let mut sink = Timescale::new(settings, Arc::clone(&books));
     let mut first = points(
         &books,
         &[

@@ -4,7 +4,7 @@ use super::*;
 use tidegate_model::{Description, NO_ROW, PartitionId, Points};
 
 fn over(most: usize) -> Division {
-    Division { most, rows: 5_000, chunks: None, offsets: Offsets::Group, now_us: 0 }
+    Division { most, rows: 5_000, chunks: None, offsets: Offsets::Group, now_us: 0, believed: Believed::ANY }
 }
 
 fn delivery(books: &Books, rows: &[(&str, i64, Option<&[u8]>)]) -> Arc<Delivery> {
