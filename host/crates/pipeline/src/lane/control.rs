@@ -8,6 +8,7 @@ use tidegate_engine::{Instance, LoadError, Rule};
 
 use crate::lane::checkpoint::{Checkpoints, Handover};
 use crate::lane::last_saved::LastSaved;
+use crate::lane::route::Routed;
 use crate::lane::slot::Slot;
 use crate::lane::{Begins, Control, Copied, DISCARDED, Forgot, Lane, Left, Refused, Reset, Start};
 
@@ -91,7 +92,7 @@ impl<L> Lane<L> {
                     // A series that is not handed over any more must not overtake itself.
                     hand_over.settle();
                 }
-                self.routes.hand_over(rules);
+                self.routes.hand_over(&rules);
                 let _ = reply.send(());
             }
             Control::Here { reply } => {
@@ -185,7 +186,7 @@ impl<L> Lane<L> {
             let key = |slot: &Slot| (slot.rule().order, slot.rule().name.clone());
             key(a).cmp(&key(b))
         });
-        self.routes.forget();
+        self.routes.rules_are(self.slots.iter().map(|slot| Routed::of(slot.rule())));
         self.status.rules.store(self.slots.len() as u64, Relaxed);
         self.note_memory();
     }

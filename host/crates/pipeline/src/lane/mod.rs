@@ -324,7 +324,7 @@ impl<L> Lane<L> {
         work.commands(&rule, emitted.commands);
         let mut flow = Flow { from_row: vec![NO_ROW; emitted.points.len()], points: emitted.points };
         process::process(&mut work, &mut self.slots, at + 1, &mut self.routes, &mut flow);
-        let handed = node::part(&mut flow, &mut self.routes, &self.slots, books);
+        let handed = node::part(&mut flow, &mut self.routes, books);
         let outlets = &self.around.outlets;
         let (delivery, _) = work.close(flow, outlets.points(), outlets.store_points());
         self.send_own(delivery, handed);

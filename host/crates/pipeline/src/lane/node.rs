@@ -17,7 +17,6 @@ use tokio::sync::mpsc;
 
 use crate::lane::flow::{Flow, Insert};
 use crate::lane::route::{NODE_LANE, Routes, Share};
-use crate::lane::slot::Slot;
 use crate::lane::work::Work;
 use crate::lane::{Lane, Load, process};
 
@@ -79,11 +78,11 @@ impl HandOver {
 }
 
 /// Takes the rows out of `flow` that rules of the node match. Where there are no such rules this is one branch.
-pub(crate) fn part(flow: &mut Flow, routes: &mut Routes, slots: &[Slot], books: &Books) -> Option<Flow> {
+pub(crate) fn part(flow: &mut Flow, routes: &mut Routes, books: &Books) -> Option<Flow> {
     if !routes.hands_over() || flow.points.is_empty() {
         return None;
     }
-    routes.look(&flow.points, slots, books);
+    routes.look(&flow.points, books);
     match routes.share(NODE_LANE, &flow.points) {
         Share::None => None,
         Share::All => Some(std::mem::take(flow)),

@@ -25,7 +25,7 @@ impl Load for Parcel {
         let mut work = Work::new(&batch.messages, (books, outlets.messages()), alert_book, &source_of, now_us, fates);
         let mut flow = decode::decode(&mut work, &mut lane.slots, &mut lane.routes);
         process::process(&mut work, &mut lane.slots, 0, &mut lane.routes, &mut flow);
-        let handed = node::part(&mut flow, &mut lane.routes, &lane.slots, books);
+        let handed = node::part(&mut flow, &mut lane.routes, books);
         let (mut delivery, fates) = work.close(flow, outlets.points(), outlets.store_points());
         delivery.sources = batch.sources();
         let clock = lane.around.clock.clone();

@@ -17,18 +17,17 @@ pub(crate) fn process(work: &mut Work<'_>, slots: &mut [Slot], first: usize, rou
     let mut looked = false;
     // For the journals of rules that keep state: one copy serves them all until the points change.
     let mut copy = None;
-    for at in first..slots.len() {
+    for (at, slot) in slots.iter_mut().enumerate().skip(first) {
         if flow.points.is_empty() {
             return;
         }
-        if slots[at].rule().kind() != Kind::Processor {
+        if slot.rule().kind() != Kind::Processor {
             continue;
         }
         if !looked {
-            routes.look(&flow.points, slots, work.books);
+            routes.look(&flow.points, work.books);
             looked = true;
         }
-        let slot = &mut slots[at];
         let mut change = Change::default();
         let mut share = routes.share(at, &flow.points);
         if slot.shuns_any() {
