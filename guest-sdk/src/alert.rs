@@ -152,7 +152,7 @@ pub struct EachReading<A: Alert> {
 }
 
 impl<A: Alert> EachReading<A> {
-    /// Looks at the readings of a batch without texts from a row on, up to the first whose series has no state yet; gives
+    /// Looks at the readings of a batch without texts from a row on, up to the first whose series' state is not lent yet; gives
     /// that row. A loop without a call, in a function of its own: among all that is inlined into `process` its few
     /// values would be kept in memory instead of registers.
     #[inline(never)]
@@ -164,7 +164,7 @@ impl<A: Alert> EachReading<A> {
                 true
             })
         } else {
-            let mut states = self.states.present();
+            let mut states = self.states.lent();
             batch.each_number(from, |reading| {
                 let Some(state) = states.get(reading.series) else { return false };
                 self.alert.check(&reading, state, out);

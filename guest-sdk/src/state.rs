@@ -16,9 +16,6 @@ pub type ByPartition<T> = Table<T>;
 
 /// What each entry costs beside its bytes when a part's size is bounded: its id and its end.
 const ENTRY_OVERHEAD: usize = 8;
-/// So many that the flags of a large table are few, and so few that not much is looked at for one that changed.
-const BLOCK: usize = 32;
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Mark {
     #[default]
@@ -33,6 +30,8 @@ enum Mark {
 pub struct Tracked<T> {
     value: T,
     mark: Mark,
+    /// It stands in its table's list of what was lent.
+    listed: bool,
 }
 
 impl<T> Tracked<T> {
@@ -61,29 +60,25 @@ impl<T> DerefMut for Tracked<T> {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Pass {
-    #[default]
-    Changes,
-    Everything,
-}
-
 /// A dense table of state, indexed by id. Absent entries read as `T::default()`.
 #[derive(Debug)]
 pub struct Table<T> {
     entries: Vec<Tracked<T>>,
-    /// For each [`BLOCK`] of them, whether one was lent to be changed since it was last saved. The host holds a lane still while it
-    /// asks what changed, so a save must not look at a hundred thousand entries for the few that did.
-    lent: Vec<bool>,
+    /// Which of them were lent to be changed since they were last saved, each once. The host holds a lane still while it asks what changed,
+    /// so a save must not look at a hundred thousand entries for the few that did.
+    lent: Vec<u32>,
+    /// How much of `lent` a save has been through that was bounded.
+    seen: usize,
+    /// Where a walk through all entries for those that changed goes on; none is due unless all were lent at once.
+    walk: Option<usize>,
+    /// Where a save of everything goes on that was bounded.
+    everything: Option<usize>,
     removed: Vec<u32>,
-    /// Where the pass that a bounded save left unfinished goes on.
-    cursor: usize,
-    pass: Pass,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { entries: Vec::new(), lent: Vec::new(), removed: Vec::new(), cursor: 0, pass: Pass::Changes }
+        Self { entries: Vec::new(), lent: Vec::new(), seen: 0, walk: None, everything: None, removed: Vec::new() }
     }
 }
 
@@ -95,19 +90,22 @@ impl<T: Default> Table<T> {
         if index >= self.entries.len() {
             self.grow(index);
         }
-        self.lent[index / BLOCK] = true;
-        &mut self.entries[index]
+        let entry = &mut self.entries[index];
+        if !entry.listed {
+            entry.listed = true;
+            self.lent.push(id);
+        }
+        entry
     }
 
-    /// Those entries that there are.
-    pub(crate) fn present(&mut self) -> Present<'_, T> {
-        Present { entries: &mut self.entries, lent: &mut self.lent }
+    /// Those entries that are lent already.
+    pub(crate) fn lent(&mut self) -> Lent<'_, T> {
+        Lent { entries: &mut self.entries }
     }
 
     #[cold]
     fn grow(&mut self, index: usize) {
         self.entries.resize_with(index + 1, Tracked::default);
-        self.lent.resize(self.entries.len().div_ceil(BLOCK), false);
     }
 
     /// The value of an id, where one was ever set or restored.
@@ -118,7 +116,7 @@ impl<T: Default> Table<T> {
 
     /// Every id that has a value, ascending, with the value.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Tracked<T>)> {
-        self.lent.fill(true);
+        self.walk = Some(0);
         self.entries
             .iter_mut()
             .enumerate()
@@ -132,25 +130,28 @@ impl<T: Default> Table<T> {
             if entry.mark != Mark::Absent {
                 self.removed.push(id);
             }
-            *entry = Tracked::default();
+            entry.clear();
         }
     }
 }
 
-/// The entries that a table has: for a loop that must not be able to make it grow.
-pub(crate) struct Present<'a, T> {
-    entries: &'a mut [Tracked<T>],
-    lent: &'a mut [bool],
+impl<T: Default> Tracked<T> {
+    /// Back to what it was before it was ever set; where it is listed it stays so.
+    fn clear(&mut self) {
+        *self = Self { listed: self.listed, ..Self::default() };
+    }
 }
 
-impl<T> Present<'_, T> {
-    /// The entry of an id, if it is there.
+/// The entries that a table has lent: for a loop that must not be able to make it grow, nor its list.
+pub(crate) struct Lent<'a, T> {
+    entries: &'a mut [Tracked<T>],
+}
+
+impl<T> Lent<'_, T> {
+    /// The entry of an id, if [`Table::of`] has lent it since it was last saved.
     #[inline]
     pub fn get(&mut self, id: u32) -> Option<&mut Tracked<T>> {
-        let index = id as usize;
-        let entry = self.entries.get_mut(index)?;
-        *self.lent.get_mut(index / BLOCK)? = true;
-        Some(entry)
+        self.entries.get_mut(id as usize).filter(|entry| entry.listed)
     }
 }
 
@@ -183,65 +184,24 @@ impl<T: Default + Serialize + DeserializeOwned> Tabled for Table<T> {
         into: &mut Cells,
         removed: &mut Vec<u32>,
     ) -> bool {
-        let pass = if everything { Pass::Everything } else { Pass::Changes };
-        if pass != self.pass {
-            self.pass = pass;
-            self.cursor = 0;
-        }
         if everything {
-            self.removed.clear();
-        } else {
-            // An id that was removed and set again since is saved as an entry, which replaces it.
-            let entries = &self.entries;
-            removed.extend(
-                self.removed
-                    .drain(..)
-                    .filter(|id| entries.get(*id as usize).is_none_or(|entry| entry.mark == Mark::Absent)),
-            );
+            return self.save_everything(layout, room, into);
         }
-        let began = self.cursor;
-        let mut wrote = false;
-        let mut index = began;
-        while index < self.entries.len() {
-            let block = index / BLOCK;
-            let end = ((block + 1) * BLOCK).min(self.entries.len());
-            if !everything && !self.lent[block] {
-                index = end;
-                continue;
-            }
-            let from_its_start = index.is_multiple_of(BLOCK);
-            while index < end {
-                let entry = &mut self.entries[index];
-                let due = match entry.mark {
-                    Mark::Absent => false,
-                    Mark::Clean => everything,
-                    Mark::Changed => true,
-                };
-                if due && let Err(Full) = write(index, entry, layout, room, into, &mut wrote) {
-                    self.cursor = index;
-                    return true;
-                }
-                index += 1;
-            }
-            // What stands before the cursor of a pass that goes on may have changed since.
-            if from_its_start {
-                self.lent[block] = false;
-            }
+        if self.everything.take().is_some() {
+            // It was left unfinished, and what it was to give is in no list any more.
+            self.walk = Some(0);
         }
-        self.cursor = 0;
-        // A pass for changes that did not begin at the start owes the part before its cursor.
-        if everything {
-            self.pass = Pass::Changes;
-            false
-        } else {
-            began != 0
-        }
+        // An id that was removed and set again since is saved as an entry, which replaces it.
+        let entries = &self.entries;
+        let absent = |id: &u32| entries.get(*id as usize).is_none_or(|entry| entry.mark == Mark::Absent);
+        removed.extend(self.removed.drain(..).filter(absent));
+        self.save_changes(layout, room, into)
     }
 
     fn restore(&mut self, layout: u8, part: &Cells, removed: &[u32]) -> Result<(), String> {
         for id in removed {
             if let Some(entry) = self.entries.get_mut(*id as usize) {
-                *entry = Tracked::default();
+                entry.clear();
             }
         }
         let mut start = 0;
@@ -274,6 +234,56 @@ impl<T: Default + Serialize + DeserializeOwned> Tabled for Table<T> {
         for id in ids {
             self.remove(*id);
         }
+    }
+}
+
+impl<T: Default + Serialize> Table<T> {
+    /// Writes what changed, from where it stopped; says whether there is more.
+    fn save_changes(&mut self, layout: u8, room: &mut usize, into: &mut Cells) -> bool {
+        let mut wrote = false;
+        while let Some(index) = self.walk {
+            let Some(entry) = self.entries.get_mut(index) else {
+                self.walk = None;
+                break;
+            };
+            if entry.mark == Mark::Changed && write(index, entry, layout, room, into, &mut wrote).is_err() {
+                return true;
+            }
+            self.walk = Some(index + 1);
+        }
+        while let Some(&id) = self.lent.get(self.seen) {
+            let index = id as usize;
+            let entry = &mut self.entries[index];
+            if entry.mark == Mark::Changed && write(index, entry, layout, room, into, &mut wrote).is_err() {
+                return true;
+            }
+            // What is lent while this save is unfinished comes at the end of the list once more.
+            entry.listed = false;
+            self.seen += 1;
+        }
+        self.lent.clear();
+        self.seen = 0;
+        false
+    }
+
+    /// Writes all there are, from where it stopped; says whether there are more.
+    fn save_everything(&mut self, layout: u8, room: &mut usize, into: &mut Cells) -> bool {
+        if self.everything.is_none() {
+            // All that changed until now is a part of it; what changes while it goes on is lent anew.
+            self.removed.clear();
+            self.lent.drain(..).for_each(|id| self.entries[id as usize].listed = false);
+            (self.seen, self.walk) = (0, None);
+        }
+        let mut wrote = false;
+        for index in self.everything.unwrap_or_default()..self.entries.len() {
+            let entry = &mut self.entries[index];
+            if entry.mark != Mark::Absent && write(index, entry, layout, room, into, &mut wrote).is_err() {
+                self.everything = Some(index);
+                return true;
+            }
+        }
+        self.everything = None;
+        false
     }
 }
 

@@ -98,5 +98,5 @@ fn without_state_nothing_grows() {
     let mut batch = Points::default();
     batch.push(99_999, 1, 1.0, 192);
     assert!(rule.process(&mut call, batch).alerts.series.is_empty());
-    assert!(rule.states.present().get(99_999).is_none());
+    assert!(rule.states.get(99_999).is_none() && rule.states.lent().get(99_999).is_none());
 }

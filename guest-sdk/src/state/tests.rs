@@ -13,33 +13,86 @@ fn saves_what_changed_once() {
     **table.of(7) = 70;
     **table.of(3) = 30;
     assert_eq!(**table.of(5), 0, "reading makes no entry to save");
-    assert_eq!(save(&mut table, false, 1 << 20).by_series.id, [3, 7]);
+    assert_eq!(save(&mut table, false, 1 << 20).by_series.id, [7, 3], "in the order in which they were lent");
     assert_eq!(save(&mut table, false, 1 << 20).by_series.id, [0; 0]);
     *table.of(3).unmarked() = 31;
     assert_eq!(save(&mut table, false, 1 << 20).by_series.id, [0; 0]);
     assert_eq!(save(&mut table, true, 1 << 20).by_series.id, [3, 7]);
 }
 
-/// Guarantees: whichever way an entry was lent, a change of it is saved, and of a large table that was restored nothing is looked at but what lies
-/// near an entry that was lent since.
+/// Guarantees: whichever way an entry was lent, a change of it is saved, once; and of a large table that was restored nothing is looked at but what
+/// was lent since.
 #[test]
-fn saves_look_where_something_was_lent() {
+fn saves_look_at_what_was_lent() {
     let mut table = BySeries::<u64>::default();
     (0..1_000).for_each(|id| **table.of(id) = 1);
     let all = save(&mut table, true, 1 << 20);
+    assert!(table.lent.is_empty());
     let mut table = BySeries::<u64>::default();
     State::by_series(&mut table).restore(1, &all).unwrap();
-    let lent = |table: &BySeries<u64>| table.lent.iter().filter(|lent| **lent).count();
-    assert_eq!(lent(&table), 0);
-    **table.of(BLOCK as u32) = 2;
-    **table.present().get(999).unwrap() = 2;
-    assert!(table.present().get(1_000).is_none());
-    assert_eq!(lent(&table), 2);
-    assert_eq!(save(&mut table, false, 1 << 20).by_series.id, [BLOCK as u32, 999]);
-    assert_eq!(lent(&table), 0);
+    assert!(table.lent.is_empty() && table.walk.is_none());
+    **table.of(32) = 2;
+    assert!(table.lent().get(999).is_none(), "not lent yet");
+    (0..3).for_each(|_| {
+        table.of(999);
+    });
+    **table.lent().get(999).unwrap() = 2;
+    table.of(7);
+    assert!(table.lent().get(1_000).is_none());
+    assert_eq!(table.lent, [32, 999, 7]);
+    assert_eq!(save(&mut table, false, 1 << 20).by_series.id, [32, 999]);
+    assert!(table.lent.is_empty() && table.lent().get(999).is_none());
     table.iter_mut().filter(|(id, _)| id % 500 == 7).for_each(|(_, entry)| **entry = 3);
     assert_eq!(save(&mut table, false, 1 << 20).by_series.id, [7, 507]);
-    assert_eq!(lent(&table), 0);
+    assert!(table.walk.is_none());
+}
+
+/// Guarantees: a save of everything that is not asked for to its end loses no change: what it would have given comes with the changes.
+#[test]
+fn everything_that_was_left_unfinished() {
+    let mut table = BySeries::<u64>::default();
+    (0..100).for_each(|id| **table.of(id) = 1);
+    let part = save(&mut table, true, 100);
+    assert!(part.more && part.by_series.id.len() < 20);
+    let rest = save(&mut table, false, 1 << 20);
+    assert_eq!([part.by_series.id, rest.by_series.id].concat(), (0..100).collect::<Vec<_>>());
+}
+
+/// Guarantees: one that is removed and set again, over and over between two saves, is listed and saved once.
+#[test]
+fn removed_and_set_again() {
+    let mut table = BySeries::<u64>::default();
+    for round in 0..10 {
+        **table.of(3) = round;
+        table.remove(3);
+    }
+    **table.of(3) = 10;
+    assert_eq!(table.lent, [3]);
+    let saved = save(&mut table, false, 1 << 20);
+    assert_eq!((saved.by_series.id, saved.removed_series.len()), (vec![3], 0));
+}
+
+/// Guarantees: what was changed all over, by one and the other way, is saved whole in parts, also what changes between them.
+#[test]
+fn changes_in_parts() {
+    let (mut old, mut new) = (BySeries::<u64>::default(), BySeries::<u64>::default());
+    (0..100).for_each(|id| **old.of(id) = 1);
+    old.iter_mut().for_each(|(id, entry)| **entry = id.into());
+    let mut parts = 0;
+    loop {
+        let part = save(&mut old, false, 100);
+        State::by_series(&mut new).restore(1, &part).unwrap();
+        parts += 1;
+        if !part.more {
+            break;
+        }
+        if parts < 20 {
+            **old.of(parts) += 1_000;
+            **old.of(99 - parts) += 1_000;
+        }
+    }
+    assert!(parts > 8);
+    (0..100).for_each(|id| assert_eq!(old.get(id), new.get(id), "id {id}"));
 }
 
 /// Guarantees: parts of any size restore to the same state, with changes made between the parts.

@@ -25,6 +25,14 @@ pub struct SavedState {
 }
 
 impl SavedState {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+            && self.partitions.is_empty()
+            && self.removed_series.is_empty()
+            && self.removed_partitions.is_empty()
+    }
+
     /// Bytes of all cells.
     pub fn bytes(&self) -> usize {
         let of_series = self.series.iter().map(|(_, cell)| cell.len());

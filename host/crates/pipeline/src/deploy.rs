@@ -17,7 +17,7 @@ use tidegate_model::{KeptState, PartitionId, SavedState, StateBook};
 use crate::deploy::orders::tell_all;
 pub(crate) use crate::deploy::orders::{Held, Orders, at_hand, orders};
 pub(crate) use crate::deploy::placement::Placement;
-use crate::lane::{Begins, Control, Copied, DISCARDED, LaneKind, Refused, STATE_GONE, Start, Surroundings};
+use crate::lane::{Begins, Changed, Control, Copied, DISCARDED, LaneKind, Refused, STATE_GONE, Start, Surroundings};
 
 /// How many cells may have changed between two questions what did, for the successor to take over: so many more are saved and given in some 0.5 ms.
 const LITTLE: usize = 500;
@@ -234,7 +234,8 @@ impl LaneDeploy {
         for _ in 0..MOST_ROUNDS {
             let changed = lane.tell(|reply| Control::Changed { rule: name.clone(), reply }).answer()?;
             // Where the copy is not a part of what there is any more, the lane gives it the whole.
-            let Some(changed) = changed else { break };
+            let Some(Changed { changes, .. }) = changed else { break };
+            let changed = changes.into_book();
             if let Err(error) = instance.restore(version, &changed) {
                 // What it takes as a whole it may not take in parts; the lane sees to the rest.
                 tracing::debug!(rule = &**name, "it is given the whole state again: {error}");

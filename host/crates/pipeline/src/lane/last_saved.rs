@@ -2,7 +2,7 @@
 //!
 //! A successor is made ready on another thread, from a copy. A copy is the book itself, shared: what is saved while somebody reads it is kept
 //! beside it, and goes into it once it is the lane's alone again. So a lane that keeps the state of a hundred thousand series never
-//! stands still to copy them.
+//! stands still to copy them; nor does it to sort in what it saves meanwhile ([`Changes`]).
 //!
 //! Where state outlives the process, it also gathers what the store has yet to be told.
 
@@ -10,71 +10,125 @@ use std::sync::Arc;
 
 use tidegate_model::{SavedState, StateBook};
 
+/// So many saves are kept as they came before they are entered into a book.
+const MOST_LATE: usize = 8;
+
 /// State as last saved.
 #[derive(Debug)]
 pub(crate) struct LastSaved {
     base: Arc<StateBook>,
-    /// What was saved while somebody else had `base` too.
-    over: StateBook,
+    /// What was saved while somebody else had `base` too, or was being made ready to follow.
+    over: Changes,
     /// What was saved since [`Self::copy`].
-    since_copy: Option<StateBook>,
+    since_copy: Option<Changes>,
     /// What the store has not been told; none without a store.
-    unstored: Option<StateBook>,
+    unstored: Option<Changes>,
+}
+
+/// What was saved since some moment. The last saves wait as they came: while a successor is made ready a lane stands still for each of them, and
+/// to enter its cells into a book, which is a look into a table for each, can be done when nobody waits, or by who asked.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    book: StateBook,
+    late: Vec<Arc<SavedState>>,
+    late_bytes: usize,
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self { book: StateBook::of_changes(), late: Vec::new(), late_bytes: 0 }
+    }
+}
+
+impl Changes {
+    fn take(&mut self, saved: Arc<SavedState>) {
+        self.late_bytes += saved.bytes();
+        self.late.push(saved);
+        if self.late.len() > MOST_LATE {
+            self.entered();
+        }
+    }
+
+    /// All of it in one book.
+    fn entered(&mut self) -> &StateBook {
+        for saved in self.late.drain(..) {
+            self.book.take(Arc::unwrap_or_clone(saved));
+        }
+        self.late_bytes = 0;
+        &self.book
+    }
+
+    /// The same, as the book itself.
+    pub fn into_book(mut self) -> StateBook {
+        self.entered();
+        self.book
+    }
+
+    fn is_empty(&self) -> bool {
+        self.book.is_empty() && self.late.iter().all(|saved| saved.is_empty())
+    }
+
+    /// Bytes of all cells, at most: what was saved twice of late is counted twice.
+    fn bytes(&self) -> usize {
+        self.book.bytes() + self.late_bytes
+    }
 }
 
 impl LastSaved {
     /// Begins with `state`; `unstored` is how the store's differs from it, if there is a store.
     pub fn new(state: StateBook, unstored: Option<SavedState>) -> Self {
         let unstored = unstored.map(|differs| {
-            let mut book = StateBook::of_changes();
-            book.take(differs);
-            book
+            let mut changes = Changes::default();
+            changes.take(Arc::new(differs));
+            changes
         });
-        Self { base: Arc::new(state), over: StateBook::of_changes(), since_copy: None, unstored }
+        Self { base: Arc::new(state), over: Changes::default(), since_copy: None, unstored }
     }
 
     /// Takes over what has changed.
     pub fn take(&mut self, changed: SavedState) {
-        for book in self.since_copy.iter_mut().chain(&mut self.unstored) {
-            book.take(changed.clone());
+        let changed = Arc::new(changed);
+        for changes in self.since_copy.iter_mut().chain(&mut self.unstored) {
+            changes.take(changed.clone());
         }
-        match Arc::get_mut(&mut self.base) {
+        let due = self.since_copy.is_none() || self.over.late.len() >= MOST_LATE;
+        match Arc::get_mut(&mut self.base).filter(|_| due) {
             Some(base) => {
                 if !self.over.is_empty() {
-                    base.take(std::mem::replace(&mut self.over, StateBook::of_changes()).into_saved());
+                    base.take(std::mem::take(&mut self.over).into_book().into_saved());
                 }
-                base.take(changed);
+                base.take(Arc::unwrap_or_clone(changed));
             }
             None => self.over.take(changed),
         }
     }
 
     /// Whether its cells have more than `most` bytes once it has taken over `changed`, which it has not yet.
-    pub fn would_exceed(&self, changed: &SavedState, most: usize) -> bool {
+    pub fn would_exceed(&mut self, changed: &SavedState, most: usize) -> bool {
         // At most so many, which is nearly always said with that: only who comes near the limit is counted cell by cell.
         if self.bytes() + changed.bytes() <= most {
             return false;
         }
-        let mut changes = self.over.clone();
+        let mut changes = self.over.entered().clone();
         changes.take(changed.clone());
         self.base.bytes_after(&changes) > most
     }
 
     /// All of it, for a successor that is made ready elsewhere; what changes from now on is [`Self::since_copy`].
     pub fn copy(&mut self) -> Arc<StateBook> {
-        self.since_copy = Some(StateBook::of_changes());
+        self.since_copy = Some(Changes::default());
         self.fold();
         self.base.clone()
     }
 
     /// What changed since the last copy was given, but for what [`Self::changed`] gave since.
-    pub fn since_copy(&self) -> Option<&StateBook> {
-        self.since_copy.as_ref()
+    pub fn since_copy(&mut self) -> Option<&StateBook> {
+        self.since_copy.as_mut().map(Changes::entered)
     }
 
     /// What changed since the last copy was given, once.
-    pub fn changed(&mut self) -> Option<StateBook> {
-        self.since_copy.as_mut().map(|since| std::mem::replace(since, StateBook::of_changes()))
+    pub fn changed(&mut self) -> Option<Changes> {
+        self.since_copy.as_mut().map(std::mem::take)
     }
 
     /// All of it.
@@ -88,7 +142,7 @@ impl LastSaved {
         self.fold();
         let changed = self.base.succeeded_by(&next);
         if let Some(unstored) = &mut self.unstored {
-            unstored.take(changed);
+            unstored.take(Arc::new(changed));
         }
         (self.base, self.since_copy) = (Arc::new(next), None);
     }
@@ -101,7 +155,7 @@ impl LastSaved {
     /// What the store has not been told, once.
     pub fn unstored(&mut self) -> Option<SavedState> {
         let unstored = self.unstored.as_mut().filter(|unstored| !unstored.is_empty())?;
-        Some(std::mem::replace(unstored, StateBook::of_changes()).into_saved())
+        Some(std::mem::take(unstored).into_book().into_saved())
     }
 
     /// The store has lost what it was told.
@@ -109,7 +163,7 @@ impl LastSaved {
         self.fold();
         let all = StateBook::default().succeeded_by(&self.base);
         if let Some(unstored) = &mut self.unstored {
-            unstored.take(all);
+            unstored.take(Arc::new(all));
         }
     }
 
@@ -121,13 +175,14 @@ impl LastSaved {
     /// Copies all cells only where somebody reads an earlier copy still: that is a second successor before the first is ready.
     fn fold(&mut self) {
         if !self.over.is_empty() {
-            let over = std::mem::replace(&mut self.over, StateBook::of_changes());
+            let over = std::mem::take(&mut self.over).into_book();
             Arc::make_mut(&mut self.base).take(over.into_saved());
         }
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::time::Instant;
 
@@ -160,13 +215,48 @@ mod tests {
         drop(copy);
         kept.take(saved([(4, 4)]));
         assert_eq!(cells(kept.whole()), [(2, 2), (3, 3), (4, 4)]);
-        assert_eq!(kept.changed().map(|changed| cells(&changed)), Some(vec![(3, 3), (4, 4)]), "once");
-        assert_eq!(kept.changed().map(|changed| cells(&changed)), Some(vec![]));
+        let changed = |kept: &mut LastSaved| kept.changed().map(|changed| cells(&changed.into_book()));
+        assert_eq!(changed(&mut kept), Some(vec![(3, 3), (4, 4)]), "once");
+        assert_eq!(changed(&mut kept), Some(vec![]));
         kept.take(saved([(4, 4)]));
         assert_eq!(kept.since_copy().map(cells), Some(vec![(4, 4)]));
+        kept.whole();
         assert_eq!(kept.bytes(), 3);
         kept.copied();
         assert!(kept.since_copy().is_none() && kept.changed().is_none());
+    }
+
+    /// Guarantees: however many saves come while a successor is made ready, few wait to be entered, and the last word on each cell is what counts,
+    /// for all who read it, whether or not the copy is read meanwhile.
+    #[test]
+    fn many_saves_after_a_copy() {
+        for reads in [true, false] {
+            let mut kept = LastSaved::new(StateBook::default(), Some(SavedState::default()));
+            kept.take(saved((0..100).map(|id| (id, 0))));
+            kept.unstored();
+            let copy = Some(kept.copy()).filter(|_| reads);
+            for round in 1..=50 {
+                kept.take(SavedState {
+                    removed_series: vec![SeriesId(99 - u32::from(round))],
+                    ..saved([(7, round), (200, round)])
+                });
+                let late = [&kept.over, kept.since_copy.as_ref().unwrap(), kept.unstored.as_ref().unwrap()];
+                assert!(late.iter().all(|changes| changes.late.len() <= MOST_LATE), "round {round}");
+            }
+            let expected: Vec<_> =
+                (0..49).map(|id| (id, if id == 7 { 50 } else { 0 })).chain([(99, 0), (200, 50)]).collect();
+            let mut store = StateBook::default();
+            store.take(saved((0..100).map(|id| (id, 0))));
+            store.take(kept.unstored().unwrap_or_default());
+            let mut next = StateBook::default();
+            next.take(saved((0..100).map(|id| (id, 0))));
+            next.take(kept.changed().map(|changed| changed.into_book().into_saved()).unwrap_or_default());
+            assert_eq!(
+                (cells(&store), cells(&next), cells(kept.whole())),
+                (expected.clone(), expected.clone(), expected)
+            );
+            drop(copy);
+        }
     }
 
     /// Guarantees: to copy the state of 100,000 series, and to save a few of them while the copy is read, takes no time that grows with them.

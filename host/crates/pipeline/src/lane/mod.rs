@@ -40,7 +40,9 @@ pub(crate) use crate::lane::book::LaneBook;
 use crate::lane::checkpoint::{Checkpoints, Handover};
 pub(crate) use crate::lane::epoch::Epoch;
 use crate::lane::flow::Flow;
+use crate::lane::last_saved::Changes;
 pub(crate) use crate::lane::node::{HandOver, ToNode};
+use crate::lane::replay_log::ReplayLog;
 use crate::lane::route::Routes;
 use crate::lane::saving::LOOK_AGAIN;
 use crate::lane::slot::Slot;
@@ -71,7 +73,7 @@ pub(crate) enum Control {
     Copy { rule: Arc<str>, reply: SyncSender<Option<Copied>> },
     /// Give what has changed in the state of a rule since that copy, or since this was last asked for; nothing if what was given is no longer
     /// a part of what there is.
-    Changed { rule: Arc<str>, reply: SyncSender<Option<StateBook>> },
+    Changed { rule: Arc<str>, reply: SyncSender<Option<Changed>> },
     /// Let this instance serve from the next batch on, in the place of the one of that name. An error leaves that one serving. `reply` has no room:
     /// where nobody takes an error any more, other lanes have gone on with the new one, so it serves here too, without state.
     Install { instance: Box<Instance>, begins: Begins, refused: Refused, reply: SyncSender<Result<Left, LoadError>> },
@@ -97,6 +99,13 @@ pub(crate) enum Control {
 pub(crate) struct Copied {
     pub rule: Arc<Rule>,
     pub state: Arc<StateBook>,
+}
+
+/// What has changed in a state. Who asked for it sorts it, and lets go of what it took to know it: no batch waits for either.
+pub(crate) struct Changed {
+    pub changes: Changes,
+    /// What the instance was given until now: hundreds of batches, which are of no use once it has saved.
+    _spent: ReplayLog,
 }
 
 /// The place of an instance that serves no more, if there was one. To give back its memory takes milliseconds, for which no batch should wait:

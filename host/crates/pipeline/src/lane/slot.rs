@@ -321,22 +321,31 @@ impl Slot {
 
     /// Takes over what changed in its state since the last time.
     pub fn save(&mut self) -> Saved {
+        self.save_for(&mut ReplayLog::default())
+    }
+
+    /// The same for who has a moment to let go of what is of no use any more: `spent`.
+    fn save_for(&mut self, spent: &mut ReplayLog) -> Saved {
         if !std::mem::take(&mut self.touched) {
             return Saved::All;
         }
-        if let Err(fault) = self.take_over() {
-            tracing::warn!(rule = &*self.rule.name, "its state could not be saved: {fault}");
-            self.replace(&fault);
-            self.gave_up(&fault);
-            // What the new one was given again is not saved either.
-            self.touched = self.instance.is_some();
+        match self.take_over() {
+            Ok(log) => *spent = log,
+            Err(fault) => {
+                tracing::warn!(rule = &*self.rule.name, "its state could not be saved: {fault}");
+                self.replace(&fault);
+                self.gave_up(&fault);
+                // What the new one was given again is not saved either.
+                self.touched = self.instance.is_some();
+            }
         }
         self.note_size();
         if self.touched { Saved::NotAll } else { Saved::All }
     }
 
-    fn take_over(&mut self) -> Result<(), Fault> {
-        let Some(instance) = self.instance.as_mut() else { return Ok(()) };
+    /// Gives what it was given until now, which is of no use any more.
+    fn take_over(&mut self) -> Result<ReplayLog, Fault> {
+        let Some(instance) = self.instance.as_mut() else { return Ok(ReplayLog::default()) };
         let began = Instant::now();
         let changed = instance.save(Cells::Changed);
         self.rule.stats.beside(began.elapsed());
@@ -350,7 +359,6 @@ impl Slot {
         }
         fail_point!("state-save-within", |_| std::process::abort());
         self.last_saved.take(changed);
-        self.replay_log.clear();
-        Ok(())
+        Ok(std::mem::take(&mut self.replay_log))
     }
 }

@@ -8,19 +8,21 @@ use tidegate_model::{PartitionId, SavedState, SeriesId, StateBook, StateChange};
 
 use super::Slot;
 use crate::lane::last_saved::LastSaved;
-use crate::lane::{Begins, Left, Reset};
+use crate::lane::replay_log::ReplayLog;
+use crate::lane::{Begins, Changed, Left, Reset};
 
 impl Slot {
-    /// Its state for a successor; what changes from now on is gathered for [`Self::succeed`].
+    /// Its state for a successor, as it was last saved; what is saved from now on is gathered for [`Self::succeed`].
     pub fn copy(&mut self) -> Arc<StateBook> {
-        self.save();
         self.last_saved.copy()
     }
 
-    /// What has changed since [`Self::copy`], or since this was last asked for; none if that copy is no longer a part of what there is.
-    pub fn changed(&mut self) -> Option<StateBook> {
-        self.save();
-        self.last_saved.changed()
+    /// What was saved since [`Self::copy`], or since this was last asked for, and has changed until now; none if that copy is no longer a part of
+    /// what there is.
+    pub fn changed(&mut self) -> Option<Changed> {
+        let mut spent = ReplayLog::default();
+        self.save_for(&mut spent);
+        self.last_saved.changed().map(|changes| Changed { changes, _spent: spent })
     }
 
     /// Puts `next` in this slot's place, at `begins`; gives what is left of the one before it.
