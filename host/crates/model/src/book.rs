@@ -4,13 +4,14 @@
 //! takes no lock. Books only grow, up to their limits: a fleet that invents names is refused, not obeyed.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::Ordering::Release;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 
-use crate::{PartitionId, SeriesId, TopicId};
+use crate::redescribed::Changes;
+use crate::{PartitionId, Redescribed, SeriesId, TopicId};
 
 /// Names to dense ids from 0, and what is known of each.
 #[derive(Debug)]
@@ -113,7 +114,7 @@ pub struct Series {
     pub partition: PartitionId,
     /// Unit and labels as last told.
     pub description: ArcSwap<Description>,
-    /// The value of [`Books::descriptions`] when they were told; 0 if they never changed.
+    /// The value of [`Books::descriptions`] since they were told; 0 if they never changed.
     pub described_at: AtomicU64,
 }
 
@@ -132,7 +133,7 @@ pub struct Books {
     topics: Book<Topic>,
     series: Book<Series>,
     partitions: Book<Arc<str>>,
-    descriptions: AtomicU64,
+    descriptions: Changes,
 }
 
 impl Books {
@@ -144,7 +145,7 @@ impl Books {
             topics: Book::new(max_series),
             partitions: Book::new(max_series.saturating_add(series.most())),
             series,
-            descriptions: AtomicU64::new(0),
+            descriptions: Changes::new(),
         }
     }
 
@@ -203,16 +204,28 @@ impl Books {
 
     /// Tells the unit and labels of a known series anew; nothing if they are as they were.
     pub fn describe(&self, id: SeriesId, description: Description) {
-        let Some(series) = self.series(id) else { return };
-        if **series.description.load() != description {
-            series.description.store(Arc::new(description));
-            series.described_at.store(self.descriptions.fetch_add(1, AcqRel) + 1, Release);
-        }
+        let Some(series) = self.series(id).filter(|series| **series.description.load() != description) else {
+            return;
+        };
+        self.descriptions.note(id, |number| {
+            // Somebody else may have said the same meanwhile.
+            let news = **series.description.load() != description;
+            if news {
+                series.description.store(Arc::new(description));
+                series.described_at.store(number, Release);
+            }
+            news
+        });
     }
 
     /// Counts up whenever a known series is described anew: who has seen this value has seen all descriptions up to it.
     pub fn descriptions(&self) -> u64 {
-        self.descriptions.load(Acquire)
+        self.descriptions.count()
+    }
+
+    /// Which series were described anew since [`Self::descriptions`] was `seen`, and what it is now.
+    pub fn described_since(&self, seen: u64) -> (u64, Redescribed) {
+        self.descriptions.since(seen)
     }
 
     /// The id of a partition.
@@ -285,6 +298,9 @@ mod tests {
         let unit = |u: &str| Description { unit: Some(u.into()), labels: vec![] };
         let s = books.intern_series("t", PartitionId(0), unit("C")).unwrap();
         assert_eq!(books.intern_series("t", PartitionId(5), unit("K")).unwrap(), s);
+        assert_eq!(books.described_since(0), (1, Redescribed::Series(vec![s])));
+        books.describe(s, unit("K"));
+        assert_eq!(books.described_since(0).0, 1, "no news");
         let series = books.series(s).unwrap();
         assert_eq!(series.description.load().unit.as_deref(), Some("K"));
         assert_eq!(series.partition, PartitionId(0));

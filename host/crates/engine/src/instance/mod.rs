@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Instant;
 
-use tidegate_model::{Books, Messages, PartitionId, Points, SeriesId, TopicId};
+use tidegate_model::{Books, Messages, PartitionId, Points, Redescribed, SeriesId, TopicId};
 use wasmtime::Store;
 
 use crate::bindings::host::Level;
@@ -61,6 +61,7 @@ impl Instance {
     pub(crate) fn new(rule: Arc<Rule>, books: Arc<Books>, voice: Voice) -> Result<Self, LoadError> {
         let module = rule.module.clone();
         let exports = &module.exports;
+        let descriptions_seen = books.descriptions();
         let mut store = new_store(&module, books, rule.stats.clone(), &rule.limits);
         let instance = instantiate(&mut store, &module.pre)?;
         let lifecycle: lifecycle::Guest = load(exports.lifecycle.load(&mut store, &instance))?;
@@ -87,7 +88,8 @@ impl Instance {
             voice,
             ids: Vec::new(),
             new: Vec::new(),
-            descriptions_seen: 0,
+            // It knows no series yet.
+            descriptions_seen,
         };
         made.commit(&Rows::None).map_err(LoadError::Fault)?;
         Ok(made)
@@ -263,14 +265,21 @@ impl Instance {
     fn declare_series_within(&mut self, series: &[SeriesId], left: &mut Budget) -> Result<(), Fault> {
         self.new.clear();
         let context = self.store.data_mut();
-        let descriptions = context.books.descriptions();
-        if self.naming.is_some() && descriptions != self.descriptions_seen {
-            let seen = std::mem::replace(&mut self.descriptions_seen, descriptions);
-            let changed = |id: &u32| {
+        if self.naming.is_some() && context.books.descriptions() != self.descriptions_seen {
+            let seen = self.descriptions_seen;
+            let (now, redescribed) = context.books.described_since(seen);
+            self.descriptions_seen = now;
+            let later = |id: &u32| {
                 let series = context.books.series(SeriesId(*id));
                 series.is_some_and(|series| series.described_at.load(Acquire) > seen)
             };
-            self.new.extend(context.series.globals().iter().copied().filter(changed));
+            match redescribed {
+                Redescribed::Series(ids) => {
+                    let known = ids.into_iter().map(|id| id.0).filter(|&id| context.series.local(id).is_some());
+                    self.new.extend(known);
+                }
+                Redescribed::Any => self.new.extend(context.series.globals().iter().copied().filter(later)),
+            }
         }
         context.series.translate(series.iter().map(|series| series.0), &mut self.ids, &mut self.new);
         if self.new.is_empty() {
