@@ -18,6 +18,8 @@ pub use crate::bindings::telemetry::Command as RawCommand;
 const MAX_KEY_BYTES: usize = 256;
 const MAX_MESSAGE_BYTES: usize = 4 << 10;
 const MAX_REASON_BYTES: usize = 1_000;
+/// Of the text of one point: it is kept for replays, queued and stored with others as long.
+const MAX_TEXT_BYTES: u32 = 1 << 20;
 /// Alerts for each row of a batch, and for each series the instance knows: all may fall silent in one tick.
 const ALERTS_A_ROW: usize = 10;
 /// And so many beside.
@@ -115,6 +117,32 @@ pub struct RawAlert {
     pub message: String,
 }
 
+/// The instance's ids become the host's: all of them are of series that `series` has by now.
+fn known(points: &mut Points, series: &IdMap) {
+    let globals = series.globals();
+    points.series.iter_mut().for_each(|id| *id = SeriesId(globals[id.index()]));
+}
+
+fn known_alerts(alerts: &mut [RawAlert], series: &IdMap) {
+    let globals = series.globals();
+    alerts.iter_mut().for_each(|alert| alert.series = SeriesId(globals[alert.series.index()]));
+}
+
+impl Decoded {
+    /// What its call asked for has taken effect: its series have ids of this process.
+    pub(crate) fn know(&mut self, series: &IdMap) {
+        known(&mut self.points, series);
+    }
+}
+
+impl Emitted {
+    /// As [`Decoded::know`].
+    pub(crate) fn know(&mut self, series: &IdMap) {
+        known(&mut self.points, series);
+        known_alerts(&mut self.alerts, series);
+    }
+}
+
 impl RawAlert {
     /// As one of `rule`; none if its series is of no book, and so of nothing.
     pub fn of(self, rule: &Arc<str>, books: &Books) -> Option<Alert> {
@@ -125,6 +153,15 @@ impl RawAlert {
 }
 
 impl Processed {
+    /// As [`Decoded::know`].
+    pub(crate) fn know(&mut self, series: &IdMap) {
+        match &mut self.passage {
+            Passage::Unchanged | Passage::Keep(_) | Passage::Values(_) => {}
+            Passage::Replaced(points, _) | Passage::Added(points, _) => known(points, series),
+        }
+        known_alerts(&mut self.alerts, series);
+    }
+
     /// What goes on of `batch`, each point with the row it came from.
     pub fn carried(&self, batch: &Points) -> (Points, Vec<u32>) {
         let stay = || -> Vec<u32> {
@@ -164,17 +201,18 @@ impl Rejects {
     }
 }
 
-/// Turns what a guest returned into what the lane works with.
-pub(crate) struct Checker<'a> {
-    /// The instance's series.
-    pub series: &'a IdMap,
+/// Turns what a guest returned into what the lane works with, but for the ids of series: those are the instance's own still, and some of them
+/// are of series that it asks for in this very call, which are made only when all it returned is sound (`know`, [`known`]).
+pub(crate) struct Checker {
+    /// How many series the instance knows, with those.
+    pub series: usize,
     /// How many rows the batch had.
     pub rows: usize,
     /// How many it may have made of them.
     pub most_rows_out: usize,
 }
 
-impl Checker<'_> {
+impl Checker {
     pub fn decoded(&self, raw: decoder::Decoded) -> Result<Decoded, Fault> {
         let (points, from_row) = self.produced(raw.made)?;
         if from_row.last() == Some(&NO_ROW) {
@@ -257,6 +295,13 @@ impl Checker<'_> {
             return Err(Fault::bad_output("`texts.row` does not ascend within the rows"));
         }
         let text = column("texts", texts.ends, texts.bytes)?;
+        let starts = std::iter::once(0).chain(text.ends.iter().copied());
+        if let Some(bytes) = starts.zip(&text.ends).map(|(start, end)| end - start).find(|&len| len > MAX_TEXT_BYTES)
+        {
+            return Err(Fault::bad_output(format!(
+                "a text of a point has {bytes} bytes, and may have {MAX_TEXT_BYTES}"
+            )));
+        }
         let series = raw.series.into_iter().map(|local| self.series(local)).collect::<Result<_, _>>()?;
         Ok(Points {
             series,
@@ -269,7 +314,7 @@ impl Checker<'_> {
 
     fn series(&self, local: u32) -> Result<SeriesId, Fault> {
         let unknown = || Fault::bad_output(format!("it named series {local}, which it was never given"));
-        self.series.global(local).map(SeriesId).ok_or_else(unknown)
+        if (local as usize) < self.series { Ok(SeriesId(local)) } else { Err(unknown()) }
     }
 
     fn rejects(&self, mut raw: telemetry::Rejects) -> Result<Rejects, Fault> {
@@ -288,8 +333,7 @@ impl Checker<'_> {
         if rows == 0 {
             return Ok(Vec::new());
         }
-        let most =
-            self.rows.saturating_add(self.series.len()).saturating_mul(ALERTS_A_ROW).saturating_add(ALERTS_A_CALL);
+        let most = self.rows.saturating_add(self.series).saturating_mul(ALERTS_A_ROW).saturating_add(ALERTS_A_CALL);
         if rows > most {
             let came = self.rows;
             return Err(Fault::bad_output(format!("it sent {rows} alerts for {came} rows, and may send {most}")));

@@ -35,7 +35,9 @@ fn no_rejects() -> RawRejects {
 }
 
 fn check(raw: decoder::Decoded) -> Result<Decoded, Fault> {
-    Checker { series: &map(3), rows: 4, most_rows_out: 8 }.decoded(raw)
+    let mut decoded = Checker { series: 3, rows: 4, most_rows_out: 8 }.decoded(raw)?;
+    decoded.know(&map(3));
+    Ok(decoded)
 }
 
 /// Guarantees: sound output passes, in the host's ids.
@@ -94,14 +96,34 @@ fn alert_columns() {
         message_bytes: b"hot".to_vec(),
         keys: keys.iter().map(ToString::to_string).collect(),
     };
-    let ids = map(3);
-    let checker = Checker { series: &ids, rows: 1, most_rows_out: 8 };
+    let checker = Checker { series: 3, rows: 1, most_rows_out: 8 };
     let sound = checker.alerts(alerts(&["high"])).unwrap();
-    assert_eq!((&*sound[0].key, sound[0].message.as_str(), sound[0].series), ("high", "hot", SeriesId(101)));
+    assert_eq!((&*sound[0].key, sound[0].message.as_str(), sound[0].series), ("high", "hot", SeriesId(1)));
+    let mut emitted = Emitted { alerts: sound, ..Emitted::default() };
+    emitted.know(&map(3));
+    assert_eq!(emitted.alerts[0].series, SeriesId(101));
     assert!(checker.alerts(alerts(&[])).is_err());
     assert!(checker.alerts(alerts(&[&"k".repeat(256)])).is_ok());
     assert!(checker.alerts(alerts(&[&"k".repeat(257)])).is_err(), "a long key");
     assert!(checker.alerts(alerts(&["k\0"])).is_err(), "a key with NUL");
+}
+
+/// Guarantees: the text of a point may be as long as the limit says, and no longer, whichever of them it is.
+#[test]
+fn texts_are_bounded() {
+    let with_texts = |lens: [usize; 2]| {
+        let mut raw = decoded(produced(&[0, 1], &[0, 1]));
+        let ends = vec![lens[0] as u32, (lens[0] + lens[1]) as u32];
+        raw.made.points.texts = TextsResult { row: vec![0, 1], ends, bytes: vec![b'x'; lens[0] + lens[1]] };
+        check(raw)
+    };
+    let most = MAX_TEXT_BYTES as usize;
+    assert_eq!(with_texts([most, most]).unwrap().points.texts.text.bytes.len(), 2 * most);
+    for lens in [[most + 1, 0], [0, most + 1]] {
+        let fault = with_texts(lens).unwrap_err();
+        assert_eq!(fault.kind, crate::FaultKind::BadOutput);
+        assert!(fault.message.contains("has 1048577 bytes"), "{fault}");
+    }
 }
 
 /// Guarantees: what is for people is cut, and a guest cannot send more alerts than its rows and series account for.
@@ -118,8 +140,7 @@ fn words_and_alerts_are_bounded() {
         message_bytes: message.repeat(rows).into_bytes(),
         keys: vec![String::new()],
     };
-    let ids = map(3);
-    let checker = Checker { series: &ids, rows: 4, most_rows_out: 8 };
+    let checker = Checker { series: 3, rows: 4, most_rows_out: 8 };
     let most = (4 + 3) * ALERTS_A_ROW + ALERTS_A_CALL;
     assert_eq!(checker.alerts(alerts(most, "")).unwrap().len(), most);
     let fault = checker.alerts(alerts(most + 1, "")).unwrap_err();

@@ -152,8 +152,10 @@ impl Instance {
             properties,
         };
         let raw = guarded(&mut self.store, Call::Batch, |store| guest.call_decode(store, now_us, columns))?;
+        let mut decoded = self.checker(batch.len()).decoded(raw)?;
         self.commit(&Rows::Topics(&batch.topic))?;
-        self.checker(batch.len()).decoded(raw)
+        decoded.know(&self.store.data().series);
+        Ok(decoded)
     }
 
     /// Processes a batch. `now_us`: microseconds since 1970-01-01 UTC.
@@ -187,16 +189,19 @@ impl Instance {
             },
         };
         let raw = guarded(&mut self.store, Call::Batch, |store| guest.call_process(store, now_us, columns))?;
+        let mut processed = self.checker(batch.len()).processed(raw)?;
         self.commit(&Rows::Series(&batch.series))?;
-        self.checker(batch.len()).processed(raw)
+        processed.know(&self.store.data().series);
+        Ok(processed)
     }
 
     /// Lets it act without a message; nothing if it cannot. `now_us`: microseconds since 1970-01-01 UTC.
     pub fn tick(&mut self, now_us: i64) -> Result<Emitted, Fault> {
         let Some(guest) = self.ticking.clone() else { return Ok(Emitted::default()) };
         let raw = guarded(&mut self.store, Call::Batch, |store| guest.call_tick(store, now_us))?;
+        let mut emitted = self.checker(0).emitted(raw)?;
         self.commit(&Rows::None)?;
-        let emitted = self.checker(0).emitted(raw)?;
+        emitted.know(&self.store.data().series);
         if let Some(stats) = self.counted() {
             stats.alerts.fetch_add(emitted.alerts.len() as u64, Relaxed);
             stats.rows_out.fetch_add(emitted.points.len() as u64, Relaxed);
@@ -221,8 +226,11 @@ impl Instance {
         (self.voice == Voice::Live).then_some(&*self.rule.stats)
     }
 
-    fn checker(&self, rows: usize) -> Checker<'_> {
-        Checker { series: &self.store.data().series, rows, most_rows_out: self.rule.limits.rows_out(rows) }
+    /// For what a call has returned, before what it asked for takes effect: a bad result has none.
+    fn checker(&self, rows: usize) -> Checker {
+        let context = self.store.data();
+        let series = context.series.len() + context.effects.series.len();
+        Checker { series, rows, most_rows_out: self.rule.limits.rows_out(rows) }
     }
 
     /// Translates a column of topics into `self.ids`, after telling the guest the names it does not know.
@@ -314,7 +322,7 @@ impl Instance {
         Ok(())
     }
 
-    /// The call has returned: what it asked for takes effect.
+    /// The call has returned what it should: what it asked for takes effect.
     fn commit(&mut self, rows: &Rows<'_>) -> Result<(), Fault> {
         let context = self.store.data_mut();
         let told = if self.voice == Voice::Shadow { Descriptions::Withheld } else { Descriptions::Told };
