@@ -1,5 +1,7 @@
 //! A rule that traps, runs forever, eats memory or lies.
 
+use std::time::Duration;
+
 use tidegate_tests::{
     Expect, Message, Mosquitto, Protocol, Publisher, Qos, Setup, built_module, compile_bomb, guest_module, hostile,
     plain, readings, wat_guest,
@@ -241,11 +243,11 @@ fn refused_while_the_good_one_serves() {
 }
 
 /// Guarantees: a generation that fails on partition after partition is quarantined, and the good one before it returns by itself; the status
-/// says what happened.
+/// says what happened. A restart is no reason to call the bad one again, though its file is still there; somebody who enables it is.
 #[test]
 fn the_last_good_generation_returns() {
     let Some(broker) = Mosquitto::start() else { return };
-    let host = Setup::new()
+    let mut host = Setup::new()
         .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
         .module("json-reading")
         .bytes("watched", &wat_guest("good", &[]))
@@ -268,4 +270,16 @@ fn the_last_good_generation_returns() {
     publisher.deliver((240..280).map(|n| plain(&format!("dev/t{}", n % 40), n, 666.0)).collect::<Vec<_>>());
     host.wait_settled(280).assert_balanced("a return");
     assert_eq!(host.dead_letters().len(), letters, "the good one takes what the bad one failed on");
+
+    assert!(host.stop(Duration::from_secs(70)).success());
+    host.start_again();
+    let rule = host.status().rule("watched").clone();
+    assert_eq!((&rule.sha256, rule.state.as_str()), (&good.sha256, "serving"), "{rule:?}");
+    assert_eq!(rule.problem_code.as_deref(), Some("quarantined"), "{rule:?}");
+    publisher.deliver((280..320).map(|n| plain(&format!("dev/t{}", n % 40), n, 666.0)).collect::<Vec<_>>());
+    host.wait_settled(40).assert_balanced("a restart");
+    assert_eq!(host.dead_letters().len(), letters, "the good one still serves");
+    host.ask("POST", "/api/v1/rules/watched/enable").send().expect(200);
+    let tried = host.status().rule("watched").clone();
+    assert!(tried.sha256 != good.sha256 && tried.problem_code.is_none(), "{tried:?}");
 }

@@ -137,3 +137,56 @@ fn a_retreat_over_a_restart() {
     assert_eq!(installed.try_iter().count(), 0, "no further back");
     registry.stop();
 }
+
+/// Guarantees: a generation that was quarantined, and in whose place the good one before it served when the host ended, does not serve again because
+/// the host is started: the good one does, and it is said why. Somebody who says so, or another module, has the files tried again; and one that is
+/// the only one there is serves.
+#[test]
+fn what_was_quarantined_stays_so_over_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    std::fs::create_dir(path.join("rules.d")).unwrap();
+    put(path, "watch.wasm", &wat_guest::wat_guest("watch", &[]));
+    put(path, "hot.toml", &rule_file(0));
+    let shown = |registry: &RegistryHandle| {
+        let rule = registry.rule("hot").unwrap();
+        (rule.generation, rule.order, rule.state, rule.problem_code)
+    };
+    let (registry, installed) = start(path);
+    let only = installed.recv().unwrap();
+    only.stats.quarantine(1, "it failed again and again");
+    registry.rescan().unwrap();
+    registry.stop();
+    let (registry, _) = start(path);
+    assert_eq!(shown(&registry), (1, 0, RuleState::Serving, None), "there is no other");
+
+    put(path, "hot.toml", &rule_file(1));
+    registry.rescan().unwrap();
+    put(path, "hot.toml", &rule_file(2));
+    registry.rescan().unwrap();
+    registry.stop();
+    let (registry, installed) = start(path);
+    let bad = installed.recv().unwrap();
+    assert_eq!((bad.generation, bad.order), (3, 2));
+    bad.stats.quarantine(3, "it fails on Mondays");
+    registry.rescan().unwrap();
+    assert_eq!(shown(&registry), (4, 1, RuleState::Serving, Some("quarantined")));
+    registry.stop();
+
+    for round in ["once", "and once more"] {
+        let (registry, installed) = start(path);
+        assert_eq!(shown(&registry), (4, 1, RuleState::Serving, Some("quarantined")), "{round}");
+        let said = registry.rule("hot").unwrap().problem.unwrap();
+        assert!(said.contains("generation 3") && said.contains("it fails on Mondays"), "{said}");
+        registry.rescan().unwrap();
+        assert_eq!(installed.try_iter().map(|rule| rule.order).collect::<Vec<_>>(), [1], "{round}");
+        registry.stop();
+    }
+    let (registry, _) = start(path);
+    registry.set_enabled("hot", true).unwrap();
+    assert_eq!(shown(&registry), (5, 2, RuleState::Serving, None), "somebody says that it is to be tried again");
+    registry.stop();
+    let (registry, _) = start(path);
+    assert_eq!(shown(&registry), (5, 2, RuleState::Serving, None), "nothing is known against that");
+    registry.stop();
+}

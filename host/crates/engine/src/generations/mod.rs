@@ -146,6 +146,13 @@ impl Generations {
         versions.find(|version| version.is(sha256, &digest)).map(|version| version.generation)
     }
 
+    /// The generation that is exactly this, and why it was quarantined, if it was.
+    pub(crate) fn blamed(&self, rule: &str, sha256: &str, file: &RuleFile) -> Option<(u64, String)> {
+        let number = self.same(rule, sha256, file)?;
+        let fault = self.rules().get(rule)?.versions.get(&number)?.fault.clone()?;
+        Some((number, fault))
+    }
+
     /// The number of the generation that served last, if the rule has not been switched off or taken away since, and it was good.
     pub(crate) fn serving(&self, rule: &str) -> Option<u64> {
         let rules = self.rules();

@@ -252,6 +252,10 @@ impl Registry {
                 return self.failed(&name, &LoadError::File(reason));
             }
         };
+        if self.stays_returned(&name, &file) {
+            return;
+        }
+        let Some(known) = self.rules.get(&name) else { return };
         let stats = known.stats.clone();
         let good = known.serving.clone().filter(|rule| !stats.is_quarantined(rule.generation));
         let manifest = known.wanted.manifest.clone();

@@ -68,6 +68,26 @@ impl Registry {
         }
     }
 
+    /// What a rule's files say was quarantined before the host was started, and a good one served in its place when the host ended: that serves
+    /// on, until the files change or somebody says that they are to be tried again. Gives whether it does.
+    pub(super) fn stays_returned(&mut self, name: &str, file: &RuleFile) -> bool {
+        let Some(known) = self.rules.get(name).filter(|known| !known.met && known.serving.is_none()) else {
+            return false;
+        };
+        let (Some(store), Ok(digest)) = (&self.generations, &known.wanted.digest) else { return false };
+        let Some((bad, why)) = store.blamed(name, digest, file) else { return false };
+        self.revive(name);
+        let Some(known) = self.rules.get_mut(name) else { return false };
+        let Some(good) = known.serving.as_ref().map(|rule| rule.generation) else { return false };
+        let text = format!(
+            "generation {bad}, which is that of its files, was quarantined before the host was started, and generation {good} serves on: {why}"
+        );
+        tracing::warn!(rule = name, "{text}");
+        known.returned = true;
+        known.problem = Some(Problem { code: QUARANTINED, text });
+        true
+    }
+
     /// Of the quarantined `bad` there is none before it in memory: the last good one from disk serves, once.
     pub(super) fn retreat_to_disk(&mut self, bad: &Arc<Rule>, why: &str) {
         let (name, store) = (&*bad.name, self.generations.clone());
