@@ -13,7 +13,10 @@ use std::time::Duration;
 use tidegate_tests::{Server, binary, files, installed, root};
 
 /// How long one document may take: the first time it builds a good part of the workspace.
-const PATIENCE: Duration = Duration::from_secs(400);
+const PATIENCE: Duration = Duration::from_secs(900);
+
+/// How many lines of what its commands have said a document that does not work shows first.
+const LAST_WORDS: usize = 20;
 
 /// Programs the documents use that a machine may lack, and Debian's packages of them.
 const PROGRAMS: [(&str, &str); 2] = [("mosquitto_pub", "mosquitto-clients"), ("curl", "curl")];
@@ -42,7 +45,8 @@ fn run(document: &Path, script: &str) {
     // What an earlier document said is not what this one says.
     let _ = fs::remove_file(&log);
     let mut bash = Command::new("bash");
-    bash.args(["-euxo", "pipefail", "-c", script]).current_dir(copy.join(document.parent().unwrap()));
+    let told = format!("trap 'echo \"it failed at: $BASH_COMMAND\" >&2' ERR\n{script}");
+    bash.args(["-euxo", "pipefail", "-c", &told]).current_dir(copy.join(document.parent().unwrap()));
     // Who reads an example has read the README, which puts the binary on the PATH.
     if document != Path::new("README.md") {
         let path = std::env::var("PATH").unwrap();
@@ -50,7 +54,14 @@ fn run(document: &Path, script: &str) {
     }
     let mut shell = Server::spawn_group("the document's script", &mut bash, &log);
     let status = shell.wait(PATIENCE);
-    assert!(status.success(), "{} does not work: {status}; {}", document.display(), shell.tail());
+    let (said, tail) = (last_words(&fs::read_to_string(&log).unwrap()), shell.tail());
+    assert!(status.success(), "{} does not work: {status}; its commands said:\n{said}\n{tail}", document.display());
+}
+
+/// The end of what the commands themselves have said, without the shell's trace of them: why one has failed stands there, however much was traced.
+fn last_words(log: &str) -> String {
+    let said: Vec<&str> = log.lines().filter(|line| !line.starts_with('+')).collect();
+    said[said.len().saturating_sub(LAST_WORDS)..].join("\n")
 }
 
 /// `target/documents`: the files of the repository and the modules of its rules as they are now, and no others.
@@ -129,6 +140,14 @@ fn paths_are_there() {
         }
     }
     assert!(missing.is_empty(), "not there:\n{}", missing.join("\n"));
+}
+
+/// Guarantees: what a command has said before it failed is shown, and so is which it was, in one piece.
+#[test]
+fn last_words_are_shown() {
+    let log = "+ heat 60\n++ seq 12\nError: The connection was lost.\n+ echo it\nit failed at: heat\n+ kill -INT 7\n";
+    assert_eq!(last_words(log), "Error: The connection was lost.\nit failed at: heat");
+    assert_eq!(last_words(&"a\n".repeat(LAST_WORDS + 5)).lines().count(), LAST_WORDS);
 }
 
 /// Guarantees: only marked blocks are found, whole and in order.

@@ -1,4 +1,8 @@
 //! The demo's own MQTT broker: rumqttd on 127.0.0.1, in memory.
+//!
+//! Good for a demo, and no more: rumqttd 0.20 hears of a client that leaves twice, by its DISCONNECT and by the end of its connection, and takes the
+//! second for the client that has got its number meanwhile. Whoever connects just then is thrown out, its message not acknowledged. So clients that
+//! come and go should come one after another; those that stay, as the demo's own and its host, are never meant.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
