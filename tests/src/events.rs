@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::http::in_words;
 use crate::wait::DEADLINE;
 
 /// An event stream that is being read.
@@ -43,7 +44,8 @@ impl Events {
 
     fn line(&mut self) -> Option<String> {
         let mut line = String::new();
-        let read = self.lines.read_line(&mut line).unwrap_or_else(|error| panic!("{}: {error}", self.path));
+        let read = self.lines.read_line(&mut line);
+        let read = read.unwrap_or_else(|error| panic!("{}: {}", self.path, in_words(error)));
         (read > 0).then(|| line.trim_end().to_owned())
     }
 }

@@ -4,7 +4,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -294,10 +293,10 @@ impl Host {
     }
 
     /// SIGTERM; waits for the end. `within` is what its configuration grants, and a little for the machine.
-    pub fn stop(&mut self, within: Duration) -> ExitStatus {
+    pub fn stop(&mut self) -> ExitStatus {
         let mut server = self.server.take().expect("the host should run");
         server.signal(Signal::Term);
-        server.wait(within)
+        server.wait(DEADLINE)
     }
 
     /// SIGKILL: it ends where it stands.

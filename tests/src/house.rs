@@ -1,15 +1,10 @@
 //! A host that is fed by hand: readings go in by a broker of its own, and are settled before anything is said of them.
 
-use std::time::Duration;
-
 use crate::host::Host;
 use crate::message::plain;
 use crate::mosquitto::Mosquitto;
 use crate::publisher::{Publisher, Qos};
 use crate::setup::{Protocol, Setup};
-
-/// Long enough for a shutdown on a machine with much to do.
-const STOP: Duration = Duration::from_secs(70);
 
 /// A host and who feeds it. Readings are numbered in the order they are sent, which is that of their times.
 #[derive(Debug)]
@@ -77,13 +72,13 @@ impl House {
 
     /// Ends the host in order and starts it again.
     pub fn restart(&mut self) {
-        assert!(self.host.stop(STOP).success(), "{}", self.host.log());
+        assert!(self.host.stop().success(), "{}", self.host.log());
         self.start_again();
     }
 
     /// The same with another number of lanes.
     pub fn restart_with(&mut self, lanes: u32) {
-        assert!(self.host.stop(STOP).success(), "{}", self.host.log());
+        assert!(self.host.stop().success(), "{}", self.host.log());
         self.host.set_lanes(lanes);
         self.start_again();
     }

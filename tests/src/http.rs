@@ -4,8 +4,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use crate::wait::DEADLINE;
+
 /// How long one answer may take: enabling a rule waits for its lanes, and a module may be compiled first.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = DEADLINE;
 
 /// An answer.
 #[derive(Clone, Debug)]

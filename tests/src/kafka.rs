@@ -133,7 +133,7 @@ impl Kafka {
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
         wait_for("Apache Kafka to make a topic", DEADLINE, || {
             assert!(server.ended().is_none(), "Apache Kafka ended; {}", server.tail());
-            let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(5)));
+            let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(30)));
             let made =
                 runtime().block_on(admin.create_topics([&new], &options)).map_err(|error| error.to_string())?;
             match made.first() {
@@ -164,7 +164,7 @@ impl Kafka {
             asked.add_partition(&self.topic, partition);
         }
         let offset = |offset| if let Offset::Offset(number) = offset { number } else { 0 };
-        let found = reader.committed_offsets(asked, DEADLINE).unwrap();
+        let found = in_time("the offsets of a group", reader.committed_offsets(asked, DEADLINE));
         found.elements().iter().map(|element| offset(element.offset())).collect()
     }
 
@@ -194,7 +194,7 @@ impl Kafka {
     /// How many records the first partition of a topic has.
     pub fn end_of(&self, topic: &str) -> i64 {
         let reader: BaseConsumer = ClientConfig::new().set("bootstrap.servers", self.brokers()).create().unwrap();
-        reader.fetch_watermarks(topic, 0, DEADLINE).unwrap().1
+        in_time("the end of a topic", reader.fetch_watermarks(topic, 0, DEADLINE)).1
     }
 
     /// Sets one setting of its topic. Apache Kafka has settings.
@@ -233,13 +233,21 @@ impl Kafka {
             }
             self.sent.push(message);
         }
-        self.producer.flush(DEADLINE).unwrap();
+        in_time("the brokers to take what was produced", self.producer.flush(DEADLINE));
     }
 
     /// The ledger.
     pub fn sent(&self) -> &[Message] {
         &self.sent
     }
+}
+
+/// What was asked of the brokers, with [`DEADLINE`]; where it passed, the test says so as other waits do.
+fn in_time<T>(what: &str, answer: Result<T, KafkaError>) -> T {
+    answer.unwrap_or_else(|error| match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::OperationTimedOut) => panic!("waited {DEADLINE:?} for {what}: {error}"),
+        _ => panic!("{what}: {error}"),
+    })
 }
 
 /// What a server of `127.0.0.1` needs for TLS, and a second authority that it knows nothing of.

@@ -192,7 +192,7 @@ impl Postgres {
     }
 
     fn connect(&self) -> Result<Client, String> {
-        let settings = format!("{}?connect_timeout=5", self.url());
+        let settings = format!("{}?connect_timeout={}", self.url(), DEADLINE.as_secs());
         runtime().block_on(async {
             let (client, connection) =
                 tokio_postgres::connect(&settings, NoTls).await.map_err(|error| format!("{error:?}"))?;

@@ -128,8 +128,8 @@ impl Setup {
     /// Starts the host and waits until it answers, ready or not.
     pub fn launch(mut self) -> Host {
         if !self.top.contains("shutdown_timeout_s") {
-            // A test that ends its host wants all of it drained, on a slow machine too.
-            self.top += "shutdown_timeout_s = 60\n";
+            // A test that ends its host wants all of it drained, on a slow machine too; and its exit code before the test's own deadline.
+            self.top += "shutdown_timeout_s = 150\n";
         }
         Host::launch(self.directory, self.top, self.sections, self.open_files)
     }

@@ -1,11 +1,10 @@
 //! What the host has written to SQLite, read as any other program would.
 
 use std::path::Path;
-use std::time::Duration;
-
 use rusqlite::{Connection, OpenFlags, Params};
 
 use crate::message::Row;
+use crate::wait::DEADLINE;
 
 /// A dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +96,7 @@ fn query<T>(
     }
     let read = || -> rusqlite::Result<Vec<T>> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        connection.busy_timeout(Duration::from_secs(10))?;
+        connection.busy_timeout(DEADLINE)?;
         let mut statement = match connection.prepare(sql) {
             Err(error) if error.to_string().contains("no such table") => return Ok(Vec::new()),
             prepared => prepared?,

@@ -3,8 +3,8 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-/// How long anything here may take: far more than it does, since a busy machine is no failure.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+/// How long anything here may take: far more than it does, since a busy machine is no failure, and who waits on a condition waits no longer than it takes.
+pub const DEADLINE: Duration = Duration::from_secs(180);
 
 /// How often a condition is looked at.
 const EVERY: Duration = Duration::from_millis(10);

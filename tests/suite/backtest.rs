@@ -171,7 +171,7 @@ fn what_is_stored() {
 /// A host with so many points in its database, one each second.
 fn store(setup: Setup, points: i64) -> Host {
     let mut host = setup.launch();
-    host.stop(DEADLINE);
+    host.stop();
     let mut connection = rusqlite::Connection::open(host.database()).unwrap();
     let schema =
         "CREATE TABLE IF NOT EXISTS metrics (time INTEGER NOT NULL, topic TEXT NOT NULL, value REAL, value_str TEXT,

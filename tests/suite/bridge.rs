@@ -1,8 +1,6 @@
 //! Kafka as the way between two hosts, and as a group that hosts join and leave: against the mock cluster, and against Apache Kafka where
 //! there is one.
 
-use std::time::Duration;
-
 use tidegate_tests::{
     Account, DEADLINE, Host, Kafka, Mosquitto, Publisher, Qos, Setup, readings, root, sqlite_count, sqlite_rows,
     wait_for,
@@ -76,7 +74,7 @@ fn hosts_come_and_go(mut kafka: Kafka) {
         kafka.deliver(readings(1 + part * total / 10..1 + (part + 1) * total / 10, 300));
         match part {
             3 => {
-                first.stop(Duration::from_secs(70));
+                first.stop();
             }
             5 => first.start_again(),
             6 => second.kill(),

@@ -1,13 +1,8 @@
 //! What brokers do to their clients: forget them, keep much for them, send them more than they take.
 
-use std::time::Duration;
-
 use tidegate_tests::{
     DEADLINE, Expect, Host, Message, Mosquitto, Protocol, Publisher, Qos, Row, Setup, plain, readings, wait_for,
 };
-
-/// The shutdown time of the default configuration, and some for the machine.
-const STOP: Duration = Duration::from_secs(70);
 
 fn host(broker: &Mosquitto, protocol: Protocol, lines: &str) -> Host {
     Setup::new().mqtt(broker, protocol, r#"["dev/#"]"#, lines).module("json-reading").start()
@@ -50,7 +45,7 @@ fn backlog() {
     for protocol in [Protocol::V3, Protocol::V5] {
         let Some(broker) = Mosquitto::start() else { return };
         let mut host = host(&broker, protocol, "");
-        assert!(host.stop(STOP).success());
+        assert!(host.stop().success());
         let mut publisher = Publisher::connect(&broker, Qos::One);
         publisher.deliver(readings(0..20_000, 500));
         host.start_again();
@@ -93,7 +88,7 @@ fn filter_removed() {
     let Some(broker) = Mosquitto::start() else { return };
     let setup = Setup::new().mqtt(&broker, Protocol::V5, r#"["dev/#", "flood/#"]"#, "");
     let mut host = setup.module("json-reading").start();
-    assert!(host.stop(STOP).success());
+    assert!(host.stop().success());
     let mut publisher = Publisher::connect(&broker, Qos::One);
     publisher.deliver([plain("flood/x", 1, 1.0), plain("dev/a", 1, 1.0)]);
     host.replace_in_config(r#", "flood/#""#, "");

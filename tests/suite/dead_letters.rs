@@ -1,14 +1,11 @@
 //! What died comes back when an operator says so, and nothing is acknowledged that is not kept.
 
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
 use tidegate_tests::{
     DEADLINE, Host, Mosquitto, Protocol, Publisher, Qos, Setup, binary, built_module, garbage, readings, wait_for,
 };
-
-const STOP: Duration = Duration::from_secs(70);
 
 /// `tidegate dead-letters` on the host's configuration; its result as JSON.
 pub(crate) fn dead_letters(host: &Host, args: &[&str]) -> Value {
@@ -68,7 +65,7 @@ fn replayed() {
     host.wait_settled(4_000 + bad.len() as u64);
     let before = host.dead_letters();
     assert_eq!(before.len(), bad.len());
-    assert!(host.stop(STOP).success(), "{}", host.tail());
+    assert!(host.stop().success(), "{}", host.tail());
     assert_eq!(dead_letters(&host, &["replay", "--rule", "json-reading"])["requested"], bad.len());
     host.start_again();
     host.wait_status("all to die again", |status| {
@@ -128,7 +125,7 @@ fn no_room_for_dead_letters() {
         ready if ready.code == 503 && ready.body.contains("sink dead-letters") => Ok(()),
         ready => Err(format!("{ready:?}")),
     });
-    let code = host.stop(STOP).code();
+    let code = host.stop().code();
     assert_eq!(code, Some(3), "it could not drain");
 
     std::fs::remove_dir(&in_the_way).unwrap();

@@ -1,7 +1,5 @@
 //! What goes in comes out: once, and byte for byte.
 
-use std::time::Duration;
-
 use tidegate_tests::{
     Account, DEADLINE, Host, Kafka, Messages, Mosquitto, Postgres, Protocol, Publisher, Qos, Setup, fleet, readings,
     wait_for,
@@ -9,9 +7,6 @@ use tidegate_tests::{
 
 const MESSAGES: u64 = 10_000;
 const TOPICS: u64 = 1_000;
-/// The shutdown time of the default configuration, and some for the machine.
-const STOP: Duration = Duration::from_secs(70);
-
 /// Guarantees: 10,000 QoS 1 messages on 1,000 topics by MQTT 3.1.1 are 10,000 rows in SQLite, byte for byte; the ledger
 /// balances; all are acknowledged, so that none comes again.
 #[test]
@@ -34,7 +29,7 @@ fn mqtt_to_sqlite(protocol: Protocol) {
     assert_eq!(host.rows().len() as u64, MESSAGES);
     host.account(publisher.sent()).assert_exact("through MQTT");
 
-    assert!(host.stop(STOP).success(), "a quiet host ends well");
+    assert!(host.stop().success(), "a quiet host ends well");
     host.start_again();
     publisher.deliver(readings(MESSAGES..MESSAGES + 1, TOPICS));
     host.wait_rows(MESSAGES + 1);
@@ -87,7 +82,7 @@ fn kafka_to_sqlite() {
     let mut host = Setup::new().kafka(&kafka, "telemetry").module("json-reading").start();
     kafka.deliver(readings(0..MESSAGES / 2, TOPICS));
     host.wait_rows(1);
-    assert!(host.stop(STOP).success(), "it drains and ends well; {}", host.tail());
+    assert!(host.stop().success(), "it drains and ends well; {}", host.tail());
     kafka.deliver(readings(MESSAGES / 2..MESSAGES, TOPICS));
     host.start_again();
     host.wait_rows(MESSAGES);

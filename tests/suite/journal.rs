@@ -2,7 +2,6 @@
 //! killed, and on however many lanes it comes back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use tidegate_tests::{
     DEADLINE, Host, Kafka, Message, Mosquitto, Protocol, Proxy, Publisher, Qos, Setup, SmallDisk, guest_module,
@@ -10,8 +9,6 @@ use tidegate_tests::{
 };
 
 const TOPICS: u64 = 20;
-/// Long enough for a shutdown on a machine with much to do.
-const STOP: Duration = Duration::from_secs(30);
 const NUMBER: &str = "module = \"brittle.wasm\"\ntopics = [\"dev/count/#\"]\n";
 const TALLY: &str = "module = \"tally.wasm\"\ntopics = [\"dev/count/#\"]\n";
 
@@ -127,7 +124,7 @@ fn stopped(host: &mut Host, broker: &Mosquitto) {
     let mut publisher = Publisher::connect(broker, Qos::One);
     publisher.deliver((50_000_000..50_000_100).map(reading));
     host.wait_settled(100);
-    assert!(host.stop(STOP).success(), "{}", host.log());
+    assert!(host.stop().success(), "{}", host.log());
     host.start_again();
     publisher.deliver([reading(50_000_100)]);
     host.wait_settled(1);

@@ -1,13 +1,9 @@
 //! Brokers, databases and the host itself going away in mid-stream.
 
-use std::time::Duration;
-
 use tidegate_tests::{
     Account, DEADLINE, Host, Load, Message, Mosquitto, Postgres, Protocol, Publisher, Qos, Setup, plain, readings,
     wait_for,
 };
-
-const STOP: Duration = Duration::from_secs(70);
 
 fn load(broker: &Mosquitto, rate: u64) -> Load {
     Publisher::connect(broker, Qos::One).load(rate, stream)
@@ -66,7 +62,7 @@ fn host_terminated() {
     for round in 1..=4 {
         let before = host.rows().len() as u64;
         host.wait_rows(before + 500);
-        let status = host.stop(STOP);
+        let status = host.stop();
         assert!(status.success(), "round {round}: {status}");
         host.start_again();
     }

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -115,7 +114,7 @@ fn over_files() {
         let counted = told.lines().any(|line| line.starts_with("tidegate_rule_refused") && line.contains(code));
         assert!(counted, "{code} is not counted: {told}");
     }
-    assert!(host.stop(Duration::from_secs(70)).success());
+    assert!(host.stop().success());
     host.launch_again();
     wait_rule(&host, "serving", Some("signature_downgrade"), newer["sha256"].as_str());
     // The same bytes, vouched for anew.
@@ -124,7 +123,7 @@ fn over_files() {
     // Stripped of its manifest, it is not loaded again.
     std::fs::remove_file(host.rules_dir().join("hot.wasm.sig")).unwrap();
     wait_rule(&host, "serving", Some("unsigned"), Some(&sha256));
-    assert!(host.stop(Duration::from_secs(70)).success());
+    assert!(host.stop().success());
     std::fs::remove_dir_all(host.data_dir().join("generations")).unwrap();
     host.launch_again();
     wait_rule(&host, "failed", Some("unsigned"), None);
@@ -228,7 +227,7 @@ fn keys_follow_each_other() {
         let kept = std::fs::read_to_string(host.data_dir().join("signatures.json")).unwrap_or_default();
         if kept.contains("1.0.1") { Ok(()) } else { Err(format!("{kept}; {}", host.tail())) }
     });
-    assert!(host.stop(Duration::from_secs(70)).success());
+    assert!(host.stop().success());
     host.replace_in_config(&old, "");
     host.launch_again();
     wait_rule(&host, "serving", None, None);

@@ -21,9 +21,6 @@ mod settle;
 /// messages a second.
 const SAVE: &str = "autosave_interval 1";
 
-/// What the shutdown of a host may take: its own deadline, and a little for the machine.
-const STOP: Duration = Duration::from_secs(30);
-
 /// How long a host that is armed is left to come to its site before something else may kill it.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -168,7 +165,7 @@ impl Plant {
                 self.later(down, Repair::Host);
             }
             Blow::StopHost if !self.broken(Repair::Host) => {
-                let status = self.host.stop(STOP);
+                let status = self.host.stop();
                 if status.code().is_none() && self.armed.is_some() {
                     // It came to its site on the way out.
                     self.crashed();
