@@ -9,9 +9,10 @@
 //! | ends with 0 | standard output is the answer |
 //! | ends with [`REFUSED`] | standard output says why there is none |
 //! | is killed, or says that memory is short | it takes too much memory, or more than the container has left for it (`room.rs`) |
-//! | has used up its processor time, or is still there after its time by the wall | it is killed: it takes too long |
+//! | has used up its processor time, or is still there after its time by the wall and was not kept waiting | it is killed: it takes too long |
 
 mod room;
+mod time;
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -19,11 +20,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::{Builder, scope};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 
 use crate::confined::room::Room;
+use crate::confined::time::TimeLeft;
 
 /// The exit code of a child that refuses (`EX_DATAERR` of sysexits).
 const REFUSED: u8 = 65;
@@ -46,8 +48,10 @@ pub struct Bounds {
     pub memory_bytes: u64,
     /// Of processors, all its threads together; counted in whole seconds.
     pub cpu: Duration,
-    /// How long, by the wall: a machine that is busy elsewhere is not the child's fault.
+    /// How long, by the wall, where it gets the processors it can use.
     pub wall: Duration,
+    /// How long at most where it does not: a machine that is busy elsewhere is not the child's fault.
+    pub patience: Duration,
     /// The most it may answer.
     pub answer_bytes: u64,
 }
@@ -120,7 +124,8 @@ impl Confined {
             Ok(child) => child,
             Err(error) => return Ended::Broken(format!("it cannot be started: {error}")),
         };
-        let ended = converse(&mut child, input, Instant::now() + bounds.wall, bounds.answer_bytes);
+        let time = TimeLeft::of(child.id(), bounds.wall, bounds.patience);
+        let ended = converse(&mut child, input, &time, bounds.answer_bytes);
         // That it has ended already is as good; whatever it was about, it is gone when we return.
         let _ = child.kill();
         match (child.wait(), ended) {
@@ -132,8 +137,8 @@ impl Confined {
     }
 }
 
-/// Gives the child its input, and takes what it answers and what it says beside; none if it has not ended by `deadline`.
-fn converse(child: &mut Child, given: &[u8], deadline: Instant, most: u64) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+/// Gives the child its input, and takes what it answers and what it says beside; none if it has not ended in its time.
+fn converse(child: &mut Child, given: &[u8], time: &TimeLeft, most: u64) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
     let taken = || io::Error::other("its pipes are gone");
     let mut input = child.stdin.take().ok_or_else(taken)?;
     let output = child.stdout.take().ok_or_else(taken)?;
@@ -150,10 +155,9 @@ fn converse(child: &mut Child, given: &[u8], deadline: Instant, most: u64) -> io
         Builder::new()
             .name("child-say".into())
             .spawn_scoped(scope, move || said.send(read_to(words, MAX_WORDS_BYTES)))?;
-        let left = || deadline.saturating_duration_since(Instant::now());
-        let answer = answered.recv_timeout(left()).ok();
-        let words = heard.recv_timeout(left()).ok();
-        let ended = ends(child, deadline)?;
+        let answer = time.receive(&answered);
+        let words = time.receive(&heard);
+        let ended = ends(child, time)?;
         match (answer, words) {
             (Some(answer), Some(words)) if ended => Ok(Some((answer?, words.unwrap_or_default()))),
             _ => {
@@ -165,10 +169,10 @@ fn converse(child: &mut Child, given: &[u8], deadline: Instant, most: u64) -> io
     })
 }
 
-/// Waits until the child has ended, or for `deadline`; gives whether it has. It closes its pipes as it ends, so this is soon over.
-fn ends(child: &mut Child, deadline: Instant) -> io::Result<bool> {
+/// Waits until the child has ended, or its time is over; gives whether it has. It closes its pipes as it ends, so this is soon over.
+fn ends(child: &mut Child, time: &TimeLeft) -> io::Result<bool> {
     while child.try_wait()?.is_none() {
-        if Instant::now() >= deadline {
+        if time.is_over() {
             return Ok(false);
         }
         std::thread::sleep(Duration::from_millis(1));

@@ -24,6 +24,7 @@ const BOUNDS: Bounds = Bounds {
     memory_bytes: 256 << 20,
     cpu: Duration::from_secs(3),
     wall: Duration::from_secs(20),
+    patience: Duration::from_secs(60),
     answer_bytes: 1 << 20,
 };
 /// A schema of its largest and a configuration of its largest, and what is around them.

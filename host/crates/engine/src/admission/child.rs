@@ -33,7 +33,8 @@ impl ChildProcess {
 impl Compile for ChildProcess {
     fn compile(&self, _: &Engine, module: &[u8], limits: CompileLimits) -> Result<Precompiled, LoadError> {
         let CompileLimits { memory_bytes, time } = limits;
-        match self.0.run(module, Bounds { memory_bytes, cpu: time * 8, wall: time, answer_bytes: MAX_CODE_BYTES }) {
+        let (cpu, patience) = (time * 8, time * 6);
+        match self.0.run(module, Bounds { memory_bytes, cpu, wall: time, patience, answer_bytes: MAX_CODE_BYTES }) {
             Ended::Answered(code) => Ok(Precompiled::vouched_for(code)),
             Ended::Refused(answer) => {
                 let answer = String::from_utf8_lossy(&answer);

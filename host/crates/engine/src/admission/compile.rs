@@ -15,7 +15,7 @@ use crate::module::Wasi;
 pub struct CompileLimits {
     /// Memory of the compiler: bytes.
     pub memory_bytes: u64,
-    /// How long it may take, by the wall.
+    /// How long it may take, by the wall; longer where the machine gives it less of processors than that.
     pub time: Duration,
 }
 

@@ -99,7 +99,7 @@ fn each_sin_has_its_reason() {
         let (got, sentence) = fate(&engine, &wat_guest("hostile", &[(place, words)]));
         assert_eq!(got, code, "{place}: {words}: {sentence}");
         assert!(sentence.contains(said), "{place}: {words}: {sentence:?} does not say {said:?}");
-        assert!(began.elapsed() < Duration::from_secs(60), "{place}: {words}");
+        assert!(began.elapsed() < Duration::from_secs(180), "{place}: {words}");
     }
 }
 
@@ -182,13 +182,13 @@ fn compile(child: &ChildProcess, module: &[u8], time: Duration) -> Result<Precom
 /// answers without end.
 #[test]
 fn however_a_compiler_ends() {
-    let (large, patience) = (vec![0; 4 << 20], Duration::from_secs(20));
+    let (large, patience) = (vec![0; 4 << 20], Duration::from_secs(180));
     for (script, code, said) in [
         ("printf 'contract\\nit has no name'; exit 65", "contract", "it has no name"),
         ("printf 'not_wasm\\nhalf'; cat > /dev/null; exit 65", "not_wasm", "half"),
         ("echo 'memory allocation of 99 bytes failed' >&2; kill -ABRT $$", "compile_memory", "1024 MiB"),
         ("kill -KILL $$", "compile_memory", "1024 MiB"),
-        ("kill -XCPU $$", "compile_time", "20 s"),
+        ("kill -XCPU $$", "compile_time", "180 s"),
         ("echo 'has overflowed its stack' >&2; kill -SEGV $$", "compiler", "overflowed"),
         ("exit 1", "compiler", "said nothing"),
         // It is not listened to for ever.
@@ -202,7 +202,7 @@ fn however_a_compiler_ends() {
         let began = Instant::now();
         let error = compile(&child(script), &large, Duration::from_millis(300)).unwrap_err();
         assert_eq!(error.code(), "compile_time", "{script}: {error}");
-        assert!(began.elapsed() < Duration::from_secs(60), "{script}");
+        assert!(began.elapsed() < Duration::from_secs(300), "{script}");
     }
     let missing = ChildProcess::of("/nonexistent/tidegate".into(), &[]);
     assert_eq!(compile(&missing, b"", patience).unwrap_err().code(), "compiler");
