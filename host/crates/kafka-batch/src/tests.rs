@@ -13,7 +13,7 @@ use rdkafka::{Offset, Timestamp, TopicPartitionList};
 
 use super::*;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(100);
 const TOPIC: &str = "fleet";
 

@@ -96,7 +96,7 @@ fn send(runtime: &tokio::runtime::Runtime, inlet: &Inlet, messages: &[(&str, &[u
         }
     }
     runtime.block_on(parcels.send()).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(180);
     while inlet.ledger().totals().in_flight > 0 {
         assert!(Instant::now() < deadline, "not settled: {:?}", inlet.ledger().totals());
         std::thread::sleep(Duration::from_millis(2));

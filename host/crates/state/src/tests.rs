@@ -14,7 +14,7 @@ use crate::StateFile;
 use crate::store::path;
 use crate::unwritten::{Took, Unwritten};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn put(store: &StateFile, changes: Vec<StateChange>) {
     store.put(changes, Ack::none());

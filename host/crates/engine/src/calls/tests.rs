@@ -52,7 +52,7 @@ fn sound_output_passes() {
 #[test]
 fn breaches_are_faults() {
     type Breach = fn(&mut decoder::Decoded);
-    let breaches: [(&str, Breach); 14] = [
+    let breaches: [(&str, Breach); 15] = [
         ("short column", |d| d.made.points.value.truncate(1)),
         ("long column", |d| d.made.points.quality.push(0)),
         ("from-row length", |d| d.made.from_row.push(3)),
@@ -70,6 +70,10 @@ fn breaches_are_faults() {
         }),
         ("reject outside", |d| d.rejects = RawRejects { row: vec![4], reason: vec![0], reasons: vec!["x".into()] }),
         ("reason outside", |d| d.rejects = RawRejects { row: vec![2], reason: vec![1], reasons: vec!["x".into()] }),
+        ("held and rejected", |d| {
+            d.rejects = RawRejects { row: vec![2], reason: vec![0], reasons: vec!["x".into()] };
+            d.held = vec![2];
+        }),
         ("output from reject", |d| {
             d.rejects = RawRejects { row: vec![1], reason: vec![0], reasons: vec!["x".into()] };
         }),

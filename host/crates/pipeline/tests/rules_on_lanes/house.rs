@@ -199,7 +199,7 @@ pub fn numbers(house: &House) -> BTreeMap<String, Vec<f64>> {
 
 /// Waits for what comes by itself.
 pub fn wait_until(what: &str, done: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(180);
     while !done() {
         assert!(Instant::now() < deadline, "waited for {what}");
         std::thread::sleep(Duration::from_millis(2));

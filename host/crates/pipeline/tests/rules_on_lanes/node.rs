@@ -151,7 +151,7 @@ fn a_sink_down_holds_the_lanes_back() {
     house.wait_down();
     assert_eq!(house.inlet.ledger().totals().in_flight, 1_200);
     *house.points.down.lock().unwrap() = false;
-    let drained = house.runtime.block_on(house.pipeline.shutdown(Duration::from_secs(60)));
+    let drained = house.runtime.block_on(house.pipeline.shutdown(Duration::from_secs(180)));
     assert_eq!(drained, Drained::Completely);
     assert_eq!(tallied(&house), (1..=1_200).collect::<Vec<_>>());
     assert_balanced(&house);

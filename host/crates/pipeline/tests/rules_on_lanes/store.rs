@@ -151,6 +151,6 @@ pub fn wait_empty(store: &Memory) {
 }
 
 pub fn end(house: &House) {
-    let drained = house.runtime.block_on(house.pipeline.shutdown(Duration::from_secs(10)));
+    let drained = house.runtime.block_on(house.pipeline.shutdown(Duration::from_secs(180)));
     assert_eq!(drained, Drained::Completely);
 }

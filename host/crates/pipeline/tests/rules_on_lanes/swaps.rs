@@ -131,7 +131,7 @@ fn one_generation_on_all_lanes() {
         let mut deploy = house.pipeline.deploy();
         let install = move || deploy.install(&new);
         let installs = std::thread::Builder::new().name(name.into()).spawn(install).unwrap();
-        between.reached.recv_timeout(Duration::from_secs(60)).unwrap();
+        between.reached.recv_timeout(Duration::from_secs(180)).unwrap();
         house.send(&[reading("dev/a", 7.0), reading("dev/b", 7.0)]);
         let first = numbers(&house);
         assert_eq!((first["dev/a"][0], first["dev/b"][0]), (7.0, 1.0), "one lane has the new one, the other has not");
@@ -150,6 +150,8 @@ fn one_generation_on_all_lanes() {
         } else {
             assert_eq!(installed.unwrap_err().code(), "state");
             assert_eq!((then["dev/a"][1], then["dev/b"][1]), (1.0, 2.0), "the old one on both");
+            old.stats.quarantine_partition(old.generation, "dev/b", "it fails");
+            assert!(old.stats.shuns("dev/b"), "what is said of the one that serves is listened to");
         }
         assert_eq!(old.stats.totals().state_discarded, 1, "said and counted");
     }

@@ -28,7 +28,7 @@ use tidegate_model::{Alert, Books, Delivery, Description, PartitionId, Points, S
 pub const T0: i64 = 1_703_289_600_000_000;
 
 /// How long a condition is waited for.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// One row for [`points`]: topic, unit, microseconds after [`T0`], value, text.
 pub type Row<'a> = (&'a str, Option<&'a str>, i64, f64, Option<&'a [u8]>);
@@ -78,7 +78,7 @@ pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T 
     loop {
         match ask() {
             Ok(answer) => return answer,
-            Err(last) if Instant::now() > deadline => panic!("{what}: still {last}"),
+            Err(last) if Instant::now() > deadline => panic!("waited {PATIENCE:?} for {what}: still {last}"),
             Err(_) => std::thread::park_timeout(Duration::from_millis(10)),
         }
     }

@@ -12,7 +12,7 @@ use crate::points;
 use crate::postgres::Postgres;
 
 /// For waits that a busy machine may make long.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(180);
 
 /// Rows `from..to`, in turn of five series: value and microsecond are the row's number.
 fn counted(books: &Books, from: i64, to: i64) -> [Arc<Delivery>; 1] {

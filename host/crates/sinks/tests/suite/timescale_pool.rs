@@ -23,7 +23,7 @@ fn many(books: &Books, from: i64, rows: i64) -> Arc<Delivery> {
 }
 
 /// For waits that a busy machine may make long.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(180);
 
 async fn number(client: &Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)
