@@ -1,6 +1,7 @@
 //! What the host has written to SQLite, read as any other program would.
 
 use std::path::Path;
+
 use rusqlite::{Connection, OpenFlags, Params};
 
 use crate::message::Row;

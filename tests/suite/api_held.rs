@@ -59,7 +59,8 @@ fn who_looks_on_waits_for_no_change() {
             });
         }
         drop(tell);
-        told.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("waited {DEADLINE:?} for one change too many to be refused"));
+        told.recv_timeout(DEADLINE)
+            .unwrap_or_else(|_| panic!("waited {DEADLINE:?} for one change too many to be refused"));
         for path in ["series", "audit", "alerts", "modules", "dead-letters"] {
             host.ask("GET", &format!("/api/v1/{path}")).send().expect(200);
         }
