@@ -1,7 +1,6 @@
 //! `exactly_once = "kafka"`: what comes of a record is in the database once, whatever ends, moves or comes back.
 
 use std::process::Command;
-use std::time::Duration;
 
 use tidegate_tests::{
     Account, DEADLINE, Fault, Host, Kafka, Lag, Message, Postgres, Proxy, Setup, Unread, built_module, plain,
@@ -12,8 +11,6 @@ const TOPIC: &str = "fleet";
 /// What is produced at a time, on so many series.
 const READINGS: u64 = 2_000;
 const SERIES: u64 = 100;
-/// Long enough for a shutdown on a machine with much to do.
-const STOP: Duration = Duration::from_secs(60);
 
 fn batch(number: u64) -> Vec<Message> {
     readings(number * READINGS..(number + 1) * READINGS, SERIES)
@@ -76,7 +73,7 @@ fn dies_between(exact: bool) {
     let mut doubled = 0;
     for (round, site) in ["commit-after", "ack-before"].into_iter().enumerate() {
         // It leaves the group, which so waits for nobody.
-        host.stop(STOP);
+        host.stop();
         kafka.deliver(batch(round as u64 + 1));
         let before = rows(&postgres);
         host.arm(site, 0);

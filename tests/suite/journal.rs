@@ -243,7 +243,7 @@ fn each_record_once_by_apache_kafka() {
 fn each_record_once(mut kafka: Kafka, site: &str, lanes: u32) {
     let mut host = setup("number", "brittle").kafka_with(&kafka, "fleet", "journal = true").start();
     // It leaves the group, which so waits for nobody.
-    host.stop(STOP);
+    host.stop();
     host.set_lanes(lanes);
     // There may be one write for all records that wait.
     host.arm(site, 0);
