@@ -164,7 +164,7 @@ fn trace_the_next() {
     let Some(broker) = Mosquitto::start() else { return };
     let host = plant(&broker);
     let mut command = Command::new(binary());
-    command.args(["trace", "--next", "--topic", "dev/+/temp", "--within", "60"]);
+    command.args(["trace", "--next", "--topic", "dev/+/temp", "--within", "45"]);
     command.args(["--node", &format!("http://127.0.0.1:{}", host.port())]).stdout(std::process::Stdio::piped());
     let mut tracing = command.spawn().unwrap();
     let mut publisher = Publisher::connect(&broker, Qos::One);

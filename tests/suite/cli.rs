@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tidegate_tests::{DEADLINE, Listener, Mosquitto, Server, Signal, binary, built_module, root, wait_for};
+use tidegate_tests::{Ask, DEADLINE, Listener, Mosquitto, Server, Signal, binary, built_module, root, wait_for};
 
 fn tidegate(directory: &TempDir, args: &[&str]) -> Output {
     Command::new(binary()).args(args).current_dir(directory.path()).output().unwrap()
@@ -93,9 +93,14 @@ fn demo_balances() {
     // A motor is too hot from the fourth second on, a tag silent from the third.
     wait_for("all rules to serve and an alert", DEADLINE, || {
         assert!(demo.ended().is_none(), "the demo ended; {}", demo.tail());
-        let (said, serve) = (said(), "INFO tidegate_engine::registry::known: rule serves");
+        let said = said();
         let raised = said.lines().any(|line| line.contains(" raised, ") && !line.contains("alerts 0 raised"));
-        if raised && said.matches(serve).count() >= files { Ok(()) } else { Err(demo.tail()) }
+        let port =
+            said.split("API       http://127.0.0.1:").nth(1).and_then(|rest| rest.split('/').next()?.parse().ok());
+        let (true, Some(port)) = (raised, port) else { return Err(demo.tail()) };
+        let rules = Ask::new(port, "GET", "/api/v1/rules").send().expect(200);
+        let serving = rules.as_array().unwrap().iter().filter(|rule| rule["state"] == "serving").count();
+        if serving == files { Ok(()) } else { Err(rules.to_string()) }
     });
     demo.signal(Signal::Int);
     assert!(demo.wait(DEADLINE).success(), "{}", demo.tail());
