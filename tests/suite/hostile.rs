@@ -1,7 +1,5 @@
 //! A rule that traps, runs forever, eats memory or lies.
 
-use std::time::Duration;
-
 use tidegate_tests::{
     Expect, Message, Mosquitto, Protocol, Publisher, Qos, Setup, built_module, compile_bomb, guest_module, hostile,
     plain, readings, wat_guest,
@@ -271,7 +269,7 @@ fn the_last_good_generation_returns() {
     host.wait_settled(280).assert_balanced("a return");
     assert_eq!(host.dead_letters().len(), letters, "the good one takes what the bad one failed on");
 
-    assert!(host.stop(Duration::from_secs(70)).success());
+    assert!(host.stop().success());
     host.start_again();
     let rule = host.status().rule("watched").clone();
     assert_eq!((&rule.sha256, rule.state.as_str()), (&good.sha256, "serving"), "{rule:?}");
