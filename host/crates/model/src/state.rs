@@ -112,6 +112,16 @@ impl StateBook {
         self.partitions.iter().map(|(&id, cell)| (id, cell))
     }
 
+    /// Whether it has the state of that series.
+    pub fn has_series(&self, id: SeriesId) -> bool {
+        self.series.contains_key(&id)
+    }
+
+    /// Whether it has the state of that partition.
+    pub fn has_partition(&self, id: PartitionId) -> bool {
+        self.partitions.contains_key(&id)
+    }
+
     /// What it says, for another book.
     pub fn into_saved(self) -> SavedState {
         let gone = self.gone.unwrap_or_default();

@@ -17,7 +17,9 @@ use tidegate_model::{KeptState, PartitionId, SavedState, StateBook};
 use crate::deploy::orders::tell_all;
 pub(crate) use crate::deploy::orders::{Held, Orders, at_hand, orders};
 pub(crate) use crate::deploy::placement::Placement;
-use crate::lane::{Begins, Changed, Control, Copied, DISCARDED, LaneKind, Refused, STATE_GONE, Start, Surroundings};
+use crate::lane::{
+    Begins, Changed, Control, Copied, DISCARDED, LaneKind, OwnForm, Refused, STATE_GONE, Start, Surroundings,
+};
 
 /// How many cells may have changed between two questions what did, for the successor to take over: so many more are saved and given in some 0.5 ms.
 const LITTLE: usize = 500;
@@ -45,6 +47,8 @@ struct Ready {
     begins: Begins,
     /// The generation that serves there.
     before: Option<Arc<Rule>>,
+    /// What it was given of the state of that one, where that is of another version.
+    given: Option<StateBook>,
 }
 
 impl Deploy for LaneDeploy {
@@ -194,16 +198,20 @@ impl LaneDeploy {
         let lanes = self.lanes_of(rule);
         let copied = lanes[at].tell(|reply| Control::Copy { rule: rule.name.clone(), reply }).answer()?;
         match copied {
-            Some(Copied { rule: old, .. }) if state == Before::Discarded => {
-                Ok(Ready { instance, begins: Begins::Afresh(Box::default(), DISCARDED), before: Some(old) })
-            }
+            Some(Copied { rule: old, .. }) if state == Before::Discarded => Ok(Ready {
+                instance,
+                begins: Begins::Afresh(Box::default(), DISCARDED),
+                before: Some(old),
+                given: None,
+            }),
             Some(Copied { rule: old, state }) => {
                 let taken = instance.restore(&old.module.description().version, &state);
                 taken.map_err(LoadError::of_old_state)?;
-                Ok(Ready { instance, begins: Begins::WhereTheLastStands, before: Some(old) })
+                let given = is_foreign(&instance, &old).then(|| StateBook::clone(&state));
+                Ok(Ready { instance, begins: Begins::WhereTheLastStands, before: Some(old), given })
             }
             None if self.around.state.is_none() => {
-                Ok(Ready { instance, begins: Begins::At(Box::default()), before: None })
+                Ok(Ready { instance, begins: Begins::At(Box::default()), before: None, given: None })
             }
             None => {
                 let stored = self.stored(rule, stored)?;
@@ -219,14 +227,14 @@ impl LaneDeploy {
                     Before::TakenOver => Begins::At(without(own)),
                     Before::Discarded => Begins::Afresh(without(own), DISCARDED),
                 };
-                Ok(Ready { instance, begins, before: None })
+                Ok(Ready { instance, begins, before: None, given: None })
             }
         }
     }
 
     /// Gives an instance what has changed since its copy of the state was made, until little is left: for what is left the lane stands still.
     fn brought_close(&self, lane: &Orders, ready: Ready) -> Result<Ready, LoadError> {
-        let Ready { mut instance, begins: Begins::WhereTheLastStands, before: Some(old) } = ready else {
+        let Ready { mut instance, begins: Begins::WhereTheLastStands, before: Some(old), mut given } = ready else {
             return Ok(ready);
         };
         let version = &old.module.description().version;
@@ -245,14 +253,34 @@ impl LaneDeploy {
                 if let Some(Copied { rule: old, state }) = copied {
                     let version = &old.module.description().version;
                     instance.restore(version, &state).map_err(LoadError::of_old_state)?;
+                    given = given.map(|_| StateBook::clone(&state));
                 }
                 break;
             }
-            if changed.len() <= LITTLE {
+            let few = changed.len() <= LITTLE;
+            if let Some(given) = &mut given {
+                given.take(changed.into_saved());
+            }
+            if few {
                 break;
             }
         }
-        Ok(Ready { instance, begins: Begins::WhereTheLastStands, before: Some(old) })
+        let begins = match given {
+            Some(given) => self.in_its_own_form(&mut instance, &given)?,
+            None => Begins::WhereTheLastStands,
+        };
+        Ok(Ready { instance, begins, before: Some(old), given: None })
+    }
+
+    /// Where an instance begins that was `given` the state of another version: so that the lane need not ask it for all of that in its own form.
+    fn in_its_own_form(&self, instance: &mut Instance, given: &StateBook) -> Result<Begins, LoadError> {
+        let mut state = StateBook::default();
+        state.take(instance.save(Cells::All)?);
+        let mut differs = StateBook::of_changes();
+        differs.take(given.succeeded_by(&state));
+        // Nobody hears of what it is given: the one that serves is given the same.
+        let scratch = instance.rule().rehearse(&self.around.books)?;
+        Ok(Begins::InItsOwnForm(Box::new(OwnForm { state, differs, scratch })))
     }
 
     /// What is kept of a rule that does not serve yet. A disk that does not say is no word that there is nothing: it is asked again.
@@ -300,6 +328,11 @@ impl LaneDeploy {
             }
         }
     }
+}
+
+/// Whether an instance is of another version than the one before it, whose state it takes over.
+fn is_foreign(instance: &Instance, before: &Rule) -> bool {
+    instance.rule().module.description().version != before.module.description().version
 }
 
 /// Gives an instance what was stored, whichever versions that came from; where it has another form of its own, the store is to be told.

@@ -123,7 +123,7 @@ impl<L> Lane<L> {
         self.clear_void_alerts_of(name);
         let Start { state, differs } = match begins {
             Begins::At(start) | Begins::Afresh(start, _) => *start,
-            Begins::WhereTheLastStands => Start::default(),
+            Begins::WhereTheLastStands | Begins::InItsOwnForm(_) => Start::default(),
         };
         let kept = LastSaved::new(state, self.checkpoints.as_ref().map(|_| differs));
         self.slots.push(Slot::new(instance, kept, self.around.books.clone(), now_us));

@@ -58,6 +58,11 @@ impl Changes {
         &self.book
     }
 
+    /// What a book of changes says.
+    fn of(book: StateBook) -> Self {
+        Self { book, ..Self::default() }
+    }
+
     /// The same, as the book itself.
     pub fn into_book(mut self) -> StateBook {
         self.entered();
@@ -145,6 +150,26 @@ impl LastSaved {
             unstored.take(Arc::new(changed));
         }
         (self.base, self.since_copy) = (Arc::new(next), None);
+    }
+
+    /// What follows it, of a successor of another version: `state` and what of it the store has otherwise, in its form, to which comes `rest`. Nothing
+    /// is copied, and what this one has is for somebody else to give back.
+    pub fn in_another_form(&mut self, mut state: StateBook, mut differs: StateBook, rest: SavedState) -> Self {
+        state.take(rest.clone());
+        let unstored = self.unstored.take().map(|untold| {
+            // What the store was not told in the old form it is told in the new one; what is gone it was not told of either.
+            let untold = untold.into_book();
+            let gone_series = untold.gone_series().filter(|id| !state.has_series(*id)).collect();
+            let gone_partitions = untold.gone_partitions().filter(|id| !state.has_partition(*id)).collect();
+            differs.take(rest);
+            differs.take(SavedState {
+                removed_series: gone_series,
+                removed_partitions: gone_partitions,
+                ..SavedState::default()
+            });
+            Changes::of(differs)
+        });
+        Self { base: Arc::new(state), over: Changes::default(), since_copy: None, unstored }
     }
 
     /// The copy has served its purpose.
@@ -297,6 +322,31 @@ mod tests {
             kept.whole();
         }
         assert_eq!((copy.bytes(), kept.bytes()), (90, 80));
+    }
+
+    /// Guarantees: where a successor's form takes the place of the old one, the store is told all of it, with what changed at the very last, and that what
+    /// is gone is gone, also where it was not told so in the old form yet.
+    #[test]
+    fn in_another_form() {
+        let mut kept = LastSaved::new(StateBook::default(), Some(SavedState::default()));
+        kept.take(saved([(1, 1), (2, 1), (3, 1), (4, 1)]));
+        let mut store = StateBook::default();
+        store.take(kept.unstored().unwrap());
+        let given = kept.copy();
+        kept.take(SavedState { removed_series: vec![SeriesId(4)], ..saved([(1, 2), (5, 2)]) });
+        // What was given was saved otherwise, but for one that the successor does not keep.
+        let (mut state, mut differs) = (StateBook::default(), StateBook::of_changes());
+        state.take(saved([(1, 101), (2, 101), (4, 101)]));
+        differs.take(given.succeeded_by(&state));
+        drop(given);
+        let rest =
+            SavedState { removed_series: vec![SeriesId(4), SeriesId(1), SeriesId(5)], ..saved([(1, 102), (5, 102)]) };
+        let mut next = kept.in_another_form(state, differs, rest);
+        let due = [(1, 102), (2, 101), (5, 102)];
+        assert_eq!((cells(next.whole()), next.bytes()), (due.to_vec(), 3));
+        store.take(next.unstored().unwrap());
+        assert_eq!(cells(&store), due);
+        assert!(next.unstored().is_none() && kept.unstored().is_none());
     }
 
     /// Guarantees: the store is told each change once, a successor's form as a whole, and everything when it has lost it.

@@ -2,7 +2,9 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::store::{Memory, house_with};
+use tidegate_model::KeptState;
+
+use super::store::{Memory, end, house_with};
 use super::*;
 
 /// To the guest's `restore`: an error with three bytes of text, which stand at 600.
@@ -156,4 +158,54 @@ fn one_generation_on_all_lanes() {
         assert_eq!(old.stats.totals().state_discarded, 1, "said and counted");
     }
     fail::remove("swap-within");
+}
+
+/// A guest of the tests whose module says that it is another version.
+fn of_version(guest: &str, version: &str) -> Arc<Module> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../../target/guests/{guest}.wasm"));
+    let mut module = std::fs::read(path).unwrap();
+    // The crate's name and version stand side by side among its constants.
+    let (name, own) = (format!("rule-{guest}"), env!("CARGO_PKG_VERSION"));
+    let said = format!("{name}{own}");
+    let at = module.windows(said.len()).position(|bytes| bytes == said.as_bytes()).unwrap() + name.len();
+    assert_eq!(own.len(), version.len());
+    module[at..at + own.len()].copy_from_slice(version.as_bytes());
+    let module = Module::load(&ENGINE, &module).unwrap();
+    assert_eq!(module.description().version, version);
+    Arc::new(module)
+}
+
+/// Guarantees: while readings come, one version takes over from another and back again, and each reading is counted once by one of them; what is
+/// on disk afterwards is all in the form of the last, and what begins with that goes on counting.
+#[test]
+fn one_version_after_another() {
+    let (books, store) = (Arc::new(Books::new(1_000)), Arc::<Memory>::default());
+    let mut house = house_with(2, &books, &store);
+    let mut rule = house.install_so("number", "brittle", 10, "dev/#", "{}", |_| {});
+    let versions = [of_version("brittle", "9.8.7"), rule.module.clone()];
+    let readings: Vec<_> = (0..40).map(|topic| reading(&format!("dev/t{topic}"), 7.0)).collect();
+    let mut sent = 0;
+    for round in 0..9 {
+        rule = house.next(&rule, |next| next.module = versions[round % 2].clone());
+        let mut deploy = house.pipeline.deploy();
+        std::thread::scope(|scope| {
+            let swap = scope.spawn(|| deploy.install(&rule).unwrap());
+            while !swap.is_finished() || sent < (round + 1) * 20 {
+                house.send(&readings);
+                sent += 1;
+            }
+        });
+    }
+    let all_in_its_form = |kept: Vec<KeptState>| kept.len() == 1 && kept[0].version == "9.8.7";
+    wait_until("the last version's form on disk", || store.load("number").is_ok_and(all_in_its_form));
+    end(&house);
+    for (topic, numbers) in numbers(&house) {
+        assert_eq!(numbers, (1..=sent).map(|number| number as f64).collect::<Vec<_>>(), "{topic}");
+    }
+    let mut house = house_with(1, &books, &store);
+    house.install("number", "brittle", 10, "dev/#", "{}");
+    house.send(&readings);
+    assert!(numbers(&house).values().all(|numbers| *numbers == [(sent + 1) as f64]), "{:?}", numbers(&house));
+    assert_eq!(numbers(&house).len(), 40);
+    assert_eq!(rule.stats.totals().state_lost, 0);
 }

@@ -9,7 +9,30 @@ use tidegate_model::{PartitionId, SavedState, SeriesId, StateBook, StateChange};
 use super::Slot;
 use crate::lane::last_saved::LastSaved;
 use crate::lane::replay_log::ReplayLog;
-use crate::lane::{Begins, Changed, Left, Reset};
+use crate::lane::{Begins, Changed, Left, OwnForm, Reset};
+
+/// What of its state a successor of another version has yet to be told of.
+enum Rest {
+    /// This, in its own form.
+    InItsForm(SavedState),
+    /// All of it, if it has a form of its own.
+    Whole(Option<StateBook>),
+}
+
+/// What `changed` says, as `scratch` saves it; none if that fails, or tells of more than was given: then its state is not one of cells each by itself.
+fn rest_of(changed: &StateBook, version: &str, scratch: &mut Instance) -> Option<SavedState> {
+    let mut rest = SavedState::default();
+    if changed.series().len() + changed.partitions().len() > 0 {
+        scratch.restore(version, changed).ok()?;
+        rest = scratch.save(Cells::All).ok()?;
+    }
+    let known = rest.series.iter().all(|(id, _)| changed.has_series(*id))
+        && rest.partitions.iter().all(|(id, _)| changed.has_partition(*id));
+    // What it was given and does not save is gone, as what was gone before.
+    rest.removed_series = changed.gone_series().chain(changed.series().map(|(id, _)| id)).collect();
+    rest.removed_partitions = changed.gone_partitions().chain(changed.partitions().map(|(id, _)| id)).collect();
+    known.then_some(rest)
+}
 
 impl Slot {
     /// Its state for a successor, as it was last saved; what is saved from now on is gathered for [`Self::succeed`].
@@ -30,22 +53,57 @@ impl Slot {
     /// # Errors
     /// It does not take the state that there is. This one serves on, and has lost nothing.
     pub fn succeed(&mut self, next: Instance, begins: Begins, now_us: i64) -> Result<Left, LoadError> {
-        let (next, own) = match begins {
-            Begins::At(start) | Begins::Afresh(start, _) => (next, Some(start.state)),
+        let mut spare = None;
+        let (next, kept) = match begins {
+            Begins::At(start) | Begins::Afresh(start, _) => (next, self.kept(Some(start.state))),
             Begins::WhereTheLastStands => {
                 self.settle();
-                self.brought_up(next)?
+                let (next, own) = self.brought_up(next)?;
+                (next, self.kept(own))
+            }
+            Begins::InItsOwnForm(form) => {
+                self.settle();
+                let OwnForm { state, differs, mut scratch } = *form;
+                match self.rest_in_its_form(next, &mut scratch)? {
+                    (next, Rest::InItsForm(rest)) => {
+                        spare = Some(scratch);
+                        (next, self.last_saved.in_another_form(state, differs, rest))
+                    }
+                    (next, Rest::Whole(own)) => (next, self.kept(own)),
+                }
             }
         };
+        let mut new = Self::new(next, kept, self.books.clone(), now_us);
+        // What the last one waited for is in its state, and no message may come to remind this one of it.
+        new.plan(now_us, false, self.due_us);
+        Ok(Some(Box::new((std::mem::replace(self, new), spare))))
+    }
+
+    /// What is kept of the state for a successor: as it is, or its `own`.
+    fn kept(&mut self, own: Option<StateBook>) -> LastSaved {
         match own {
             Some(own) => self.last_saved.becomes(own),
             None => self.last_saved.copied(),
         }
-        let kept = std::mem::replace(&mut self.last_saved, LastSaved::new(StateBook::default(), None));
-        let mut new = Self::new(next, kept, self.books.clone(), now_us);
-        // What the last one waited for is in its state, and no message may come to remind this one of it.
-        new.plan(now_us, false, self.due_us);
-        Ok(Some(Box::new(std::mem::replace(self, new))))
+        std::mem::replace(&mut self.last_saved, LastSaved::new(StateBook::default(), None))
+    }
+
+    /// Gives `next`, which is of another version, what changed since it was given that last; and tells it in its form, as `scratch` saves it, which has
+    /// nothing else. Where that cannot be told so, it is the whole state.
+    fn rest_in_its_form(
+        &mut self,
+        mut next: Instance,
+        scratch: &mut Instance,
+    ) -> Result<(Instance, Rest), LoadError> {
+        let version = &self.rule.module.description().version;
+        let rest = self.last_saved.since_copy().and_then(|changed| {
+            next.restore(version, changed).ok()?;
+            rest_of(changed, version, scratch)
+        });
+        match rest {
+            Some(rest) => Ok((next, Rest::InItsForm(rest))),
+            None => self.brought_up(next).map(|(next, own)| (next, Rest::Whole(own))),
+        }
     }
 
     /// Forgets the state of `of`, and goes on without it; gives how many cells that were.
