@@ -159,10 +159,11 @@ impl Routes {
         let of_rules = self.rules.iter().map(|rule| &rule.filters).filter(|filters| filters.number != NO_NUMBER);
         let mut filters: Vec<Filters> = of_rules.chain(&self.of_node).cloned().collect();
         filters.sort_unstable_by_key(|filters| filters.number);
-        self.filters = filters;
+        let before = std::mem::replace(&mut self.filters, filters);
         let there = |number: &u32| self.filters.binary_search_by_key(number, |filters| filters.number).is_ok();
+        let gone: Vec<u32> = before.iter().map(|filters| filters.number).filter(|number| !there(number)).collect();
         for route in &mut self.routes {
-            if !route.filters.iter().all(there) {
+            if gone.iter().any(|number| route.filters.binary_search(number).is_ok()) {
                 route.filters = route.filters.iter().copied().filter(there).collect();
             }
         }
