@@ -135,7 +135,8 @@ fn readers_who_go() {
     assert!(!full.status.success() && !full.stderr.is_empty(), "{full:?}");
 }
 
-/// Guarantees: the thread that serves the API gives way to the lanes, and those that it starts do as well.
+/// Guarantees: what the API does at length, on threads beside its own, gives way to the lanes; its own, on which answers are made in microseconds, does not, so that
+/// nobody who waits for it waits for others first.
 #[test]
 fn the_interface_gives_way() {
     let host = quiet().module("threshold").rule("hot", HOT).launch();
@@ -150,9 +151,7 @@ fn the_interface_gives_way() {
         named.collect()
     };
     let (lane, admin) = (nice_of("lane-0"), nice_of("admin"));
-    assert!(lane.len() == 1 && admin.len() == 1 && admin[0] > lane[0], "{lane:?} {admin:?}");
-    assert!(
-        nice_of("tokio-rt-worker").iter().any(|nice| *nice == admin[0]),
-        "what it asks of others is done as it is"
-    );
+    assert!(lane.len() == 1 && lane == admin, "{lane:?} {admin:?}");
+    let beside = nice_of("tokio-rt-worker");
+    assert!(beside.iter().any(|nice| *nice > lane[0]), "{beside:?}");
 }

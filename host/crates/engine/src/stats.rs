@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
@@ -72,13 +72,16 @@ pub struct RuleStats {
     log: Mutex<LogSecond>,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
     faults: [AtomicU64; FaultKind::ALL.len()],
-    counts: Mutex<BTreeMap<String, u64>>,
-    gauges: Mutex<BTreeMap<String, f64>>,
+    counts: Mutex<Known<u64>>,
+    gauges: Mutex<Known<f64>>,
     /// The newest generation that is called no more; 0 if there was none.
     quarantined: AtomicU64,
     quarantine: Mutex<Quarantine>,
     bell: OnceLock<Bell>,
 }
+
+/// What a rule counts or measures itself. Names are counted references: lanes do not wait for who copies them.
+type Known<T> = BTreeMap<Arc<str>, T>;
 
 /// What is quarantined, and why.
 #[derive(Debug, Default)]
@@ -255,7 +258,7 @@ impl RuleStats {
         if !counts.is_empty() {
             let mut known = lock(&self.counts);
             for (name, by) in counts {
-                if let Some(count) = slot(&mut known, name, most) {
+                if let Some(count) = slot(&mut known, &name, most) {
                     *count = count.saturating_add(by);
                 }
             }
@@ -263,7 +266,7 @@ impl RuleStats {
         if !gauges.is_empty() {
             let mut known = lock(&self.gauges);
             for (name, value) in gauges {
-                if let Some(gauge) = slot(&mut known, name, most) {
+                if let Some(gauge) = slot(&mut known, &name, most) {
                     *gauge = value;
                 }
             }
@@ -310,8 +313,8 @@ impl RuleStats {
             quarantined_partitions: self.partition_reasons(),
             refusals: lock(&self.refusals).clone(),
             faults: FaultKind::ALL.iter().map(|&k| (k.as_str(), self.faults[k as usize].load(Relaxed))).collect(),
-            counts: lock(&self.counts).clone(),
-            gauges: lock(&self.gauges).clone(),
+            counts: read(&self.counts),
+            gauges: read(&self.gauges),
         }
     }
 }
@@ -323,12 +326,23 @@ pub(crate) fn is_metric_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
-fn slot<T: Default>(known: &mut BTreeMap<String, T>, name: String, most: usize) -> Option<&mut T> {
-    if is_metric_name(&name) && (known.len() < most || known.contains_key(&name)) {
-        Some(known.entry(name).or_default())
-    } else {
-        None
+fn slot<'a, T: Default>(known: &'a mut Known<T>, name: &str, most: usize) -> Option<&'a mut T> {
+    if !known.contains_key(name) {
+        if !is_metric_name(name) || known.len() >= most {
+            return None;
+        }
+        known.insert(name.into(), T::default());
     }
+    known.get_mut(name)
+}
+
+/// A copy, of which nothing is made while a lane may wait.
+fn read<T: Copy>(known: &Mutex<Known<T>>) -> BTreeMap<String, T> {
+    let room = lock(known).len();
+    let mut copy: Vec<(Arc<str>, T)> = Vec::with_capacity(room);
+    // Those that have come since are in the next reading.
+    copy.extend(lock(known).iter().take(room).map(|(name, value)| (name.clone(), *value)));
+    copy.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,7 +1,7 @@
 //! How a source or a sink is, for `/readyz` and for people.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -13,8 +13,9 @@ pub struct Health {
     failures: AtomicU64,
     stale: AtomicU64,
     strays: AtomicU64,
-    lag: Mutex<Vec<Lag>>,
-    unread: Mutex<Vec<Unread>>,
+    /// Replaced whole, so that who reads takes a reference and copies it beside the lock.
+    lag: Mutex<Arc<[Lag]>>,
+    unread: Mutex<Arc<[Unread]>>,
 }
 
 /// A partition that a source has and does not read until somebody acts. It reads the others.
@@ -97,24 +98,24 @@ impl Health {
             lag.truncate(MOST_LAGS);
         }
         lag.sort_unstable_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
-        *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = lag;
+        replace(&self.lag, lag);
     }
 
     /// How far it was behind when it last looked, by topic and partition.
     pub fn lag(&self) -> Vec<Lag> {
-        self.lag.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        read(&self.lag).to_vec()
     }
 
     /// These are all the partitions that it has and does not read.
     pub fn leaves_unread(&self, mut unread: Vec<Unread>) {
         unread.sort_unstable_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         unread.truncate(MOST_LAGS);
-        *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = unread;
+        replace(&self.unread, unread);
     }
 
     /// The partitions that it has and does not read, by topic and number.
     pub fn unread(&self) -> Vec<Unread> {
-        self.unread.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        read(&self.unread).to_vec()
     }
 
     /// How often nothing had come for too long.
@@ -126,6 +127,17 @@ impl Health {
     pub fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
     }
+}
+
+fn replace<T>(list: &Mutex<Arc<[T]>>, by: Vec<T>) {
+    let by = by.into();
+    let old = std::mem::replace(&mut *list.lock().unwrap_or_else(PoisonError::into_inner), by);
+    // Beside the lock: it may be the last who has it.
+    drop(old);
+}
+
+fn read<T>(list: &Mutex<Arc<[T]>>) -> Arc<[T]> {
+    list.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
 //! Which alerts stand, for the whole host.
 
-use std::collections::BinaryHeap;
-use std::sync::{Arc, Mutex, PoisonError};
+mod listed;
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_model::{Alert, Severity, Transition};
 
+use crate::alert_book::listed::{Listed, Oldest, PIECE};
 use crate::lane::LaneId;
 
 /// The book of standing alerts: what a rule raises again while it stands is not published again, and what it
@@ -15,6 +18,8 @@ use crate::lane::LaneId;
 #[derive(Debug, Default)]
 pub struct AlertBook {
     book: Mutex<Book>,
+    /// How many stand: who asks for that alone takes no lock that a lane may wait for.
+    count: AtomicUsize,
 }
 
 /// The most alerts of one rule that stand at once: a rule that makes up keys without end must not fill the host's memory.
@@ -36,11 +41,15 @@ struct Book {
     standing: HashMap<Key, Entry>,
     /// How many of each rule; no rule has none.
     by_rule: HashMap<Arc<str>, usize>,
+    /// The same alerts, for readers.
+    listed: Listed,
 }
 
 #[derive(Debug)]
 struct Entry {
-    alert: Standing,
+    alert: Arc<Standing>,
+    /// Where it is listed.
+    place: usize,
     /// The lane that raised it last, or said so again: by its state it stands. None since the process began has spoken of what an earlier one left.
     by: Option<LaneId>,
     /// Its rule was forgotten since: what comes back under that name does not know of it.
@@ -55,7 +64,7 @@ pub(crate) fn key_of(alert: &Alert) -> Key {
 }
 
 /// An alert that stands.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Standing {
     /// The rule that raised it.
     pub rule: String,
@@ -139,43 +148,52 @@ impl AlertBook {
             Transition::Event => News::Publish,
             Transition::Raised => {
                 let mut book = self.lock();
-                match book.standing.get_mut(&key()) {
+                let place = match book.standing.get_mut(&key()) {
                     Some(known) if known.alert.severity == alert.severity => {
                         known.by = by.or(known.by);
                         known.void = false;
                         return News::Known;
                     }
-                    Some(_) => {}
+                    Some(known) => Some(known.place),
                     None => {
                         let count = book.by_rule.entry(alert.rule.clone()).or_default();
                         if *count >= MAX_STANDING {
                             return News::Refused;
                         }
                         *count += 1;
+                        None
                     }
-                }
-                let standing = Standing {
+                };
+                let standing = Arc::new(Standing {
                     rule: alert.rule.to_string(),
                     topic: alert.topic.to_string(),
                     key: alert.key.to_string(),
                     severity: alert.severity,
                     since_us: alert.time_us,
                     message: alert.message.clone(),
+                });
+                let place = match place {
+                    Some(place) => {
+                        book.listed.change(place, standing.clone());
+                        place
+                    }
+                    None => book.listed.put(standing.clone()),
                 };
-                book.standing.insert(key(), Entry { alert: standing, by, void: false });
+                book.standing.insert(key(), Entry { alert: standing, place, by, void: false });
+                self.count.store(book.standing.len(), Relaxed);
                 News::Publish
             }
             Transition::Cleared => {
                 let mut book = self.lock();
-                if book.standing.remove(&key()).is_none() {
-                    return News::Known;
-                }
+                let Some(gone) = book.standing.remove(&key()) else { return News::Known };
+                book.listed.free(gone.place);
                 if let Some(count) = book.by_rule.get_mut(&alert.rule) {
                     *count -= 1;
                     if *count == 0 {
                         book.by_rule.remove(&alert.rule);
                     }
                 }
+                self.count.store(book.standing.len(), Relaxed);
                 News::Publish
             }
         }
@@ -218,6 +236,8 @@ impl AlertBook {
             let meant = |(of, topic, _): &Key, entry: &mut Entry| &**of == rule && which(topic, entry);
             book.standing.extract_if(meant).collect()
         };
+        gone.iter().for_each(|(_, entry)| book.listed.free(entry.place));
+        self.count.store(book.standing.len(), Relaxed);
         if let Some(count) = book.by_rule.get_mut(rule) {
             *count -= gone.len();
             if *count == 0 {
@@ -254,36 +274,41 @@ impl AlertBook {
         raised.collect()
     }
 
-    /// All that stand, the oldest first.
-    pub fn standing(&self) -> Vec<Standing> {
-        self.oldest(usize::MAX, |_| true)
+    /// All that stand at one moment, the oldest first.
+    pub(crate) fn standing(&self) -> Vec<Standing> {
+        let (mut oldest, mut all, mut next) = (Oldest::new(usize::MAX), Vec::new(), Some(0));
+        let book = self.lock();
+        while let Some(from) = next {
+            next = book.listed.piece(from, &mut all);
+        }
+        drop(book);
+        all.into_iter().for_each(|alert| oldest.look_at(alert));
+        oldest.in_order()
     }
 
-    /// Of those that stand and are `wanted`, the `most` that have stood longest, the oldest first. No others are copied: lanes wait
-    /// meanwhile.
+    /// Of those that stand and are `wanted`, the `most` that have stood longest, the oldest first. They are looked through piece by piece: what is
+    /// raised or cleared meanwhile may be among them or not, and lanes wait for no more than a piece.
     pub fn oldest(&self, most: usize, wanted: impl Fn(&Standing) -> bool) -> Vec<Standing> {
-        let book = self.lock();
-        let mut oldest = BinaryHeap::new();
-        for (key, entry) in book.standing.iter().filter(|(_, entry)| wanted(&entry.alert)) {
-            oldest.push((entry.alert.since_us, key));
-            if oldest.len() > most {
-                oldest.pop();
-            }
+        let (mut oldest, mut piece) = (Oldest::new(most), Vec::with_capacity(PIECE));
+        let mut next = Some(0);
+        while let Some(from) = next {
+            next = self.lock().listed.piece(from, &mut piece);
+            piece.drain(..).filter(|alert| wanted(alert)).for_each(|alert| oldest.look_at(alert));
         }
-        oldest.into_sorted_vec().iter().filter_map(|(_, key)| Some(book.standing.get(*key)?.alert.clone())).collect()
+        oldest.in_order()
     }
 
     /// How many stand.
     pub fn len(&self) -> usize {
-        self.lock().standing.len()
+        self.count.load(Relaxed)
     }
 
     /// Whether none stands.
     pub fn is_empty(&self) -> bool {
-        self.lock().standing.is_empty()
+        self.len() == 0
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Book> {
+    fn lock(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,10 +1,10 @@
 //! The alerts that were published last, for who comes to look after the fact.
 //!
 //! A ring in memory, bounded in number and bytes: what is older is in the stores that take alerts. A lane pays for a lock only with a
-//! batch that has alerts, which are few by nature.
+//! batch that has alerts, which are few by nature; nothing is made, copied or freed under it but counted references, and readers hold it for a piece.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_model::{Alert, TopicFilter};
 
@@ -14,6 +14,8 @@ const MOST: usize = 10_000;
 const MAX_BYTES: usize = 8 << 20;
 /// What an alert takes beside its texts, about.
 const BYTES_EACH: usize = 128;
+/// How many are read under the lock at a time.
+const PIECE: usize = 256;
 
 /// The alerts published last.
 #[derive(Debug, Default)]
@@ -21,7 +23,8 @@ pub(crate) struct AlertHistory(Mutex<Ring>);
 
 #[derive(Debug, Default)]
 struct Ring {
-    alerts: VecDeque<Past>,
+    /// Their numbers go up by one each.
+    alerts: VecDeque<Arc<Alert>>,
     bytes: usize,
     /// The number of the next one.
     next: u64,
@@ -62,23 +65,36 @@ impl AlertHistory {
 
     #[cold]
     fn enter_all(&self, alerts: &[Alert]) {
+        let alerts: Vec<Arc<Alert>> = alerts.iter().cloned().map(Arc::new).collect();
+        let mut gone = Vec::with_capacity(alerts.len());
         let mut ring = self.lock();
-        for alert in alerts {
-            let number = ring.next;
-            ring.next += 1;
-            ring.bytes += bytes(alert);
-            ring.alerts.push_back(Past { number, alert: alert.clone() });
-            while ring.alerts.len() > MOST || ring.bytes > MAX_BYTES {
-                let Some(oldest) = ring.alerts.pop_front() else { break };
-                ring.bytes -= bytes(&oldest.alert);
-            }
+        ring.next += alerts.len() as u64;
+        ring.bytes += alerts.iter().map(|alert| bytes(alert)).sum::<usize>();
+        ring.alerts.extend(alerts);
+        while ring.alerts.len() > MOST || ring.bytes > MAX_BYTES {
+            let Some(oldest) = ring.alerts.pop_front() else { break };
+            ring.bytes -= bytes(&oldest);
+            gone.push(oldest);
         }
+        drop(ring);
     }
 
     /// Up to `most` that agree with `filter`, the newest first.
     pub fn past(&self, filter: &PastFilter, most: usize) -> Vec<Past> {
-        let ring = self.lock();
-        ring.alerts.iter().rev().filter(|past| filter.takes(past)).take(most).cloned().collect()
+        let (mut found, mut piece) = (Vec::new(), Vec::with_capacity(PIECE));
+        let mut before = filter.before.unwrap_or(u64::MAX);
+        while found.len() < most {
+            before = self.lock().piece(before, &mut piece);
+            if piece.is_empty() {
+                break;
+            }
+            // The newest of a piece comes first, and has the highest number.
+            let numbers = (before..before + piece.len() as u64).rev();
+            let wanted = numbers.zip(piece.drain(..)).filter(|(_, alert)| filter.takes(alert));
+            found.extend(wanted.map(|(number, alert)| Past { number, alert: Alert::clone(&alert) }));
+        }
+        found.truncate(most);
+        found
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
@@ -86,10 +102,20 @@ impl AlertHistory {
     }
 }
 
+impl Ring {
+    /// Adds to `to` those before the number `before`, the newest first, as many as a piece has; gives the number of the last.
+    fn piece(&self, before: u64, to: &mut Vec<Arc<Alert>>) -> u64 {
+        let first = self.next - self.alerts.len() as u64;
+        let end = before.clamp(first, self.next);
+        let begin = end.saturating_sub(PIECE as u64).max(first);
+        to.extend(self.alerts.range((begin - first) as usize..(end - first) as usize).rev().cloned());
+        begin
+    }
+}
+
 impl PastFilter {
-    fn takes(&self, Past { number, alert }: &Past) -> bool {
-        self.before.is_none_or(|before| *number < before)
-            && self.rule.as_ref().is_none_or(|rule| **rule == *alert.rule)
+    fn takes(&self, alert: &Alert) -> bool {
+        self.rule.as_ref().is_none_or(|rule| **rule == *alert.rule)
             && self.since_us.is_none_or(|since| alert.time_us >= since)
             && self.until_us.is_none_or(|until| alert.time_us < until)
             && self.topic.as_ref().is_none_or(|topic| topic.matches(&alert.topic))
@@ -137,6 +163,20 @@ mod tests {
         assert_eq!(times(&history, &PastFilter { rule: Some("a".into()), ..all.clone() }, 9), [3, 1]);
         assert_eq!(times(&history, &PastFilter { topic: "dev/2".parse().ok(), ..all.clone() }, 9), [3, 2]);
         assert_eq!(times(&history, &PastFilter { since_us: Some(2), until_us: Some(3), ..all }, 9), [2]);
+    }
+
+    /// Guarantees: what takes many pieces to read is read whole, each once, also where few of many are wanted, and from the middle on.
+    #[test]
+    fn in_pieces() {
+        let history = AlertHistory::default();
+        let many = 3 * PIECE as i64 + 5;
+        history
+            .enter(&(0..many).map(|n| alert(if n % 100 == 0 { "a" } else { "b" }, "t", n, "")).collect::<Vec<_>>());
+        let (all, rare) = (PastFilter::default(), PastFilter { rule: Some("a".into()), ..PastFilter::default() });
+        assert_eq!(times(&history, &all, usize::MAX), (0..many).rev().collect::<Vec<_>>());
+        assert_eq!(times(&history, &rare, 3), [700, 600, 500]);
+        let later = PastFilter { before: Some(500), ..rare };
+        assert_eq!(times(&history, &later, 9), [400, 300, 200, 100, 0]);
     }
 
     /// Guarantees: it is bounded in number and in bytes, and lets go of the oldest.

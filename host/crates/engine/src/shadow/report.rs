@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidegate_model::{Books, NO_ROW};
@@ -56,8 +56,9 @@ struct Words {
     state: ShadowState,
     reason: Option<String>,
     last_fault: Option<String>,
-    rows: VecDeque<RowDifference>,
-    alerts: VecDeque<AlertDifference>,
+    /// Counted references: a lane does not wait for who copies them.
+    rows: VecDeque<Arc<RowDifference>>,
+    alerts: VecDeque<Arc<AlertDifference>>,
 }
 
 impl ShadowReport {
@@ -164,7 +165,7 @@ impl ShadowReport {
                 candidate: made(candidate, row, books),
             }
         });
-        let shown: Vec<RowDifference> = shown.collect();
+        let shown: Vec<Arc<RowDifference>> = shown.map(Arc::new).collect();
         let mut words = self.words();
         words.rows.extend(shown);
         let beyond = words.rows.len().saturating_sub(MAX_SHOWN);
@@ -176,7 +177,7 @@ impl ShadowReport {
             return;
         }
         self.alerts_only.add(serving.len(), candidate.len());
-        let of = |only: &'static str, alerts: &[&RawAlert]| -> Vec<AlertDifference> {
+        let of = |only: &'static str, alerts: &[&RawAlert]| -> Vec<Arc<AlertDifference>> {
             let each = |alert: &&RawAlert| AlertDifference {
                 only,
                 topic: books.series_topic(alert.series).to_owned(),
@@ -187,7 +188,7 @@ impl ShadowReport {
                 value: Some(alert.value).filter(|value| value.is_finite()),
                 message: shortened(&alert.message, MAX_TEXT_BYTES),
             };
-            alerts.iter().take(MAX_SHOWN / 2).map(each).collect()
+            alerts.iter().take(MAX_SHOWN / 2).map(each).map(Arc::new).collect()
         };
         let (ours, theirs) = (of("serving", serving), of("candidate", candidate));
         let mut words = self.words();
@@ -198,7 +199,13 @@ impl ShadowReport {
 
     /// A reading.
     pub fn totals(&self) -> ShadowTotals {
+        let (mut row_differences, mut alert_differences) =
+            (Vec::with_capacity(MAX_SHOWN), Vec::with_capacity(MAX_SHOWN));
         let words = self.words();
+        row_differences.extend(words.rows.iter().cloned());
+        alert_differences.extend(words.alerts.iter().cloned());
+        let (state, reason, last_fault) = (words.state, words.reason.clone(), words.last_fault.clone());
+        drop(words);
         let rows = self.rows.load(Relaxed);
         let a_row = |nanos: &AtomicU64| if rows == 0 { 0.0 } else { nanos.load(Relaxed) as f64 / rows as f64 };
         let [rejected_serving, rejected_candidate] = self.rejected.read();
@@ -206,8 +213,8 @@ impl ShadowReport {
         let [commands_serving, commands_candidate] = self.commands.read();
         let [generated_serving, generated_candidate] = self.generated.read();
         ShadowTotals {
-            state: words.state,
-            reason: words.reason.clone(),
+            state,
+            reason,
             batches: self.batches.load(Relaxed),
             rows,
             skipped_batches: self.skipped_batches.load(Relaxed),
@@ -227,9 +234,9 @@ impl ShadowReport {
             max_share_percent: self.share * 100.0,
             memory_bytes: self.memory.now(),
             faults: self.faults.load(Relaxed),
-            last_fault: words.last_fault.clone(),
-            row_differences: words.rows.iter().cloned().collect(),
-            alert_differences: words.alerts.iter().cloned().collect(),
+            last_fault,
+            row_differences: row_differences.iter().map(|it| RowDifference::clone(it)).collect(),
+            alert_differences: alert_differences.iter().map(|it| AlertDifference::clone(it)).collect(),
         }
     }
 

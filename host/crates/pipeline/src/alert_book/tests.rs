@@ -46,6 +46,37 @@ fn the_oldest_first() {
     assert!(topics(0, "").is_empty());
 }
 
+/// Guarantees: who reads what stands holds the book for no longer than a piece: while it is looked at, lanes raise and clear. What stood all the time is
+/// read once and in order, however many pieces that takes; and a place that is free is given again.
+#[test]
+fn lanes_go_on_while_it_is_read() {
+    let book = AlertBook::default();
+    let say = |topic: String, time_us, transition| {
+        book.enter(&Alert { topic: topic.into(), time_us, ..alert(transition, Severity::Warning) })
+    };
+    let many = 3 * PIECE as i64 + 7;
+    for n in 0..many {
+        say(format!("dev/{n}"), n, Transition::Raised);
+    }
+    let mut went = 0..many / 2;
+    let going = std::cell::RefCell::new(&mut went);
+    let read = book.oldest(usize::MAX, |_| {
+        // A lane that would have to wait here would wait for ever.
+        if let Some(n) = going.borrow_mut().next() {
+            say(format!("dev/{}", 2 * n), 0, Transition::Cleared);
+            say(format!("new/{n}"), many + n, Transition::Raised);
+        }
+        true
+    });
+    let stood: Vec<i64> = read.iter().map(|it| it.since_us).filter(|n| n % 2 == 1 && *n < many).collect();
+    assert_eq!(stood, (0..many).filter(|n| n % 2 == 1).collect::<Vec<_>>());
+    assert!(read.is_sorted_by_key(|it| it.since_us));
+    assert_eq!((book.len(), book.standing().len()), (many as usize, many as usize));
+    assert_eq!(book.lock().listed.piece(many as usize - 1, &mut Vec::new()), None, "places are given again");
+    book.clear_where("hot", all, 9, "gone");
+    assert!(book.is_empty() && book.standing().is_empty());
+}
+
 fn all(_topic: &str, _by: Option<LaneId>) -> bool {
     true
 }
