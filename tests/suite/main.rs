@@ -15,6 +15,7 @@ mod api_document;
 mod api_fleet;
 mod api_generations;
 mod api_held;
+mod api_kept;
 mod api_letters;
 mod api_live;
 mod api_others;

@@ -15,7 +15,7 @@ use tidegate_model::TopicFilter;
 use tidegate_sinks::Rfc3339;
 
 use crate::cli::api::{Client, Column, Nodes, Refusal, Request, Table, field, follow};
-use crate::cli::modules::{manifest, upload};
+use crate::cli::modules::{give_to_try, manifest};
 use crate::cli::time::{shown, time_us};
 
 /// The largest file: as much as a host takes.
@@ -63,7 +63,7 @@ pub struct Args {
     /// The sink whose database is read, if several have one.
     #[arg(long, value_name = "NAME")]
     sink: Option<String>,
-    /// A candidate: the same rule with another module, a file that is uploaded, or the sha256 of one that is there.
+    /// A candidate: the same rule with another module, a file, which the host writes nowhere, or the sha256 of one that is there.
     #[arg(long, value_name = "WASM|SHA256")]
     module: Option<String>,
     /// A candidate: the same rule with the configuration in this file, JSON or TOML.
@@ -205,7 +205,7 @@ impl Asked {
             None => None,
             Some(Module::Sha256(sha256)) => Some(client.get(&format!("modules/{sha256}"))?["file"].take()),
             Some(Module::Bytes(bytes, voucher)) => {
-                Some(upload(client, bytes, voucher.as_deref(), definition["wasi"] == true)?["file"].take())
+                Some(give_to_try(client, bytes, voucher.as_deref(), definition["wasi"] == true)?["file"].take())
             }
         };
         if let Value::Object(fields) = &mut definition {

@@ -4,8 +4,11 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::cli::api::{Client, Column, Nodes, Refusal, Request, Table, field, joined};
@@ -47,6 +50,18 @@ enum Action {
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Delete uploaded ones that nothing needs: no rule and no shadow uses them, and no generation that is kept.
+    Prune {
+        /// Uploaded, last, longer ago than this: 7d, 12h.
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, required_unless_present = "keep")]
+        older_than: Option<Duration>,
+        /// All but so many, the newest of each host.
+        #[arg(long, value_name = "NUMBER")]
+        keep: Option<u32>,
+        /// Only say which those are.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Delete one that no rule uses.
     Delete {
         #[arg(value_parser = sha256)]
@@ -81,6 +96,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             nodes.ask(&vouchers(), |client| vouch(client, &sha256, &manifest))
         }
         Action::Download { sha256, output } => download(nodes, sha256, output.as_deref()),
+        Action::Prune { older_than, keep, dry_run } => {
+            let seconds = older_than.map(|time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX));
+            let said =
+                [("older_than_s", seconds), ("keep", *keep)].map(|(name, n)| n.map(|n| format!("{name}={n}&")));
+            let said: String = said.into_iter().flatten().collect();
+            nodes.ask(&pruned(), |client| {
+                let path = format!("modules/prune?{said}plan={dry_run}");
+                client.send(&Request { method: "POST", path, body: None, if_match: None })
+            })
+        }
         Action::Delete { sha256 } => nodes.ask(&Table::nothing_but("deleted"), |client| {
             client.send(&Request { method: "DELETE", path: format!("modules/{sha256}"), body: None, if_match: None })
         }),
@@ -134,6 +159,20 @@ pub fn upload(client: &Client, module: &[u8], manifest: Option<&[u8]>, wasi: boo
     client.send(&Request { method: "POST", path: path.to_owned(), body, if_match: None })
 }
 
+/// Gives a host a module that is only to be tried: it keeps it in memory for a while.
+pub fn give_to_try(client: &Client, module: &[u8], manifest: Option<&[u8]>, wasi: bool) -> Result<Value, Refusal> {
+    let unreadable =
+        |error: serde_json::Error| Refusal::new("manifest", &format!("the manifest is no JSON: {error}"));
+    let manifest: Option<Value> = manifest.map(serde_json::from_slice).transpose().map_err(unreadable)?;
+    let mut part = json!({ "sha256": tidegate_admin::digest(module), "content": STANDARD.encode(module) });
+    if let Some(manifest) = manifest {
+        part["manifest"] = manifest;
+    }
+    let bytes = part.to_string().into_bytes();
+    let body = Some(("application/json", bytes.as_slice()));
+    client.send(&Request { method: "POST", path: format!("modules/trial?wasi={wasi}"), body, if_match: None })
+}
+
 fn vouch(client: &Client, sha256: &str, manifest: &[u8]) -> Result<Value, Refusal> {
     let path = format!("modules/{sha256}/signature");
     client.send(&Request { method: "PUT", path, body: Some(("application/json", manifest)), if_match: None })
@@ -161,6 +200,12 @@ fn vouchers() -> Table {
         Column("KEY", |v| field(v, "/key")),
     ];
     Table::new("", columns, "nothing")
+}
+
+/// Those that are gone, or would be.
+fn pruned() -> Table {
+    let columns = vec![Column("SHA256", |v| field(v, "/sha256")), Column("BYTES", |v| field(v, "/bytes"))];
+    Table::new("/modules", columns, "nothing to prune")
 }
 
 fn modules() -> Table {

@@ -13,7 +13,7 @@ use tidegate_config::{Name, RuleFile};
 use url::form_urlencoded;
 
 use crate::cli::api::{Client, Nodes, Refusal, Request, Rollout, Table};
-use crate::cli::modules::{manifest, upload};
+use crate::cli::modules::{give_to_try, manifest, upload};
 use tables::{reset, rules, versions};
 
 /// See and change the rules of running hosts.
@@ -139,7 +139,7 @@ enum Action {
         /// Try what this rule's file says instead of the rule as it is; it need not be there yet.
         #[arg(long, value_name = "FILE")]
         definition: Option<PathBuf>,
-        /// Upload this module first, and try that, whatever `module` the file names.
+        /// Try this module, whatever `module` the file names; the host writes it nowhere.
         #[arg(long, value_name = "WASM", requires = "definition")]
         module: Option<PathBuf>,
     },
@@ -233,7 +233,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             nodes.ask(&Table::whole(), |client| {
                 let (mut input, mut path) = (input.clone(), format!("rules/{rule}/test"));
                 if let Some(definition) = &definition {
-                    input["definition"] = definition.with_module(client)?;
+                    input["definition"] = definition.to_try(client)?;
                     "test".clone_into(&mut path);
                 }
                 let bytes = input.to_string().into_bytes();
@@ -302,8 +302,25 @@ impl Definition {
     fn with_module(&self, client: &Client) -> Result<Value, Refusal> {
         let mut fields = self.fields.clone();
         if let Some((bytes, manifest)) = &self.module {
-            let kept = upload(client, bytes, manifest.as_deref(), self.wasi)?;
+            let kept = give(bytes, manifest.as_deref())?;
             fields.insert("module".to_owned(), kept["file"].clone());
+        self.naming(|bytes, manifest| upload(client, bytes, manifest, self.wasi))
+    }
+
+    /// The same for what is only tried: nothing is written.
+    fn to_try(&self, client: &Client) -> Result<Value, Refusal> {
+        self.naming(|bytes, manifest| give_to_try(client, bytes, manifest, self.wasi))
+    }
+
+    /// The same for what may serve later, where the host lets its rules be changed.
+    fn to_try_first(&self, client: &Client) -> Result<Value, Refusal> {
+        match self.with_module(client) {
+            Err(refusal) if refusal.code() == "readonly" => self.to_try(client),
+            done => done,
+        }
+    }
+
+    fn naming(&self, give: impl FnOnce(&[u8], Option<&[u8]>) -> Result<Value, Refusal>) -> Result<Value, Refusal> {
         }
         Ok(Value::Object(fields))
     }

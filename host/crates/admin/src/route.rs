@@ -203,6 +203,13 @@ pub(crate) fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 }
 
 impl Recorded {
+    /// Whether a request asks only what it would do: where a route knows that.
+    pub fn plans(self, uri: &Uri) -> bool {
+        let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri).map(|query| query.0);
+        let plans = |(name, value): &(String, String)| name == "plan" && value == "true";
+        self.fields.contains(&"plan") && query.unwrap_or_default().iter().any(plans)
+    }
+
     /// Of a request.
     pub fn of(self, uri: &Uri) -> String {
         let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri).map(|query| query.0);

@@ -22,7 +22,7 @@ pub enum Shadow {
         rule: Name,
         /// The candidate's file, as it would stand in `rules.d`.
         file: PathBuf,
-        /// Upload this module first, and use it, whatever `module` the file names.
+        /// Upload this module first, and use it, whatever `module` the file names. A read-only host only tries it, and writes it nowhere.
         #[arg(long, value_name = "WASM")]
         module: Option<PathBuf>,
         /// Begin without state instead of with a copy of the rule's.
@@ -78,7 +78,7 @@ pub fn run(nodes: &Nodes, shadow: &Shadow) -> anyhow::Result<ExitCode> {
             let definition = Definition::read(file, module.as_deref())?;
             let state = if *empty { "empty" } else { "copied" };
             nodes.ask(&numbers(), |client| {
-                let definition = definition.with_module(client)?;
+                let definition = definition.to_try_first(client)?;
                 let order = json!({ "definition": definition, "state": state, "max_share_percent": max_share });
                 let bytes = order.to_string().into_bytes();
                 let body = Some(("application/json", bytes.as_slice()));

@@ -178,9 +178,9 @@ impl Gate {
         };
         paid(&caller.who, caller.payer)?;
         caller.allow(scope).map_err(|problem| (caller.who.clone(), problem))?;
-        // To be held against a document changes nothing; those routes say in the log that it was asked for.
-        let plans = route.recorded.of(uri) == "plan=true";
-        if route.effect == Effect::ChangesRules && self.changes == Changes::Refused && !plans {
+        // To ask what would be done changes nothing; those routes say in the log that it was asked for.
+        let refused = route.effect == Effect::ChangesRules && self.changes == Changes::Refused;
+        if refused && !route.recorded.plans(uri) {
             let detail =
                 "this host is read-only (`readonly` under [admin]): its rules come from elsewhere; change them there";
             return Err((caller.who, Problem::new(StatusCode::FORBIDDEN, "readonly", detail)));

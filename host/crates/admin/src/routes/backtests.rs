@@ -51,7 +51,7 @@ fn asked(app: &AppState, input: &BacktestInput) -> Result<Backtest, Problem> {
     let topic = topic.map_err(|error| wrong("/topic", format!("{error}")))?;
     let rule = app
         .desk
-        .examine(name, &file)
+        .examine_candidate(name, &file)
         .map_err(|problem| if input.definition.is_some() { problem.below("/definition") } else { problem })?;
     let topics = topic.clone().map_or_else(|| rule.filters.clone(), |topic| vec![topic]);
     let span = Span { topics, from_us: input.from_us, until_us: input.until_us };

@@ -1,6 +1,7 @@
 //! Modules: taken in, seen, deleted.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Json;
 use axum::http::{StatusCode, header};
@@ -12,7 +13,8 @@ use tidegate_engine::{MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Wasi};
 use super::json;
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
-use crate::shapes::UploadQuery;
+use crate::rules::{Mode, WhichModules};
+use crate::shapes::{ModulePart, PruneQuery, UploadQuery};
 
 pub(crate) async fn list(call: Call) -> Answer {
     Ok(json(call.app.look_up(|app| app.desk.modules()).await??))
@@ -25,7 +27,7 @@ pub(crate) async fn get(call: Call) -> Answer {
 
 /// From the socket to a hidden file, piece by piece; then looked over, and put in place.
 pub(crate) async fn upload(call: Call) -> Answer {
-    let wasi = if call.query::<UploadQuery>()?.wasi.unwrap_or(false) { Wasi::Empty } else { Wasi::Refused };
+    let wasi = wasi(&call)?;
     let most = match wasi {
         Wasi::Refused => MAX_MODULE_BYTES,
         Wasi::Empty => MAX_WASI_MODULE_BYTES,
@@ -47,7 +49,7 @@ pub(crate) async fn upload(call: Call) -> Answer {
             app.blocking(push).await?
         }
     };
-    call.body.module(most, each).await?;
+    body.module(most, each).await?;
     let whole = upload.lock().unwrap_or_else(PoisonError::into_inner).take();
     let whole = whole.ok_or_else(|| Problem::internal("the upload was lost"))?;
     let _turn = app.turn().await?;
@@ -81,5 +83,20 @@ pub(crate) async fn delete(call: Call) -> Answer {
     let change = call.app.blocking(move |app| app.desk.delete_module(&sha256)).await??;
     let mut response = StatusCode::NO_CONTENT.into_response();
     response.extensions_mut().insert(change);
+    Ok(response)
+}
+
+/// Nothing said is not everything: that would be a slip that cannot be taken back.
+pub(crate) async fn prune(call: Call) -> Answer {
+    let PruneQuery { older_than_s, keep, plan } = call.query()?;
+    if older_than_s.is_none() && keep.is_none() {
+        return Err(Problem::bad("say which: `older_than_s`, `keep`, or both"));
+    }
+    let older_than = Duration::from_secs(older_than_s.unwrap_or(0).into());
+    let which = WhichModules { older_than, keep: keep.unwrap_or(0) as usize };
+    let mode = if plan.unwrap_or(false) { Mode::Plan } else { Mode::Apply };
+    let (pruned, changed) = call.app.blocking(move |app| app.desk.prune(which, mode)).await??;
+    let mut response = json(pruned);
+    response.extensions_mut().insert(changed);
     Ok(response)
 }

@@ -71,7 +71,7 @@ fn try_on(desk: &Desk, name: &str, file: &RuleFile, input: &TrialInput) -> Resul
         return Err(Problem::unusable("body", detail, Vec::new()));
     }
     let rule = desk
-        .examine(name, file)
+        .examine_candidate(name, file)
         .map_err(|problem| if input.definition.is_some() { problem.below("/definition") } else { problem })?;
     let wrong = |field: &str, detail: &str| Problem::unusable("body", detail, vec![Mistake::new(field, detail)]);
     match rule.kind() {

@@ -9,7 +9,10 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use fail::fail_point;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, linkat, open, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, fstat, linkat, open, openat, renameat, statat,
+    unlinkat, utimensat,
+};
 use rustix::io::Errno;
 
 /// How a draft's name ends.
@@ -205,6 +208,14 @@ impl Open {
         let failed = |error: Errno| FileError::Io(from.to_owned(), error.into());
         renameat(&self.fd, from, &self.fd, to).map_err(failed)?;
         self.sync(to)
+    }
+
+    /// Makes a file as new as one that is written now.
+    pub fn touch(&self, name: &str) {
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        // Where that cannot be done it is as old as it was.
+        let _ = utimensat(&self.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW);
     }
 
     /// Removes a file; false if it was not there.

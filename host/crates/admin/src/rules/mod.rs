@@ -6,8 +6,11 @@ mod compare;
 mod desired;
 mod directory;
 mod document;
+mod examine;
 mod linked;
 mod modules;
+mod on_trial;
+mod prune;
 mod rollback;
 mod schema;
 mod shadow;
@@ -16,28 +19,26 @@ mod staged;
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tidegate_config::RuleFile;
-use tidegate_engine::{
-    Confined, MAX_WASI_MODULE_BYTES, Module, RegistryHandle, Rule, RuleState, RuleStatus, STILL_CALLED, SwitchError,
-    Wasi,
-};
+use tidegate_engine::{Confined, RegistryHandle, RuleState, RuleStatus, STILL_CALLED, SwitchError};
 use tidegate_pipeline::ResetError;
 
 pub(crate) use desired::{Mode, Others};
 use directory::FileError;
 pub(crate) use directory::RulesDir;
+use on_trial::OnTrial;
+pub(crate) use prune::Which as WhichModules;
 use schema::Schemas;
 pub use schema::validate_and_exit;
-use signatures::manifest_of;
 pub(crate) use signatures::{ManifestShape, Signature};
 
 use crate::gate::Changed;
-use crate::problem::{Mistake, Problem};
+use crate::problem::Problem;
 use crate::rules::change::Change;
 use crate::shapes::Description;
 
@@ -54,6 +55,7 @@ pub(crate) struct Desk {
     digests: Mutex<HashMap<String, (modules::Touched, String)>>,
     /// What modules say of themselves, by digest.
     descriptions: Mutex<HashMap<String, Description>>,
+    on_trial: OnTrial,
 }
 
 /// A rule as it is, with what its file says.
@@ -141,6 +143,7 @@ impl Desk {
         directory.discard_drafts();
         Self {
             directory,
+            on_trial: OnTrial::default(),
             registry,
             schemas: Schemas::new(schemas),
             one_at_a_time: Mutex::default(),
@@ -239,41 +242,6 @@ impl Desk {
         let _alone = self.begin();
         condition.check(Some(&self.rule(name)?))?;
         work(name)
-    }
-
-    /// The rule that a definition would make, tried on scratch instances. Blocks.
-    pub fn examine(&self, name: &str, file: &RuleFile) -> Result<Arc<Rule>, Problem> {
-        self.examine_with(name, file, &self.admit(file)?)
-    }
-
-    /// The same with a module that may not be in the rules directory yet.
-    fn examine_with(&self, name: &str, file: &RuleFile, module: &Arc<Module>) -> Result<Arc<Rule>, Problem> {
-        let mistakes = self.schemas.mistakes(&module.description().config_schema, &file.config)?;
-        if !mistakes.is_empty() {
-            return Err(Problem::unusable("config", "the configuration is not what the module takes", mistakes));
-        }
-        Ok(self.registry.examine(name, file, module)?)
-    }
-
-    /// The module that a file names, compiled.
-    fn admit(&self, file: &RuleFile) -> Result<Arc<Module>, Problem> {
-        let directory = self.directory.open()?;
-        let bytes = match directory.read(&file.module, MAX_WASI_MODULE_BYTES as u64) {
-            Err(FileError::Symlink(_)) => return Ok(self.instead_of_link(&file.module)?),
-            read => read?,
-        };
-        let bytes = bytes.ok_or_else(|| {
-            let detail = format!(
-                "there is no module {:?} in the rules directory; upload it first: POST /api/v1/modules",
-                file.module
-            );
-            Problem::unusable("module", detail.clone(), vec![Mistake::new("/module", detail)])
-        })?;
-        let wasi = if file.wasi { Wasi::Empty } else { Wasi::Refused };
-        let manifest = manifest_of(&directory, &file.module)?;
-        let module = self.registry.admit(&bytes, manifest.as_deref(), wasi)?;
-        self.remember(&module);
-        Ok(module)
     }
 
     fn replace(&self, name: &str, file: &RuleFile, text: &str, before: Option<Known>) -> Result<Outcome, Problem> {

@@ -94,10 +94,14 @@ impl Desk {
         let new = known.is_none();
         let mut module = known.unwrap_or_else(|| Module::new(&sha256, &file, upload.bytes));
         if new {
+            self.room_for(&upload.directory, upload.bytes)?;
             let failed = |error| Problem::internal(format!("the module cannot be written: {error}"));
             upload.file.sync_all().map_err(failed)?;
             upload.directory.place(&upload.draft, &file)?;
             upload.placed = true;
+        } else if module.used_by.is_empty() {
+            // Whoever sends it anew is about to use it.
+            upload.directory.touch(&module.file);
         }
         module.description = Some(self.remember(&admitted));
         Ok(Kept { module, new, changed: Changed { before: None, after: new.then_some(sha256) } })

@@ -37,7 +37,7 @@ impl Desk {
         let below = |problem: Problem| problem.below("/definition");
         let read = RuleFile::from_json(definition, &format!("{name}.toml"));
         let (file, text) = read.map_err(|errors| below(errors.into()))?;
-        let module = self.examine(name, &file).map_err(below)?.module.clone();
+        let module = self.examine_candidate(name, &file).map_err(below)?.module.clone();
         let digest = module.sha256().to_string();
         let file = RuleFile { enabled: true, ..file };
         let order = ShadowOrder { file, text, module, state, max_share_percent };

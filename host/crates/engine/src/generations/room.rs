@@ -57,13 +57,16 @@ impl Generations {
         each.min().map(|(number, rule)| (rule.clone(), number))
     }
 
+    /// The digests of all modules that generations are of.
+    pub fn digests(&self) -> BTreeSet<String> {
+        let rules = self.rules();
+        let all = rules.values().flat_map(|kept| kept.versions.values());
+        all.map(|version| version.sha256.clone()).collect()
+    }
+
     /// Removes modules that no generation names.
     fn sweep(&self) -> io::Result<()> {
-        let named: BTreeSet<String> = {
-            let rules = self.rules();
-            let all = rules.values().flat_map(|kept| kept.versions.values());
-            all.map(|version| module_name(&version.sha256)).collect()
-        };
+        let named: BTreeSet<String> = self.digests().iter().map(|sha256| module_name(sha256)).collect();
         let mut modules = self.modules();
         let unnamed: Vec<String> = modules.keys().filter(|name| !named.contains(*name)).cloned().collect();
         for name in unnamed {

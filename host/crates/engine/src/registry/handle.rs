@@ -1,6 +1,6 @@
 //! Asking the registry, from any thread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -132,6 +132,11 @@ impl RegistryHandle {
     /// The generations of a rule that are kept on disk, the newest first.
     pub fn versions(&self, rule: &str) -> Vec<Version> {
         self.generations.as_ref().map(|store| store.versions(rule)).unwrap_or_default()
+    }
+
+    /// The digests of all modules that generations kept on disk were of.
+    pub fn kept_modules(&self) -> BTreeSet<String> {
+        self.generations.as_ref().map(|store| store.digests()).unwrap_or_default()
     }
 
     /// One of them, whole. Blocks.

@@ -1,0 +1,103 @@
+//! Modules that are only to be tried: kept in memory for a while, and written nowhere. So a candidate can be tried where the rules directory is
+//! nobody's to write, and leaves nothing behind where it is.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tidegate_engine::{Manifest, Wasi};
+
+use super::modules::kept_name;
+use super::{Desk, digest};
+use crate::problem::{Mistake, Problem};
+use crate::shapes::{Module, ModulePart};
+
+/// The most there are at once, in number and bytes: the oldest makes room.
+const MOST: usize = 8;
+const MOST_BYTES: usize = 128 << 20;
+/// How long one is kept: time enough to ask for what it came for.
+const KEPT_FOR: Duration = Duration::from_secs(900);
+
+/// Modules on trial, the oldest first.
+#[derive(Default)]
+pub(super) struct OnTrial(Mutex<Vec<Held>>);
+
+/// One of them.
+#[derive(Clone)]
+pub(super) struct Held {
+    sha256: String,
+    pub bytes: Arc<[u8]>,
+    /// What vouches for it.
+    pub manifest: Option<Arc<str>>,
+    since: Instant,
+}
+
+impl OnTrial {
+    fn put(&self, sha256: &str, bytes: Vec<u8>, manifest: Option<String>, now: Instant) {
+        let new =
+            Held { sha256: sha256.to_owned(), bytes: bytes.into(), manifest: manifest.map(Into::into), since: now };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|it| it.sha256 != sha256);
+        all.push(new);
+        while all.len() > MOST || all.iter().map(|it| it.bytes.len()).sum::<usize>() > MOST_BYTES {
+            all.remove(0);
+        }
+    }
+
+    /// One, if it is still there.
+    pub fn get(&self, sha256: &str, now: Instant) -> Option<Held> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|it| now.saturating_duration_since(it.since) < KEPT_FOR);
+        all.iter().find(|it| it.sha256 == sha256).cloned()
+    }
+}
+
+impl Desk {
+    /// Looks over a module that is to be tried, and keeps it for a while. Blocks.
+    pub fn take_on_trial(&self, part: &ModulePart, wasi: Wasi) -> Result<Module, Problem> {
+        let wrong = |field: &str, detail: String| {
+            Problem::unusable("body", detail.clone(), vec![Mistake::new(field, detail)])
+        };
+        let content = part.content.as_ref().ok_or_else(|| wrong("/content", "there are no bytes".to_owned()))?;
+        let bytes = STANDARD.decode(content).map_err(|e| wrong("/content", format!("this is no base64: {e}")))?;
+        let sha256 = digest(&bytes);
+        if sha256 != part.sha256 {
+            return Err(wrong("/sha256", format!("the content's sha256 is {sha256}")));
+        }
+        let manifest = part.manifest.as_ref().map(|manifest| Manifest::read(manifest.to_string().as_bytes()));
+        let manifest = manifest.transpose().map_err(|error| wrong("/manifest", error.to_string()))?;
+        let manifest = manifest.map(|manifest| manifest.to_json());
+        let admitted = self.registry.admit(&bytes, manifest.as_ref().map(|text| text.as_bytes()), wasi)?;
+        let mut module = Module::new(&sha256, &kept_name(&sha256), bytes.len() as u64);
+        module.description = Some(self.remember(&admitted));
+        self.on_trial.put(&sha256, bytes, manifest, Instant::now());
+        Ok(module)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: there are never more than so many, nor more bytes; the oldest goes, one that came again is young again, and none stays longer
+    /// than its time.
+    #[test]
+    fn bounded() {
+        let (trial, start) = (OnTrial::default(), Instant::now());
+        let there = |name: &str, now| trial.get(name, now).is_some();
+        for n in 0..MOST {
+            trial.put(&n.to_string(), vec![0], None, start);
+        }
+        trial.put("0", vec![0], None, start + Duration::from_secs(1));
+        trial.put("new", vec![0], None, start + Duration::from_secs(1));
+        assert_eq!(
+            [there("0", start), there("1", start), there("2", start), there("new", start)],
+            [true, false, true, true]
+        );
+        trial.put("large", vec![0; MOST_BYTES - 1], None, start + Duration::from_secs(2));
+        assert_eq!([there("7", start), there("new", start), there("large", start)], [false, true, true]);
+        let later = start + Duration::from_secs(1) + KEPT_FOR;
+        assert_eq!([there("new", later), there("large", later)], [false, true]);
+    }
+}
