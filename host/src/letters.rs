@@ -37,6 +37,14 @@ impl Letters for LetterFile {
         dead_letters::request_replay(&self.0, &selection(which), now_us).map_err(|error| error.to_string())
     }
 
+    fn cancel_replay(&self, which: &LetterChoice) -> Result<u64, String> {
+        dead_letters::cancel_replay(&self.0, &selection(which)).map_err(|error| error.to_string())
+    }
+
+    fn compact(&self) -> Result<(), String> {
+        dead_letters::compact(&self.0).map_err(|error| error.to_string())
+    }
+
     fn purge(&self, which: &LetterChoice) -> Result<u64, String> {
         dead_letters::purge(&self.0, &selection(which)).map_err(|error| error.to_string())
     }
@@ -50,8 +58,8 @@ fn selection(which: &LetterChoice) -> Selection {
 }
 
 fn filter(which: &LetterFilter) -> Filter {
-    let LetterFilter { rule, source, stage, topic, since_us, until_us, reason } = which.clone();
-    Filter { source, topic, rule, stage, since_us, until_us, reason, requested: false }
+    let LetterFilter { rule, source, stage, topic, since_us, until_us, reason, requested } = which.clone();
+    Filter { source, topic, rule, stage, since_us, until_us, reason, requested }
 }
 
 /// As `tidegate dead-letters list --json` shows it.

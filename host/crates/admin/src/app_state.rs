@@ -33,6 +33,7 @@ pub(crate) struct AppState {
     incoming: Semaphore,
     at_work: Semaphore,
     pub streams: Streams,
+    compacting: Semaphore,
     pub pages: Pages,
 }
 
@@ -66,11 +67,12 @@ impl Faces {
 impl AppState {
     pub fn new(view: View, desk: Desk) -> Arc<Self> {
         let (blocking, looking_up) = (Arc::new(Semaphore::new(BLOCKING)), Arc::new(Semaphore::new(LOOKING_UP)));
-        let (incoming, at_work) = (Semaphore::new(INCOMING), Semaphore::new(AT_WORK));
+        let (incoming, at_work) = (Incoming::new(INCOMING), Semaphore::new(AT_WORK));
+        let compacting = Semaphore::new(1);
         let (backtests, streams) = (Arc::default(), Streams::default());
         let now = Instant::now();
         let pages = Pages { ready: Faces::new(now), health: Faces::new(now), metrics: Recent::new(now) };
-        Arc::new(Self { view, desk, backtests, blocking, looking_up, incoming, at_work, streams, pages })
+        Arc::new(Self { view, desk, backtests, blocking, looking_up, incoming, at_work, compacting, streams, pages })
     }
 
     /// A place for modules that come in, until they have been worked on.
@@ -90,6 +92,11 @@ impl AppState {
     }
 
     /// Does what may block, beside the runtime's thread. It goes on to its end, whoever waits for it.
+    /// The one place to give room back to the disk: two would wait for each other, and take twice the room.
+    pub fn compacting(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.compacting.try_acquire().map_err(|_| Problem::busy("the dead letters are being written anew already"))
+    }
+
     pub async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&AppState) -> T + Send + 'static,

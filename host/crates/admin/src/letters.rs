@@ -35,6 +35,18 @@ pub trait Letters: Send + Sync {
     /// They cannot be changed.
     fn replay(&self, which: &LetterChoice) -> Result<u64, String>;
 
+    /// Takes that back for those that have not been put back yet; gives how many.
+    ///
+    /// # Errors
+    /// They cannot be changed.
+    fn cancel_replay(&self, which: &LetterChoice) -> Result<u64, String>;
+
+    /// Gives the room of those that have gone back to the disk: what dies meanwhile waits.
+    ///
+    /// # Errors
+    /// They cannot be changed, or there is no room to write them anew.
+    fn compact(&self) -> Result<(), String>;
+
     /// Deletes those for good; gives how many.
     ///
     /// # Errors
@@ -59,6 +71,8 @@ pub struct LetterFilter {
     pub until_us: Option<i64>,
     /// A part of the reason.
     pub reason: Option<String>,
+    /// Only those that are to be put back.
+    pub requested: bool,
 }
 
 /// Letters that something is to be done to.

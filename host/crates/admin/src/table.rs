@@ -27,7 +27,8 @@ use crate::sse;
 use crate::status::Status;
 
 /// What says which dead letters are replayed or purged.
-const WHICH_LETTERS: &[&str] = &["id", "rule", "source", "stage", "topic", "since_us", "until_us", "reason", "all"];
+const WHICH_LETTERS: &[&str] =
+    &["id", "rule", "source", "stage", "topic", "since_us", "until_us", "reason", "requested", "all"];
 
 /// What a router finds.
 pub(crate) enum Found {
@@ -242,6 +243,10 @@ pub(crate) fn routes() -> Vec<Route> {
             .about("One of them.").json::<AnyJson>(),
         Route::change(Method::POST, "/api/v1/dead-letters/replay", "replayDeadLetters", Data, Effect::Changes, |call| Box::pin(letters::replay(call)))
             .about("Puts all that match back among the messages.").query::<PurgeQuery>().records(WHICH_LETTERS, "").json::<Counted>(),
+        Route::change(Method::POST, "/api/v1/dead-letters/cancel-replay", "cancelReplay", Data, Effect::Changes, |call| Box::pin(letters::cancel_replay(call)))
+            .about("Takes that back for all that match and have not been put back yet.").query::<PurgeQuery>().records(WHICH_LETTERS, "").json::<Counted>(),
+        Route::change(Method::POST, "/api/v1/dead-letters/compact", "compactDeadLetters", Data, Effect::Changes, |call| Box::pin(letters::compact(call)))
+            .about("Gives the room of those that are gone back to the disk. Their file is written anew, and what dies meanwhile waits.").gives(204, Gives::Nothing),
         Route::change(Method::POST, "/api/v1/dead-letters/purge", "purgeDeadLetters", Data, Effect::Changes, |call| Box::pin(letters::purge(call)))
             .about("Deletes all that match, for good.").query::<PurgeQuery>().records(WHICH_LETTERS, "").json::<Counted>(),
 

@@ -1,4 +1,4 @@
-//! The same over the API of running hosts, as far as that goes: all but taking a wish back, and giving room back to the disk.
+//! The same over the API of running hosts.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -43,11 +43,17 @@ pub(super) fn run(remote: &Remote, action: &Action, now_us: i64) -> anyhow::Resu
                 Some(file) => export_to(&nodes, &query, file),
             }
         }
-        Action::Replay { cancel: true, .. } => bail!("--cancel works on the file: leave --node out"),
-        Action::Replay { which, json, .. } => change(remote, "replay", "TO BE REPLAYED", which, *json, now_us),
-        Action::Purge { compact: true, .. } => bail!("--compact works on the file: leave --node out"),
+        Action::Replay { which, cancel: true, json } => {
+            change(remote, "cancel-replay", "NOT TO BE REPLAYED", which, *json, now_us, After::Nothing)
+        }
+        Action::Replay { which, json, .. } => {
+            change(remote, "replay", "TO BE REPLAYED", which, *json, now_us, After::Nothing)
+        }
         Action::Purge { which, dry_run: true, json, .. } => would_be_purged(remote, which, *json, now_us),
-        Action::Purge { which, json, .. } => change(remote, "purge", "PURGED", which, *json, now_us),
+        Action::Purge { which, compact, json, .. } => {
+            let after = if *compact { After::Compact } else { After::Nothing };
+            change(remote, "purge", "PURGED", which, *json, now_us, after)
+        }
     }
 }
 
@@ -150,6 +156,13 @@ fn there(client: &Client, ids: &[i64]) -> Result<u64, Refusal> {
     Ok(there)
 }
 
+/// What is done once letters have been changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    Nothing,
+    Compact,
+}
+
 fn change(
     remote: &Remote,
     what: &'static str,
@@ -157,6 +170,7 @@ fn change(
     which: &Which,
     json: bool,
     now_us: i64,
+    after: After,
 ) -> anyhow::Result<ExitCode> {
     // Refuses what is said in neither way, or in both.
     which.selection(now_us)?;
@@ -171,6 +185,10 @@ fn change(
     remote.nodes(json).ask(&Table::new("", columns, "nothing"), |client| {
         let each = queries.iter().map(|query| one(client, what, query));
         let letters: u64 = each.sum::<Result<u64, Refusal>>()?;
+        if after == After::Compact {
+            let path = "dead-letters/compact".to_owned();
+            client.send(&Request { method: "POST", path, body: None, if_match: None })?;
+        }
         Ok(json!({ "letters": letters }))
     })
 }
@@ -182,9 +200,6 @@ fn one(client: &Client, what: &str, query: &str) -> Result<u64, Refusal> {
 }
 
 fn query(filters: &Filters, now_us: i64) -> anyhow::Result<Vec<(&'static str, String)>> {
-    if filters.requested {
-        bail!("--requested looks into the file: leave --node out");
-    }
     let time = |text: &Option<String>| text.as_deref().map(|text| time_us(text, now_us)).transpose();
     let all = [
         ("rule", filters.rule.clone()),
@@ -194,6 +209,7 @@ fn query(filters: &Filters, now_us: i64) -> anyhow::Result<Vec<(&'static str, St
         ("since_us", time(&filters.since)?.map(|us| us.to_string())),
         ("until_us", time(&filters.until)?.map(|us| us.to_string())),
         ("reason", filters.reason.clone()),
+        ("requested", filters.requested.then(|| "true".to_owned())),
     ];
     Ok(all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
 }

@@ -58,6 +58,14 @@ impl Letters for NoLetters {
         Ok(0)
     }
 
+    fn cancel_replay(&self, _: &LetterChoice) -> Result<u64, String> {
+        Ok(0)
+    }
+
+    fn compact(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     fn purge(&self, _: &LetterChoice) -> Result<u64, String> {
         Ok(0)
     }

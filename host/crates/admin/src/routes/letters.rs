@@ -1,5 +1,7 @@
 //! Dead letters: seen, replayed, purged. They hold payloads, so all of this needs the scope `data`.
 
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use tidegate_model::{Stage, TopicFilter};
 
 use super::json;
@@ -24,6 +26,7 @@ pub(crate) async fn list(call: Call) -> Answer {
         since_us: query.since_us,
         until_us: query.until_us,
         reason: query.reason,
+        requested: query.requested.unwrap_or(false),
     };
     let page = call.app.look_up(move |app| {
         let kept = &app.view.letters;
@@ -47,6 +50,18 @@ pub(crate) async fn replay(call: Call) -> Answer {
     Ok(json(Counted { letters }))
 }
 
+pub(crate) async fn cancel_replay(call: Call) -> Answer {
+    let which = choice(call.query()?)?;
+    let letters = call.app.blocking(move |app| app.view.letters.cancel_replay(&which)).await?.map_err(unreadable)?;
+    Ok(json(Counted { letters }))
+}
+
+pub(crate) async fn compact(call: Call) -> Answer {
+    let _place = call.app.compacting()?;
+    call.app.blocking(|app| app.view.letters.compact()).await?.map_err(unreadable)?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
 pub(crate) async fn purge(call: Call) -> Answer {
     let which = choice(call.query()?)?;
     let letters = call.app.blocking(move |app| app.view.letters.purge(&which)).await?.map_err(unreadable)?;
@@ -63,6 +78,7 @@ fn choice(query: PurgeQuery) -> Result<LetterChoice, Problem> {
         since_us: query.since_us,
         until_us: query.until_us,
         reason: query.reason,
+        requested: query.requested.unwrap_or(false),
     };
     match (query.id, filter == LetterFilter::default(), query.all.unwrap_or(false)) {
         (Some(id), true, false) => Ok(LetterChoice::One(id)),

@@ -22,6 +22,8 @@ pub(crate) struct LetterQuery {
     pub until_us: Option<i64>,
     /// A part of the reason.
     pub reason: Option<String>,
+    /// Only those that are to be put back. Default: false.
+    pub requested: Option<bool>,
     /// Go on after this id. Default: from the oldest.
     #[schemars(range(min = 0))]
     pub after: Option<i64>,
@@ -32,7 +34,7 @@ pub(crate) struct LetterQuery {
     pub limit: Option<u32>,
 }
 
-/// Which dead letters are replayed or purged: all that agree with all that is given. To mean really all, say `all=true`.
+/// Which dead letters are replayed, kept from that, or purged: all that agree with all that is given. To mean really all, say `all=true`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PurgeQuery {
@@ -53,6 +55,8 @@ pub(crate) struct PurgeQuery {
     pub until_us: Option<i64>,
     /// A part of the reason.
     pub reason: Option<String>,
+    /// Only those that are to be put back. Default: false.
+    pub requested: Option<bool>,
     /// All there are.
     pub all: Option<bool>,
 }
