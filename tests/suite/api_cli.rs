@@ -1,6 +1,7 @@
 //! The commands over the API, as an operator types them.
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tidegate_tests::{Host, binary, root};
@@ -44,6 +45,8 @@ fn a_rule_on_two_hosts() {
     let listed = done(&tidegate(&both, &["rules", "list", "--json"]));
     let each: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(each.len() == 2 && each.iter().all(|said| said["answer"][0]["order"] == 5), "{listed}");
+    let own: Value = serde_json::from_str(&done(&tidegate(&[&two], &["rules", "show", "hot", "--json"]))).unwrap();
+    assert!(own["etag"].is_string() && each[1]["answer"][0]["etag"] == own["etag"], "{listed}");
     let modules = done(&tidegate(&[&one], &["modules", "list"]));
     assert!(modules.contains("hot"), "{modules}");
 
@@ -52,7 +55,9 @@ fn a_rule_on_two_hosts() {
     let tried = done(&tidegate(&[&one], &["rules", "test", "hot", input.to_str().unwrap()]));
     assert!(tried.contains("\"transition\": \"raised\""), "{tried}");
     let status = done(&tidegate(&both, &["status"]));
-    assert_eq!(status.lines().count(), 3, "{status}");
+    // A line for each, and what is wrong with each: the broker is nowhere.
+    assert_eq!((status.lines().count(), status.matches("unavailable").count()), (6, 2), "{status}");
+    assert_eq!(status.matches("source plant: ").count(), 2, "{status}");
     assert!(done(&tidegate(&[&one], &["alerts"])).contains("no alert stands"));
 
     assert!(done(&tidegate(&[&two], &["rules", "order", "hot", "-3"])).contains("-3"));
@@ -133,4 +138,52 @@ fn what_was_done_and_how_they_are() {
     assert!(!tidegate(&[&one], &["spool", "inspect", "nobody"]).status.success());
     assert!(!tidegate(&[&one], &["spool", "verify"]).status.success(), "that reads files");
     assert_eq!(done(&tidegate(&[&one], &["series", "--contains", "oven"])), "no such series is known\n");
+}
+
+/// Guarantees: what a rule may use up is shown with what it is by default, and changed limit by limit, on several hosts; a limit that there is not is refused
+/// before any host is asked.
+#[test]
+fn limits() {
+    let file =
+        "module = \"threshold.wasm\"\ntopics = [\"dev/#\"]\n[config]\nabove = 90.0\n[limits]\nmemory_mib = 8\n";
+    let [one, two] = [(); 2].map(|()| quiet().module("threshold").rule("hot", file).launch());
+    let own = || -> Value {
+        serde_json::from_str(&done(&tidegate(&[&one], &["rules", "limits", "hot", "--json"]))).unwrap()
+    };
+    let table = done(&tidegate(&[&one], &["rules", "limits", "hot"]));
+    let memory: Vec<&str> =
+        table.lines().find(|line| line.starts_with("memory_mib")).unwrap().split_whitespace().collect();
+    assert_eq!(memory, ["memory_mib", "8", "16"], "{table}");
+    done(&tidegate(&[&one, &two], &["rules", "limits", "hot", "cpu_ms=20", "memory_mib=default"]));
+    assert_eq!((&own()["cpu_ms"], &own()["memory_mib"], &own()["wall_ms"]), (&20.into(), &16.into(), &2000.into()));
+    let wrong = tidegate(&[&one], &["rules", "limits", "hot", "cpu=1"]);
+    assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("choose from"), "{wrong:?}");
+    let beyond = tidegate(&[&one], &["rules", "limits", "hot", "memory_mib=4000000"]);
+    assert!(!beyond.status.success() && String::from_utf8_lossy(&beyond.stderr).contains("memory_mib"), "{beyond:?}");
+    assert_eq!(own()["cpu_ms"], 20);
+}
+
+/// Guarantees: hosts are asked again and again while they are watched, in words and for scripts, and it ends when nobody reads any more.
+#[test]
+fn watched() {
+    let host = quiet().launch();
+    let node = format!("http://127.0.0.1:{}", host.port());
+    for (json, part) in [(true, None), (false, Some("lanes"))] {
+        let mut command = Command::new(binary());
+        command.args(["status", "--watch=200ms", "--node", &node]).args(part).args(json.then_some("--json"));
+        let mut watching = command.env_remove("TIDEGATE_TOKEN").stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let heads = lines.by_ref().filter(|line| json || line.starts_with("KIND")).take(3);
+        let heads: Vec<String> = heads.collect();
+        assert_eq!(heads.len(), 3);
+        assert!(
+            !json
+                || heads
+                    .iter()
+                    .all(|line| serde_json::from_str::<Value>(line).unwrap()["health"]["status"] == "unavailable")
+        );
+        drop(lines);
+        assert!(watching.wait().unwrap().success());
+    }
+    assert!(!tidegate(&[&host], &["status", "--watch=1ms"]).status.success());
 }

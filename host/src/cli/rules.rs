@@ -1,6 +1,7 @@
 //! `tidegate rules`: what runs on which host, changed from afar.
 
 mod change;
+mod limits;
 mod shadow;
 mod tables;
 
@@ -24,6 +25,7 @@ use tables::{reset, rules, versions};
 ///   tidegate rules list
 ///   tidegate rules put overheat overheat.toml --module threshold.wasm
 ///   tidegate rules change overheat --set config.above=85 --set limits.cpu_ms=20
+///   tidegate rules limits overheat
 ///   tidegate rules rollback overheat
 ///   tidegate rules reset-state overheat --series dev/line1/temp
 ///   tidegate rules shadow start overheat candidate.toml && tidegate rules shadow diff overheat
@@ -75,6 +77,7 @@ enum Action {
     },
     /// Change parts of its file, and leave the rest as it is on each host.
     Change(change::Args),
+    Limits(limits::Args),
     /// Switch it on.
     Enable {
         #[arg(value_parser = name)]
@@ -202,6 +205,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Action::Put { rule, file, module, only } => put(nodes, rule, file, module.as_deref(), only),
         Action::Order { rule, order, only } => change::patch(nodes, rule, &json!({ "order": order }), only),
         Action::Change(args) => change::run(nodes, args),
+        Action::Limits(args) => limits::run(nodes, args),
         Action::Enable { rule, only } => switch(rule, "enable", only),
         Action::Disable { rule, only } => switch(rule, "disable", only),
         Action::Retry { rule, only } => switch(rule, "retry", only),
@@ -300,10 +304,6 @@ impl Definition {
 
     /// As JSON, naming the module that the host has been given.
     fn with_module(&self, client: &Client) -> Result<Value, Refusal> {
-        let mut fields = self.fields.clone();
-        if let Some((bytes, manifest)) = &self.module {
-            let kept = give(bytes, manifest.as_deref())?;
-            fields.insert("module".to_owned(), kept["file"].clone());
         self.naming(|bytes, manifest| upload(client, bytes, manifest, self.wasi))
     }
 
@@ -321,6 +321,10 @@ impl Definition {
     }
 
     fn naming(&self, give: impl FnOnce(&[u8], Option<&[u8]>) -> Result<Value, Refusal>) -> Result<Value, Refusal> {
+        let mut fields = self.fields.clone();
+        if let Some((bytes, manifest)) = &self.module {
+            let kept = give(bytes, manifest.as_deref())?;
+            fields.insert("module".to_owned(), kept["file"].clone());
         }
         Ok(Value::Object(fields))
     }

@@ -1,12 +1,15 @@
 //! `tidegate status`: how running hosts are, a line each, or one part of them in full.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::cli::api::{Column, Nodes, Table, field};
+use crate::cli::print::{Reader, print};
 
-/// Show how running hosts are, a line each; or one part of them, as `tidegate status sinks`. `--json` shows all they say.
+/// Show how running hosts are, a line each, and what is not as it should be; or one part of them, as `tidegate status sinks`. `--json` shows all they say.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -14,6 +17,19 @@ pub struct Args {
     /// This part of them, in full.
     #[arg(value_enum)]
     part: Option<Part>,
+    /// Show it again and again until it is ended: every 2 seconds, or as often as is said.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = every)]
+    watch: Option<Duration>,
+}
+
+/// Hosts are asked no more often.
+const LEAST_EVERY: Duration = Duration::from_millis(200);
+/// Clears a terminal, and begins at its top.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+fn every(text: &str) -> Result<Duration, String> {
+    let every = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if every < LEAST_EVERY { Err(format!("hosts are asked every {LEAST_EVERY:?} at most")) } else { Ok(every) }
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -30,27 +46,40 @@ enum Part {
     Ledger,
 }
 
-/// Exit code 1: a host refused, or could not be reached.
+/// Exit code 1: a host refused, or could not be reached. While it is watched that is shown, and hosts are asked again.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let nodes = &args.nodes;
-    match args.part {
-        None => nodes.ask(&hosts(), |client| client.get("status")),
-        Some(Part::Sources) => nodes.ask(&sources(), |client| client.get("sources")),
-        Some(Part::Sinks) => nodes.ask(&sinks(), |client| client.get("sinks")),
-        Some(Part::Spools) => nodes.ask(&spools(), |client| client.get("spools")),
-        Some(Part::Lanes) => nodes.ask(&lanes(), |client| client.get("lanes")),
-        Some(Part::Ledger) => {
-            let json = nodes.json();
-            nodes.ask(&ledger(), |client| {
-                let ledger = client.get("ledger")?;
-                Ok(if json { ledger } else { by_source(&ledger) })
-            })
+    let Some(every) = args.watch else { return show(args).map(|(code, _)| code) };
+    let clears = std::io::stdout().is_terminal() && !args.nodes.json();
+    loop {
+        if clears {
+            print(CLEAR)?;
         }
+        if let (_, Reader::Gone) = show(args)? {
+            return Ok(ExitCode::SUCCESS);
+        }
+        std::thread::sleep(every);
+    }
+}
+
+fn show(args: &Args) -> anyhow::Result<(ExitCode, Reader)> {
+    let (nodes, json) = (&args.nodes, args.nodes.json());
+    let one = |table: Table, path: &str| nodes.look(&[table], |client| client.get(path));
+    match args.part {
+        None => nodes.look(&[hosts(), problems()], |client| client.get("status")),
+        Some(Part::Sources) => one(sources(), "sources"),
+        Some(Part::Sinks) => one(sinks(), "sinks"),
+        Some(Part::Spools) => one(spools(), "spools"),
+        Some(Part::Lanes) => one(lanes(), "lanes"),
+        Some(Part::Ledger) => nodes.look(&[ledger()], |client| {
+            let ledger = client.get("ledger")?;
+            Ok(if json { ledger } else { by_source(&ledger) })
+        }),
     }
 }
 
 fn hosts() -> Table {
     let columns = vec![
+        Column("HEALTH", |v| field(v, "/health/status")),
         Column("VERSION", |v| field(v, "/version")),
         Column("UP", |v| format!("{}s", v["uptime_s"].as_f64().unwrap_or(0.0) as u64)),
         Column("RECEIVED", |v| field(v, "/messages/received")),
@@ -63,6 +92,11 @@ fn hosts() -> Table {
         Column("ALERTS", |v| field(v, "/alerts_standing")),
     ];
     Table::new("", columns, "nothing")
+}
+
+/// What is not as it should be, a line each.
+fn problems() -> Table {
+    Table::new("/health/reasons", vec![Column("PROBLEM", |v| field(v, ""))], "")
 }
 
 fn sources() -> Table {

@@ -19,8 +19,8 @@ use crate::route::{Answer, Call, Sees};
 use crate::status::View;
 
 /// The answer of the health routes.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Health {
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct Health {
     /// `ok`, `degraded` or `unavailable`.
     status: &'static str,
     /// Why it is not as it should be.
@@ -37,6 +37,7 @@ pub(crate) async fn live(call: Call) -> Answer {
 }
 
 /// Something that is not as it should be.
+#[derive(Clone)]
 struct Finding {
     /// What anybody may know: names and our own words.
     short: String,
@@ -80,20 +81,33 @@ pub(crate) async fn health(call: Call) -> Answer {
     Ok(page?.into_response())
 }
 
-/// What stops messages makes a host unavailable; it is `degraded` by what else is not as it should be.
 fn page(sees: Sees, blocked: Vec<Finding>, less: Vec<Finding>) -> Result<Page, Problem> {
-    let (status, word, findings) = match (blocked.is_empty(), less.is_empty()) {
-        (true, true) => (StatusCode::OK, "ok", less),
-        (true, false) => (StatusCode::OK, "degraded", less),
-        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", blocked),
+    let status = if blocked.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let health = judged(sees, blocked, less);
+    let body = serde_json::to_vec(&health).map_err(|error| Problem::internal(error.to_string()))?;
+    Ok(Page { status, kind: "application/json", body: body.into() })
+}
+
+/// What stops messages makes a host unavailable; it is `degraded` by what else is not as it should be.
+fn judged(sees: Sees, blocked: Vec<Finding>, less: Vec<Finding>) -> Health {
+    let (word, findings) = match (blocked.is_empty(), less.is_empty()) {
+        (true, true) => ("ok", less),
+        (true, false) => ("degraded", less),
+        (false, _) => ("unavailable", blocked),
     };
     let told = |finding: Finding| match sees {
         Sees::Names => finding.short,
         Sees::Reasons => finding.full,
     };
-    let health = Health { status: word, reasons: findings.into_iter().map(told).collect() };
-    let body = serde_json::to_vec(&health).map_err(|error| Problem::internal(error.to_string()))?;
-    Ok(Page { status, kind: "application/json", body: body.into() })
+    Health { status: word, reasons: findings.into_iter().map(told).collect() }
+}
+
+impl Health {
+    /// All that `/readyz` and `/health` know, for who may read: what stops messages, or else all that is not as it should be.
+    pub(crate) fn of(view: &View, status: &PipelineStatus) -> Self {
+        let less = [impaired(view, status), ill(view)].concat();
+        judged(Sees::Reasons, blocked(view, status), less)
+    }
 }
 
 fn blocked(view: &View, status: &PipelineStatus) -> Vec<Finding> {

@@ -33,6 +33,7 @@ mod table;
 mod tls;
 
 pub use letters::{LetterChoice, LetterFilter, Letters};
+pub use health::Health;
 pub use rules::{digest, validate_and_exit};
 pub use server::{Admin, AdminError};
 pub use status::{Status, View};

@@ -119,7 +119,7 @@ impl JsonSchema for RuleShape {
         let stats = generator.subschema_for::<RuleTotals>();
         json_schema!({
             "type": "object",
-            "required": ["name", "state", "module", "topics", "order", "generation", "stats"],
+            "required": ["name", "state", "module", "topics", "order", "generation", "etag", "stats"],
             "properties": {
                 "name": { "type": "string" },
                 "state": { "enum": ["serving", "disabled", "failed", "quarantined"] },
@@ -134,7 +134,7 @@ impl JsonSchema for RuleShape {
                 "order": { "type": "integer" },
                 "generation": { "type": "integer", "minimum": 0, "description": "Counts up with every change." },
                 "stats": stats,
-                "etag": { "type": "string", "description": "Of its file and module, as in `If-Match`; not in lists." },
+                "etag": { "type": "string", "description": "Of its file and module, as in `If-Match`." },
                 "file": definition
             }
         })

@@ -11,6 +11,7 @@ use tidegate_engine::{CacheTotals, Confined, RegistryHandle, RuleStatus, ShadowT
 use tidegate_model::{Books, DeadLetterAccount, DeadLetterTotals, History, Logs, MessageTotals};
 use tidegate_pipeline::{Pipeline, PipelineStatus, Standing};
 
+use crate::health::Health;
 use crate::letters::Letters;
 
 /// Where the document is taken from. Cheap to clone.
@@ -49,6 +50,8 @@ pub struct Status {
     pub version: &'static str,
     /// Seconds since it started.
     pub uptime_s: f64,
+    /// How it is in a word, and what is not as it should be.
+    pub health: Health,
     /// All sources' accounts together.
     pub messages: MessageTotals,
     /// Sources, sinks, lanes, points.
@@ -74,15 +77,18 @@ const MAX_ALERTS: usize = 100;
 impl View {
     /// The document as it is now.
     pub fn status(&self) -> Status {
-        Status { alerts: self.pipeline.standing_alerts(MAX_ALERTS, |_| true), ..self.numbers() }
+        let numbers = self.numbers();
+        let health = Health::of(self, &numbers.pipeline);
+        Status { health, alerts: self.pipeline.standing_alerts(MAX_ALERTS, |_| true), ..numbers }
     }
 
-    /// The same without the alerts that stand, for who wants to know how many they are at most.
+    /// The same without words on how it is and without the alerts that stand, for who wants numbers only.
     pub fn numbers(&self) -> Status {
         let pipeline = self.pipeline.status();
         Status {
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: self.started.elapsed().as_secs_f64(),
+            health: Health::default(),
             messages: pipeline.sources.iter().map(|source| source.messages).sum(),
             pipeline,
             dead_letters: self.dead_letters.totals(),

@@ -13,7 +13,7 @@ use std::sync::mpsc::Receiver;
 use anyhow::Context;
 use serde_json::Value;
 
-use crate::cli::print::print;
+use crate::cli::print::{Reader, print};
 
 pub use client::{Client, Refusal, Request};
 pub use events::{Event, follow};
@@ -84,6 +84,14 @@ impl Nodes {
     where
         A: Fn(&Client) -> Result<Value, Refusal> + Sync,
     {
+        self.look(show, ask).map(|(code, _)| code)
+    }
+
+    /// The same; says, too, whether somebody reads on.
+    pub fn look<A>(&self, show: &[Table], ask: A) -> anyhow::Result<(ExitCode, Reader)>
+    where
+        A: Fn(&Client) -> Result<Value, Refusal> + Sync,
+    {
         let clients = self.clients()?;
         let mut all: Vec<Said> = Vec::new();
         for some in clients.chunks(AT_ONCE) {
@@ -113,20 +121,20 @@ impl Nodes {
     }
 
     /// Shows what hosts have said; gives 1 if any of them refused or could not be reached.
-    fn show(&self, show: &[Table], all: &[Said]) -> anyhow::Result<ExitCode> {
+    fn show(&self, show: &[Table], all: &[Said]) -> anyhow::Result<(ExitCode, Reader)> {
         let failed = all.iter().filter(|said| said.answer.is_err()).count();
         let text: String = if self.json {
             all.iter().map(|said| format!("{}\n", said.json(self.several()))).collect()
         } else {
             show.iter().map(|table| table.text(all)).collect()
         };
-        print(&text)?;
+        let reader = print(&text)?;
         for said in all.iter().filter(|_| !self.json) {
             if let Err(refusal) = &said.answer {
                 eprintln!("tidegate: {}: {refusal}", said.node);
             }
         }
-        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok((if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }, reader))
     }
 
     /// Whether one host alone is asked.

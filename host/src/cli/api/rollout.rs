@@ -60,7 +60,7 @@ impl Rollout {
             }
             all.push(Said { node, answer });
         }
-        nodes.show(std::slice::from_ref(show), &all)
+        nodes.show(std::slice::from_ref(show), &all).map(|(code, _)| code)
     }
 
     /// Looks at rules until they have been well for long enough, or are not.

@@ -21,7 +21,6 @@ use crate::shapes::{ResetQuery, RollbackInput, StateReset};
 struct Shown<'a> {
     #[serde(flatten)]
     status: &'a RuleStatus,
-    etag: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<&'a RuleFile>,
 }
@@ -120,10 +119,9 @@ pub(super) fn changed(outcome: Result<Outcome, Problem>) -> Answer {
 }
 
 fn shown(known: &Known, status: StatusCode) -> Response {
-    let etag = known.etag();
-    let shown = Shown { status: &known.status, etag: &etag, file: known.file.as_ref() };
+    let shown = Shown { status: &known.status, file: known.file.as_ref() };
     let mut response = (status, Json(shown)).into_response();
-    if let Ok(etag) = HeaderValue::from_str(&etag) {
+    if let Ok(etag) = HeaderValue::from_str(known.etag()) {
         response.headers_mut().insert(header::ETAG, etag);
     }
     response

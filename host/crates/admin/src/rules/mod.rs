@@ -80,18 +80,13 @@ pub(crate) struct Condition {
 
 impl Known {
     /// The version of its file and module: opaque, quoted, as in `ETag`.
-    pub fn etag(&self) -> String {
-        format!("\"{}\"", self.digest())
+    pub fn etag(&self) -> &str {
+        &self.status.etag
     }
 
     /// The same for the audit log.
     fn digest(&self) -> String {
-        let mut all = Sha256::new();
-        // Compact, with sorted keys: the same for the same file.
-        all.update(serde_json::to_vec(&self.file).unwrap_or_default());
-        all.update([0]);
-        all.update(self.status.sha256.as_deref().unwrap_or_default());
-        hex(&all.finalize()[..16])
+        self.etag().trim_matches('"').to_owned()
     }
 }
 
@@ -143,12 +138,12 @@ impl Desk {
         directory.discard_drafts();
         Self {
             directory,
-            on_trial: OnTrial::default(),
             registry,
             schemas: Schemas::new(schemas),
             one_at_a_time: Mutex::default(),
             digests: Mutex::default(),
             descriptions: Mutex::default(),
+            on_trial: OnTrial::default(),
         }
     }
 

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+use tidegate_config::RuleFile;
+
 use crate::load_error::LoadError;
+use crate::module::hex;
 use crate::registry::scan::Wanted;
 use crate::registry::status::{Entry, RuleState, RuleStatus, STILL_CALLED};
 use crate::rule::Rule;
@@ -68,13 +72,15 @@ impl Known {
             None => file.and_then(|f| f.topics.as_ref()).into_iter().flatten().map(ToString::to_string).collect(),
         };
         let problem = self.held.as_ref().or(self.problem.as_ref());
+        let sha256 = self.serving.as_ref().map(|rule| rule.module.sha256().to_string());
         let status = RuleStatus {
             name: name.to_owned(),
             state,
             problem: problem.map(|problem| problem.text.clone()),
             problem_code: problem.map(|problem| problem.code),
             module: self.wanted.module.clone(),
-            sha256: self.serving.as_ref().map(|rule| rule.module.sha256().to_string()),
+            etag: etag(file, sha256.as_deref()),
+            sha256,
             kind: self.serving.as_ref().map(|rule| rule.kind().as_str()),
             version: description.map(|d| d.version.clone()),
             summary: description.map(|d| d.summary.clone()),
@@ -121,4 +127,14 @@ impl Known {
         self.problem = None;
         self.serving = Some(rule);
     }
+}
+
+/// Of a rule's file and of the module that serves. Worked out when it is shown anew, and not by everybody who looks.
+fn etag(file: Option<&RuleFile>, sha256: Option<&str>) -> String {
+    let mut all = Sha256::new();
+    // Compact, with sorted keys: the same for the same file.
+    all.update(serde_json::to_vec(&file).unwrap_or_default());
+    all.update([0]);
+    all.update(sha256.unwrap_or_default());
+    format!("\"{}\"", hex(&all.finalize()[..16]))
 }

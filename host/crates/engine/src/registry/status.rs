@@ -48,6 +48,8 @@ pub struct RuleStatus {
     pub order: i32,
     /// Counts up with every change.
     pub generation: u64,
+    /// The version of its file and of the module that serves: opaque, quoted, as in `ETag` and `If-Match`.
+    pub etag: String,
     /// What it has done.
     pub stats: RuleTotals,
 }
