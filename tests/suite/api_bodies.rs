@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use tidegate_tests::{Answer, DEADLINE, Host, wait_for};
 
@@ -67,6 +68,37 @@ fn slow_senders() {
         assert_eq!(host.ask("GET", path).send().code, 200, "{path}");
     }
     drop(senders);
+}
+
+/// Guarantees: senders who send on, but slowly, keep nobody else out for longer than some seconds: one of them gives way, is told so, and leaves no file.
+#[test]
+fn slow_senders_give_way() {
+    let host = quiet().launch();
+    let slow = |()| {
+        let mut sender = begin(&host, "POST /api/v1/modules HTTP/1.1");
+        sender.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        write!(sender, "Content-Type: application/wasm\r\nContent-Length: 1000000\r\n\r\n\0asm").unwrap();
+        sender
+    };
+    let mut senders: Vec<TcpStream> = [(), ()].map(slow).into();
+    let module = tidegate_tests::built_module("threshold");
+    let mut told = 0;
+    wait_for("a slow one to give way", DEADLINE, || {
+        for sender in &mut senders {
+            // Never silent for so long that it would be given up for that.
+            let _ = sender.write_all(b"x");
+            let Ok(answer) = Answer::read(sender) else { continue };
+            told += usize::from(answer.code == 408 && answer.body.contains("gave_way"));
+            *sender = slow(());
+        }
+        let another = host.ask("POST", "/api/v1/modules").body("application/wasm", &module).send();
+        if told > 0 && another.code < 300 { Ok(()) } else { Err(format!("{told} were told, {another:?}")) }
+    });
+    drop(senders);
+    wait_for("the drafts to go", DEADLINE, || {
+        let left = std::fs::read_dir(host.rules_dir()).unwrap().count();
+        if left == 1 { Ok(()) } else { Err(format!("{left} files")) }
+    });
 }
 
 /// Guarantees: a caller who sends nothing more is not waited for: not for the rest of a body, nor of headers, nor for another request;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::backtest::Backtests;
+use crate::incoming::{Incoming, Seat};
 use crate::problem::Problem;
 use crate::recent::Recent;
 use crate::route::Sees;
@@ -18,7 +19,7 @@ const BLOCKING: usize = 16;
 /// How much that looks things up, on disk or in long lists, and waits for nobody. Its places are its own: whoever looks into what is going on is
 /// answered while changes hold all of theirs.
 const LOOKING_UP: usize = 16;
-/// How many modules, or documents with modules, may come in at once. They come as slowly as their senders like, for minutes.
+/// How many modules, or documents with modules, may come in at once. They come as slowly as their senders like, for minutes, as long as nobody waits.
 const INCOMING: usize = 2;
 /// How many may be worked on at once, coming or going: each can take up 64 MiB of memory and more. None is waited for.
 const AT_WORK: usize = 2;
@@ -30,10 +31,10 @@ pub(crate) struct AppState {
     pub backtests: Arc<Backtests>,
     blocking: Arc<Semaphore>,
     looking_up: Arc<Semaphore>,
-    incoming: Semaphore,
+    incoming: Arc<Incoming>,
     at_work: Semaphore,
-    pub streams: Streams,
     compacting: Semaphore,
+    pub streams: Streams,
     pub pages: Pages,
 }
 
@@ -76,8 +77,8 @@ impl AppState {
     }
 
     /// A place for modules that come in, until they have been worked on.
-    pub fn incoming(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        self.incoming.try_acquire().map_err(|_| on_their_way())
+    pub fn incoming(&self) -> Result<Arc<Seat>, Problem> {
+        self.incoming.take(Instant::now()).map(Arc::new).ok_or_else(on_their_way)
     }
 
     /// A place to work on modules, for who gives some out.
@@ -91,12 +92,12 @@ impl AppState {
         self.at_work.acquire().await.map_err(|_| on_their_way())
     }
 
-    /// Does what may block, beside the runtime's thread. It goes on to its end, whoever waits for it.
     /// The one place to give room back to the disk: two would wait for each other, and take twice the room.
     pub fn compacting(&self) -> Result<SemaphorePermit<'_>, Problem> {
         self.compacting.try_acquire().map_err(|_| Problem::busy("the dead letters are being written anew already"))
     }
 
+    /// Does what may block, beside the runtime's thread. It goes on to its end, whoever waits for it.
     pub async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&AppState) -> T + Send + 'static,

@@ -1,5 +1,6 @@
 //! The body of a request: never more than its limit, never longer than its time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{StatusCode, header};
@@ -8,6 +9,7 @@ use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
+use crate::incoming::Seat;
 use crate::problem::{Mistake, Problem};
 
 /// The most of a JSON body.
@@ -30,12 +32,19 @@ pub(crate) struct Body {
     inner: axum::body::Body,
     /// What the request says of its length.
     announced: Option<u64>,
+    /// Its place, where there are few.
+    seat: Option<Arc<Seat>>,
 }
 
 impl Body {
     pub fn new(inner: axum::body::Body, headers: &axum::http::HeaderMap) -> Self {
         let announced = headers.get(header::CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse().ok());
-        Self { inner, announced }
+        Self { inner, announced, seat: None }
+    }
+
+    /// The same in a place that others may want while it comes.
+    pub fn seated(self, seat: &Arc<Seat>) -> Self {
+        Self { seat: Some(seat.clone()), ..self }
     }
 
     /// The whole of it, as JSON.
@@ -98,11 +107,21 @@ impl Body {
         let mut taken = 0;
         loop {
             let next = timeout_at(end.min(Instant::now() + IDLE), self.inner.frame());
-            let Some(frame) = next.await.map_err(|_| too_slow())? else { return Ok(()) };
+            let frame = match &self.seat {
+                None => next.await,
+                Some(seat) => tokio::select! {
+                    frame = next => frame,
+                    () = seat.given_away() => return Err(gave_way()),
+                },
+            };
+            let Some(frame) = frame.map_err(|_| too_slow())? else {
+                return if self.seat.is_none_or(|seat| seat.keep()) { Ok(()) } else { Err(gave_way()) };
+            };
             let frame =
                 frame.map_err(|error| Problem::bad(format!("the body ended before it was whole: {error}")))?;
             let Ok(piece) = frame.into_data() else { continue };
             taken += piece.len();
+            self.seat.iter().for_each(|seat| seat.came(piece.len()));
             if taken > most {
                 return Err(too_large(most));
             }
@@ -114,6 +133,13 @@ impl Body {
 fn too_large(most: usize) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the body may have {most} bytes at most"))
         .with(header::CONNECTION, "close")
+}
+
+fn gave_way() -> Problem {
+    let detail = "the body came so slowly that another sender, who waited, has got its place; try again in a moment";
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "gave_way", detail)
+        .with(header::CONNECTION, "close")
+        .with(header::RETRY_AFTER, "5")
 }
 
 fn too_slow() -> Problem {

@@ -14,6 +14,7 @@ mod body;
 mod connection;
 mod gate;
 mod health;
+mod incoming;
 mod letters;
 mod metrics;
 mod openapi;
@@ -32,8 +33,8 @@ mod status;
 mod table;
 mod tls;
 
-pub use letters::{LetterChoice, LetterFilter, Letters};
 pub use health::Health;
+pub use letters::{LetterChoice, LetterFilter, Letters};
 pub use rules::{digest, validate_and_exit};
 pub use server::{Admin, AdminError};
 pub use status::{Status, View};

@@ -30,8 +30,8 @@ pub(crate) async fn desired(call: Call) -> Answer {
 async fn converge(call: Call, others: Others) -> Answer {
     let mode = if call.query::<ConvergeQuery>()?.plan.unwrap_or(false) { Mode::Plan } else { Mode::Apply };
     let (app, condition) = (call.app.clone(), Condition::of(&call.headers)?);
-    let _place = app.incoming()?;
-    let document: Document = call.body.document().await?;
+    let place = app.incoming()?;
+    let document: Document = call.body.seated(&place).document().await?;
     let _turn = app.turn().await?;
     let done = app.blocking(move |app| {
         let (converged, changed) = app.desk.converge(&document, others, mode, &condition, &app.view.configuration)?;

@@ -33,7 +33,8 @@ pub(crate) async fn upload(call: Call) -> Answer {
         Wasi::Empty => MAX_WASI_MODULE_BYTES,
     };
     let app = call.app.clone();
-    let _place = app.incoming()?;
+    let place = app.incoming()?;
+    let body = call.body.seated(&place);
     let upload = Arc::new(Mutex::new(Some(app.blocking(|app| app.desk.upload()).await??)));
     let each = |piece: Bytes| {
         let (app, upload) = (app.clone(), upload.clone());
@@ -58,6 +59,20 @@ pub(crate) async fn upload(call: Call) -> Answer {
     let mut response = (status, Json(kept.module)).into_response();
     response.extensions_mut().insert(kept.changed);
     Ok(response)
+}
+
+/// Into memory, and nowhere else.
+pub(crate) async fn on_trial(call: Call) -> Answer {
+    let (app, wasi) = (call.app.clone(), wasi(&call)?);
+    let place = app.incoming()?;
+    let part: ModulePart = call.body.seated(&place).document().await?;
+    let _turn = app.turn().await?;
+    Ok(json(app.blocking(move |app| app.desk.take_on_trial(&part, wasi)).await??))
+}
+
+fn wasi(call: &Call) -> Result<Wasi, Problem> {
+    let wasi = call.query::<UploadQuery>()?.wasi.unwrap_or(false);
+    Ok(if wasi { Wasi::Empty } else { Wasi::Refused })
 }
 
 /// Before its module, or after.
