@@ -142,3 +142,31 @@ fn nodes_of_links() {
     host.ask("PUT", "/api/v1/desired?plan=false").json(&document).send().expect_problem(403, "readonly");
     assert_eq!(tidegate_tests::files(&host.rules_dir()), before);
 }
+
+/// Guarantees: a change that the registry cannot read is none: where the directory cannot be read whole, the file is put back, the answer says why, and the rule goes
+/// on as it was; once it can be read again, the same change is made.
+#[test]
+fn a_change_that_nobody_reads() {
+    let host = quiet().module("threshold").rule("hot", HOT).launch();
+    let change = |above: f64| {
+        let file = json!({"module": "threshold.wasm", "topics": ["dev/+/temp"], "config": {"above": above}});
+        host.ask("PUT", "/api/v1/rules/hot").json(&file).send()
+    };
+    change(80.0).expect(200);
+    let text = || std::fs::read_to_string(host.rules_dir().join("hot.toml")).unwrap();
+    let before = text();
+    let full = host.rules_dir().join("x");
+    std::fs::write(&full, "").unwrap();
+    // More entries than are looked at, each a name of one file.
+    let names: Vec<_> = (0..100_000).map(|n| host.rules_dir().join(format!("x{n}"))).collect();
+    names.iter().for_each(|name| std::fs::hard_link(&full, name).or_else(|_| std::fs::write(name, "")).unwrap());
+    let refused = change(70.0).expect_problem(500, "internal");
+    assert!(refused["detail"].as_str().unwrap().contains("100000 entries"), "{refused}");
+    assert_eq!(text(), before);
+    let shown = host.ask("GET", "/api/v1/rules/hot").send().expect(200);
+    assert_eq!((&shown["state"], &shown["file"]["config"]["above"]), (&json!("serving"), &json!(80.0)), "{shown}");
+    assert!(!host.ask("DELETE", "/api/v1/rules/hot").send().code.to_string().starts_with('2'));
+    assert_eq!((text(), state(&host, "hot")), (before, json!("serving")));
+    names.iter().for_each(|name| std::fs::remove_file(name).unwrap());
+    assert_eq!(change(70.0).expect(200)["file"]["config"]["above"], 70.0);
+}

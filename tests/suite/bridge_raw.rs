@@ -1,6 +1,7 @@
 //! Messages bridged to Kafka as they came, and made rows of at the other end: with the configurations of `examples/03-raw-bridge`, against the mock
 //! cluster, and against Apache Kafka where there is one.
 
+use serde_json::json;
 use tidegate_tests::{
     Account, DEADLINE, Host, Kafka, Message, Mosquitto, Postgres, Protocol, Publisher, Qos, Setup, Status, garbage,
     readings, root, wait_for,
@@ -164,4 +165,28 @@ fn bridged_once_however_often_replayed() {
             other => Err(other),
         });
     }
+}
+
+/// Guarantees: a trace says of a message that only a bridge takes what its lane says of it: it is stored, be it given or the next that passes.
+#[test]
+fn traced() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let kafka = Kafka::start("raw", 1);
+    let edge = edge(&kafka, &broker);
+    let given = json!({"topic": "dev/a/temp", "payload": "no reading"});
+    let traced = edge.ask("POST", "/api/v1/trace").json(&given).send().expect(200);
+    assert_eq!((&traced["ended"], &traced["steps"]), (&json!("stored"), &json!([])), "{traced}");
+    assert!(traced["reason"].is_null(), "{traced}");
+
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    let passed = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| edge.ask("POST", "/api/v1/trace/next").json(&json!({"within_s": 60})).send());
+        while !waiting.is_finished() {
+            publisher.deliver(garbage().into_iter().take(1));
+        }
+        waiting.join().unwrap().expect(200)
+    });
+    assert_eq!((&passed["ended"], &passed["message"]["ended"]), (&json!("stored"), &json!("stored")), "{passed}");
+    let sent = publisher.sent().len() as u64;
+    assert_eq!(edge.wait_settled(sent).messages.stored, sent, "as its lane says");
 }

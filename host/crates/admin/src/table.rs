@@ -228,13 +228,13 @@ pub(crate) fn routes() -> Vec<Route> {
         change(Method::PUT, "/api/v1/modules/{sha256}/signature", "putModuleSignature", |call| Box::pin(modules::vouch(call)))
             .about("Says who vouches for a module: before it is uploaded, where signatures are required, or anew at any time.")
             .takes(Takes::Json(of::<ManifestShape>)).json::<Signature>().gives(201, Gives::Json(of::<Signature>)),
-        change(Method::DELETE, "/api/v1/modules/{sha256}", "deleteModule", |call| Box::pin(modules::delete(call)))
         Route::change(Method::POST, "/api/v1/modules/trial", "tryModule", Rules, Effect::Tries, |call| Box::pin(modules::on_trial(call)))
             .about("Takes a module in to be tried: `test`, `backtests` and shadows can name its file for 15 minutes. It is written nowhere.")
             .query::<UploadQuery>().takes(Takes::Json(of::<ModulePart>)).json::<Module>(),
         change(Method::POST, "/api/v1/modules/prune", "pruneModules", |call| Box::pin(modules::prune(call)))
             .about("Deletes uploaded modules that nothing needs: no rule and no shadow uses them, and no generation that is kept.")
             .query::<PruneQuery>().records(&["older_than_s", "keep", "plan"], "").json::<Pruned>(),
+        change(Method::DELETE, "/api/v1/modules/{sha256}", "deleteModule", |call| Box::pin(modules::delete(call)))
             .about("Deletes a module that no rule uses.").gives(204, Gives::Nothing),
 
         Route::get("/api/v1/dead-letters", "listDeadLetters", Data, |call| Box::pin(letters::list(call)))
