@@ -1,8 +1,8 @@
 //! A process that asks an API again and again, at a pace, over many connections that it keeps: on one thread, with requests written beforehand and answers
 //! that are read and thrown away, so that it takes as little as it can of the cores that it shares with what it asks.
 //!
-//! It says `ready` when all connections stand and it has begun to ask, goes on until a line comes on standard input, and then says how often it asked and
-//! how often the answer was 200.
+//! It says `ready` when each connection has been answered once and it has begun to ask, goes on until a line comes on standard input, and then says how often
+//! it asked and how often the answer was 200. A connection stands for its caller before it is taken in: what that costs is not of the pace that is asked at.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -71,18 +71,22 @@ pub fn run(ask: Ask) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (asked, answered) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let mut streams = Vec::with_capacity(CONNECTIONS);
-        for _ in 0..CONNECTIONS {
-            let stream = TcpStream::connect(("127.0.0.1", ask.port)).await.context("the API cannot be reached")?;
+        let (mut streams, mut answer) = (Vec::with_capacity(CONNECTIONS), Vec::new());
+        for number in 0..CONNECTIONS {
+            let mut stream =
+                TcpStream::connect(("127.0.0.1", ask.port)).await.context("the API cannot be reached")?;
             stream.set_nodelay(true)?;
+            stream.write_all(request(path_of(number), ask.port).as_bytes()).await?;
+            let status = read(&mut stream, &mut answer).await?;
+            ensure!(status == 200, "{} was answered with {status}", path_of(number));
             streams.push(stream);
         }
         let each = Duration::from_secs_f64(CONNECTIONS as f64 / REQUESTS_PER_S as f64);
         let began = Instant::now();
         for (number, stream) in streams.into_iter().enumerate() {
             let first = began + each.mul_f64(number as f64 / CONNECTIONS as f64);
-            let path = PATHS[number % PATHS.len()];
-            tokio::spawn(again(stream, request(path, ask.port), first, each, asked.clone(), answered.clone()));
+            let request = request(path_of(number), ask.port);
+            tokio::spawn(again(stream, request, first, each, asked.clone(), answered.clone()));
         }
         let end = enough();
         println!("ready");
@@ -90,6 +94,11 @@ pub fn run(ask: Ask) -> Result<()> {
         println!("{} {}", asked.load(Relaxed), answered.load(Relaxed));
         Ok(())
     })
+}
+
+/// What is asked for over a connection.
+fn path_of(connection: usize) -> &'static str {
+    PATHS[connection % PATHS.len()]
 }
 
 /// Resolves when who started this process says that it is enough, or has gone.

@@ -33,6 +33,8 @@ const REPETITIONS: usize = 11;
 const MESSAGES: usize = 200_000;
 /// How long one side of a repetition lasts.
 const SECONDS: f64 = 3.0;
+/// How long messages flow before their way is timed.
+const SETTLING: f64 = 0.5;
 /// Between two parcels, where the messages' way is timed.
 const EVERY: Duration = Duration::from_micros(500);
 /// Messages of a parcel then.
@@ -75,18 +77,26 @@ pub fn tail(effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
     let mut sent = 0;
     let samples = in_turn(effort.repetitions(REPETITIONS), progress, |side| {
         let asking = asking(side, &house, &parrot)?;
+        let asked = Instant::now();
+        let mut feed = |seconds: f64| {
+            let began = Instant::now();
+            timed::paced(EVERY, |_| {
+                let mut parcel = Load::default();
+                for message in sent..sent + PARCEL {
+                    parcel.push(workload::topic_of(message), |to| workload::reading(message, to));
+                }
+                house.line.send(&parcel, &routes)?;
+                sent += PARCEL;
+                Ok(seconds_since(began) < seconds)
+            })?;
+            Ok::<_, anyhow::Error>(sent)
+        };
+        // What the side before has left to be closed is closed meanwhile, and both sides have their caches warm.
+        let first = feed(SETTLING)?;
+        house.line.decoded(first)?;
         house.arrivals.take();
-        let (began, first) = (Instant::now(), sent);
-        timed::paced(EVERY, |_| {
-            let mut parcel = Load::default();
-            for message in sent..sent + PARCEL {
-                parcel.push(workload::topic_of(message), |to| workload::reading(message, to));
-            }
-            house.line.send(&parcel, &routes)?;
-            sent += PARCEL;
-            Ok(seconds_since(began) < seconds(effort))
-        })?;
-        asking.end(seconds_since(began))?;
+        let sent = feed(seconds(effort))?;
+        asking.end(seconds_since(asked))?;
         house.line.decoded(sent)?;
         let arrived = house.arrivals.take();
         ensure!(arrived.len() == sent - first, "{} of {} messages arrived", arrived.len(), sent - first);
