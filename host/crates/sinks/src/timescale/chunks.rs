@@ -2,8 +2,8 @@
 //!
 //! Each chunk that a transaction writes to is a table of its own, to be opened, locked and perhaps made; and a row for a chunk that is compressed
 //! has to be put beside what is compressed there, which with `dedupe` means that much of it is unpacked. So rows that are spread
-//! over many chunks are written in several transactions, few chunks each, and late rows after all others: nothing of the same write waits for them on
-//! its connection. What comes after does: a write is over when its late rows are stored too, and goes to the spool if that takes long.
+//! over many chunks are written in several transactions, few chunks each, and late rows after all others, over all connections: nothing of the same write
+//! waits for them on its connection. What comes after does: a write is over when its late rows are stored too, and goes to the spool if that takes long.
 //!
 //! What a sender says of the time is believed within bounds (`believed`): a clock that is wrong makes a chunk for each day that it names.
 

@@ -45,7 +45,7 @@ pub(super) struct Share {
 }
 
 /// All points of a write, numbered through from 0 over all its deliveries: which of them cannot be stored, and which connection
-/// takes which of the others. The rows of one series are all in one share, in order.
+/// takes which of the others. The rows of one series go over one connection, in order, but those for chunks that may be compressed.
 pub(super) struct Survey<'a> {
     deliveries: &'a [Arc<Delivery>],
     /// The number of each delivery's first point.
@@ -209,7 +209,12 @@ impl<'a> Survey<'a> {
             })
         });
         // Late ones behind all others, should a connection have to take those of another too.
-        let (fresh, late): (Vec<Share>, Vec<Share>) = parted.partition(|share| share.age == Age::Fresh);
+        let (fresh, mut late): (Vec<Share>, Vec<Share>) = parted.partition(|share| share.age == Age::Fresh);
+        // Each by the next connection: what one device has to tell of a month would else go one transaction after the other, the other connections stand
+        // idle, and the next write wait for it. Points of one chunk and series are in one share, so that shares need no order among each other.
+        for (turn, share) in late.iter_mut().enumerate() {
+            share.connection = turn % self.connections;
+        }
         self.shares = fresh;
         self.shares.extend(late);
     }

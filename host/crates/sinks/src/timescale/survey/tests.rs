@@ -124,6 +124,36 @@ fn late_points_with_offsets() {
     }
 }
 
+/// Guarantees: late rows of one series are dealt out over all connections, behind what is fresh, those of one chunk together; the same way each time.
+#[test]
+fn late_points_of_one_series() {
+    const DAY: i64 = 86_400_000_000;
+    let books = Books::new(9);
+    // Forty days long ago in turn, and today.
+    let times: Vec<i64> = (0..4_000).map(|row| if row % 50 == 0 { 100 * DAY } else { (row % 40) * DAY }).collect();
+    let rows: Vec<_> = times.iter().map(|&time_us| ("t", time_us, None)).collect();
+    let deliveries = [delivery(&books, &rows)];
+    let chunks = Some(Chunks::daily_compressed_after(7));
+    let division = Division { chunks, now_us: 100 * DAY, ..over(3) };
+    let mut series = SeriesCache::default();
+    let survey = Survey::new(&deliveries, &books, &mut series, division);
+    let fresh: Vec<_> = survey.shares().iter().filter(|share| share.age == Age::Fresh).collect();
+    assert_eq!(fresh.iter().map(|share| share.numbers.len()).sum::<usize>(), 80);
+    let late = &survey.shares()[fresh.len()..];
+    assert_eq!(late.iter().map(|share| share.connection).collect::<Vec<_>>(), [0, 1, 2, 0, 1]);
+    let mut days: Vec<i64> = Vec::new();
+    for share in late {
+        assert!(share.age == Age::Late && share.numbers.is_sorted());
+        let mut of_share: Vec<i64> = share.numbers.iter().map(|&number| times[number as usize] / DAY).collect();
+        of_share.sort_unstable();
+        of_share.dedup();
+        days.extend(of_share);
+    }
+    assert_eq!(days, (0..40).collect::<Vec<_>>(), "each day is in one share");
+    assert_eq!(late.iter().map(|share| share.numbers.len()).sum::<usize>(), 3_920);
+    assert_eq!(Survey::new(&deliveries, &books, &mut series, division).shares(), survey.shares());
+}
+
 /// Guarantees: what is much more than the rows of a transaction is cut evenly, in order, each piece for the connection that all of it was for; a
 /// little more, and what has offsets, is not cut.
 #[test]
