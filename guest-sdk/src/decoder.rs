@@ -14,6 +14,10 @@ use crate::rule::Rule;
 use crate::state::State;
 use crate::topics::Topics;
 
+/// The most that a text of a point may have, as the interface says: bytes.
+const MAX_TEXT_BYTES: usize = 1 << 20;
+const TOO_LONG: &str = "a text in it has more than 1 MiB, which is the most that a point may have";
+
 /// A rule that makes points of messages, one message at a time.
 ///
 /// A message that writes no point counts as filtered; one that returns an error is rejected, goes
@@ -61,6 +65,8 @@ pub struct Out<'a> {
     now_us: i64,
     row: u32,
     row_start: usize,
+    /// The message at hand gave a text that no point may have.
+    too_long: bool,
 }
 
 impl<'a> Out<'a> {
@@ -76,6 +82,7 @@ impl<'a> Out<'a> {
             now_us,
             row: NO_ROW,
             row_start: 0,
+            too_long: false,
         }
     }
 
@@ -119,8 +126,13 @@ impl<'a> Out<'a> {
         self.made.from_row.push(self.row);
     }
 
-    /// Writes a text, with the number it stands for or NaN.
+    /// Writes a text, with the number it stands for or NaN. One of more than 1 MiB has the message rejected, whatever
+    /// becomes of it otherwise: who sends it must not have the whole call fail. In a tick there is no message to reject.
     pub fn text(&mut self, series: SeriesHandle, time_us: i64, value: f64, quality: Quality, text: &str) {
+        if text.len() > MAX_TEXT_BYTES && self.row != NO_ROW {
+            self.too_long = true;
+            return;
+        }
         self.made.points.texts.push(self.made.points.len(), text);
         self.point(series, time_us, value, quality);
     }
@@ -160,6 +172,13 @@ impl<'a> Out<'a> {
     fn begin_row(&mut self, row: usize) {
         self.row = row as u32;
         self.row_start = self.made.points.len();
+        self.too_long = false;
+    }
+
+    /// Whether all that the message at hand gave could be written.
+    #[inline]
+    fn is_whole(&self) -> Result<(), Reason> {
+        if self.too_long { Err(Reason::from(TOO_LONG)) } else { Ok(()) }
     }
 
     #[cold]
@@ -269,7 +288,7 @@ impl<D: Decoder> Rule for EachMessage<D> {
         out.wake_us = self.wake_us;
         for message in batch.messages(&self.topics) {
             out.begin_row(message.row());
-            if let Err(reason) = self.decoder.decode(&message, &mut out) {
+            if let Err(reason) = self.decoder.decode(&message, &mut out).and_then(|()| out.is_whole()) {
                 out.reject_row(&reason);
             }
         }

@@ -83,3 +83,16 @@ fn refusals_name_the_key() {
     assert!(refusal(r#"{"valuekey": "q"}"#).contains("`valuekey`"));
     assert!(refusal(r#"{"time_unit": "h"}"#).contains("ms"));
 }
+
+/// Guarantees: a text as long as a point may have is taken, and one byte more rejects its message only, with the reason: the sender cannot have
+/// the call fail.
+#[test]
+fn a_text_has_a_limit() {
+    let message = |len: usize| format!("{{\"v\":\"{}\"}}", "x".repeat(len)).into_bytes();
+    let (most, more) = (message(1 << 20), message((1 << 20) + 1));
+    let seen =
+        RuleTest::<Exported>::new("{}").decode(5_000, &[("dev/a", &most), ("dev/a", &more), ("dev/a", b"{\"v\":1}")]);
+    assert_eq!(seen.points.len(), 2);
+    assert_eq!(seen.rejects.len(), 1);
+    assert!(seen.rejects[0].0 == 1 && seen.rejects[0].1.contains("more than 1 MiB"), "{:?}", seen.rejects);
+}
