@@ -157,6 +157,8 @@ impl<T> Lent<'_, T> {
 
 /// What the SDK does with any table, whatever it holds.
 pub trait Tabled {
+    /// Whether a save of everything is under way here. If `everything` is not what is asked for, one that was left unfinished is given up.
+    fn goes_on(&mut self, everything: bool) -> bool;
     /// Writes entries into `into` until `room` bytes are used; says whether there is more.
     fn save(
         &mut self,
@@ -176,6 +178,14 @@ pub trait Tabled {
 }
 
 impl<T: Default + Serialize + DeserializeOwned> Tabled for Table<T> {
+    fn goes_on(&mut self, everything: bool) -> bool {
+        if !everything && self.everything.take().is_some() {
+            // What it was to give is in no list any more.
+            self.walk = Some(0);
+        }
+        self.everything.is_some()
+    }
+
     fn save(
         &mut self,
         everything: bool,
@@ -187,10 +197,10 @@ impl<T: Default + Serialize + DeserializeOwned> Tabled for Table<T> {
         if everything {
             return self.save_everything(layout, room, into);
         }
-        if self.everything.take().is_some() {
-            // It was left unfinished, and what it was to give is in no list any more.
-            self.walk = Some(0);
-        }
+        self.goes_on(everything);
+        // One may have come back and gone again; the host takes each once.
+        self.removed.sort_unstable();
+        self.removed.dedup();
         // An id that was removed and set again since is saved as an entry, which replaces it.
         let entries = &self.entries;
         let absent = |id: &u32| entries.get(*id as usize).is_none_or(|entry| entry.mark == Mark::Absent);
@@ -353,10 +363,12 @@ impl<'a> State<'a> {
         Self::none().and_by_partition(table)
     }
 
-    pub(crate) fn save(self, everything: bool, layout: u8, max_bytes: u32) -> Saved {
+    pub(crate) fn save(mut self, everything: bool, layout: u8, max_bytes: u32) -> Saved {
         let mut saved = Saved::default();
         let mut room = max_bytes as usize;
-        if let Some(table) = self.series {
+        // Then all series are saved already: they come first, and are not to come again with each part of the partitions.
+        let series_done = self.partition.as_mut().is_some_and(|table| table.goes_on(everything));
+        if let Some(table) = self.series.filter(|_| !series_done) {
             saved.more = table.save(everything, layout, &mut room, &mut saved.by_series, &mut saved.removed_series);
         }
         if let Some(table) = self.partition {

@@ -143,6 +143,40 @@ fn removals_are_told() {
     assert_eq!((saved.removed_series, saved.by_series.id), (vec![1], vec![2]));
 }
 
+/// Guarantees: what was removed more than once between two saves, since it came back in between, is told once.
+#[test]
+fn a_removal_is_told_once() {
+    let mut table = BySeries::<u64>::default();
+    for id in [2, 1, 2, 1] {
+        **table.of(id) = 1;
+        table.remove(id);
+    }
+    assert_eq!(save(&mut table, false, 1 << 20).removed_series, [1, 2]);
+}
+
+/// Guarantees: all of two tables, each of several parts, comes once and comes to an end; one that was given up begins anew.
+#[test]
+fn everything_of_two_tables() {
+    let (mut series, mut partitions) = (BySeries::<u64>::default(), ByPartition::<u64>::default());
+    (0..100).for_each(|id| (**series.of(id), **partitions.of(id)) = (1, 1));
+    let mut save =
+        |everything: bool| State::by_series(&mut series).and_by_partition(&mut partitions).save(everything, 1, 100);
+    while save(true).by_partition.id.is_empty() {}
+    assert!(save(false).more, "it was given up");
+    let (mut of_series, mut of_partitions) = (Vec::new(), Vec::new());
+    for part in 1.. {
+        assert!(part < 100, "it does not end");
+        let saved = save(true);
+        of_series.extend(saved.by_series.id);
+        of_partitions.extend(saved.by_partition.id);
+        if !saved.more {
+            break;
+        }
+    }
+    let all: Vec<u32> = (0..100).collect();
+    assert_eq!((of_series, of_partitions), (all.clone(), all));
+}
+
 /// Guarantees: another layout and damaged bytes are refused with a sentence, not misread.
 #[test]
 fn foreign_state_is_refused() {
