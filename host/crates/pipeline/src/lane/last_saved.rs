@@ -12,6 +12,8 @@ use tidegate_model::{SavedState, StateBook};
 
 /// So many saves are kept as they came before they are entered into a book.
 const MOST_LATE: usize = 8;
+/// And so many bytes, for the store, while nobody is made ready: each save may be all the cells.
+const MOST_LATE_BYTES: usize = 1 << 20;
 
 /// State as last saved.
 #[derive(Debug)]
@@ -95,6 +97,11 @@ impl LastSaved {
         let changed = Arc::new(changed);
         for changes in self.since_copy.iter_mut().chain(&mut self.unstored) {
             changes.take(changed.clone());
+        }
+        if let Some(unstored) = self.unstored.as_mut().filter(|_| self.since_copy.is_none())
+            && unstored.late_bytes > MOST_LATE_BYTES
+        {
+            unstored.entered();
         }
         let due = self.since_copy.is_none() || self.over.late.len() >= MOST_LATE;
         match Arc::get_mut(&mut self.base).filter(|_| due) {
@@ -281,6 +288,27 @@ mod tests {
             );
             drop(copy);
         }
+    }
+
+    /// Guarantees: large saves of the same cells are not kept one beside the other for the store, also where they came while a successor was made ready.
+    #[test]
+    fn large_saves_wait_once() {
+        let wide = |byte: u8| SavedState {
+            series: vec![(SeriesId(1), Cell::from(vec![byte; MOST_LATE_BYTES / 2]))],
+            ..SavedState::default()
+        };
+        let mut kept = LastSaved::new(StateBook::default(), Some(SavedState::default()));
+        let waits = |kept: &LastSaved| kept.unstored.as_ref().unwrap().bytes();
+        for round in 0..8 {
+            kept.take(wide(round));
+            assert!(waits(&kept) <= MOST_LATE_BYTES + MOST_LATE_BYTES / 2, "round {round}: {}", waits(&kept));
+        }
+        drop(kept.copy());
+        (8..12).for_each(|round| kept.take(wide(round)));
+        kept.copied();
+        kept.take(wide(12));
+        assert_eq!(waits(&kept), MOST_LATE_BYTES / 2);
+        assert_eq!(kept.unstored().unwrap().series, wide(12).series);
     }
 
     /// Guarantees: to copy the state of 100,000 series, and to save a few of them while the copy is read, takes no time that grows with them.
