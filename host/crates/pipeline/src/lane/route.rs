@@ -5,7 +5,7 @@
 //!
 //! Where one rule of hundreds changes, a hundred thousand series are not matched with all others again. Each rule's filters have a number, and a new one
 //! a number higher than all before; a route knows up to which number it was worked out. A series whose route knows less is matched with what
-//! is new when it next comes. A rule that goes is taken out of the few routes that there are.
+//! is new when it next comes. A rule that goes is taken out of the few routes that there are. A route that no series has any more is used again.
 
 use std::sync::Arc;
 
@@ -29,8 +29,12 @@ pub(crate) struct Routes {
     stamp: Vec<u64>,
     /// Those that are up to date, by their filters.
     by_filters: HashMap<Box<[u32]>, u32>,
+    /// Those that no series has any more, to be used again.
+    free: Vec<u32>,
     /// The routes of the batch at hand.
     present: Vec<u32>,
+    /// By route: where it stands in `present`, if it does.
+    place: Vec<u32>,
     batch: u64,
     /// By slot.
     rules: Vec<Known>,
@@ -51,6 +55,8 @@ struct Route {
     filters: Box<[u32]>,
     /// All filters below this number have been looked at.
     knows: u32,
+    /// How many series have it. Only one that is out of date loses any.
+    series: u32,
 }
 
 /// What a rule gets.
@@ -167,12 +173,13 @@ impl Routes {
                 route.filters = route.filters.iter().copied().filter(there).collect();
             }
         }
-        let outdated = self.routes.iter().filter(|route| route.knows != self.next);
+        let outdated = self.routes.iter().filter(|route| route.knows != self.next && route.series > 0);
         if outdated.map(|route| 1 + route.filters.len()).sum::<usize>() > MOST_OUTDATED || self.next >= NO_NUMBER / 2
         {
             self.forget();
         }
-        let up_to_date = self.routes.iter().enumerate().filter(|(_, route)| route.knows == self.next);
+        let up_to_date =
+            self.routes.iter().enumerate().filter(|(_, route)| route.knows == self.next && route.series > 0);
         // Two that have become the same both hold.
         self.by_filters = up_to_date.map(|(at, route)| (route.filters.clone(), at as u32)).collect();
     }
@@ -180,6 +187,7 @@ impl Routes {
     /// Nothing worked out so far is of use: all is numbered and matched anew.
     fn forget(&mut self) {
         (self.route_of, self.routes, self.stamp, self.next) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        (self.free, self.place) = (Vec::new(), Vec::new());
         let of_rules = self.rules.iter_mut().map(|rule| &mut rule.filters);
         let numbered = of_rules.filter(|filters| filters.number != NO_NUMBER).chain(&mut self.of_node);
         for (filters, number) in numbered.zip(0..) {
@@ -230,6 +238,7 @@ impl Routes {
         let route = if holds { route } else { self.find_route(series, route, books) };
         if self.stamp[route as usize] != self.batch {
             self.stamp[route as usize] = self.batch;
+            self.place[route as usize] = self.present.len() as u32;
             self.present.push(route);
         }
     }
@@ -237,8 +246,18 @@ impl Routes {
     #[cold]
     fn find_route(&mut self, series: SeriesId, before: u32, books: &Books) -> u32 {
         let topic = books.series_topic(series);
-        let (mut matching, knows) = match self.routes.get(before as usize) {
-            Some(route) => (route.filters.to_vec(), route.knows),
+        let (mut matching, knows) = match self.routes.get_mut(before as usize) {
+            Some(route) => {
+                route.series -= 1;
+                let filters = match route.series {
+                    0 => {
+                        self.free.push(before);
+                        std::mem::take(&mut route.filters).into_vec()
+                    }
+                    _ => route.filters.to_vec(),
+                };
+                (filters, route.knows)
+            }
             None => (Vec::new(), 0),
         };
         let new = &self.filters[self.filters.partition_point(|filters| filters.number < knows)..];
@@ -251,13 +270,19 @@ impl Routes {
         let route = match self.by_filters.get(&*matching) {
             Some(&known) => known,
             None => {
-                let (at, filters) = (self.routes.len() as u32, matching.into_boxed_slice());
-                self.routes.push(Route { filters: filters.clone(), knows: self.next });
-                self.stamp.push(0);
+                let at = self.free.pop().unwrap_or_else(|| {
+                    self.routes.push(Route { filters: Box::default(), knows: 0, series: 0 });
+                    self.stamp.push(0);
+                    self.place.push(0);
+                    self.routes.len() as u32 - 1
+                });
+                let filters = matching.into_boxed_slice();
+                self.routes[at as usize] = Route { filters: filters.clone(), knows: self.next, series: 0 };
                 self.by_filters.insert(filters, at);
                 at
             }
         };
+        self.routes[route as usize].series += 1;
         grow(&mut self.route_of, series.index(), UNKNOWN);
         self.route_of[series.index()] = route;
         route
@@ -278,9 +303,9 @@ impl Routes {
         if matching == self.present.len() {
             return Share::All;
         }
-        let mut wanted = vec![false; self.routes.len()];
-        self.present.iter().for_each(|&route| wanted[route as usize] = has(route));
-        let row_wanted = |series: &SeriesId| wanted[self.route_of[series.index()] as usize];
+        // By place, so that it is as small as the batch has few routes, however many there are.
+        let wanted: Vec<bool> = self.present.iter().map(|&route| has(route)).collect();
+        let row_wanted = |series: &SeriesId| wanted[self.place[self.route_of[series.index()] as usize] as usize];
         let rows = points.series.iter().enumerate().filter(|(_, series)| row_wanted(series));
         Share::Some(rows.map(|(row, _)| row as u32).collect())
     }
