@@ -301,11 +301,7 @@ impl Context {
     /// Makes known what the call that has just returned has asked for. An error, after which the instance's ids are not
     /// to be trusted, if other lanes have taken the last places meanwhile.
     pub fn commit_series(&mut self, rows: &Rows<'_>, told: Descriptions) -> Result<(), Full> {
-        for (id, description) in self.effects.described.drain(..) {
-            if told == Descriptions::Told {
-                self.books.describe(id, description);
-            }
-        }
+        let described = std::mem::take(&mut self.effects.described);
         self.effects.asked.clear();
         self.effects.bytes = 0;
         for pending in std::mem::take(&mut self.effects.series) {
@@ -332,6 +328,10 @@ impl Context {
                 }
             }
             self.series.alias(id.0);
+        }
+        // Last, so that a call that comes to nothing says nothing of other series either.
+        if told == Descriptions::Told {
+            described.into_iter().for_each(|(id, description)| self.books.describe(id, description));
         }
         Ok(())
     }

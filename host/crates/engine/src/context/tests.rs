@@ -52,6 +52,24 @@ fn asked_twice_is_asked_once() {
     }
 }
 
+/// Guarantees: where other lanes have taken the last places, so that a call comes to nothing, what it said of other series is not heard either.
+#[test]
+fn what_comes_to_nothing_describes_nothing() {
+    let books = Arc::new(Books::new(10));
+    let known = books.intern_series("known", PartitionId(0), Description::default()).unwrap();
+    let mut context = context(&books, &Limits::default());
+    ask(&mut context, "known").unwrap();
+    context.commit_series(&Rows::None, Descriptions::Told).unwrap();
+    context.resolve_one(named("known", Some("K"), Vec::new())).ok().unwrap();
+    ask(&mut context, "new").unwrap();
+    let others = (0..).take_while(|n| {
+        books.intern_series_for_rule(&format!("other/{n}"), PartitionId(0), Description::default()).is_ok()
+    });
+    assert!(others.count() > 0);
+    assert!(context.commit_series(&Rows::None, Descriptions::Told).is_err());
+    assert_eq!(books.series(known).unwrap().description.load().unit, None);
+}
+
 /// Guarantees: what all requests of one call take up has a limit, whether series are new, known to others or only described anew; the next
 /// call has all of it again.
 #[test]
