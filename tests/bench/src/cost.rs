@@ -16,6 +16,13 @@ pub struct Cost {
     pub rss_mib: f64,
 }
 
+impl Cost {
+    /// What two parts of a repetition took, one after the other.
+    pub fn and(self, next: Self) -> Self {
+        Self { cpu_s: self.cpu_s + next.cpu_s, rss_mib: next.rss_mib }
+    }
+}
+
 /// Does `work`, and gives what it took.
 pub fn of<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Cost)> {
     let before = clock::process_cpu();

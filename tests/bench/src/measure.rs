@@ -112,6 +112,39 @@ pub fn in_turn(
     Ok(samples)
 }
 
+/// As [`in_turn`], with each repetition made of short slots of both sides in turn: what a machine does for a second meets both
+/// sides of a repetition, and a percentile of delays is made of just such seconds. `measure` gives all that one slot saw, `figure` makes one figure of what a side's slots saw.
+pub fn in_slots(
+    repetitions: usize,
+    slots: usize,
+    progress: &Progress,
+    mut measure: impl FnMut(Side) -> Result<Vec<f64>>,
+    figure: impl Fn(Vec<f64>) -> f64,
+) -> Result<Vec<Sample>> {
+    let mut samples = Vec::with_capacity(repetitions);
+    for repetition in 0..=repetitions {
+        progress.at(repetition, repetitions);
+        let (mut ours, mut baseline, mut costs) = (Vec::new(), Vec::new(), Vec::new());
+        for slot in 0..slots {
+            for side in if slot % 2 == 0 { [Side::Ours, Side::Baseline] } else { [Side::Baseline, Side::Ours] } {
+                let (seen, cost) = cost::of(|| measure(side))?;
+                match side {
+                    Side::Ours => {
+                        ours.extend(seen);
+                        costs.push(cost);
+                    }
+                    Side::Baseline => baseline.extend(seen),
+                }
+            }
+        }
+        if repetition > 0 {
+            let cost = costs.into_iter().reduce(|all, slot| all.and(slot));
+            samples.push(Sample { value: figure(ours), baseline: Some(figure(baseline)), cost });
+        }
+    }
+    Ok(samples)
+}
+
 /// Measures what has no baseline, after one round that does not count.
 pub fn alone(
     repetitions: usize,

@@ -23,7 +23,7 @@ use self::driver::Asking;
 use self::house::House;
 use self::parrot::Parroting;
 use crate::line::Load;
-use crate::measure::{Effort, Sample, Side, alone, in_turn, quantile_of, seconds_since};
+use crate::measure::{Effort, Sample, Side, alone, in_slots, in_turn, quantile_of, seconds_since};
 use crate::report::Progress;
 use crate::timed;
 use crate::workload::{self, LIMIT, TOPICS};
@@ -34,7 +34,10 @@ const MESSAGES: usize = 200_000;
 /// How long one side of a repetition lasts.
 const SECONDS: f64 = 3.0;
 /// How long messages flow before their way is timed.
-const SETTLING: f64 = 0.5;
+const SETTLING: f64 = 0.25;
+/// Of how many slots each side of a repetition is made, where the messages' way is timed, and how long one lasts.
+const SLOTS: usize = 6;
+const SLOT_SECONDS: f64 = 0.5;
 /// Between two parcels, where the messages' way is timed.
 const EVERY: Duration = Duration::from_micros(500);
 /// Messages of a parcel then.
@@ -75,7 +78,7 @@ pub fn tail(effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
     let parrot = Parroting::start(house.port())?;
     let routes = house.line.routes((0..TOPICS).map(workload::topic))?;
     let mut sent = 0;
-    let samples = in_turn(effort.repetitions(REPETITIONS), progress, |side| {
+    let measure = |side| {
         let asking = asking(side, &house, &parrot)?;
         let asked = Instant::now();
         let mut feed = |seconds: f64| {
@@ -95,12 +98,16 @@ pub fn tail(effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
         let first = feed(SETTLING)?;
         house.line.decoded(first)?;
         house.arrivals.take();
-        let sent = feed(seconds(effort))?;
+        let sent = feed(SLOT_SECONDS)?;
         asking.end(seconds_since(asked))?;
         house.line.decoded(sent)?;
         let arrived = house.arrivals.take();
         ensure!(arrived.len() == sent - first, "{} of {} messages arrived", arrived.len(), sent - first);
-        Ok(quantile_of(arrived.into_iter().map(|(_, ms)| ms), 0.99))
+        Ok(arrived.into_iter().map(|(_, ms)| ms).collect())
+    };
+    let slots = if effort.quick { 2 } else { SLOTS };
+    let samples = in_slots(effort.repetitions(REPETITIONS), slots, progress, measure, |all: Vec<f64>| {
+        quantile_of(all.into_iter(), 0.99)
     })?;
     house.close()?;
     Ok(samples)
