@@ -108,6 +108,7 @@ impl Host {
             data_dir: config.data_dir.clone(),
             schemas: Confined::of_this_binary(&["validate"]),
             configuration: config.shown.as_str().into(),
+            sources: config.sources.keys().map(ToString::to_string).collect(),
             started: Instant::now(),
         };
         tell_of_scattered_rules(config, &view.registry);

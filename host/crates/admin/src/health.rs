@@ -114,6 +114,9 @@ fn blocked(view: &View, status: &PipelineStatus) -> Vec<Finding> {
     if view.pipeline.phase() != Phase::Running {
         return vec![Finding::plain("the host is shutting down")];
     }
+    let there: Vec<&str> = status.sources.iter().map(|source| source.name.as_str()).collect();
+    let missing = missing(&view.sources, &there)
+        .map(|name| Finding::plain(format!("source {name}: it has not been started yet")));
     let sources = status.sources.iter().filter(|source| !source.up).map(|source| {
         let why = source.down.as_deref().unwrap_or("it has not connected yet");
         Finding::new(format_args!("source {}", source.name), "it is not connected", why)
@@ -126,7 +129,12 @@ fn blocked(view: &View, status: &PipelineStatus) -> Vec<Finding> {
             None => Finding::new(of, what, held),
         })
     });
-    sources.chain(sinks).collect()
+    missing.chain(sources).chain(sinks).collect()
+}
+
+/// Which of the sources that shall be there are not. The interface answers before the first of them is made, and who hears that a host is ready sends.
+fn missing<'n>(named: &'n [String], there: &[&str]) -> impl Iterator<Item = &'n String> {
+    named.iter().filter(|name| !there.contains(&name.as_str()))
 }
 
 /// What is wrong and does not stop messages.
@@ -173,4 +181,18 @@ fn ill(view: &View) -> Vec<Finding> {
         Finding::new(format_args!("rule {}", rule.name), code, rule.problem.unwrap_or_default())
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: a host whose sources are not all made yet is not taken for one that has none.
+    #[test]
+    fn sources_not_made_yet_are_missing() {
+        let named = ["plant".to_owned(), "yard".to_owned()];
+        assert_eq!(missing(&named, &[]).collect::<Vec<_>>(), ["plant", "yard"]);
+        assert_eq!(missing(&named, &["replay", "yard"]).collect::<Vec<_>>(), ["plant"]);
+        assert_eq!(missing(&named, &["yard", "plant", "replay"]).count(), 0);
+    }
 }
