@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 
 use tidegate_engine::{
     Admission, Deploy, Engine, Generations, LoadError, Registry, RegistryHandle, Rule, RuleState, ShadowReport,
@@ -13,10 +13,16 @@ use tidegate_engine::{
 #[path = "../../../../tests/src/wat_guest.rs"]
 mod wat_guest;
 
-struct Lanes(std::sync::mpsc::Sender<Arc<Rule>>);
+/// Why the lanes take no rule, one after the other: the next is the last.
+type Not = Arc<Mutex<Vec<LoadError>>>;
+
+struct Lanes(Sender<Arc<Rule>>, Not);
 
 impl Deploy for Lanes {
     fn install(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
+        if let Some(error) = self.1.lock().unwrap().pop() {
+            return Err(error);
+        }
         rule.stats.release(rule.generation);
         // Not every test listens.
         let _ = self.0.send(rule.clone());
@@ -42,11 +48,16 @@ impl Deploy for Lanes {
 
 /// A registry as a host that is started has it.
 fn start(directory: &Path) -> (RegistryHandle, Receiver<Arc<Rule>>) {
+    start_with(directory, &Not::default())
+}
+
+/// The same, with lanes that do not take what comes first.
+fn start_with(directory: &Path, not: &Not) -> (RegistryHandle, Receiver<Arc<Rule>>) {
     let (send, installed) = channel();
     let generations = Generations::open(&directory.join("generations")).unwrap();
     let admission = Admission::in_process(Engine::new().unwrap());
     let rules = directory.join("rules.d");
-    let registry = Registry::start(admission, &rules, Some(generations), Box::new(Lanes(send))).unwrap();
+    let registry = Registry::start(admission, &rules, Some(generations), Box::new(Lanes(send, not.clone()))).unwrap();
     (registry, installed)
 }
 
@@ -189,4 +200,123 @@ fn what_was_quarantined_stays_so_over_a_restart() {
     let (registry, _) = start(path);
     assert_eq!(shown(&registry), (5, 2, RuleState::Serving, None), "nothing is known against that");
     registry.stop();
+}
+
+/// A rules directory whose third generation was quarantined, so that the second serves as the fourth; then the host was stopped.
+fn returned(path: &Path) {
+    std::fs::create_dir(path.join("rules.d")).unwrap();
+    put(path, "watch.wasm", &wat_guest::wat_guest("watch", &[]));
+    put(path, "hot.toml", &rule_file(0));
+    let (registry, installed) = start(path);
+    for order in 1..3 {
+        put(path, "hot.toml", &rule_file(order));
+        registry.rescan().unwrap();
+    }
+    let bad = installed.try_iter().last().unwrap();
+    bad.stats.quarantine(3, "it fails on Mondays");
+    registry.rescan().unwrap();
+    assert_eq!(shown(&registry), (4, 1, RuleState::Serving, Some("quarantined")));
+    registry.stop();
+}
+
+fn shown(registry: &RegistryHandle) -> (u64, i32, RuleState, Option<&'static str>) {
+    let rule = registry.rule("hot").unwrap();
+    (rule.generation, rule.order, rule.state, rule.problem_code)
+}
+
+/// Guarantees: the one that stands in for a quarantined generation does so after a restart too where it refuses the state that is kept, which is that of
+/// the quarantined one: it begins without. Where the lanes cannot take it yet, the quarantined one does not serve meanwhile.
+#[test]
+fn it_stands_in_whatever_the_lanes_say_at_first() {
+    for error in [LoadError::State("no such layout".into()), LoadError::Busy("a sink holds the lane back".into())] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        returned(path);
+        let waits = matches!(error, LoadError::Busy(_));
+        let not = Not::default();
+        if waits {
+            not.lock().unwrap().push(LoadError::Busy("once more".into()));
+        }
+        not.lock().unwrap().push(error);
+        let (registry, installed) = start_with(path, &not);
+        while !not.lock().unwrap().is_empty() {
+            registry.rescan().unwrap();
+        }
+        registry.rescan().unwrap();
+        assert_eq!(shown(&registry), (4, 1, RuleState::Serving, Some("quarantined")));
+        let said = registry.rule("hot").unwrap().problem.unwrap();
+        assert_eq!((said.contains("without state"), said.contains("Mondays")), (!waits, true), "{said}");
+        assert_eq!(installed.try_iter().map(|rule| rule.order).collect::<Vec<_>>(), [1]);
+        registry.stop();
+        let (registry, _) = start(path);
+        assert_eq!(shown(&registry), (4, 1, RuleState::Serving, Some("quarantined")), "its mark is there still");
+        registry.stop();
+    }
+}
+
+/// Guarantees: once another generation has served for its files, what stood in before stands in no more: files that change to those of the quarantined
+/// one while the host is stopped are tried. That holds also where it was the one that stood in which served for its files.
+#[test]
+fn files_that_change_are_tried() {
+    for between in [3, 1] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        returned(path);
+        put(path, "hot.toml", &rule_file(between));
+        let (registry, _) = start(path);
+        let (generation, order, _, problem) = shown(&registry);
+        assert_eq!((generation, order, problem), (if between == 3 { 5 } else { 4 }, between as i32, None));
+        registry.stop();
+        put(path, "hot.toml", &rule_file(2));
+        let (registry, _) = start(path);
+        let (_, order, state, problem) = shown(&registry);
+        assert_eq!((order, state, problem), (2, RuleState::Serving, None));
+        registry.stop();
+    }
+}
+
+/// Guarantees: a change that is refused, so that the files are put back to those of the quarantined generation, does not have that one tried again,
+/// before a restart or after it; somebody who says so does.
+#[test]
+fn a_refused_change_does_not_bring_it_back() {
+    for restart in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        returned(path);
+        if !restart {
+            put(path, "hot.toml", &rule_file(3));
+        }
+        let not = Not::default();
+        let (registry, installed) = start_with(path, &not);
+        let mut serves = 4;
+        if !restart {
+            let bad = installed.recv().unwrap();
+            put(path, "hot.toml", &rule_file(4));
+            not.lock().unwrap().push(LoadError::State("no such layout".into()));
+            registry.rescan().unwrap();
+            // Quarantined while the files are others, which could not serve.
+            bad.stats.quarantine(bad.generation, "it fails on Mondays");
+            registry.rescan().unwrap();
+            serves = shown(&registry).0;
+            put(path, "hot.toml", &rule_file(3));
+            registry.rescan().unwrap();
+            assert_eq!(shown(&registry), (serves, 1, RuleState::Serving, Some("quarantined")));
+        }
+        let files = std::fs::read(path.join("rules.d/hot.toml")).unwrap();
+        let before = registry.rule("hot").unwrap().problem;
+        for error in [LoadError::State("no such layout".into()), LoadError::Busy("a sink holds the lane back".into())]
+        {
+            put(path, "hot.toml", &rule_file(5));
+            not.lock().unwrap().push(error);
+            registry.rescan().unwrap();
+            assert_ne!(registry.rule("hot").unwrap().problem, before, "it is refused");
+            put(path, "hot.toml", &files);
+            registry.rescan().unwrap();
+            assert_eq!(shown(&registry), (serves, 1, RuleState::Serving, Some("quarantined")));
+            assert_eq!(registry.rule("hot").unwrap().problem, before);
+        }
+        registry.set_enabled("hot", true).unwrap();
+        assert_eq!(shown(&registry).3, None, "somebody says that it is to be tried again");
+        registry.stop();
+    }
 }

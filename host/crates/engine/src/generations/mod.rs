@@ -205,10 +205,15 @@ impl Generations {
         self.prune()
     }
 
-    /// A generation returns under a new number.
-    pub(crate) fn renumber(&self, rule: &str, old: u64, new: u64) -> io::Result<()> {
+    /// A generation returns under a new number, in the place of `bad`.
+    pub(crate) fn returns(&self, rule: &str, old: u64, new: u64, bad: u64) -> io::Result<()> {
         let record = read(&self.directory, rule, old).map_err(io::Error::other)?;
-        self.write(rule, Record { generation: new, ..record })
+        self.write(rule, Record { generation: new, returned_for: Some(bad), ..record })
+    }
+
+    /// The quarantined generation in whose place that one returned, if it has not served for its own files since.
+    pub(crate) fn returned_for(&self, rule: &str, number: u64) -> Option<u64> {
+        self.rules().get(rule)?.versions.get(&number)?.returned_for
     }
 
     /// A generation that is kept already serves.

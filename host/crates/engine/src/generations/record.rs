@@ -31,6 +31,9 @@ pub(super) struct Record {
     /// What vouched for the module, where signatures are required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<String>,
+    /// The quarantined generation in whose place this one returned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returned_for: Option<u64>,
 }
 
 /// What is known of a generation without its files.
@@ -51,6 +54,9 @@ pub struct Version {
     pub fault: Option<String>,
     #[serde(skip)]
     pub(crate) file_digest: String,
+    /// The quarantined generation in whose place it returned.
+    #[serde(skip)]
+    pub(crate) returned_for: Option<u64>,
     /// What its record takes up.
     #[serde(skip)]
     pub(crate) bytes: u64,
@@ -82,6 +88,7 @@ impl Record {
             file_digest: digest_of(file),
             fault: None,
             manifest: None,
+            returned_for: None,
         }
     }
 
@@ -100,6 +107,7 @@ impl Record {
             admitted_ms: self.admitted_ms,
             fault: self.fault.clone(),
             file_digest: self.file_digest.clone(),
+            returned_for: self.returned_for,
             bytes,
         }
     }

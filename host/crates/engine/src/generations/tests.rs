@@ -84,8 +84,9 @@ fn one_of_each() {
     assert_eq!(store.good_before("hot", 3), Some(2));
     assert!(store.blame("hot", 3, "it trapped") && !store.blame("hot", 3, "it trapped again"));
     assert_eq!(store.serving("hot"), None, "it is not to return by itself");
-    store.renumber("hot", 2, 4).unwrap();
+    store.returns("hot", 2, 4, 3).unwrap();
     let store = Generations::open(&directory.path().join("generations")).unwrap();
+    assert_eq!((store.returned_for("hot", 4), store.returned_for("hot", 3)), (Some(3), None));
     assert_eq!((numbers(&store), store.serving("hot"), store.good_before("hot", 4)), (vec![4, 3], Some(4), None));
     assert_eq!(store.versions("hot")[1].fault.as_deref(), Some("it trapped"));
 }

@@ -8,13 +8,15 @@ use tidegate_config::RuleFile;
 use crate::load_error::LoadError;
 use crate::module::hex;
 use crate::registry::scan::Wanted;
-use crate::registry::status::{Entry, RuleState, RuleStatus, STILL_CALLED};
+use crate::registry::status::{Entry, QUARANTINED, RuleState, RuleStatus, STILL_CALLED};
 use crate::rule::Rule;
 use crate::stats::{RuleStats, RuleTotals};
 
 /// What is known of one rule.
 pub(super) struct Known {
     pub wanted: Wanted,
+    /// What its files said when what they say last served.
+    pub served: Wanted,
     pub serving: Option<Arc<Rule>>,
     /// The generation before it, if that was never quarantined: it returns when the one that serves is.
     pub before: Option<Arc<Rule>>,
@@ -28,6 +30,16 @@ pub(super) struct Known {
     pub met: bool,
     /// What serves is one that returned, or nothing could: it is not gone back further by itself.
     pub returned: bool,
+    /// What serves stands in for the generation of these files, which was quarantined.
+    pub stands_in: Option<StandsIn>,
+}
+
+/// For what a generation that returned stands in.
+pub(super) struct StandsIn {
+    /// The files of the quarantined one.
+    pub wanted: Wanted,
+    /// What is said of the rule as long as they are its files.
+    pub problem: Problem,
 }
 
 /// What is wrong with a rule.
@@ -41,6 +53,7 @@ impl Known {
     pub fn new(stats: Arc<RuleStats>) -> Self {
         Self {
             wanted: Wanted::default(),
+            served: Wanted::default(),
             serving: None,
             before: None,
             stats,
@@ -49,6 +62,7 @@ impl Known {
             again: false,
             met: false,
             returned: false,
+            stands_in: None,
         }
     }
 
@@ -56,6 +70,12 @@ impl Known {
     pub fn is_unfinished(&self) -> bool {
         let waits = |rule: &Arc<Rule>| self.before.is_some() && rule.stats.is_quarantined(rule.generation);
         self.again || self.held.is_some() || self.serving.as_ref().is_some_and(waits)
+    }
+
+    /// The host has just been started, and what stood in for its files' generation when it ended could not be asked to go on yet.
+    pub fn waits_to_return(&self) -> bool {
+        let quarantined = self.problem.as_ref().is_some_and(|problem| problem.code == QUARANTINED);
+        !self.met && self.again && self.serving.is_none() && quarantined
     }
 
     /// As it is shown.
@@ -104,6 +124,29 @@ impl Known {
         self.stats.refused(code);
         self.problem = Some(Problem { code, text });
         self.again = matches!(error, LoadError::Busy(_));
+    }
+
+    /// `rule` serves in the place of a quarantined generation, as `text` says.
+    pub fn returns(&mut self, rule: Arc<Rule>, text: String) {
+        self.serves(rule);
+        self.before = None;
+        self.returned = true;
+        let problem = Problem { code: QUARANTINED, text };
+        self.stands_in = Some(StandsIn { wanted: self.served.clone(), problem: problem.clone() });
+        self.problem = Some(problem);
+    }
+
+    /// Whether its files are those again for whose quarantined generation another stands in, after others that could not serve. Then that goes on:
+    /// a change that was refused is no reason to try the quarantined one again.
+    pub fn stays_returned(&mut self, wanted: &Wanted) -> bool {
+        let Some(stands_in) = self.stands_in.as_ref().filter(|it| it.wanted == *wanted && self.wanted != *wanted)
+        else {
+            return false;
+        };
+        self.problem = Some(stands_in.problem.clone());
+        self.wanted = wanted.clone();
+        self.again = false;
+        true
     }
 
     /// It was to be called no more, for `why`, and is called still.

@@ -217,7 +217,7 @@ impl Registry {
         for (name, wanted) in wanted {
             self.bring(name.clone(), wanted);
             if let Some(known) = self.rules.get_mut(&name) {
-                known.met = true;
+                known.met = !known.waits_to_return();
             }
         }
         self.retreat();
@@ -243,6 +243,9 @@ impl Registry {
             return self.switch_off(&name, wanted);
         }
         known.held = None;
+        if known.stays_returned(&wanted) {
+            return;
+        }
         known.wanted = wanted;
         known.again = false;
         let file = match &known.wanted.file {
@@ -273,6 +276,8 @@ impl Registry {
         if let Some(known) = self.rules.get_mut(&name) {
             known.serves(rule.clone());
             known.returned = false;
+            known.stands_in = None;
+            known.served = known.wanted.clone();
             // Where the one it follows was no good, the one before that may still be waiting.
             known.before = good.or(known.before.take());
         }
@@ -311,14 +316,13 @@ impl Registry {
             let text = match returned {
                 Ok(Returned { rule, state }) => {
                     self.shadows.end(&bad.name, "the rule was quarantined");
-                    stored::note_return(self.generations.as_deref(), &bad.name, before.generation, rule.generation);
-                    known.serves(rule);
-                    known.before = None;
-                    known.returned = true;
-                    format!(
-                        "generation {} was quarantined, the one before it serves again{state}: {why}",
-                        bad.generation
-                    )
+                    let (store, new) = (self.generations.as_deref(), rule.generation);
+                    stored::note_return(store, &bad, before.generation, new);
+                    let bad = bad.generation;
+                    let text =
+                        format!("generation {bad} was quarantined, the one before it serves again{state}: {why}");
+                    known.returns(rule, text.clone());
+                    text
                 }
                 // It is kept, and tried again soon.
                 Err(error @ LoadError::Busy(_)) => {

@@ -29,7 +29,9 @@ impl Registry {
     pub(super) fn remember(&self, rule: &Rule, file: &RuleFile, manifest: Option<&[u8]>) {
         let Some(store) = &self.generations else { return };
         let (name, number, sha256) = (&*rule.name, rule.generation, &**rule.module.sha256());
-        let kept = if store.same(name, sha256, file) == Some(number) && store.has_module(sha256) {
+        let is_kept = store.same(name, sha256, file) == Some(number) && store.has_module(sha256);
+        // One that stood in for another serves for its own files now, and that is to be noted.
+        let kept = if is_kept && store.returned_for(name, number).is_none() {
             store.serves(name, number)
         } else {
             let text = self.scanner.text(name, file);
@@ -76,16 +78,42 @@ impl Registry {
         };
         let (Some(store), Ok(digest)) = (&self.generations, &known.wanted.digest) else { return false };
         let Some((bad, why)) = store.blamed(name, digest, file) else { return false };
-        self.revive(name);
+        let Some(good) = store.serving(name).filter(|good| store.returned_for(name, *good) == Some(bad)) else {
+            return false;
+        };
+        let stats = known.stats.clone();
+        let returned = self.stored(name, good, good, stats).and_then(|rule| self.let_return(rule));
         let Some(known) = self.rules.get_mut(name) else { return false };
-        let Some(good) = known.serving.as_ref().map(|rule| rule.generation) else { return false };
-        let text = format!(
-            "generation {bad}, which is that of its files, was quarantined before the host was started, and generation {good} serves on: {why}"
-        );
-        tracing::warn!(rule = name, "{text}");
-        known.returned = true;
-        known.problem = Some(Problem { code: QUARANTINED, text });
-        true
+        let was =
+            format!("generation {bad}, which is that of its files, was quarantined before the host was started");
+        match returned {
+            Ok(Returned { rule, state }) => {
+                let text = format!("{was}, and generation {good} serves on{state}: {why}");
+                tracing::warn!(rule = name, "{text}");
+                known.served = known.wanted.clone();
+                known.returns(rule, text);
+                true
+            }
+            // Soon it can. Were the quarantined one to serve meanwhile, what is known against it would be forgotten.
+            Err(error @ LoadError::Busy(_)) => {
+                let text = format!("{was}: {why}; and generation {good} cannot serve on yet: {error}");
+                // What is tried again every other second is said once.
+                if known.problem.as_ref().is_none_or(|problem| problem.text != text) {
+                    tracing::warn!(rule = name, "{text}");
+                }
+                known.problem = Some(Problem { code: QUARANTINED, text });
+                known.again = true;
+                true
+            }
+            Err(error) => {
+                tracing::error!(
+                    rule = name,
+                    generation = good,
+                    "{was}, and generation {good} cannot serve on: {error}"
+                );
+                false
+            }
+        }
     }
 
     /// Of the quarantined `bad` there is none before it in memory: the last good one from disk serves, once.
@@ -100,12 +128,12 @@ impl Registry {
         let text = match again {
             Ok(Returned { rule, state }) => {
                 self.shadows.end(name, "the rule was quarantined");
-                note_return(store.as_deref(), name, number, rule.generation);
-                known.serves(rule);
-                format!(
-                    "generation {} was quarantined, generation {number} serves again{state}: {why}",
-                    bad.generation
-                )
+                note_return(store.as_deref(), bad, number, rule.generation);
+                let bad = bad.generation;
+                let text =
+                    format!("generation {bad} was quarantined, generation {number} serves again{state}: {why}");
+                known.returns(rule, text.clone());
+                text
             }
             Err(error) => format!("{why}; and generation {number} could not return: {error}"),
         };
@@ -155,9 +183,10 @@ pub(super) struct Returned {
     pub state: &'static str,
 }
 
-/// Notes on disk that `old` has returned as `new`.
-pub(super) fn note_return(store: Option<&crate::generations::Generations>, rule: &str, old: u64, new: u64) {
-    if let Some(Err(error)) = store.map(|store| store.renumber(rule, old, new)) {
+/// Notes on disk that `old` has returned as `new`, in the place of `bad`.
+pub(super) fn note_return(store: Option<&crate::generations::Generations>, bad: &Rule, old: u64, new: u64) {
+    let rule = &*bad.name;
+    if let Some(Err(error)) = store.map(|store| store.returns(rule, old, new, bad.generation)) {
         tracing::warn!(rule, generation = old, "that it serves again cannot be noted on disk: {error}");
     }
 }

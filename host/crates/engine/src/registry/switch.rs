@@ -50,6 +50,8 @@ impl Registry {
                 || known.problem.as_ref().is_some_and(|problem| problem.code == QUARANTINED))
         {
             known.again = true;
+            known.met = true;
+            known.stands_in = None;
         }
     }
 
@@ -65,6 +67,7 @@ impl Registry {
         known.problem = None;
         known.stats.release(self.generation + 1);
         known.before = None;
+        known.stands_in = None;
         if let Some(store) = &self.generations {
             store.rest(name);
         }
