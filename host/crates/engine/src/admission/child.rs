@@ -3,6 +3,7 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::admission::compile::{Compile, CompileLimits, translate};
 use crate::admission::native::Precompiled;
@@ -13,6 +14,9 @@ use crate::module::MAX_WASI_MODULE_BYTES;
 
 /// Machine code is some ten times as large as what it was made of; beyond this it is not taken.
 const MAX_CODE_BYTES: u64 = 1 << 30;
+
+/// How much longer than its time a compiler may be there where it is kept waiting. The registry waits with it: who disables a rule meanwhile does, too.
+const WAITS_LONGER: Duration = Duration::from_secs(60);
 
 /// Compiles in a child process.
 #[derive(Clone, Debug)]
@@ -33,7 +37,7 @@ impl ChildProcess {
 impl Compile for ChildProcess {
     fn compile(&self, _: &Engine, module: &[u8], limits: CompileLimits) -> Result<Precompiled, LoadError> {
         let CompileLimits { memory_bytes, time } = limits;
-        let (cpu, patience) = (time * 8, time * 6);
+        let (cpu, patience) = (time * 8, patience(time));
         match self.0.run(module, Bounds { memory_bytes, cpu, wall: time, patience, answer_bytes: MAX_CODE_BYTES }) {
             Ended::Answered(code) => Ok(Precompiled::vouched_for(code)),
             Ended::Refused(answer) => {
@@ -48,6 +52,11 @@ impl Compile for ChildProcess {
             Ended::Broken(how) => Err(LoadError::Compiler(how)),
         }
     }
+}
+
+/// How long one is waited for that gets no processor.
+fn patience(time: Duration) -> Duration {
+    (time * 6).min(time + WAITS_LONGER)
 }
 
 fn refusal(code: &str, sentence: &str, limits: CompileLimits) -> LoadError {
@@ -73,4 +82,18 @@ pub fn compile_and_exit(memory_bytes: u64, seconds: u64) -> ExitCode {
             format!("{}\n{sentence}", error.code()).into_bytes()
         }))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::module::Wasi;
+
+    /// Guarantees: a compiler that is kept waiting has more time than one that is not, and a minute more at most: a change of another rule waits for it.
+    #[test]
+    fn patience_has_an_end() {
+        let of = |wasi| patience(CompileLimits::of(wasi).time).as_secs();
+        assert_eq!((of(Wasi::Refused), of(Wasi::Empty)), (80, 180));
+        assert_eq!(patience(Duration::from_secs(2)).as_secs(), 12);
+    }
 }
