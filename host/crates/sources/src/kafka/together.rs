@@ -32,9 +32,39 @@ pub(super) enum Together {
 pub(super) struct Kin {
     by: By,
     hasher: DefaultHashBuilder,
-    /// By topic, the hash of what it came with; 0 where that is not known. A table of numbers, so that a record costs no text.
-    homes: Vec<u64>,
+    /// What each topic came with first.
+    homes: Hashes,
+    /// What each topic's last stray came by: only a new one costs more than a look, also where every record of a topic is one.
+    strays: Hashes,
     told: bool,
+}
+
+/// By topic, the hash of what it came with; 0 where that is not known. A table of numbers, so that a record costs no text.
+#[derive(Debug, Default)]
+struct Hashes(Vec<u64>);
+
+impl Hashes {
+    #[inline]
+    fn has(&self, topic: TopicId, hash: u64) -> bool {
+        self.0.get(topic.index()) == Some(&hash)
+    }
+
+    fn note(&mut self, topic: TopicId, hash: u64) {
+        if self.0.len() <= topic.index() {
+            self.0.resize(topic.index() + 1, 0);
+        }
+        self.0[topic.index()] = hash;
+    }
+}
+
+/// By what a record came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    Home,
+    /// As the stray before it.
+    Astray,
+    /// As none was seen last: names must be compared.
+    Anew,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +80,7 @@ impl Together {
             RecordsBy::Key => By::Key,
             RecordsBy::Partition => By::Partition,
         };
-        Self::Records(Kin { by, hasher: DefaultHashBuilder::default(), homes: Vec::new(), told: false })
+        Self::Records(Kin { by, hasher: DefaultHashBuilder::default(), homes: Hashes::default(), strays: Hashes::default(), told: false })
     }
 
     /// The name of the partition of `topic`, if it first comes with this record.
@@ -86,8 +116,21 @@ impl Kin {
             By::Partition => self.hasher.hash_one((record.topic(), record.partition())),
         };
         let hash = hash.max(1);
-        if self.homes.get(topic.index()) != Some(&hash) {
-            self.compare(record, hash, topic, inlet);
+        match self.came(topic, hash) {
+            Came::Home => {}
+            Came::Astray => inlet.health().strayed(),
+            Came::Anew => self.compare(record, hash, topic, inlet),
+        }
+    }
+
+    #[inline]
+    fn came(&self, topic: TopicId, hash: u64) -> Came {
+        if self.homes.has(topic, hash) {
+            Came::Home
+        } else if self.strays.has(topic, hash) {
+            Came::Astray
+        } else {
+            Came::Anew
         }
     }
 
@@ -97,12 +140,10 @@ impl Kin {
         let other = self.name(record);
         let other = other.as_deref().unwrap_or(name);
         if other == home {
-            if self.homes.len() <= topic.index() {
-                self.homes.resize(topic.index() + 1, 0);
-            }
-            self.homes[topic.index()] = hash;
+            self.homes.note(topic, hash);
             return;
         }
+        self.strays.note(topic, hash);
         inlet.health().strayed();
         if !std::mem::replace(&mut self.told, true) {
             tracing::warn!(
@@ -131,8 +172,24 @@ pub(crate) fn partition_of_key(key: &[u8]) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic, reason = "tests")]
 mod tests {
     use super::*;
+
+    /// Guarantees: what a topic belongs to and its last stray are known again by their hashes alone; another stray is not taken for either, nor that of
+    /// another topic.
+    #[test]
+    fn a_stray_is_known_again() {
+        let Together::Records(mut kin) = Together::new(&RecordsBy::Key) else { panic!() };
+        let (one, other) = (TopicId(3), TopicId(0));
+        assert_eq!(kin.came(one, 7), Came::Anew);
+        kin.homes.note(one, 7);
+        kin.strays.note(one, 8);
+        assert_eq!([7, 8, 9].map(|hash| kin.came(one, hash)), [Came::Home, Came::Astray, Came::Anew]);
+        assert_eq!([7, 8].map(|hash| kin.came(other, hash)), [Came::Anew; 2]);
+        kin.strays.note(one, 9);
+        assert_eq!([7, 8, 9].map(|hash| kin.came(one, hash)), [Came::Home, Came::Anew, Came::Astray]);
+    }
 
     /// Guarantees: a key that is plain text is its own name; no two keys share one, and none is long.
     #[test]

@@ -224,7 +224,8 @@ fn partition<'a>(source: Option<&SourceSettings>, letter: &'a DeadLetter) -> Cow
                     letter.properties.iter().find(|(name, value)| **name == *Properties::KEY && !value.is_empty());
                 key.map_or(Cow::Borrowed(topic), |(_, key)| kafka::partition_of_key(key).into())
             }
-            // A letter does not say of which it was: a topic that this process has met goes where it belongs, and others are by themselves.
+            // A letter does not say of which it was: a topic that this process has met goes where it belongs. One that it has not, as when letters are put back
+            // at a start before the group has given out its partitions, is by itself from then on, and its live records are strays until the next start.
             RecordsBy::Partition => Cow::Borrowed(topic),
         },
         None => LaneBy::Topic.partition(topic),
