@@ -4,6 +4,7 @@
 //! next are made while the database works on this one (`copy`). All shares of a write are over before the next write begins, so the rows of a
 //! series stay in order whichever connection takes them; late ones are dealt out over all, in no order.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -22,6 +23,9 @@ const GROW_PAUSE: Duration = Duration::from_secs(10);
 /// What went wrong on a connection, and why that ended if it did so by itself.
 pub(super) type Failed = (Fault, Option<String>);
 
+/// What a connection has stored, by the number of the share, and what ended that.
+type Outcome = (Vec<(usize, Stored)>, Option<Fault>);
+
 /// Connections to one database. Dropping them closes them, and rolls their transactions back.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
@@ -39,6 +43,40 @@ struct Member {
 impl Member {
     async fn open(settings: &TimescaleSink, last: &LastHost) -> Result<Self, Fault> {
         Ok(Self { session: Session::open(settings, last).await?, lines: Lines::default() })
+    }
+
+    /// Stores its shares up to the first fault; it is number `at` of `of`. Whether the database has taken any row is told to all by `passed`.
+    async fn store(
+        &mut self,
+        survey: &Survey<'_>,
+        before: &[Option<Stored>],
+        mut manner: Manner<'_>,
+        (at, of): (usize, usize),
+        passed: &AtomicBool,
+    ) -> Outcome {
+        let Self { session, lines } = self;
+        let mut stored = Vec::new();
+        lines.begin_write();
+        let ours = survey.shares().iter().enumerate().filter(|(_, share)| share.connection % of == at);
+        let mut ours = ours.filter(|(number, share)| before[*number].is_none() && !is_empty(survey, *number, share));
+        let mut now = ours.next();
+        while let Some((number, share)) = now {
+            let next = ours.next();
+            let (spans, alerts) = (survey.spans_of(share), alerts_of(number));
+            let task = Task { survey, share, number, next, numbers: &share.numbers, spans: &spans, alerts };
+            if passed.load(Relaxed) {
+                manner.others = Others::Passed;
+            }
+            match (Store { session, manner }).share(task, lines).await {
+                Ok(what) => {
+                    passed.fetch_or(what.has_passed(share), Relaxed);
+                    stored.push((number, what));
+                }
+                Err(fault) => return (stored, Some(fault)),
+            }
+            now = next;
+        }
+        (stored, None)
     }
 }
 
@@ -91,57 +129,60 @@ impl Pool {
     }
 
     /// Stores the shares that are not `done` yet, and notes in it what came of them. Gives what went wrong; each connection stops at its
-    /// first fault and is ended.
+    /// first fault and is ended. One that met a share of which no row passes has another try when the others have stored theirs: by then it is known whether
+    /// the rows are at fault.
     pub(super) async fn store(
         &mut self,
         survey: &Survey<'_>,
         done: &mut [Option<Stored>],
         manner: Manner<'_>,
     ) -> Vec<Failed> {
-        let (members, before) = (self.members.len(), &*done);
-        let work = self.members.iter_mut().enumerate().map(|(at, Member { session, lines })| async move {
-            let mut store = Store { session, manner };
-            let mut stored = Vec::new();
-            lines.begin_write();
-            let ours = survey.shares().iter().enumerate().filter(|(_, share)| share.connection % members == at);
-            let mut ours =
-                ours.filter(|(number, share)| before[*number].is_none() && !is_empty(survey, *number, share));
-            let mut now = ours.next();
-            while let Some((number, share)) = now {
-                let next = ours.next();
-                let (spans, alerts) = (survey.spans_of(share), alerts_of(number));
-                let task = Task { survey, share, number, next, numbers: &share.numbers, spans: &spans, alerts };
-                match store.share(task, lines).await {
-                    Ok(what) => {
-                        if what.has_passed(share) {
-                            store.manner.others = Others::Passed;
-                        }
-                        stored.push((number, what));
-                    }
-                    Err(fault) => return (stored, Some(fault)),
-                }
-                now = next;
+        let (of, knew) = (self.members.len(), manner.others == Others::Passed);
+        let passed = &AtomicBool::new(knew);
+        let mut faults = Vec::with_capacity(of);
+        let before = &*done;
+        let work = self.members.iter_mut().enumerate();
+        let work = work.map(|(at, member)| member.store(survey, before, manner, (at, of), passed));
+        for (stored, fault) in join_all(work).await {
+            note(done, stored);
+            faults.push(fault);
+        }
+        if !knew && passed.load(Relaxed) {
+            let before = &*done;
+            let members = self.members.iter_mut().zip(&mut faults).enumerate();
+            let again = members.filter(|(_, (_, fault))| fault.as_ref().is_some_and(|fault| fault.of_data().is_some()));
+            let again = again.map(|(at, (member, fault))| async move {
+                let (stored, left) = match member.session.run("ROLLBACK").await {
+                    Ok(_) => member.store(survey, before, manner, (at, of), passed).await,
+                    Err(fault) => (Vec::new(), Some(fault)),
+                };
+                *fault = left;
+                stored
+            });
+            for stored in join_all(again).await {
+                note(done, stored);
             }
-            (stored, None)
-        });
-        let outcomes = join_all(work).await;
-        let (mut faults, mut standing) = (Vec::new(), Vec::new());
-        for (member, (stored, fault)) in self.members.drain(..).zip(outcomes) {
-            for (share, what) in stored {
-                done[share] = Some(what);
-            }
+        }
+        let (mut failed, mut standing) = (Vec::new(), Vec::new());
+        for (member, fault) in self.members.drain(..).zip(faults) {
             match fault {
                 None => standing.push(member),
-                Some(fault) => faults.push((fault, member.session.end().await)),
+                Some(fault) => failed.push((fault, member.session.end().await)),
             }
         }
         self.members = standing;
-        faults
+        failed
     }
 
     /// Ends all connections.
     pub(super) async fn close(self) {
         join_all(self.members.into_iter().map(|member| member.session.end())).await;
+    }
+}
+
+fn note(done: &mut [Option<Stored>], stored: Vec<(usize, Stored)>) {
+    for (share, what) in stored {
+        done[share] = Some(what);
     }
 }
 
