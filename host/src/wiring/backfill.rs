@@ -71,7 +71,7 @@ impl Backfill {
                 (SinkSetup::new("nowhere", Box::new(nowhere)), letters)
             }
             Target::Sink(name, settings, alerts) => {
-                let (sink, limits) = super::sink(settings, &books, &mut Vec::new());
+                let (sink, limits) = super::sink(&for_what_is_old(settings), &books, &mut Vec::new());
                 let alerts = *alerts == Alerts::Written;
                 let only = Only::new(sink, Wants { points: true, alerts, ..Wants::default() });
                 ensure!(only.wants().points, "the sink {name} takes no points: choose another one with --sink");
@@ -103,6 +103,15 @@ impl Backfill {
     }
 }
 
+/// The same sink without a bound for what is old: that is what a range is asked for.
+fn for_what_is_old(settings: &SinkSettings) -> SinkSettings {
+    let mut settings = settings.clone();
+    if let SinkSettings::Timescale(sink) = &mut settings {
+        sink.behind = None;
+    }
+    settings
+}
+
 fn setup(name: &Name, sink: Box<dyn Sink>, limits: SinkLimits) -> SinkSetup {
     // No spool: a host that runs has it, and a range can wait at its broker.
     SinkSetup { name: name.to_string(), sink, limits, spool: None }
@@ -114,4 +123,22 @@ fn rules(config: &Config, directory: &Path, pipeline: &Pipeline) -> anyhow::Resu
     let admission = super::admission(super::open_cache(&config.data_dir))?.trusting(trust);
     Registry::start(admission, directory, None, Box::new(pipeline.deploy()))
         .with_context(|| format!("the rules directory {} cannot be used", directory.display()))
+}
+
+#[cfg(test)]
+#[allow(clippy::panic, reason = "tests")]
+mod tests {
+    use tidegate_config::{Secret, TimescaleSink};
+
+    use super::*;
+
+    /// Guarantees: no point of a range is too old for its sink; one from the far future stays refused.
+    #[test]
+    fn nothing_is_too_old() {
+        let mut sink = TimescaleSink::new(Secret::new("postgres://h/d"));
+        sink.behind = Some(Duration::from_secs(3_600));
+        let ahead = sink.ahead;
+        let SinkSettings::Timescale(sink) = for_what_is_old(&SinkSettings::Timescale(sink)) else { panic!() };
+        assert_eq!((sink.behind, sink.ahead), (None, ahead));
+    }
 }

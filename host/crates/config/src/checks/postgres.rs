@@ -83,7 +83,8 @@ impl Checker<'_> {
         let timeout_s = sink.statement_timeout.as_secs();
         sink.statement_timeout =
             self.seconds(place, "statement_timeout_s", raw.statement_timeout_s, timeout_s, 1..=600);
-        let hours: u64 = self.number(place, "ahead_hours", raw.ahead_hours, 24, 0..=876_000);
+        let ahead_h = sink.ahead.map_or(0, |ahead| ahead.as_secs() / 3600);
+        let hours: u64 = self.number(place, "ahead_hours", raw.ahead_hours, ahead_h, 0..=876_000);
         let days: u64 = self.number(place, "behind_days", raw.behind_days, 0, 0..=36_500);
         let bound = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
         (sink.ahead, sink.behind) = (bound(hours * 3600), bound(days * 24 * 3600));

@@ -57,10 +57,12 @@ pub(crate) struct RawTimescaleSink {
     #[schemars(range(min = 1, max = 600))]
     pub statement_timeout_s: Option<i64>,
     /// How far ahead of this host's clock a point's time may be, in hours; what is further is a dead letter, and makes no chunk that nothing compresses
-    /// or drops for years. 0 for any. Default: 24.
+    /// or drops for years. 0 for any. Default: 8784, 366 days: this host's own clock may be days behind until NTP has set it, while those of devices
+    /// are right.
     #[schemars(range(min = 0, max = 876_000))]
     pub ahead_hours: Option<i64>,
-    /// How far behind it, in days; what is older is a dead letter, and makes no chunk. 0 for any. Default: 0.
+    /// How far behind the time of receipt (of Kafka records as `time_from` says), in days; what is older is a dead letter, and makes no chunk. How long it
+    /// waits for the database is not counted, nor has `tidegate replay` this bound. 0 for any. Default: 0.
     #[schemars(range(min = 0, max = 36_500))]
     pub behind_days: Option<i64>,
     /// PEM file of the certificates to trust. Default: those of the system.

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use super::{Offsets, Secret, Tls};
 
+/// A year and a day. A host without a clock of its own starts at the time it saved last, days or weeks behind, until NTP has set it: the clocks of its
+/// devices are right meanwhile, and ahead of it. What says 2106, or counts in another unit, is further.
+const AHEAD: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// A database, and how points get into it.
 #[derive(Clone, Debug)]
 pub struct TimescaleSink {
@@ -47,7 +51,7 @@ impl TimescaleSink {
             offsets: Offsets::Group,
             max_rows: 5_000,
             statement_timeout: Duration::from_secs(30),
-            ahead: Some(Duration::from_secs(24 * 3600)),
+            ahead: Some(AHEAD),
             behind: None,
         }
     }

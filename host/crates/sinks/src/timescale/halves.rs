@@ -90,8 +90,8 @@ impl Store<'_> {
     }
 
     /// What is said of points that are stored already. Some of them may have been refused then, and whoever was to hear of it died, or lost the
-    /// connection within COMMIT: they are written once more and undone, and what the database refuses now is told again. Only what comes a second
-    /// time has this to bear.
+    /// connection within COMMIT: they are written once more and undone, and what the database refuses now is told again; so is what the survey
+    /// may have refused then, by a clock that stood elsewhere. Only what comes a second time has this to bear.
     pub(super) async fn told_again(
         &self,
         copy: &Statement,
@@ -100,11 +100,21 @@ impl Store<'_> {
         lines: &mut Lines,
     ) -> Result<Stored, Fault> {
         let Some((_, known)) = divided.filter(|(_, known)| !known.is_empty()) else { return Ok(Stored::default()) };
+        let all = known.len();
+        let mut refused = Vec::new();
+        let mut tried = Vec::with_capacity(all);
+        for &number in known {
+            match task.survey.doubt(number) {
+                Some(reason) => refused.push((number, reason)),
+                None => tried.push(number),
+            }
+        }
         // As when they were refused: by row, not at COMMIT.
         self.session.run("SET CONSTRAINTS ALL IMMEDIATE").await?;
-        let Stored { refused, .. } =
-            self.halve(copy, Task { numbers: known, next: None, ..task }, Parts::Undone, lines).await?;
-        Ok(Stored { repeats: (known.len() - refused.len()) as u64, refused, ..Stored::default() })
+        let halved =
+            self.halve(copy, Task { numbers: &tried, next: None, ..task }, Parts::Undone, lines).await?;
+        refused.extend(halved.refused);
+        Ok(Stored { repeats: (all - refused.len()) as u64, refused, ..Stored::default() })
     }
 
     /// Writes the points of a task in parts, and what fails of them in halves.

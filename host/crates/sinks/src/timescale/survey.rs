@@ -59,6 +59,7 @@ pub(super) struct Survey<'a> {
     refused: Vec<(u32, String)>,
     /// Points of messages that come a second time within the write.
     again: u64,
+    believed: Believed,
 }
 
 /// The messages of one delivery, as far as they have positions.
@@ -94,6 +95,7 @@ impl<'a> Survey<'a> {
             spans: Vec::new(),
             refused: Vec::new(),
             again: 0,
+            believed: division.believed,
         };
         let (mut first_us, mut last_us) = (i64::MAX, i64::MIN);
         series.begin_write();
@@ -113,7 +115,10 @@ impl<'a> Survey<'a> {
                     survey.again += 1;
                     continue;
                 }
-                match why_not(template, time_us, division.believed, texts.of(row)) {
+                let received_us = || received_us(delivery, row as u32);
+                let why_not = why_not(template, time_us, texts.of(row))
+                    .or_else(|| division.believed.why_not(time_us, received_us));
+                match why_not {
                     None => {
                         first_us = first_us.min(time_us);
                         last_us = last_us.max(time_us);
@@ -278,6 +283,11 @@ impl<'a> Survey<'a> {
         self.again
     }
 
+    /// Why a point may be nowhere though its message is stored already.
+    pub(super) fn doubt(&self, number: u32) -> Option<String> {
+        self.believed.doubt(self.time_us(number))
+    }
+
     /// How many connections they are for.
     pub(super) fn connections(&self) -> usize {
         self.connections
@@ -331,17 +341,21 @@ impl Entry {
     }
 }
 
+/// When the message of a point was received; where it is of none, the last of those it came with.
+fn received_us(delivery: &Delivery, row: u32) -> Option<i64> {
+    let all = &delivery.origin.received_us;
+    let own = delivery.origin_row(row).and_then(|message| all.get(message as usize));
+    own.or(all.last()).copied()
+}
+
 /// Why such a point is not for PostgreSQL, whatever the table.
-fn why_not(template: Option<&RowTemplate>, time_us: i64, believed: Believed, text: Option<&[u8]>) -> Option<String> {
+fn why_not(template: Option<&RowTemplate>, time_us: i64, text: Option<&[u8]>) -> Option<String> {
     let Some(template) = template else { return Some(UNKNOWN_SERIES.to_owned()) };
     if let Some(reason) = template.refused() {
         return Some(reason.to_owned());
     }
     if timestamp(time_us).is_none() {
         return Some(format!("its time ({time_us} µs) is before what PostgreSQL can store"));
-    }
-    if !believed.has(time_us) {
-        return Some(believed.why_not(time_us));
     }
     match readable(text?) {
         Err(reason) => Some(reason),

@@ -1,13 +1,14 @@
 //! The TimescaleDB sink with `dedupe = true`: effectively once by topic and time; and with `exactly_once`: by the messages' positions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_config::{Offsets, Repeats, TimescaleSink};
-use tidegate_model::{Books, Delivery, Log, NO_ROW, Position, Sink, SinkError, Written};
+use tidegate_model::{Books, Clock as _, Delivery, Log, NO_ROW, Position, Sink, SinkError, SystemClock, Written};
 use tidegate_sinks::Timescale;
 
 use crate::postgres::Postgres;
-use crate::{alerts, points};
+use crate::{T0, alerts, points};
 
 fn once(server: &Postgres) -> TimescaleSink {
     TimescaleSink { repeats: Repeats::Dropped, ..server.settings("postgres") }
@@ -155,6 +156,36 @@ async fn what_was_refused_is_told_again() {
         let there = client.query_one("SELECT count(*), count(DISTINCT value) FROM metrics", &[]).await.unwrap();
         assert_eq!((there.get::<_, i64>(0), there.get::<_, i64>(1)), (598, 598), "{repeats:?} {constraint}");
     }
+}
+
+/// Guarantees: a point that was too far ahead when its record came first, and is not when that comes again since the host died before it told, is told then.
+#[tokio::test]
+async fn what_was_too_far_ahead_is_told_again() {
+    const DAY_US: i64 = 86_400_000_000;
+    let Some(server) = Postgres::start() else { return };
+    let client = server.client().await;
+    let books = Arc::new(Books::new(9));
+    let now = SystemClock.now_us() - T0;
+    let settings = TimescaleSink { offsets: Offsets::WithPoints, ..server.settings("postgres") };
+    let strict = TimescaleSink { ahead: Some(Duration::from_secs(355 * 86_400)), ..settings.clone() };
+    let far = || {
+        let mut of = points(&books, &[("a", None, now, 1.0, None), ("a", None, now + 360 * DAY_US, 2.0, None)]);
+        let log = Arc::new(Log { cluster: "c".into(), group: "g".into(), topic: "t".into(), partition: 0 });
+        for row in 0..2 {
+            of.positions.push(row, &log, Position { offset: i64::from(row), after: i64::from(row) });
+            of.from_row.push(row);
+        }
+        [Arc::new(of)]
+    };
+    // As eleven days ago, by the clock of then.
+    let written = Timescale::new(strict, Arc::clone(&books)).write(&far()).await.unwrap();
+    assert_eq!((written.points, written.rejected.len()), (1, 1));
+    let written = Timescale::new(settings, Arc::clone(&books)).write(&far()).await.unwrap();
+    assert_eq!((written.points, written.repeats, written.rejected.len()), (1, 1, 1), "{written:?}");
+    assert_eq!(written.rejected[0].row, 1);
+    assert!(written.rejected[0].reason.contains("comes a second time"), "{written:?}");
+    let count: i64 = client.query_one("SELECT count(*) FROM metrics", &[]).await.unwrap().get(0);
+    assert_eq!(count, 1);
 }
 
 /// Guarantees: where the database has less of a log than it had when messages were read, nothing of them is stored, and that is told; what no

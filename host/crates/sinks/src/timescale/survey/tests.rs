@@ -1,7 +1,10 @@
 //! What is left out of a write, and how the rest is shared out.
 
+use std::time::Duration;
+
 use super::*;
-use tidegate_model::{Description, NO_ROW, PartitionId, Points};
+use tidegate_config::{Secret, TimescaleSink};
+use tidegate_model::{Description, Marks, Messages, NO_ROW, PartitionId, Points, TopicId};
 
 fn over(most: usize) -> Division {
     Division { most, rows: 5_000, chunks: None, offsets: Offsets::Group, now_us: 0, believed: Believed::ANY }
@@ -46,6 +49,29 @@ fn impossible_points_are_named_and_left_out() {
     let by_database = [(4, "no".to_owned())];
     let named: Vec<_> = survey.rejected(by_database).iter().map(|r| (r.delivery, r.row)).collect();
     assert_eq!(named, [(0, 1), (0, 2), (2, 0), (2, 1), (2, 2)]);
+}
+
+/// Guarantees: a point that was not too old when its message was received is stored however late; one of no message goes by those it came with.
+#[test]
+fn what_waited_is_not_too_old() {
+    let day = 86_400_000_000;
+    let now_us = 30_000 * day;
+    let books = Books::new(9);
+    let mut settings = TimescaleSink::new(Secret::new("postgres://h/d"));
+    settings.behind = Some(Duration::from_secs(30 * 86_400));
+    let division = Division { now_us, believed: Believed::near(now_us, &settings), ..over(1) };
+    let rows = [60, 80, 60].map(|days| ("a", now_us - days * day, None));
+    let mut of = Arc::into_inner(delivery(&books, &rows)).unwrap();
+    of.from_row = vec![0, 0, NO_ROW];
+    let mut origin = Messages::default();
+    origin.push(TopicId(0), now_us - 40 * day, Marks::default(), b"");
+    of.origin = Arc::new(origin);
+    let deliveries = [Arc::new(of)];
+    let mut series = SeriesCache::default();
+    let survey = Survey::new(&deliveries, &books, &mut series, division);
+    assert_eq!(survey.shares()[0].numbers, [0, 2]);
+    let rejected = survey.rejected([]);
+    assert!(rejected.len() == 1 && rejected[0].reason.contains("`behind_days`"), "{rejected:?}");
 }
 
 /// Guarantees: every point is in one share, a series is never in two, and each share keeps the order of arrival; few rows are not
