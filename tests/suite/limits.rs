@@ -23,7 +23,9 @@ fn held() {
     const COUNT: u64 = 1_200;
     let Some(broker) = Mosquitto::start() else { return };
     // What is held takes far longer at that rate than a shutdown may.
-    let mut host = host(&broker, "messages_per_s = 1, burst = 200");
+    let limit = "limit = { messages_per_s = 1, burst = 200 }";
+    let setup = Setup::new().mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, limit).module("json-reading");
+    let mut host = setup.line("shutdown_timeout_s = 30").start();
     let mut publisher = Publisher::connect(&broker, Qos::One);
     publisher.deliver(stream("dev/a", COUNT));
     host.wait_rows(200);
