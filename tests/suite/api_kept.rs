@@ -144,3 +144,49 @@ fn tried_and_not_kept() {
     tried(&json!({"sha256": zeros, "content": "%"})).expect_problem(422, "body");
     tried(&json!({"sha256": zeros})).expect_problem(422, "body");
 }
+
+/// Guarantees: a module that serves is not deleted, by prune or by name, though the rule's file, changed by hand, names one that cannot serve, and no generation is
+/// kept of it: else the rule would be without any after a restart.
+#[test]
+fn what_serves_is_needed() {
+    let mut host = quiet().launch();
+    let module = upload(&host, &variant(&built_module("threshold"), 1));
+    let (sha256, file) = (module["sha256"].as_str().unwrap(), module["file"].as_str().unwrap());
+    let definition = json!({"module": file, "topics": ["dev/+/temp"], "config": {"above": 90.0}});
+    host.ask("PUT", "/api/v1/rules/hot").json(&definition).send().expect(201);
+    host.stop();
+    let generations = host.data_dir().join("generations");
+    std::fs::remove_dir_all(&generations).unwrap();
+    std::fs::write(&generations, "no directory").unwrap();
+    host.launch_again();
+    let serving = || host.ask("GET", "/api/v1/rules/hot").send().expect(200);
+    assert_eq!(serving()["sha256"], sha256);
+    let broken = HOT.replace("threshold.wasm", "none.wasm");
+    std::fs::write(host.rules_dir().join("hot.toml"), broken).unwrap();
+    let refused = host.ask("DELETE", &format!("/api/v1/modules/{sha256}")).send().expect_problem(409, "in_use");
+    assert!(refused["detail"].as_str().unwrap().contains("hot"), "{refused}");
+    assert_eq!(prune(&host, "?keep=0")["modules"], json!([]));
+    assert!(host.rules_dir().join(file).exists());
+    let shown = serving();
+    assert_eq!((&shown["sha256"], &shown["module"]), (&json!(sha256), &json!("none.wasm")), "{shown}");
+}
+
+/// Guarantees: where the rules cannot be read as they are now, no module is deleted by what they were: a file may name it since.
+#[test]
+fn nothing_goes_by_old_rules() {
+    let host = quiet().launch();
+    let module = upload(&host, &variant(&built_module("threshold"), 1));
+    let (sha256, file) = (module["sha256"].as_str().unwrap(), module["file"].as_str().unwrap());
+    let full = host.rules_dir().join("x");
+    std::fs::write(&full, "").unwrap();
+    // More entries than are looked at, each a name of one file.
+    let names: Vec<_> = (0..100_000).map(|n| host.rules_dir().join(format!("x{n}"))).collect();
+    names.iter().for_each(|name| std::fs::hard_link(&full, name).or_else(|_| std::fs::write(name, "")).unwrap());
+    std::fs::write(host.rules_dir().join("hot.toml"), HOT.replace("threshold.wasm", file)).unwrap();
+    let refused = host.ask("POST", "/api/v1/modules/prune?keep=0").send().expect_problem(500, "internal");
+    assert!(refused["detail"].as_str().unwrap().contains("100000 entries"), "{refused}");
+    host.ask("DELETE", &format!("/api/v1/modules/{sha256}")).send().expect_problem(500, "internal");
+    assert!(host.rules_dir().join(file).exists());
+    names.iter().for_each(|name| std::fs::remove_file(name).unwrap());
+    assert_eq!(prune(&host, "?keep=0")["modules"], json!([]), "the rule names it");
+}

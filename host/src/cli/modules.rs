@@ -97,7 +97,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Action::Download { sha256, output } => download(nodes, sha256, output.as_deref()),
         Action::Prune { older_than, keep, dry_run } => {
-            let seconds = older_than.map(|time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX));
+            let seconds = older_than.map(whole_seconds);
             let said =
                 [("older_than_s", seconds), ("keep", *keep)].map(|(name, n)| n.map(|n| format!("{name}={n}&")));
             let said: String = said.into_iter().flatten().collect();
@@ -110,6 +110,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             client.send(&Request { method: "DELETE", path: format!("modules/{sha256}"), body: None, if_match: None })
         }),
     }
+}
+
+/// Never fewer than `time`: none at all would be every module.
+fn whole_seconds(time: Duration) -> u32 {
+    let up = u64::from(time.subsec_nanos() > 0);
+    u32::try_from(time.as_secs().saturating_add(up)).unwrap_or(u32::MAX)
 }
 
 fn download(nodes: &Nodes, sha256: &str, output: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -216,4 +222,18 @@ fn modules() -> Table {
         Column("USED BY", |v| joined(v, "/used_by")),
     ];
     Table::new("", columns, "no modules")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: an age in parts of a second is never asked for as less than it is.
+    #[test]
+    fn ages_are_rounded_up() {
+        for (millis, seconds) in [(0, 0), (1, 1), (500, 1), (1_000, 1), (1_001, 2)] {
+            assert_eq!(whole_seconds(Duration::from_millis(millis)), seconds, "{millis} ms");
+        }
+        assert_eq!(whole_seconds(Duration::MAX), u32::MAX);
+    }
 }

@@ -259,7 +259,7 @@ impl Desk {
         Ok(Outcome { rule, created: before.is_none(), changed })
     }
 
-    /// Begins a change: nobody else is at one, and what the files say now is known.
+    /// Begins a change: nobody else is at one, and what the files say now is known, if they can be read.
     fn begin(&self) -> MutexGuard<'_, ()> {
         let alone = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         // If it cannot be read, the change itself will hear of it.
@@ -269,6 +269,13 @@ impl Desk {
             self.tidy(&directory);
         }
         alone
+    }
+
+    /// The same for what judges by the rules and cannot be taken back: by old ones it might delete what has just been put to use.
+    fn begin_knowing(&self) -> Result<MutexGuard<'_, ()>, Problem> {
+        let alone = self.begin();
+        self.registry.rescan().map_err(Problem::internal)?;
+        Ok(alone)
     }
 }
 

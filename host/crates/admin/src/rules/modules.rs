@@ -158,12 +158,21 @@ impl Desk {
 
     /// Deletes a module that no rule uses. Blocks.
     pub fn delete_module(&self, sha256: &str) -> Result<Changed, Problem> {
-        let _alone = self.begin();
-        let module = self.found(sha256)?;
+        let _alone = self.begin_knowing()?;
+        let files = self.files()?;
+        let mut served = self.served_beside(&files);
+        let module = files.into_iter().find(|module| module.sha256 == sha256).ok_or_else(|| no_module(sha256))?;
         if !module.used_by.is_empty() {
             let detail = format!(
                 "the module is used by {}; delete those rules, or stop their shadows, first",
                 module.used_by.join(", ")
+            );
+            return Err(Problem::conflict("in_use", detail));
+        }
+        if let Some(rules) = served.remove(sha256) {
+            let detail = format!(
+                "the module still serves {}, whose files name another that cannot; mend or delete those rules first",
+                rules.join(", ")
             );
             return Err(Problem::conflict("in_use", detail));
         }
@@ -175,6 +184,19 @@ impl Desk {
 
     fn found(&self, sha256: &str) -> Result<Module, Problem> {
         self.files()?.into_iter().find(|module| module.sha256 == sha256).ok_or_else(|| no_module(sha256))
+    }
+
+    /// By digest, the rules that a module serves whose file does not name it: the one it names cannot serve. Of two files with the same bytes, the named one
+    /// is enough.
+    pub(super) fn served_beside(&self, files: &[Module]) -> BTreeMap<String, Vec<String>> {
+        let mut served: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for rule in self.registry.rules() {
+            let Some(sha256) = rule.sha256 else { continue };
+            if !files.iter().any(|file| file.file == rule.module && file.sha256 == sha256) {
+                served.entry(sha256).or_default().push(rule.name);
+            }
+        }
+        served
     }
 
     pub(super) fn files(&self) -> Result<Vec<Module>, Problem> {

@@ -1,6 +1,6 @@
 //! Modules that nothing needs any more. Whoever uploads a module to try it leaves it behind, so there is a bound on those, and a way to be rid of them.
 //!
-//! Nothing needs a module that came by the API (its file is named by its digest, so it runs nowhere by itself), that no rule and no shadow uses, and that
+//! Nothing needs a module that came by the API (its file is named by its digest, so it runs nowhere by itself), that no rule and no shadow uses or serves by, and that
 //! no generation is kept of. It stays until somebody says so: by its age since it was uploaded, last, or by how many there are.
 
 use std::collections::BTreeSet;
@@ -37,7 +37,7 @@ struct Spare {
 impl Desk {
     /// Deletes modules that nothing needs, or says which it would be. Blocks.
     pub fn prune(&self, which: Which, mode: Mode) -> Result<(Pruned, Changed), Problem> {
-        let _alone = self.begin();
+        let _alone = self.begin_knowing()?;
         let directory = self.directory.open()?;
         let spare = self.spare(&directory)?;
         let all = spare.len();
@@ -73,9 +73,11 @@ impl Desk {
 
     /// Those that nothing needs, the newest first.
     fn spare(&self, directory: &Open) -> Result<Vec<Spare>, Problem> {
-        let kept: BTreeSet<String> = self.registry.kept_modules();
         let now = SystemTime::now();
-        let unused = self.files()?.into_iter();
+        let files = self.files()?;
+        let mut kept: BTreeSet<String> = self.registry.kept_modules();
+        kept.extend(self.served_beside(&files).into_keys());
+        let unused = files.into_iter();
         let unused = unused.filter(|it| it.used_by.is_empty() && is_kept(&it.file) && !kept.contains(&it.sha256));
         let mut spare: Vec<Spare> = unused
             .filter_map(|module| {
