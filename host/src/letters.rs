@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
-use tidegate_admin::{LetterChoice, LetterFilter, Letters};
+use tidegate_admin::{LetterChoice, LetterFilter, Letters, NotCompacted};
 use tidegate_sinks::Rfc3339;
-use tidegate_sinks::dead_letters::{self, Filter, Selection, Stored};
+use tidegate_sinks::dead_letters::{self, CompactError, Filter, Selection, Stored};
 use tidegate_sinks::json::DeadLetterJson;
 
 /// The file of dead letters.
@@ -41,8 +41,11 @@ impl Letters for LetterFile {
         dead_letters::cancel_replay(&self.0, &selection(which)).map_err(|error| error.to_string())
     }
 
-    fn compact(&self) -> Result<(), String> {
-        dead_letters::compact(&self.0).map_err(|error| error.to_string())
+    fn compact(&self) -> Result<(), NotCompacted> {
+        dead_letters::compact(&self.0).map_err(|error| match error {
+            CompactError::NoRoom { .. } => NotCompacted::NoRoom(error.to_string()),
+            CompactError::File(error) => NotCompacted::Failed(error.to_string()),
+        })
     }
 
     fn purge(&self, which: &LetterChoice) -> Result<u64, String> {

@@ -45,13 +45,22 @@ pub trait Letters: Send + Sync {
     ///
     /// # Errors
     /// They cannot be changed, or there is no room to write them anew.
-    fn compact(&self) -> Result<(), String>;
+    fn compact(&self) -> Result<(), NotCompacted>;
 
     /// Deletes those for good; gives how many.
     ///
     /// # Errors
     /// They cannot be changed.
     fn purge(&self, which: &LetterChoice) -> Result<u64, String>;
+}
+
+/// Why room was not given back: for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotCompacted {
+    /// The disk has not room enough to write them anew.
+    NoRoom(String),
+    /// They cannot be changed.
+    Failed(String),
 }
 
 /// Letters that agree with all that is given.

@@ -34,7 +34,7 @@ mod table;
 mod tls;
 
 pub use health::Health;
-pub use letters::{LetterChoice, LetterFilter, Letters};
+pub use letters::{LetterChoice, LetterFilter, Letters, NotCompacted};
 pub use rules::{digest, validate_and_exit};
 pub use server::{Admin, AdminError};
 pub use status::{Status, View};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
-use tidegate_admin::{Admin, LetterChoice, LetterFilter, Letters, View};
+use tidegate_admin::{Admin, LetterChoice, LetterFilter, Letters, NotCompacted, View};
 use tidegate_config::Changes;
 use tidegate_engine::{Admission, Cache, ChildProcess, Confined, Engine, Registry, RegistryHandle, RuleState};
 
@@ -62,7 +62,7 @@ impl Letters for NoLetters {
         Ok(0)
     }
 
-    fn compact(&self) -> Result<(), String> {
+    fn compact(&self) -> Result<(), NotCompacted> {
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use axum::response::IntoResponse;
 use tidegate_model::{Stage, TopicFilter};
 
 use super::json;
-use crate::letters::{LetterChoice, LetterFilter};
+use crate::letters::{LetterChoice, LetterFilter, NotCompacted};
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
 use crate::shapes::{Counted, LetterPage, LetterQuery, PurgeQuery, limit};
@@ -58,7 +58,7 @@ pub(crate) async fn cancel_replay(call: Call) -> Answer {
 
 pub(crate) async fn compact(call: Call) -> Answer {
     let _place = call.app.compacting()?;
-    call.app.blocking(|app| app.view.letters.compact()).await?.map_err(unreadable)?;
+    call.app.blocking(|app| app.view.letters.compact()).await?.map_err(not_compacted)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -99,6 +99,26 @@ fn topic(text: Option<String>) -> Result<Option<TopicFilter>, Problem> {
     text.map(|text| text.parse()).transpose().map_err(|error| Problem::bad(format!("topic: {error}")))
 }
 
+fn not_compacted(why: NotCompacted) -> Problem {
+    match why {
+        NotCompacted::NoRoom(detail) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "no_room", detail),
+        NotCompacted::Failed(error) => unreadable(error),
+    }
+}
+
 fn unreadable(error: String) -> Problem {
     Problem::internal(format!("the dead letters cannot be used: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: a caller can tell a disk without room, which is theirs to mend, from a file that cannot be used.
+    #[test]
+    fn no_room_is_said_apart() {
+        let status = |why| not_compacted(why).status();
+        assert_eq!(status(NotCompacted::NoRoom("full".to_owned())), StatusCode::INSUFFICIENT_STORAGE);
+        assert_eq!(status(NotCompacted::Failed("broken".to_owned())), StatusCode::INTERNAL_SERVER_ERROR);
+    }
 }

@@ -3,12 +3,15 @@
 //! All of it works on the file while the host writes it, in steps of [`STEP`] letters with a transaction each, so that the host's
 //! own writes never wait long. What dies while an edit is at work is not touched by it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
 use super::file::{FileError, STEP, change, delete, step};
 use super::read::{Filter, ids};
+
+/// What writing the file anew takes beside its pages: frames of the log, and a little for others.
+const BESIDE_BYTES: u64 = 1 << 20;
 
 /// Which letters an edit is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,15 +57,66 @@ pub fn purge(path: &Path, which: &Selection) -> Result<u64, FileError> {
     in_steps(path, which, delete)
 }
 
-/// Gives freed room back to the disk. Writes the file anew: it takes that much room meanwhile, and the host's dead letters wait. SQLite does that in a temporary
-/// file (in `SQLITE_TMPDIR`, `TMPDIR`, `/var/tmp`, `/tmp` or the current directory): in memory it would be all of them at once.
+/// Why the file was not written anew.
+#[derive(Debug, thiserror::Error)]
+pub enum CompactError {
+    /// There is not room enough for it. What else is on that disk, spool and state, would be without any meanwhile.
+    #[error(
+        "to write {path} anew takes up to {needed} bytes meanwhile, and {free} are free: make room on that disk, or purge more first"
+    )]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// The most it can take.
+        needed: u64,
+        /// What its disk has.
+        free: u64,
+    },
+    /// The file cannot be read or changed.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Gives freed room back to the disk. Writes the file anew: what is left in it is written twice meanwhile, and the host's dead letters wait. SQLite does that in a
+/// temporary file (in `SQLITE_TMPDIR`, `TMPDIR`, `/var/tmp`, `/tmp` or the current directory), since in memory it would be all of them at once, and then in the
+/// write-ahead log beside the file.
 ///
 /// # Errors
 /// The file cannot be changed, or there is no room; it is as it was then.
-pub fn compact(path: &Path) -> Result<(), FileError> {
-    change(path, (), |connection| {
-        connection.execute_batch("PRAGMA temp_store = FILE; VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")
-    })
+pub fn compact(path: &Path) -> Result<(), CompactError> {
+    compact_within(path, free_beside)
+}
+
+fn compact_within(path: &Path, free: impl FnOnce(&Path) -> rusqlite::Result<u64>) -> Result<(), CompactError> {
+    let short = change(path, None, |connection| {
+        let (needed, free) = (room_for_two(connection)?, free(path)?);
+        if free < needed {
+            return Ok(Some((needed, free)));
+        }
+        connection.execute_batch("PRAGMA temp_store = FILE; VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")?;
+        Ok(None)
+    })?;
+    match short {
+        None => Ok(()),
+        Some((needed, free)) => Err(CompactError::NoRoom { path: path.to_owned(), needed, free }),
+    }
+}
+
+/// Twice what is left in the file: pages that are free are not written again, or it could never be made smaller on the disk that it has filled.
+fn room_for_two(connection: &Connection) -> rusqlite::Result<u64> {
+    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let pages = number("page_count")? - number("freelist_count")?;
+    let left = u64::try_from(pages.saturating_mul(number("page_size")?)).unwrap_or(0);
+    Ok(left.saturating_mul(2).saturating_add(BESIDE_BYTES))
+}
+
+/// What the disk of a file has for us.
+fn free_beside(path: &Path) -> rusqlite::Result<u64> {
+    let stat = rustix::fs::statvfs(path).map_err(|error| {
+        let why = format!("how much room its disk has cannot be told: {error}");
+        rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR), Some(why))
+    })?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 fn in_steps(
@@ -93,4 +147,37 @@ fn in_steps(
         }
         Ok(changed)
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// Guarantees: where the disk has not room for the file twice, it is not written anew and nothing of it is lost; what is free in the file is not counted, so
+    /// that a file which fills its disk can be made smaller once it has been purged.
+    #[test]
+    fn room_comes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("letters");
+        let rows = Connection::open(&path).unwrap();
+        rows.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE filler (bytes BLOB)").unwrap();
+        for _ in 0..4 {
+            rows.execute("INSERT INTO filler VALUES (zeroblob(1000000))", []).unwrap();
+        }
+        let size = || std::fs::metadata(&path).unwrap().len();
+        let refused = |free: u64| match compact_within(&path, |_| Ok(free)) {
+            Err(CompactError::NoRoom { needed, free: told, .. }) => Some((needed, told)),
+            done => done.map(|()| None).unwrap(),
+        };
+        let (needed, told) = refused(8_000_000).unwrap();
+        assert!(needed > 8_000_000 && told == 8_000_000, "{needed} bytes");
+        assert_eq!(rows.query_row("SELECT count(*) FROM filler", [], |row| row.get::<_, i64>(0)).unwrap(), 4);
+
+        rows.execute_batch("DELETE FROM filler; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        assert!(size() > 4_000_000);
+        assert_eq!(refused(8_000_000), None);
+        assert!(size() < 1_000_000, "{} bytes", size());
+        assert!(free_beside(&path).unwrap() > 0);
+    }
 }

@@ -24,7 +24,7 @@ use tidegate_model::{Clock, DeadLetterAccount, Delivery, DroppedLetters, Sink, S
 
 use crate::sqlite_thread::SqliteThread;
 
-pub use edit::{Selection, cancel_replay, compact, purge, request_replay};
+pub use edit::{CompactError, Selection, cancel_replay, compact, purge, request_replay};
 pub use file::FileError;
 pub use parked::{Looked, Parked, request_parked};
 pub use read::{Filter, MAX_LIMIT, Stored, count, get, list, newest};
