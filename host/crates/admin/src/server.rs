@@ -64,6 +64,7 @@ impl Admin {
         let probes = settings.probes.map(listen).transpose()?;
         let audit = AuditWriter::new(&view.data_dir);
         let desk = Desk::new(RulesDir::new(&view.rules_dir), view.registry.clone(), view.schemas.clone());
+        let on_trial = desk.on_trial();
         let app = AppState::new(view, desk);
         let gate = |table, address| Arc::new(Gate::new(settings, app.clone(), table, address, audit.clone()));
         let apart = probes.is_some();
@@ -83,6 +84,7 @@ impl Admin {
         let most = settings.max_connections;
         let serve = move || {
             runtime.block_on(async move {
+                tidegate_telemetry::spawn("on_trial", on_trial.forget_in_time());
                 for face in faces {
                     match TcpListener::from_std(face.listener) {
                         Ok(listener) => {

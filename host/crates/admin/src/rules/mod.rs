@@ -19,7 +19,7 @@ mod staged;
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
@@ -55,7 +55,7 @@ pub(crate) struct Desk {
     digests: Mutex<HashMap<String, (modules::Touched, String)>>,
     /// What modules say of themselves, by digest.
     descriptions: Mutex<HashMap<String, Description>>,
-    on_trial: OnTrial,
+    on_trial: Arc<OnTrial>,
 }
 
 /// A rule as it is, with what its file says.
@@ -143,8 +143,13 @@ impl Desk {
             one_at_a_time: Mutex::default(),
             digests: Mutex::default(),
             descriptions: Mutex::default(),
-            on_trial: OnTrial::default(),
+            on_trial: Arc::default(),
         }
+    }
+
+    /// The modules that are only to be tried.
+    pub fn on_trial(&self) -> Arc<OnTrial> {
+        self.on_trial.clone()
     }
 
     /// A rule as it is. Does not block.
