@@ -14,6 +14,8 @@ use crate::problem::{Mistake, Problem};
 
 /// The most of a JSON body.
 pub(crate) const MAX_JSON_BYTES: usize = 1 << 20;
+/// More than that is parsed beside the interface's own thread, which all callers share and which does not give way to lanes.
+const PARSED_HERE_BYTES: usize = 64 << 10;
 /// The most of a document with modules in it: 64 MiB of them, in base64, and their rules.
 const MAX_DOCUMENT_BYTES: usize = 96 << 20;
 /// How long the next piece may be waited for.
@@ -48,31 +50,32 @@ impl Body {
     }
 
     /// The whole of it, as JSON.
-    pub async fn json<T: DeserializeOwned>(self) -> Result<T, Problem> {
+    pub async fn json<T: DeserializeOwned + Send + 'static>(self) -> Result<T, Problem> {
         self.json_of(MAX_JSON_BYTES, JSON_WITHIN).await
     }
 
     /// The same for a document with modules in it.
-    pub async fn document<T: DeserializeOwned>(self) -> Result<T, Problem> {
+    pub async fn document<T: DeserializeOwned + Send + 'static>(self) -> Result<T, Problem> {
         self.json_of(MAX_DOCUMENT_BYTES, MODULE_WITHIN).await
     }
 
-    async fn json_of<T: DeserializeOwned>(self, most: usize, within: Duration) -> Result<T, Problem> {
+    async fn json_of<T: DeserializeOwned + Send + 'static>(
+        self,
+        most: usize,
+        within: Duration,
+    ) -> Result<T, Problem> {
         let mut whole = Vec::new();
         self.pieces(most, within, |piece| {
             whole.extend_from_slice(&piece);
             std::future::ready(Ok(()))
         })
         .await?;
-        serde_json::from_slice(&whole).map_err(|error| {
-            let mistake = Mistake::new("", error.to_string());
-            match error.classify() {
-                serde_json::error::Category::Data => {
-                    Problem::unusable("body", "the body has not the form that is taken here", vec![mistake])
-                }
-                _ => Problem::bad(format!("the body is no JSON: {error}")),
-            }
-        })
+        if whole.len() <= PARSED_HERE_BYTES {
+            return parsed(&whole);
+        }
+        // As many at once as there are connections; of the largest, as there are seats.
+        let beside = tokio::task::spawn_blocking(move || parsed(&whole));
+        beside.await.map_err(|_| Problem::internal("it failed; see the host's log"))?
     }
 
     /// Piece by piece, for a module.
@@ -130,6 +133,18 @@ impl Body {
     }
 }
 
+fn parsed<T: DeserializeOwned>(whole: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(whole).map_err(|error| {
+        let mistake = Mistake::new("", error.to_string());
+        match error.classify() {
+            serde_json::error::Category::Data => {
+                Problem::unusable("body", "the body has not the form that is taken here", vec![mistake])
+            }
+            _ => Problem::bad(format!("the body is no JSON: {error}")),
+        }
+    })
+}
+
 fn too_large(most: usize) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the body may have {most} bytes at most"))
         .with(header::CONNECTION, "close")
@@ -145,4 +160,41 @@ fn gave_way() -> Problem {
 fn too_slow() -> Problem {
     Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not come in time")
         .with(header::CONNECTION, "close")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::thread::ThreadId;
+
+    use serde::{Deserialize, Deserializer};
+
+    use super::*;
+
+    /// On which thread it was parsed.
+    struct Where(ThreadId);
+
+    impl<'de> Deserialize<'de> for Where {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            String::deserialize(from)?;
+            Ok(Self(std::thread::current().id()))
+        }
+    }
+
+    /// Guarantees: a large body is not parsed on the thread that answers everybody; what is wrong with it is said all the same.
+    #[tokio::test]
+    async fn large_ones_are_parsed_beside() {
+        let body = |text: String| Body::new(text.into(), &axum::http::HeaderMap::new());
+        let here = std::thread::current().id();
+        let string = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+        assert_eq!(body(string(PARSED_HERE_BYTES)).json::<Where>().await.ok().unwrap().0, here);
+        for bytes in [PARSED_HERE_BYTES + 1, MAX_JSON_BYTES] {
+            assert_ne!(body(string(bytes)).json::<Where>().await.ok().unwrap().0, here, "{bytes} bytes");
+        }
+        let long = PARSED_HERE_BYTES * 2;
+        let none = body("x".repeat(long)).json::<Where>().await.err().unwrap();
+        assert_eq!(none.status(), StatusCode::BAD_REQUEST);
+        let other = body(string(long)).json::<u32>().await.err().unwrap();
+        assert_eq!(other.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    }
 }
