@@ -148,7 +148,7 @@ fn load_reports_its_rate() {
     let (sent, acked, rate) = (number(&end, "sent"), number(&end, "acked"), number(&end, "rate"));
     assert_eq!(sent, acked, "{end}");
     // A busy machine may make it late, nothing may make it early.
-    assert!((0.0..250.0).contains(&rate) && sent >= 30.0, "{end}");
+    assert!(rate > 0.0 && rate < 250.0 && sent >= 30.0, "{end}");
     assert_eq!(number(&end, "target_rate"), 200.0, "{end}");
     let heard = listener.wait_for(sent as usize);
     for start in ["users/", "dev/"] {

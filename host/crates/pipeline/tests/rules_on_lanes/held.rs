@@ -14,17 +14,17 @@ fn hold(house: &House) {
     }
 }
 
-/// Guarantees: while a sink holds a lane back, rules that are to go, shadows that are to end and state that is to be forgotten are refused in time,
-/// more often than a lane's queue has room; nothing of that is done later; and once the sink works it can be.
+/// Guarantees: while a sink holds a lane back, rules that are to go, shadows that are to end and state that is to be forgotten are refused while it is
+/// away still, more often than a lane's queue has room; nothing of that is done later; and once the sink works it can be.
 #[test]
-fn refused_in_time_and_not_done() {
+fn refused_meanwhile_and_not_done() {
     let mut house = House::new(2);
     house.install("read", "json-reading", 0, "dev/#", "{}");
     house.install("tally", "tally", 5, "dev/node/#", "{}");
     house.install("number", "brittle", 10, "dev/#", "{}");
     house.send(&[reading("dev/a", 1.0), reading("dev/b", 1.0)]);
     hold(&house);
-    let began = Instant::now();
+    // The sink works again only below: what waited for it would never come to that.
     for _ in 0..40 {
         for rule in ["number", "tally"] {
             assert!(matches!(house.deploy.remove(rule, "the rule was removed"), Err(LoadError::Busy(_))));
@@ -32,7 +32,6 @@ fn refused_in_time_and_not_done() {
             assert_eq!(house.pipeline.reset_state(rule, Reset::Everything), Err(ResetError::Busy));
         }
     }
-    assert!(began.elapsed() < Duration::from_secs(180), "{:?}", began.elapsed());
     *house.points.down.lock().unwrap() = false;
     house.send(&[reading("dev/a", 1.0), reading("dev/b", 1.0)]);
     for (topic, numbers) in numbers(&house) {
