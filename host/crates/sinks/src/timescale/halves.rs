@@ -111,8 +111,7 @@ impl Store<'_> {
         }
         // As when they were refused: by row, not at COMMIT.
         self.session.run("SET CONSTRAINTS ALL IMMEDIATE").await?;
-        let halved =
-            self.halve(copy, Task { numbers: &tried, next: None, ..task }, Parts::Undone, lines).await?;
+        let halved = self.halve(copy, Task { numbers: &tried, next: None, ..task }, Parts::Undone, lines).await?;
         refused.extend(halved.refused);
         Ok(Stored { repeats: (all - refused.len()) as u64, refused, ..Stored::default() })
     }

@@ -150,7 +150,8 @@ impl Pool {
         if !knew && passed.load(Relaxed) {
             let before = &*done;
             let members = self.members.iter_mut().zip(&mut faults).enumerate();
-            let again = members.filter(|(_, (_, fault))| fault.as_ref().is_some_and(|fault| fault.of_data().is_some()));
+            let again =
+                members.filter(|(_, (_, fault))| fault.as_ref().is_some_and(|fault| fault.of_data().is_some()));
             let again = again.map(|(at, (member, fault))| async move {
                 let (stored, left) = match member.session.run("ROLLBACK").await {
                     Ok(_) => member.store(survey, before, manner, (at, of), passed).await,

@@ -80,7 +80,13 @@ impl Together {
             RecordsBy::Key => By::Key,
             RecordsBy::Partition => By::Partition,
         };
-        Self::Records(Kin { by, hasher: DefaultHashBuilder::default(), homes: Hashes::default(), strays: Hashes::default(), told: false })
+        Self::Records(Kin {
+            by,
+            hasher: DefaultHashBuilder::default(),
+            homes: Hashes::default(),
+            strays: Hashes::default(),
+            told: false,
+        })
     }
 
     /// The name of the partition of `topic`, if it first comes with this record.
