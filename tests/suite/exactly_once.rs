@@ -79,11 +79,7 @@ fn dies_between(exact: bool) {
         host.arm(site, 0);
         host.launch_again();
         host.wait_crash();
-        let ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tidegate'";
-        wait_for("PostgreSQL to see that the host is gone", DEADLINE, || match postgres.number(ours) {
-            Ok(0) => Ok(()),
-            other => Err(format!("{other:?}")),
-        });
+        wait_gone(&postgres);
         let left = usize::try_from(rows(&postgres) - before).unwrap();
         assert!(left > 0, "{site}: nothing was committed");
         host.start_again();
@@ -94,6 +90,15 @@ fn dies_between(exact: bool) {
         assert_eq!(host.status().sinks[0].repeats, repeats, "exactly once: {exact}, {site}");
         println!("exactly once: {exact}, {site}: {left} committed before, {twice} there twice in all");
     }
+}
+
+/// Waits until PostgreSQL has seen that the host is gone: what it had not committed is undone then.
+fn wait_gone(postgres: &Postgres) {
+    let ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tidegate'";
+    wait_for("PostgreSQL to see that the host is gone", DEADLINE, || match postgres.number(ours) {
+        Ok(0) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
 }
 
 /// Guarantees: a host that dies after the first COMMIT of all, and before the group has committed anything of what it read, leaves where it
@@ -108,11 +113,7 @@ fn before_the_first_commit_of_the_group() {
     host.arm("commit-after", 0);
     host.launch_again();
     host.wait_crash();
-    let ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tidegate'";
-    wait_for("PostgreSQL to see that the host is gone", DEADLINE, || match postgres.number(ours) {
-        Ok(0) => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
+    wait_gone(&postgres);
     let left = u64::try_from(rows(&postgres)).unwrap();
     assert!(left > 0, "nothing was committed");
     assert_eq!(kafka.committed("tidegate"), [0, 0, 0], "the group has nothing yet, but where it began");

@@ -162,8 +162,7 @@ impl Routes {
     /// Brings the routes in line with the rules: what is gone goes out of them, and what is new they do not know yet.
     fn filters_changed(&mut self) {
         self.present.clear();
-        let of_rules = self.rules.iter().map(|rule| &rule.filters).filter(|filters| filters.number != NO_NUMBER);
-        let mut filters: Vec<Filters> = of_rules.chain(&self.of_node).cloned().collect();
+        let mut filters = self.numbered();
         filters.sort_unstable_by_key(|filters| filters.number);
         let before = std::mem::replace(&mut self.filters, filters);
         let there = |number: &u32| self.filters.binary_search_by_key(number, |filters| filters.number).is_ok();
@@ -194,8 +193,13 @@ impl Routes {
             filters.number = number;
             self.next = number + 1;
         }
+        self.filters = self.numbered();
+    }
+
+    /// All filters that series are matched with: those of the processors, and `of_node`.
+    fn numbered(&self) -> Vec<Filters> {
         let of_rules = self.rules.iter().map(|rule| &rule.filters).filter(|filters| filters.number != NO_NUMBER);
-        self.filters = of_rules.chain(&self.of_node).cloned().collect();
+        of_rules.chain(&self.of_node).cloned().collect()
     }
 
     /// The slot of the decoder for `topic`.
