@@ -10,6 +10,7 @@ use tidegate_model::{Books, Description, Full, PartitionId, SeriesId, TopicId};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use crate::bindings::host::{Host, Level, NewSeries, Refusal};
+use crate::clock::Running;
 use crate::ids::IdMap;
 use crate::rule::Limits;
 use crate::stats::{RuleStats, is_metric_name};
@@ -40,6 +41,7 @@ pub(crate) struct Context {
     pub limits: Limits,
     pub memory: MemoryLimit,
     pub deadline: Deadline,
+    pub running: Running,
     pub books: Arc<Books>,
     stats: Arc<RuleStats>,
     pub topics: IdMap,
@@ -208,6 +210,7 @@ impl Context {
             limits: *limits,
             memory: MemoryLimit { limit_bytes: limits.memory_bytes, now_bytes: 0, refused: false },
             deadline: Deadline::new(limits.lifecycle_cpu, limits.lifecycle_wall),
+            running: Running::default(),
             books,
             stats,
             topics: IdMap::default(),

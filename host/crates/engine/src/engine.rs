@@ -1,19 +1,14 @@
-//! The one wasmtime engine of a process, and its clock.
+//! The one wasmtime engine of a process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use wasmtime::component::{HasSelf, Linker};
 
 use crate::bindings::host;
+use crate::clock::Clock;
 use crate::context::Context;
 use crate::module::Wasi;
 use crate::wasi;
-
-/// How often running guests are looked at. Their limits are counted in it.
-pub(crate) const TICK: Duration = Duration::from_millis(1);
 
 /// How much of its thread's stack a guest may use: bytes. A thread must have that and as much again for the host's own frames; those of
 /// [`tidegate_telemetry::thread`] have [`tidegate_telemetry::THREAD_STACK`].
@@ -27,7 +22,7 @@ pub struct Engine {
     linker: Arc<Linker<Context>>,
     /// The same, and an empty WASI.
     wasi_linker: Arc<Linker<Context>>,
-    _ticker: Arc<Ticker>,
+    pub(crate) clock: Arc<Clock>,
 }
 
 /// Why there is no engine: this machine or build cannot run WebAssembly.
@@ -36,7 +31,7 @@ pub struct Engine {
 pub struct EngineError(String);
 
 impl Engine {
-    /// Starts it, and the thread that is its clock.
+    /// Starts it, and its [`Clock`].
     pub fn new() -> Result<Self, EngineError> {
         let refuse = |error: wasmtime::Error| EngineError(format!("{error:#}"));
         let wasmtime = wasmtime::Engine::new(&Self::settings()).map_err(refuse)?;
@@ -44,8 +39,9 @@ impl Engine {
         host::add_to_linker::<Context, HasSelf<Context>>(&mut linker, |context| context).map_err(refuse)?;
         let mut wasi_linker = linker.clone();
         wasi::add_to_linker(&mut wasi_linker).map_err(refuse)?;
-        let ticker = Ticker::start(wasmtime.clone()).map_err(|e| EngineError(e.to_string()))?;
-        Ok(Self { wasmtime, linker: Arc::new(linker), wasi_linker: Arc::new(wasi_linker), _ticker: Arc::new(ticker) })
+        let ticked = wasmtime.clone();
+        let clock = Clock::start(move || ticked.increment_epoch()).map_err(|e| EngineError(e.to_string()))?;
+        Ok(Self { wasmtime, linker: Arc::new(linker), wasi_linker: Arc::new(wasi_linker), clock: Arc::new(clock) })
     }
 
     /// What code is compiled for. The compiler's process has the same.
@@ -77,35 +73,5 @@ impl Engine {
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Engine")
-    }
-}
-
-/// A thread of its own that raises the epoch: a busy runtime must not make guests immortal.
-struct Ticker {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Ticker {
-    fn start(engine: wasmtime::Engine) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let thread = tidegate_telemetry::thread("epoch", move || {
-            while !stopped.load(Relaxed) {
-                std::thread::sleep(TICK);
-                engine.increment_epoch();
-            }
-        })?;
-        Ok(Self { stop, thread: Some(thread) })
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // It ends within a tick; that it panicked is of no interest any more.
-            let _ = thread.join();
-        }
     }
 }

@@ -8,6 +8,7 @@
 mod admission;
 mod bindings;
 mod calls;
+mod clock;
 mod confined;
 mod context;
 mod engine;

@@ -83,7 +83,9 @@ pub(crate) fn new_store(
     stats: Arc<RuleStats>,
     limits: &Limits,
 ) -> Store<Context> {
-    let mut store = Store::new(&module.engine.wasmtime, Context::new(books, stats, limits));
+    let mut context = Context::new(books, stats, limits);
+    context.running = module.engine.clock.watch();
+    let mut store = Store::new(&module.engine.wasmtime, context);
     store.limiter(|context| &mut context.memory);
     store.set_hostcall_fuel(limits.call_bytes);
     store.epoch_deadline_callback(|mut store| Ok(store.data_mut().deadline.look()));
@@ -147,8 +149,11 @@ fn run<T>(
     // A growth refused in an earlier call, which the guest took well, is not why this one may fail.
     context.memory.refused = false;
     context.deadline = deadline;
+    context.running.begin();
     store.set_epoch_deadline(1);
-    call(store).map_err(|error| {
+    let returned = call(store);
+    store.data().running.end();
+    returned.map_err(|error| {
         let context = store.data();
         let kind = if context.deadline.overrun {
             FaultKind::Timeout
