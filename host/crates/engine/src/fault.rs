@@ -65,6 +65,14 @@ impl Fault {
         Self { kind: FaultKind::BadOutput, message: message.into(), backtrace: None }
     }
 
+    /// It gave what had changed of its state, but not as soon as it must: a batch may take `a_batch`.
+    pub(crate) fn save_took_too_long(a_batch: std::time::Duration) -> Self {
+        let message = format!(
+            "`save` took longer than a batch may ({a_batch:?}, `cpu_ms` in the `[limits]` of its file) and what it gave takes"
+        );
+        Self { kind: FaultKind::Timeout, message, backtrace: None }
+    }
+
     /// From what wasmtime says.
     pub(crate) fn from_wasmtime(error: &wasmtime::Error, kind: FaultKind) -> Self {
         let mut backtrace = error.downcast_ref::<wasmtime::WasmBacktrace>().map(|frames| frames.to_string());

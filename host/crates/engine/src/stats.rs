@@ -60,6 +60,8 @@ pub struct RuleStats {
     pub unparked: AtomicU64,
     /// Batches given again after faults, so that its state is exact.
     pub replayed: AtomicU64,
+    /// Cells of state that instances were given after faults.
+    pub cells_restored: AtomicU64,
     /// Faults after which its state was only as new as its last save.
     pub state_lost: AtomicU64,
     /// Times it began without state since it refused what was there (`discard_state`).
@@ -133,6 +135,7 @@ pub struct RuleTotals {
     pub parked: u64,
     pub unparked: u64,
     pub replayed: u64,
+    pub cells_restored: u64,
     pub state_lost: u64,
     pub state_discarded: u64,
     /// Linear memory of its instances: bytes.
@@ -303,6 +306,7 @@ impl RuleStats {
             parked: self.parked.load(Relaxed),
             unparked: self.unparked.load(Relaxed),
             replayed: self.replayed.load(Relaxed),
+            cells_restored: self.cells_restored.load(Relaxed),
             state_lost: self.state_lost.load(Relaxed),
             state_discarded: self.state_discarded.load(Relaxed),
             memory_bytes: self.memory.now(),

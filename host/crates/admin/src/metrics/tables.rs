@@ -133,6 +133,7 @@ pub(super) const RULES: Table<RuleStatus> = Table {
         counter("rule_parked", "Rows parked in the dead letters", |r| r.stats.parked as f64),
         counter("rule_unparked", "Letters of parked rows put back", |r| r.stats.unparked as f64),
         counter("rule_replayed", "Calls repeated after faults", |r| r.stats.replayed as f64),
+        counter("rule_cells_restored", "Cells of state given to instances after faults", |r| r.stats.cells_restored as f64),
         counter("rule_alerts_refused", "Alerts beyond those a rule may have standing", |r| r.stats.alerts_refused as f64),
         counter("rule_state_lost", "Faults after which the state was only as last saved", |r| r.stats.state_lost as f64),
         counter("rule_state_discarded", "Times a rule began without state, having refused what was there", |r| r.stats.state_discarded as f64),

@@ -59,6 +59,11 @@ impl Room {
         Self { bytes, series, partitions, removed_series: series, removed_partitions: partitions }
     }
 
+    /// Cells that may come, and as many of which it may say that they are no more.
+    fn cells(&self) -> usize {
+        self.series + self.partitions + self.removed_series + self.removed_partitions
+    }
+
     fn take(&mut self, part: &state::SavedResult) -> Result<(), Fault> {
         let within = |room: &mut usize, asked: usize| {
             *room = room.checked_sub(asked).ok_or_else(|| {
@@ -85,13 +90,17 @@ impl Instance {
     /// Its state, or what changed of it since the last save; empty if it keeps none.
     ///
     /// # Errors
-    /// It failed, took longer for all parts than one call may, or would go on for ever.
+    /// It failed, took longer for all parts than one call may and that many cells, or would go on for ever.
     pub fn save(&mut self, cells: Cells) -> Result<SavedState, Fault> {
         let mut all = SavedState::default();
         let Some(guest) = self.state.clone() else { return Ok(all) };
         let everything = cells == Cells::All;
-        let mut left = Budget::lifecycle(&self.rule.limits);
-        let mut room = Room::of(self.store.data());
+        let context = self.store.data();
+        let mut room = Room::of(context);
+        let mut left = match cells {
+            Cells::All => Budget::lifecycle(&self.rule.limits).and_for_cells(room.cells()),
+            Cells::Changed => Budget::save(&self.rule.limits, room.cells(), room.bytes),
+        };
         // Each part but the last has a cell at least: what does not come to an end is stopped by what it has handed over.
         let most_parts = 2 + room.bytes / PART_BYTES * 2;
         for _ in 0..most_parts {
@@ -106,6 +115,9 @@ impl Instance {
             }
             self.take_part(part, &mut all)?;
             if !more {
+                if cells == Cells::Changed && left.took_too_long(room.cells(), room.bytes) {
+                    return Err(Fault::save_took_too_long(self.rule.limits.batch_cpu));
+                }
                 self.commit(&Rows::None)?;
                 return Ok(all);
             }

@@ -23,8 +23,10 @@ pub(crate) enum Call {
     Lifecycle,
 }
 
-/// To declare a series and restore its cell takes an honest guest one or two microseconds.
-const CPU_A_CELL: Duration = Duration::from_micros(5);
+/// To declare a series and restore its cell takes an honest guest one or two microseconds, and to save it less; one in another language some more.
+const CPU_A_CELL: Duration = Duration::from_micros(10);
+/// And for each byte that it hands over, in memory that it and the host may have to touch first.
+const NANOS_A_BYTE: u64 = 20;
 
 /// What an operation of many calls may take, all in all.
 pub(crate) struct Budget {
@@ -38,10 +40,29 @@ impl Budget {
         Self { cpu: limits.lifecycle_cpu, wall: limits.lifecycle_wall }
     }
 
+    /// What saving what changed may take at the very most: as long as a batch, since it is asked for after batches, and for each cell and byte that there
+    /// can be. What of that was due is said afterwards, by [`Self::took_too_long`].
+    pub fn save(limits: &Limits, cells: usize, bytes: usize) -> Self {
+        Self { cpu: limits.batch_cpu + to_save(cells, bytes), wall: limits.lifecycle_wall }
+    }
+
+    /// Whether of a budget of [`Self::save`] more was used than is due to one that left so many cells and bytes of it.
+    pub fn took_too_long(&self, cells: usize, bytes: usize) -> bool {
+        self.cpu < to_save(cells, bytes)
+    }
+
     /// And for so many cells that the host gives it, which no guest can make more of than it has series and partitions.
     pub fn and_for_cells(self, cells: usize) -> Self {
-        Self { cpu: self.cpu + CPU_A_CELL * u32::try_from(cells).unwrap_or(u32::MAX), ..self }
+        Self { cpu: self.cpu + a_cell_each(cells), ..self }
     }
+}
+
+fn to_save(cells: usize, bytes: usize) -> Duration {
+    a_cell_each(cells) + Duration::from_nanos(bytes as u64 * NANOS_A_BYTE)
+}
+
+fn a_cell_each(cells: usize) -> Duration {
+    CPU_A_CELL * u32::try_from(cells).unwrap_or(u32::MAX)
 }
 
 /// The most bytes of a description, and of the schema in it.
@@ -170,6 +191,20 @@ fn run<T>(
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    /// Guarantees: who saves may take as long as for a batch, and for each cell and byte given a little; not for those that might have been.
+    #[test]
+    fn a_save_may_take_a_batch_and_its_cells() {
+        let limits = Limits::default();
+        for (cells, bytes, due_us) in [(0, 0, 0), (1_000, 0, 10_000), (1, 1_000_000, 20_010)] {
+            for late_us in [0, 1] {
+                let mut left = Budget::save(&limits, 50_000, 16_000_000);
+                left.cpu -= limits.batch_cpu + Duration::from_micros(due_us + late_us);
+                let too_long = left.took_too_long(50_000 - cells, 16_000_000 - bytes);
+                assert_eq!(too_long, late_us > 0, "{cells} cells of {bytes} bytes, {late_us} us late");
+            }
+        }
+    }
 
     /// Guarantees: what a module says of itself is bounded, as a whole and in its parts.
     #[test]

@@ -8,8 +8,9 @@ use tidegate_model::{Books, Marks, Messages, PartitionId, Stage, TopicId};
 use crate::dead_letter::Cause;
 use crate::lane::batch::Fate;
 use crate::lane::flow::{Flow, Insert};
+use crate::lane::patience::{Patience, rows_of_a_part};
 use crate::lane::route::Routes;
-use crate::lane::slot::{Patience, Slot};
+use crate::lane::slot::{Poison, Slot, Tried};
 use crate::lane::work::Work;
 
 /// What the letters of messages beyond a limit say.
@@ -31,7 +32,7 @@ pub(crate) fn decode(work: &mut Work<'_>, slots: &mut [Slot], routes: &mut Route
     }
     match sole_decoder(messages, slots, routes, work.books) {
         Some(slot) if !slots[slot].shuns_any() => {
-            let made = call(work, &mut slots[slot], messages, None, &mut Patience::default());
+            let made = call(work, &mut slots[slot], messages, None);
             Flow { points: made.points, from_row: made.from_row }
         }
         _ => {
@@ -39,7 +40,7 @@ pub(crate) fn decode(work: &mut Work<'_>, slots: &mut [Slot], routes: &mut Route
             let mut all = Insert::default();
             for (slot, rows) in by_decoder.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
                 let part = messages.gather(&rows);
-                all.append(call(work, &mut slots[slot], &part, Some(&rows), &mut Patience::default()));
+                all.append(call(work, &mut slots[slot], &part, Some(&rows)));
             }
             in_order(all)
         }
@@ -84,9 +85,7 @@ fn share_out(work: &mut Work<'_>, slots: &[Slot], routes: &mut Routes) -> Vec<Ve
         }
         match routes.decoder(topic, slots, work.books) {
             Some(slot) if slots[slot].shuns_any() && slots[slot].shuns(partition_of(work.books, topic)) => {
-                let rule = slots[slot].rule();
-                rule.stats.parked.fetch_add(1, Relaxed);
-                work.dead_letter_message(row, &Cause::parked(rule));
+                park(work, &slots[slot], row);
             }
             Some(slot) => by_decoder[slot].push(row),
             // A sink takes it as it came: that is what it is for.
@@ -106,6 +105,13 @@ fn no_decoder(books: &Books, topic: TopicId) -> Cause<'static> {
     Cause::route(format!("no decoder's topics match {topic:?}; enable one, or widen its `topics`"))
 }
 
+/// The decoder is not called for the partition of this message.
+fn park(work: &mut Work<'_>, slot: &Slot, row: u32) {
+    let rule = slot.rule();
+    rule.stats.parked.fetch_add(1, Relaxed);
+    work.dead_letter_message(row, &Cause::parked(rule));
+}
+
 /// Parts of several decoders, back in the order of their messages.
 fn in_order(all: Insert) -> Flow {
     if all.from_row.is_sorted() {
@@ -116,9 +122,19 @@ fn in_order(all: Insert) -> Flow {
     Flow { points: all.points.gather(&rows), from_row: rows.iter().map(|&row| all.from_row[row as usize]).collect() }
 }
 
-/// Calls the decoder; `rows` are the part's rows in the batch, if it is not the whole. When the call fails the part is halved
+/// Calls the decoder; `rows` are the part's rows in the batch, if it is not the whole. When the call fails the part is taken apart
 /// until the poison stands alone, and goes to the dead letters; the rest goes on.
-fn call(
+fn call(work: &mut Work<'_>, slot: &mut Slot, part: &Messages, rows: Option<&[u32]>) -> Insert {
+    let mut patience = Patience::default();
+    let made = attempt(work, slot, part, rows, &mut patience);
+    if patience.is_tried() {
+        slot.put_together();
+    }
+    made
+}
+
+/// One call of [`call`], and those that become necessary by it.
+fn attempt(
     work: &mut Work<'_>,
     slot: &mut Slot,
     part: &Messages,
@@ -127,6 +143,7 @@ fn call(
 ) -> Insert {
     let row_in_batch = |row: u32| rows.map_or(row, |rows| rows[row as usize]);
     let all_rows = || 0..part.len() as u32;
+    let began = patience.clock();
     let outcome = match slot.decode(work.now_us, part) {
         Some(outcome) => outcome,
         None => {
@@ -142,13 +159,7 @@ fn call(
         Ok(decoded) => return take(work, slot, decoded, part.len(), row_in_batch),
         Err(fault) => fault,
     };
-    let spent = patience.spent();
-    slot.replace(&fault);
-    if part.len() == 1 || spent {
-        match part.topic[..] {
-            [topic] => slot.episode(partition_of(work.books, topic), &fault),
-            _ => slot.gave_up(&fault),
-        }
+    if slot.failed_on(Tried::Messages(part), &fault, began, patience) == Poison::Found {
         let cause = Cause::fault(Stage::Decode, slot.rule(), &fault, part.len());
         for row in all_rows() {
             work.dead_letter_message(row_in_batch(row), &cause);
@@ -157,9 +168,16 @@ fn call(
     }
     let whole: Vec<u32> = all_rows().collect();
     let mut made = Insert::default();
-    for half in whole.chunks(part.len().div_ceil(2)) {
-        let rows: Vec<u32> = half.iter().map(|&row| row_in_batch(row)).collect();
-        made.append(call(work, slot, &part.gather(half), Some(&rows), patience));
+    for few in whole.chunks(rows_of_a_part(part.len())) {
+        // Whose poison has been found often enough is not tried any more.
+        let shunned = |row: &&u32| slot.shuns(partition_of(work.books, part.topic[**row as usize]));
+        let (shunned, few): (Vec<u32>, Vec<u32>) = few.iter().partition(shunned);
+        shunned.into_iter().for_each(|row| park(work, slot, row_in_batch(row)));
+        if few.is_empty() {
+            continue;
+        }
+        let rows: Vec<u32> = few.iter().map(|&row| row_in_batch(row)).collect();
+        made.append(attempt(work, slot, &part.gather(&few), Some(&rows), patience));
     }
     made
 }

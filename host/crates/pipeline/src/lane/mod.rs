@@ -15,6 +15,7 @@ mod held_acks;
 mod last_saved;
 mod node;
 mod parcels;
+mod patience;
 mod process;
 mod replay_log;
 mod route;

@@ -8,8 +8,9 @@ use tidegate_model::{Books, NO_ROW, PartitionId, Points, SeriesId, Stage};
 
 use crate::dead_letter::Cause;
 use crate::lane::flow::{Flow, Insert};
+use crate::lane::patience::{Patience, rows_of_a_part};
 use crate::lane::route::{Routes, Share};
-use crate::lane::slot::{Patience, Slot};
+use crate::lane::slot::{Poison, Slot, Tried};
 use crate::lane::work::Work;
 
 /// Runs `flow` through the processors from `first` on; slots stand in the order they run in.
@@ -37,29 +38,13 @@ pub(crate) fn process(work: &mut Work<'_>, slots: &mut [Slot], first: usize, rou
             Share::None => {}
             Share::All => {
                 let points = std::mem::take(&mut flow.points);
-                call(
-                    work,
-                    slot,
-                    Part { points: &points, rows: None },
-                    &flow.from_row,
-                    &mut change,
-                    &mut copy,
-                    &mut Patience::default(),
-                );
+                call(work, slot, Part { points: &points, rows: None }, &flow.from_row, &mut change, &mut copy);
                 flow.points = points;
             }
             Share::Some(rows) => {
                 let points = Arc::new(flow.points.gather(&rows));
                 let part = Part { points: &points, rows: Some(&rows) };
-                call(
-                    work,
-                    slot,
-                    part,
-                    &flow.from_row,
-                    &mut change,
-                    &mut Some(points.clone()),
-                    &mut Patience::default(),
-                );
+                call(work, slot, part, &flow.from_row, &mut change, &mut Some(points.clone()));
             }
         }
         looked &= change.insert.points.is_empty() && change.gone.is_empty();
@@ -79,6 +64,12 @@ fn shun(work: &mut Work<'_>, slot: &Slot, share: Share, flow: &Flow, change: &mu
     };
     let shunned = |row: &u32| slot.shuns(partition_of(work.books, flow.points.series[*row as usize]));
     let (shunned, rest): (Vec<u32>, Vec<u32>) = rows.into_iter().partition(shunned);
+    pass_by(work, slot, shunned, &flow.from_row, change);
+    if rest.is_empty() { Share::None } else { Share::Some(rest) }
+}
+
+/// The rule in `slot` is not called for these rows of the flow, whose messages `origin` has: they pass it by, or are parked.
+fn pass_by(work: &mut Work<'_>, slot: &Slot, shunned: Vec<u32>, origin: &[u32], change: &mut Change) {
     let rule = slot.rule();
     match rule.on_quarantine {
         OnQuarantine::Bypass => drop(rule.stats.bypassed.fetch_add(shunned.len() as u64, Relaxed)),
@@ -86,12 +77,11 @@ fn shun(work: &mut Work<'_>, slot: &Slot, share: Share, flow: &Flow, change: &mu
             rule.stats.parked.fetch_add(shunned.len() as u64, Relaxed);
             let cause = Cause::parked(rule);
             for &row in &shunned {
-                work.dead_letter_point(flow.from_row[row as usize], &cause);
+                work.dead_letter_point(origin[row as usize], &cause);
             }
             change.gone.extend(shunned);
         }
     }
-    if rest.is_empty() { Share::None } else { Share::Some(rest) }
 }
 
 fn partition_of(books: &Books, series: SeriesId) -> PartitionId {
@@ -140,8 +130,24 @@ impl Part<'_> {
 }
 
 /// Calls the processor; `origin` are the flow's messages, `copy` one of the part if there is one already. When the call fails the part is
-/// halved until the poison stands alone; the rest goes on.
+/// taken apart until the poison stands alone; the rest goes on.
 fn call(
+    work: &mut Work<'_>,
+    slot: &mut Slot,
+    part: Part<'_>,
+    origin: &[u32],
+    change: &mut Change,
+    copy: &mut Option<Arc<Points>>,
+) {
+    let mut patience = Patience::default();
+    attempt(work, slot, part, origin, change, copy, &mut patience);
+    if patience.is_tried() {
+        slot.put_together();
+    }
+}
+
+/// One call of [`call`], and those that become necessary by it.
+fn attempt(
     work: &mut Work<'_>,
     slot: &mut Slot,
     part: Part<'_>,
@@ -152,19 +158,14 @@ fn call(
 ) {
     let Part { points, .. } = part;
     let row_in_flow = |row: u32| part.row_in_flow(row);
+    let began = patience.clock();
     let fault = match slot.process(work.now_us, points, copy) {
         // A quarantined processor is passed by: its rows are sound, it is not.
         None => return,
         Some(Ok(processed)) => return take(work, slot, processed, points.len(), row_in_flow, origin, change),
         Some(Err(fault)) => fault,
     };
-    let spent = patience.spent();
-    slot.replace(&fault);
-    if points.len() == 1 || spent {
-        match points.series[..] {
-            [series] => slot.episode(partition_of(work.books, series), &fault),
-            _ => slot.gave_up(&fault),
-        }
+    if slot.failed_on(Tried::Points(points), &fault, began, patience) == Poison::Found {
         let cause = Cause::fault(Stage::Process, slot.rule(), &fault, points.len());
         for row in (0..points.len() as u32).map(row_in_flow) {
             change.gone.push(row);
@@ -173,11 +174,18 @@ fn call(
         return;
     }
     let whole: Vec<u32> = (0..points.len() as u32).collect();
-    for half in whole.chunks(points.len().div_ceil(2)) {
-        let rows: Vec<u32> = half.iter().map(|&row| row_in_flow(row)).collect();
-        let points = Arc::new(points.gather(half));
+    for few in whole.chunks(rows_of_a_part(points.len())) {
+        // Whose poison has been found often enough is not tried any more.
+        let shunned = |row: &&u32| slot.shuns(partition_of(work.books, points.series[**row as usize]));
+        let (shunned, few): (Vec<u32>, Vec<u32>) = few.iter().partition(shunned);
+        pass_by(work, slot, shunned.into_iter().map(row_in_flow).collect(), origin, change);
+        if few.is_empty() {
+            continue;
+        }
+        let rows: Vec<u32> = few.iter().map(|&row| row_in_flow(row)).collect();
+        let points = Arc::new(points.gather(&few));
         let part = Part { points: &points, rows: Some(&rows) };
-        call(work, slot, part, origin, change, &mut Some(points.clone()), patience);
+        attempt(work, slot, part, origin, change, &mut Some(points.clone()), patience);
     }
 }
 

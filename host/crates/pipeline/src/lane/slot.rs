@@ -5,6 +5,7 @@
 
 mod shadowing;
 mod succession;
+mod taking_apart;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,28 +20,16 @@ use tidegate_model::{Books, Messages, PartitionId, Points};
 use crate::lane::episodes::{Episodes, Verdict};
 use crate::lane::last_saved::LastSaved;
 use crate::lane::replay_log::{Given, ReplayLog};
+use crate::lane::slot::taking_apart::{LaidAside, instance_at};
 
-/// How long a rule may go on failing in one batch before the rest of it is given up. A trap costs some 20 µs, so a thousand poison rows are
-/// set apart one by one; a rule that runs into its CPU limit each time is not waited for. Of the processor: a busy node punishes nobody.
-const FAULT_TIME_A_BATCH: Duration = Duration::from_secs(1);
+pub(crate) use taking_apart::{Poison, Tried};
+
 /// Given-up batches within [`QUARANTINE_WINDOW`] after which the rule is called no more.
 const QUARANTINE_AFTER: usize = 3;
 const QUARANTINE_WINDOW: Duration = Duration::from_secs(60);
 /// For how many times as long as a tick took there is no other. A batch comes of messages, and who sends less has less of them; a tick comes
 /// because the rule says so, and one that wants the next at once would have the lane for itself.
 const REST_AFTER_TICK: i64 = 9;
-
-/// How long one rule has been failing in one batch.
-#[derive(Default)]
-pub(crate) struct Patience(Option<Duration>);
-
-impl Patience {
-    /// It has failed again; gives whether it is enough.
-    pub fn spent(&mut self) -> bool {
-        let now = thread_cpu();
-        now.saturating_sub(*self.0.get_or_insert(now)) >= FAULT_TIME_A_BATCH
-    }
-}
 
 /// Whether what a rule was given is in the state that was last saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +53,8 @@ pub(crate) struct Slot {
     books: Arc<Books>,
     last_saved: LastSaved,
     replay_log: ReplayLog,
+    /// While a batch is taken apart.
+    laid_aside: Option<LaidAside>,
     episodes: Episodes,
     given_up: Vec<Instant>,
     /// When `tick` is due: microseconds since 1970-01-01 UTC.
@@ -107,6 +98,7 @@ impl Slot {
             books,
             last_saved,
             replay_log: ReplayLog::default(),
+            laid_aside: None,
             episodes: Episodes::default(),
             given_up: Vec::new(),
             due_us: None,
@@ -182,7 +174,8 @@ impl Slot {
     }
 
     fn note(&mut self, now_us: i64, given: Given) {
-        if self.replay_log.note(now_us, given) {
+        // One that has a part of the state only is not asked for it: what it was given is less than a batch.
+        if self.replay_log.note(now_us, given) && self.laid_aside.is_none() {
             self.save();
         }
     }
@@ -247,13 +240,15 @@ impl Slot {
     }
 
     fn as_last_saved(&mut self) -> Result<Instance, LoadError> {
-        let mut new = self.rule.instantiate(&self.books)?;
-        new.restore(&self.rule.module.description().version, self.last_saved.whole())?;
-        Ok(new)
+        let cells = match &self.laid_aside {
+            Some(aside) => &aside.cells,
+            None => self.last_saved.whole(),
+        };
+        instance_at(&self.rule, &self.books, cells)
     }
 
-    /// One row of `partition` was found that it fails on.
-    pub fn episode(&mut self, partition: PartitionId, fault: &Fault) {
+    /// One row of `partition` was found that it fails on, or several that were not told apart.
+    fn episode(&mut self, partition: PartitionId, fault: &Fault) {
         let verdict = self.episodes.enter(partition, Instant::now());
         match verdict {
             Verdict::Noted => {}
@@ -281,7 +276,7 @@ impl Slot {
         self.episodes.is_quarantined(partition)
     }
 
-    /// So many faults in one batch that the rest of it was not tried.
+    /// It failed, and no partition is to blame: beside a batch, or on rows of several that there was no patience to tell apart.
     pub fn gave_up(&mut self, fault: &Fault) {
         let now = Instant::now();
         self.given_up.retain(|then| now.duration_since(*then) < QUARANTINE_WINDOW);
@@ -304,6 +299,7 @@ impl Slot {
 
     /// Calls it no more. Its state stays, for who comes after it: from an instance that is sound, as it is now.
     fn rest(&mut self) {
+        self.put_together();
         let lost = if self.instance.is_some() {
             self.take_over().err().map(|fault| fault.to_string())
         } else {

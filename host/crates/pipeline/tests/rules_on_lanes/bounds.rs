@@ -109,3 +109,36 @@ fn ticks_have_a_share() {
     let beside = Duration::from_nanos(rule.stats.totals().beside_nanos);
     assert!(beside >= of_one_tick, "{beside:?} were counted");
 }
+
+/// Guarantees: to save is no way to a lane's time: a rule that takes longer for it than for a batch, though no longer than it may to be made ready, and
+/// gives next to nothing, has failed, and is quarantined when it goes on so; its rows pass by, and no state of it is kept that it did not give in time.
+#[test]
+fn saves_have_a_share() {
+    let mut house = House::new(1);
+    house.install("read", "json-reading", 0, "dev/#", "{}");
+    // At three steps in memory each, this takes 20 ms on no machine; and then one cell of a byte.
+    let save = "(i32.store (i32.const 700) (i32.const 60000000))
+        (loop $on
+          (i32.store (i32.const 700) (i32.sub (i32.load (i32.const 700)) (i32.const 1)))
+          (br_if $on (i32.load (i32.const 700))))
+        (i32.store (i32.const 512) (i32.const 708)) (i32.store (i32.const 516) (i32.const 1))
+        (i32.store (i32.const 520) (i32.const 704)) (i32.store (i32.const 524) (i32.const 1))
+        (i32.store (i32.const 528) (i32.const 1024)) (i32.store (i32.const 532) (i32.const 1))
+        (i32.store (i32.const 704) (i32.const 1))
+        (return (i32.const 512))";
+    let module = wat(&[("save", save)]);
+    let rule = house.install_so("dawdler", "threshold", 10, "dev/#", r#"{"above":1.0}"#, |rule| {
+        rule.module = module;
+        rule.limits.batch_cpu = Duration::from_millis(20);
+        // So that nothing else stops it.
+        (rule.limits.lifecycle_cpu, rule.limits.lifecycle_wall) = (Duration::from_secs(60), Duration::from_secs(600));
+    });
+    wait_until("the dawdler to be quarantined", || {
+        house.send(&[reading("dev/a", 1.0)]);
+        rule.stats.quarantined().is_some()
+    });
+    let (totals, reason) = (rule.stats.totals(), rule.stats.quarantined().unwrap());
+    assert!(reason.contains("`save` took longer") || reason.contains("CPU time"), "{reason}");
+    assert!(totals.faults["timeout"] >= 3 && rule.stats.state.peak() == 0, "{totals:?}");
+    assert_eq!(house.stored().len() as u64, house.inlet.ledger().totals().received);
+}

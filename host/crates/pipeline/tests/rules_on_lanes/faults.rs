@@ -115,3 +115,81 @@ fn a_rule_that_fails_all_over_is_quarantined() {
     let raised: BTreeSet<_> = house.alerts().into_iter().map(|(topic, _)| topic).collect();
     assert_eq!(raised.len(), 40, "its neighbour watches on");
 }
+
+fn letters(house: &House) -> Vec<(String, Vec<u8>)> {
+    let kept = house.letters.kept.lock().unwrap();
+    let letters = kept.iter().flat_map(|delivery| &delivery.dead_letters);
+    letters.map(|letter| (letter.topic.to_string(), letter.payload.clone())).collect()
+}
+
+/// Guarantees: with the state of many series on a lane, one poison row in a large batch is one letter, and one episode of its partition, whatever
+/// it takes to make new instances; all others are numbered on where they stood, in that batch and after it, and the rule is given all its state
+/// anew once.
+#[test]
+fn one_poison_row_beside_many_series() {
+    const SERIES: usize = 30_000;
+    let mut house = House::with(1, Arc::new(Books::new(SERIES + 10)), None);
+    house.install("read", "json-reading", 0, "dev/#", "{}");
+    let rule = house.install_so("number", "brittle", 10, "dev/#", "{}", |_| {});
+    let all: Vec<_> = (0..SERIES).map(|n| reading(&format!("dev/{n}"), 1.0)).collect();
+    house.send(&all);
+    let restored = || rule.stats.totals().cells_restored;
+    let before = restored();
+    for _ in 0..3 {
+        let mut batch: Vec<_> = (0..1_000).map(|n| reading(&format!("dev/{}", n * 29), 1.0)).collect();
+        batch.insert(700, reading("dev/7", 666.0));
+        house.send(&batch);
+    }
+    let totals = rule.stats.totals();
+    assert_eq!(letters(&house), vec![reading("dev/7", 666.0); 3], "{totals:?}");
+    assert_eq!((rule.stats.quarantined(), totals.state_lost), (None, 0));
+    assert!(totals.faults["trap"] <= 3 * 3, "{totals:?}");
+    // All of them once a batch, and beside that those of the batch, some times.
+    assert!(restored() - before < 3 * (SERIES as u64 + 6_000), "{} cells", restored() - before);
+    house.send(&all);
+    for (topic, given) in numbers(&house) {
+        let again = topic.strip_prefix("dev/").unwrap().parse::<usize>().unwrap();
+        let times = if again % 29 == 0 && again < 29_000 { 5 } else { 2 };
+        assert_eq!(given, (1..=times).map(f64::from).collect::<Vec<_>>(), "{topic}");
+    }
+}
+
+/// Guarantees: rows that run into the limit of time, several of one device in a batch or one with a generous limit, are set apart each by itself: a
+/// letter each, all others through, and the rule is not quarantined.
+#[test]
+fn looping_rows_take_no_others_along() {
+    for (loops, cpu) in [(&[20, 150, 280][..], Duration::from_millis(50)), (&[150], Duration::from_millis(400))] {
+        let mut house = House::new(1);
+        let rule = house.install_so("obey", "hostile", 0, "hostile/#", "{}", |rule| rule.limits.batch_cpu = cpu);
+        let payload = |n| if loops.contains(&n) { "loop".to_owned() } else { n.to_string() };
+        let batch: Vec<_> = (0..300).map(|n| ("hostile/a".to_owned(), payload(n).into_bytes())).collect();
+        house.send(&batch);
+        let letter = ("hostile/a".to_owned(), b"loop".to_vec());
+        assert_eq!(letters(&house), vec![letter; loops.len()], "{:?}", rule.stats.totals());
+        assert_eq!(house.stored().len(), 300 - loops.len());
+        assert_eq!(rule.stats.quarantined(), None);
+        assert!(rule.stats.totals().quarantined_partitions.is_empty());
+    }
+}
+
+/// Guarantees: a device that is quarantined while a batch is taken apart is so for the rest of that batch too: what it has sent in one go is not
+/// tried row by row.
+#[test]
+fn quarantined_within_a_batch() {
+    let mut house = House::new(1);
+    house.install("read", "json-reading", 0, "dev/#", "{}");
+    let rule = house.install_so("number", "brittle", 10, "dev/#", "{}", |_| {});
+    let batch: Vec<_> =
+        (0..200).map(|n| if n % 2 == 0 { reading("dev/bad", 666.0) } else { reading("dev/good", 1.0) }).collect();
+    house.send(&batch);
+    let totals = rule.stats.totals();
+    assert_eq!(totals.quarantined_partitions.keys().collect::<Vec<_>>(), ["dev/bad"]);
+    assert_eq!((letters(&house).len(), totals.bypassed), (5, 95));
+    assert_eq!(numbers(&house)["dev/good"], (1..=100).map(f64::from).collect::<Vec<_>>());
+    let mut house = House::new(1);
+    let rule = house.install_so("obey", "hostile", 0, "hostile/#", "{}", |_| {});
+    let batch: Vec<_> =
+        (0..200).map(|n| (format!("hostile/{}", n % 2), if n % 2 == 0 { "trap" } else { "1" }.into())).collect();
+    house.send(&batch);
+    assert_eq!((letters(&house).len(), rule.stats.totals().parked, house.stored().len()), (100, 95, 100));
+}

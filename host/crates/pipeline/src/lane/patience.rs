@@ -1,0 +1,136 @@
+//! Into what a batch that a rule fails on is taken apart, and for how long a lane has patience with that.
+//!
+//! What counts is the time of the calls that failed: a trap takes microseconds, so a thousand poison rows are set apart one by one, and what it costs
+//! to make new instances is not the poison's doing. Of the processor: a busy node punishes nobody.
+
+use std::time::Duration;
+
+use tidegate_engine::{Limits, thread_cpu};
+
+/// A part that fails is cut into so many. Of a thousand rows each then stands alone after two cuts; each fault costs an instance, and where a
+/// rule runs into its limit of time, all of that: to halve would take ten.
+const PARTS: usize = 32;
+/// So many calls may run into their limit before a poison row is found: more than there are cuts of any batch.
+const CALLS_A_POISON: u32 = 12;
+/// And this long at least, however short the limit is.
+const LEAST: Duration = Duration::from_secs(1);
+/// For how many such rows, one after the other, a lane stands still at most, all in all, with what it takes to make new instances.
+const MOST: u32 = 3;
+
+/// How many rows each part has that a part of so many is cut into.
+pub(crate) fn rows_of_a_part(rows: usize) -> usize {
+    rows.div_ceil(PARTS).max(1)
+}
+
+/// The one of these that all of them are, if there is one.
+pub(crate) fn sole<T: PartialEq>(mut of: impl Iterator<Item = T>) -> Option<T> {
+    let first = of.next()?;
+    of.all(|other| other == first).then_some(first)
+}
+
+/// How long one rule has been failing in one batch; times are of the thread's processor.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    /// When it failed first.
+    began: Option<Duration>,
+    /// What the calls took that have failed since a poison row was found last.
+    failing: Duration,
+    /// What it took to bring the first new instance to where the first one stood.
+    revival: Duration,
+}
+
+impl Patience {
+    /// Whether the rule has failed in this batch.
+    pub fn is_tried(&self) -> bool {
+        self.began.is_some()
+    }
+
+    /// When a call begins, where that may be asked of it: a rule that has not failed yet pays for no clock.
+    pub fn clock(&self) -> Option<Duration> {
+        self.began.map(|_| thread_cpu())
+    }
+
+    /// A call that began at `call` has failed at `now`; gives whether it is the first.
+    pub fn failed(&mut self, call: Option<Duration>, now: Duration) -> bool {
+        self.failing += call.map_or(Duration::ZERO, |call| now.saturating_sub(call));
+        let first = self.began.is_none();
+        self.began.get_or_insert(now);
+        first
+    }
+
+    /// A new instance is ready at `now`.
+    pub fn revived(&mut self, now: Duration) {
+        self.revival = now.saturating_sub(self.began.unwrap_or(now));
+    }
+
+    /// A poison row stands alone.
+    pub fn found(&mut self) {
+        self.failing = Duration::ZERO;
+    }
+
+    /// Whether it is enough: what fails from now on is taken apart no more.
+    pub fn is_spent(&self, limits: &Limits, now: Duration) -> bool {
+        let a_poison = LEAST.max(limits.batch_cpu * CALLS_A_POISON);
+        let in_all = (a_poison + self.revival * CALLS_A_POISON) * MOST;
+        self.failing >= a_poison || self.began.is_some_and(|began| now.saturating_sub(began) >= in_all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(cpu_ms: u64) -> Limits {
+        Limits { batch_cpu: Duration::from_millis(cpu_ms), ..Limits::default() }
+    }
+
+    /// Guarantees: any batch is taken apart to single rows in a few cuts.
+    #[test]
+    fn few_cuts() {
+        for (rows, most) in [(1, 1), (2, 1), (33, 2), (1_000, 2), (1_024, 2), (10_000, 3), (1_000_000, 4)] {
+            let cuts =
+                std::iter::successors(Some(rows), |&rows| (rows > 1).then(|| rows_of_a_part(rows))).count() - 1;
+            assert!(cuts <= most, "{rows} rows take {cuts} cuts");
+        }
+        assert_eq!(
+            (sole([7, 7].iter()), sole([7, 8].iter()), sole::<u8>(std::iter::empty())),
+            (Some(&7), None, None)
+        );
+    }
+
+    /// Guarantees: a row that runs into a limit of any length is found before patience is at an end; new instances do not count to that, however
+    /// long they take; a rule that goes on and on failing is stopped, however quickly poison is found.
+    #[test]
+    fn what_counts() {
+        for cpu_ms in [1, 50, 1_000, 10_000] {
+            let (limits, cpu) = (limits(cpu_ms), Duration::from_millis(cpu_ms));
+            let revival = Duration::from_secs(2);
+            let (mut patience, mut now) = (Patience::default(), Duration::from_secs(5));
+            assert!(patience.failed(None, now));
+            now += revival;
+            patience.revived(now);
+            for _ in 0..4 {
+                let call = now;
+                now += cpu;
+                assert!(!patience.failed(Some(call), now) && !patience.is_spent(&limits, now), "{cpu_ms} ms");
+                now += revival;
+            }
+            patience.found();
+            let mut found = 1;
+            while !patience.is_spent(&limits, now) {
+                let call = now;
+                now += cpu + revival;
+                patience.failed(Some(call), call + cpu);
+                patience.found();
+                found += 1;
+            }
+            assert!((3..=3_000).contains(&found), "{found} rows were found with {cpu_ms} ms");
+        }
+        let (limits, mut patience) = (limits(50), Patience::default());
+        patience.failed(None, Duration::ZERO);
+        patience.failed(Some(Duration::ZERO), Duration::from_millis(999));
+        assert!(!patience.is_spent(&limits, Duration::from_millis(999)));
+        patience.failed(Some(Duration::from_millis(999)), Duration::from_millis(1_001));
+        assert!(patience.is_spent(&limits, Duration::from_millis(1_001)), "no poison was found for so long");
+    }
+}
