@@ -171,11 +171,8 @@ impl Job {
     }
 
     pub(super) fn run(&self, source: (Source, Option<Upload>)) {
-        match self.read(source) {
-            Ok(()) => self.end(JobState::Done, None),
-            Err(Stop::Cancelled) => self.end(JobState::Cancelled, None),
-            Err(Stop::Because(why)) => self.end(JobState::Failed, Some(why)),
-        }
+        let (state, problem) = outcome(|| self.read(source));
+        self.end(state, problem);
     }
 
     fn read(&self, (source, upload): (Source, Option<Upload>)) -> Result<(), Stop> {
@@ -239,6 +236,16 @@ impl Job {
     }
 }
 
+/// How a run has ended. One that panics ends as a job that failed: the thread is one of few, and the next job's.
+fn outcome(run: impl FnOnce() -> Result<(), Stop>) -> (JobState, Option<String>) {
+    let panicked = |_| Err(Stop::Because("it ended by a mistake in Tidegate; the host's log tells of it".to_owned()));
+    match tidegate_telemetry::caught("backtest", run).unwrap_or_else(panicked) {
+        Ok(()) => (JobState::Done, None),
+        Err(Stop::Cancelled) => (JobState::Cancelled, None),
+        Err(Stop::Because(why)) => (JobState::Failed, Some(why)),
+    }
+}
+
 impl From<HistoryError> for Stop {
     fn from(error: HistoryError) -> Self {
         Stop::Because(error.0)
@@ -247,4 +254,23 @@ impl From<HistoryError> for Stop {
 
 fn now_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+}
+
+#[cfg(test)]
+#[allow(clippy::panic, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// Guarantees: a run that panics ends its job and not its thread, of which there are few; nothing of the panic's text is told, which may be of the rows.
+    #[test]
+    fn a_panic_ends_the_job_alone() {
+        for _ in 0..=super::super::RUNS {
+            let (state, problem) = outcome(|| panic!("row 7 is secret"));
+            assert!(
+                state == JobState::Failed && problem.is_some_and(|it| it.contains("log") && !it.contains("secret"))
+            );
+        }
+        assert!(matches!(outcome(|| Ok(())), (JobState::Done, None)));
+        assert!(matches!(outcome(|| Err(Stop::Cancelled)), (JobState::Cancelled, None)));
+    }
 }
