@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tidegate_admin::{Admin, Status, View};
-use tidegate_config::{Config, Journal, Offsets, SinkSettings, SourceSettings};
+use tidegate_config::{Changes, Config, Journal, Offsets, SinkSettings, SourceSettings};
 use tidegate_engine::{
     Admission, Asked, Cache, ChildProcess, Confined, DirectoryError, Engine, Examination, Generations, Registry,
     RegistryHandle, RuleState, RuleStatus, SIGNATURE_SUFFIX, Scope, Trust, Wasi,
@@ -88,6 +88,10 @@ impl Host {
         let trust = Trust::open(&config.signatures, Some(&config.data_dir))?;
         let admission = admission(open_cache(&config.data_dir))?.trusting(trust);
         let generations = open_generations(&config.data_dir);
+        if config.admin.changes == Changes::Allowed {
+            // Before anything of a change that was half made is read.
+            tidegate_admin::mend_rules(&config.rules_dir);
+        }
         let registry = Registry::start(admission, &config.rules_dir, generations, Box::new(pipeline.deploy()))
             .with_context(|| format!("the rules directory {} cannot be used", config.rules_dir.display()))?;
         chores.push(tidegate_telemetry::spawn("forget-state", forget_state(pipeline.clone(), registry.clone())));

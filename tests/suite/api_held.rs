@@ -88,6 +88,11 @@ fn refused_and_as_it_was() {
     host.ask("POST", "/api/v1/rules/hot/disable").send().expect_problem(503, "busy");
     host.ask("PUT", "/api/v1/rules/hot").json(&off).send().expect_problem(503, "busy");
     host.ask("PUT", "/api/v1/desired").json(&json!({"rules": {}})).send().expect_problem(503, "busy");
+    // One that no file names, too: what said meanwhile that its module waits is gone with the answer.
+    host.ask("DELETE", "/api/v1/rules/json-reading").send().expect_problem(503, "busy");
+    let decoder = host.ask("GET", "/api/v1/rules/json-reading").send().expect(200);
+    assert_eq!((&decoder["state"], &decoder["problem"]), (&json!("serving"), &json!(null)), "{decoder}");
+    assert!(!host.rules_dir().join(".json-reading.wasm.waits").exists());
     host.ask("POST", "/api/v1/rules/hot/reset-state").send().expect_problem(503, "busy");
     host.ask("POST", "/api/v1/rules/cold/enable").send().expect_problem(503, "busy");
     assert_eq!(std::fs::read_to_string(host.rules_dir().join("cold.toml")).unwrap(), COLD);

@@ -21,6 +21,7 @@ mod api_live;
 mod api_others;
 mod api_shadow;
 mod api_state;
+mod api_whole;
 mod architecture;
 mod backtest;
 mod bridge;

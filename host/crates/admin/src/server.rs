@@ -63,7 +63,8 @@ impl Admin {
         let (listener, address) = listen(settings.listen)?;
         let probes = settings.probes.map(listen).transpose()?;
         let audit = AuditWriter::new(&view.data_dir);
-        let desk = Desk::new(RulesDir::new(&view.rules_dir), view.registry.clone(), view.schemas.clone());
+        let rules = RulesDir::new(&view.rules_dir);
+        let desk = Desk::new(rules, view.registry.clone(), view.schemas.clone(), settings.changes);
         let on_trial = desk.on_trial();
         let app = AppState::new(view, desk);
         let gate = |table, address| Arc::new(Gate::new(settings, app.clone(), table, address, audit.clone()));

@@ -43,7 +43,7 @@ pub use module::{Description, Kind, MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Mod
 pub use private_dir::DirectoryError;
 pub use registry::{
     Asked, Candidate, Deploy, PromoteState, Registry, RegistryHandle, RuleState, RuleStatus, STILL_CALLED,
-    ShadowOrder, ShadowStart, ShadowStatus, SwitchError, look_over,
+    ShadowOrder, ShadowStart, ShadowStatus, look_over,
 };
 pub use rule::{Limits, OnRefusedState, Rule, decoder_of};
 pub use shadow::{

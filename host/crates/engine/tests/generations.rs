@@ -108,7 +108,8 @@ fn what_served_last_serves_after_a_restart() {
     }
 
     let (registry, _) = start(path);
-    registry.set_enabled("hot", false).unwrap();
+    put(path, "hot.toml", &[&rule_file(1)[..], b"enabled = false\n"].concat());
+    registry.rescan().unwrap();
     registry.stop();
     put(path, "hot.toml", b"module =");
     let (registry, installed) = start(path);
@@ -194,7 +195,7 @@ fn what_was_quarantined_stays_so_over_a_restart() {
         registry.stop();
     }
     let (registry, _) = start(path);
-    registry.set_enabled("hot", true).unwrap();
+    registry.retry("hot").unwrap();
     assert_eq!(shown(&registry), (5, 2, RuleState::Serving, None), "somebody says that it is to be tried again");
     registry.stop();
     let (registry, _) = start(path);
@@ -315,7 +316,7 @@ fn a_refused_change_does_not_bring_it_back() {
             assert_eq!(shown(&registry), (serves, 1, RuleState::Serving, Some("quarantined")));
             assert_eq!(registry.rule("hot").unwrap().problem, before);
         }
-        registry.set_enabled("hot", true).unwrap();
+        registry.retry("hot").unwrap();
         assert_eq!(shown(&registry).3, None, "somebody says that it is to be tried again");
         registry.stop();
     }

@@ -1,21 +1,29 @@
 //! A change of a rule's files, whole over a crash: modules first, where nothing runs them; then the rule's file, in one step, which is the
-//! change. If the rule cannot serve after all, everything is put back.
+//! change. If the rule cannot serve after all, everything is put back; if the host ends in the midst of several files, its next start does that
+//! (`intent.rs`).
 //!
 //! A module that the change leaves without a rule would run by its own defaults. So that there is no moment at which it does, a hidden file
 //! says first that it waits (`.<module>.waits`, with its digest, which the registry heeds); afterwards the module is renamed to its digest
-//! and that file goes. What a crash leaves of this is done at the next change. A module behind a symlink is not renamed: it goes on waiting.
+//! and that file goes. It is a file of the change like any other, and put back with it: what is said to wait and has no file is no rule. What a crash leaves
+//! of the renaming is done at the next change. A module behind a symlink is not renamed: it goes on waiting.
 
 use std::collections::BTreeSet;
 
-use sha2::{Digest, Sha256};
+use fail::fail_point;
 use tidegate_config::RuleFile;
 use tidegate_engine::{MAX_WASI_MODULE_BYTES, RuleStatus};
 
 use super::directory::{FileError, Open};
 use super::signatures::{beside, move_module};
 use super::staged::Staged;
-use super::{Desk, Known, Outcome, hex, modules};
+use super::{Desk, Known, Outcome, digest, intent, modules};
 use crate::problem::Problem;
+
+/// The largest file there is.
+const MAX_FILE_BYTES: u64 = MAX_WASI_MODULE_BYTES as u64;
+
+/// A file to be written, by its name; without bytes it is to go.
+pub(super) type Write = (String, Option<Vec<u8>>);
 
 /// What is to be written.
 pub(super) struct Change<'a> {
@@ -40,10 +48,13 @@ impl Desk {
         let text = text.map(|text| (format!("{name}.toml"), text.as_bytes().to_vec()));
         let manifest = manifest.map(|manifest| (beside(&file.module), manifest.into_bytes()));
         let kept = self.named_for_others(&directory, [&*file.module], |rule| rule == name)?;
-        let writes =
-            kept.into_iter().chain(manifest).chain(module).chain(text).map(|(name, bytes)| (name, Some(bytes)));
-        let first = || left.map_or(Ok(()), |left| self.let_wait(&directory, left, name));
-        self.write_whole(&directory, &writes.collect::<Vec<_>>(), first, || {
+        let waiting = left.and_then(|left| self.waiting(left, name));
+        // What runs as this very rule, since no file says otherwise, is this rule until its file stands there.
+        let (first, last) = if left == Some(&*format!("{name}.wasm")) { (None, waiting) } else { (waiting, None) };
+        let files = kept.into_iter().chain(manifest).chain(module).chain(text);
+        let files = files.map(|(name, bytes)| (name, Some(bytes)));
+        let writes: Vec<Write> = first.into_iter().chain(files).chain(last).collect();
+        self.write_whole(&directory, &[writes], |_| {
             // It passed every test and still does not serve, as when a lane is held back: as if nothing had been asked.
             if !file.enabled {
                 return self.still_called([name]);
@@ -59,30 +70,42 @@ impl Desk {
         self.outcome(name, before.as_ref())
     }
 
-    /// Writes files, and removes those without bytes, in this order; has the directory read; and puts everything back if that failed, or if
-    /// `fault` finds one then. `first` is done once it is known that nothing stands in the way, a full disk included.
+    /// Makes a change in steps: writes the files of each, removes those without bytes, in this order, and has the directory read. Puts everything back, the
+    /// last thing first, if that failed, or if `fault` finds one after a step; a later one is not begun before. It is known by then that nothing stands in the way,
+    /// a full disk included; and what a crash leaves of it, the next start undoes.
     pub(super) fn write_whole(
         &self,
         directory: &Open,
-        writes: &[(String, Option<Vec<u8>>)],
-        first: impl FnOnce() -> Result<(), Problem>,
-        fault: impl FnOnce() -> Option<Problem>,
+        steps: &[Vec<Write>],
+        fault: impl Fn(usize) -> Option<Problem>,
     ) -> Result<(), Problem> {
-        let mut staged = Vec::with_capacity(writes.len());
-        for (name, bytes) in writes {
-            staged.push(Staged::of(directory, name, bytes.as_deref(), MAX_WASI_MODULE_BYTES as u64)?);
+        let mut staged = Vec::with_capacity(steps.len());
+        for step in steps {
+            let files = step.iter();
+            let files = files.map(|(name, bytes)| Staged::of(directory, name, bytes.as_deref(), MAX_FILE_BYTES));
+            staged.push(files.collect::<Result<Vec<_>, _>>()?);
         }
-        let written = first().and_then(|()| Ok(staged.iter_mut().try_for_each(Staged::put)?));
-        let done = written.and_then(|()| {
+        let entries: Vec<_> = staged.iter().flatten().map(Staged::entry).collect();
+        // One file changes whole as it is.
+        let noted = entries.len() > 1;
+        if noted {
+            intent::note(directory, &entries)?;
+        }
+        let done = staged.iter_mut().enumerate().try_for_each(|(step, files)| {
+            files.iter_mut().try_for_each(Staged::put)?;
             // What nobody has read does not serve.
             self.registry.rescan().map_err(Problem::internal)?;
-            fault().map_or(Ok(()), Err)
+            fault(step).map_or(Ok(()), Err)
         });
+        fail_point!("rules-change-made", |_| std::process::abort());
+        // As long as it is noted, the next start would undo it.
+        let done = done.and_then(|()| if noted { Ok(intent::forget(directory)?) } else { Ok(()) });
         let done = done.map_err(|problem| {
-            let back = staged.iter().rev().filter_map(|file| file.back().err());
-            let not_back: Vec<String> = back.map(|error| error.to_string()).collect();
+            let back = staged.iter().flatten().rev().filter_map(|file| file.back().err());
+            let mut not_back: Vec<String> = back.map(|error| error.to_string()).collect();
             // If it cannot be read now, it is read later.
             let _ = self.registry.rescan();
+            not_back.extend(intent::forget(directory).err().filter(|_| noted).map(|error| error.to_string()));
             if not_back.is_empty() {
                 return problem;
             }
@@ -120,14 +143,25 @@ impl Desk {
         !modules::is_kept(module) && !self.registry.rules().iter().any(|it| it.module == module && it.name != rule)
     }
 
-    /// Sees to it that the module which `rule` is about to name no more does not run by itself then.
-    pub(super) fn let_wait(&self, directory: &Open, module: &str, rule: &str) -> Result<(), Problem> {
-        if self.runs_by_itself(module, rule)
-            && let Some(digest) = self.registry.module_digest(rule)
-        {
-            directory.write(&waits(module), digest.as_bytes())?;
+    /// What says that the module which `rule` is about to name no more waits, where it would run by itself then.
+    pub(super) fn waiting(&self, module: &str, rule: &str) -> Option<Write> {
+        let digest = self.registry.module_digest(rule).filter(|_| self.runs_by_itself(module, rule))?;
+        Some((waits(module), Some(digest.into_bytes())))
+    }
+
+    /// The same of the module beside the file of `rule`, which names another and is about to go.
+    pub(super) fn waiting_beside(&self, directory: &Open, rule: &str) -> Result<Option<Write>, FileError> {
+        let module = format!("{rule}.wasm");
+        let named = self.registry.rules().iter().any(|it| it.module == module);
+        if named || modules::is_kept(&module) {
+            return Ok(None);
         }
-        Ok(())
+        let bytes = match directory.read(&module, MAX_FILE_BYTES) {
+            // It could not run.
+            Err(FileError::NotPlain(_) | FileError::TooLarge(..)) => None,
+            bytes => bytes?,
+        };
+        Ok(bytes.map(|bytes| (waits(&module), Some(digest(&bytes).into_bytes()))))
     }
 
     /// Modules that wait, and that no rule names, are renamed to their digests; of others nothing needs to be said any more.
@@ -147,9 +181,9 @@ impl Desk {
         for module in waiting {
             let named = rules.iter().any(|rule| rule.module == module);
             if !named {
-                match directory.read(&module, MAX_WASI_MODULE_BYTES as u64) {
+                match directory.read(&module, MAX_FILE_BYTES) {
                     Ok(Some(bytes)) => {
-                        let digest = hex(&Sha256::digest(&bytes));
+                        let digest = digest(&bytes);
                         let waits = directory.read(&waits(&module), 64)?.unwrap_or_default();
                         if waits == digest.as_bytes() {
                             move_module(directory, &module, &modules::kept_name(&digest))?;

@@ -2,8 +2,9 @@
 //!
 //! Everything in a document is looked over before anything is written: names, definitions, modules and who vouches for them, configurations
 //! against schemas, each changed rule on a scratch instance. Then all files are written under hidden names, where a full disk shows; then
-//! modules take their places, which nothing runs yet; then the rules' files, one after the other; then the directory is read once. If a rule cannot serve after all, every file is put back. A crash between two files leaves
-//! the first of them changed: the same document, given again, does the rest.
+//! modules take their places, which nothing runs yet; then the rules' files, one after the other; then the directory is read. When all of those serve, what is
+//! to go goes, with its state and its alerts. If a rule cannot serve after all, every file is put back; and so it is by the next start if the host ends in the
+//! midst of it (`intent.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tidegate_config::RuleFile;
 use tidegate_engine::{LoadError, MAX_WASI_MODULE_BYTES, Manifest, Module, Wasi};
 
-use super::change::{not_serving, waits};
+use super::change::{Write, not_serving};
 use super::compare::differences;
 use super::directory::{FileError, Open};
 use super::document::{Incoming, Wanted, files, incoming, none_of, wanted};
@@ -280,8 +281,9 @@ impl Desk {
             some.map(|rule| rule.rule.as_str()).collect()
         };
         let (changed, gone) = (by(&[Action::Created, Action::Replaced]), by(&[Action::Deleted]));
-        let mut writes: Vec<(String, Option<Vec<u8>>)> = Vec::new();
         let there = self.files()?;
+        let mut left = self.left_alone(directory, wanted, &changed, &gone)?;
+        let mut writes: Vec<Write> = std::mem::take(&mut left.first);
         for (sha256, module) in incoming {
             let file = modules::kept_name(sha256);
             // Where no key is known, nobody could say what it is worth.
@@ -304,29 +306,20 @@ impl Desk {
             (format!("{name}.toml"), text)
         };
         writes.extend(changed.iter().map(text));
-        writes.extend(gone.iter().map(|name| (format!("{name}.toml"), None)));
-        let first = || {
-            let mut left = self.left_alone(wanted, &gone).into_iter();
-            Ok(left.try_for_each(|(module, digest)| directory.write(&waits(&module), digest.as_bytes()))?)
-        };
-        self.write_whole(directory, &writes, first, || {
-            let called = self.still_called(changed.iter().chain(&gone).copied());
-            called.or_else(|| self.not_serving(&changed, wanted))
+        writes.append(&mut left.last);
+        let mut steps = vec![writes];
+        if !gone.is_empty() {
+            // What goes takes its state and its alerts with it, which no file put back would bring again: so only when all others serve.
+            let files = gone.iter().map(|name| format!("{name}.toml"));
+            let files =
+                files.filter_map(|file| directory.has(&file).map(|has| has.then_some((file, None))).transpose());
+            let files = files.collect::<Result<Vec<Write>, _>>()?;
+            steps.push(left.going.into_iter().chain(files).collect());
+        }
+        self.write_whole(directory, &steps, |step| match step {
+            0 => self.still_called(changed.iter().copied()).or_else(|| self.not_serving(&changed, wanted)),
+            _ => self.still_called(gone.iter().copied()),
         })
-    }
-
-    /// The modules, with their digests, that a rule names now and none will: they must not run by their own defaults.
-    fn left_alone(&self, wanted: &BTreeMap<String, Wanted>, gone: &[&str]) -> Vec<(String, String)> {
-        let rules = self.registry.rules();
-        let after: BTreeSet<&str> = rules
-            .iter()
-            .filter(|rule| !gone.contains(&rule.name.as_str()))
-            .map(|rule| wanted.get(&rule.name).map_or(rule.module.as_str(), |wanted| wanted.file.module.as_str()))
-            .chain(wanted.values().map(|wanted| wanted.file.module.as_str()))
-            .collect();
-        let left =
-            rules.iter().filter(|rule| !after.contains(rule.module.as_str()) && !modules::is_kept(&rule.module));
-        left.filter_map(|rule| Some((rule.module.clone(), self.registry.module_digest(&rule.name)?))).collect()
     }
 
     fn not_serving(&self, changed: &[&str], wanted: &BTreeMap<String, Wanted>) -> Option<Problem> {

@@ -245,7 +245,7 @@ fn hidden() -> String {
 }
 
 /// Whether [`hidden`] has given this name.
-fn is_draft(name: &str) -> bool {
+pub(super) fn is_draft(name: &str) -> bool {
     let digits = name.strip_prefix('.').and_then(|name| name.strip_suffix(DRAFT));
     digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }

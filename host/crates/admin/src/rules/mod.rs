@@ -7,6 +7,8 @@ mod desired;
 mod directory;
 mod document;
 mod examine;
+mod intent;
+mod left;
 mod linked;
 mod modules;
 mod on_trial;
@@ -24,13 +26,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tidegate_config::RuleFile;
-use tidegate_engine::{Confined, RegistryHandle, RuleState, RuleStatus, STILL_CALLED, SwitchError};
+use tidegate_config::{Changes, RuleFile};
+use tidegate_engine::{Confined, RegistryHandle, RuleState, RuleStatus, STILL_CALLED};
 use tidegate_pipeline::ResetError;
 
 pub(crate) use desired::{Mode, Others};
 use directory::FileError;
 pub(crate) use directory::RulesDir;
+pub use intent::mend_rules;
 use on_trial::OnTrial;
 pub(crate) use prune::Which as WhichModules;
 use schema::Schemas;
@@ -39,7 +42,7 @@ pub(crate) use signatures::{ManifestShape, Signature};
 
 use crate::gate::Changed;
 use crate::problem::Problem;
-use crate::rules::change::Change;
+use crate::rules::change::{Change, Write};
 use crate::shapes::Description;
 
 /// The largest file of a rule, as the registry reads it.
@@ -50,6 +53,7 @@ pub(crate) struct Desk {
     directory: RulesDir,
     registry: RegistryHandle,
     schemas: Schemas,
+    changes: Changes,
     one_at_a_time: Mutex<()>,
     /// Digests of module files that have not been touched since.
     digests: Mutex<HashMap<String, (modules::Touched, String)>>,
@@ -133,13 +137,13 @@ impl Condition {
 }
 
 impl Desk {
-    /// `schemas` is a child under whose arguments [`validate_and_exit`] is called.
-    pub fn new(directory: RulesDir, registry: RegistryHandle, schemas: Confined) -> Self {
-        directory.discard_drafts();
+    /// `schemas` is a child under whose arguments [`validate_and_exit`] is called. Where no changes are allowed, nothing is tidied up either.
+    pub fn new(directory: RulesDir, registry: RegistryHandle, schemas: Confined, changes: Changes) -> Self {
         Self {
             directory,
             registry,
             schemas: Schemas::new(schemas),
+            changes,
             one_at_a_time: Mutex::default(),
             digests: Mutex::default(),
             descriptions: Mutex::default(),
@@ -175,13 +179,7 @@ impl Desk {
         let _alone = self.begin();
         let before = self.known(name).ok_or_else(|| no_rule(name))?;
         condition.check(Some(&before))?;
-        let unreadable = || {
-            Problem::conflict(
-                "unreadable",
-                format!("{name}.toml cannot be read, so no part of it can be changed; PUT it whole"),
-            )
-        };
-        let old = before.file.as_ref().ok_or_else(unreadable)?;
+        let old = before.file.as_ref().ok_or_else(|| unreadable(name))?;
         let mut definition = serde_json::to_value(old).map_err(|error| Problem::internal(error.to_string()))?;
         merge(&mut definition, patch);
         let (file, _) = RuleFile::from_json(&definition, &format!("{name}.toml"))?;
@@ -194,11 +192,14 @@ impl Desk {
         let _alone = self.begin();
         let before = self.known(name).ok_or_else(|| no_rule(name))?;
         condition.check(Some(&before))?;
-        let directory = self.directory.open()?;
-        let (toml, module) = (format!("{name}.toml"), &before.status.module);
+        let (directory, toml) = (self.directory.open()?, format!("{name}.toml"));
         directory.ours(&toml)?;
-        let first = || self.let_wait(&directory, module, name);
-        self.write_whole(&directory, &[(toml, None)], first, || self.still_called([name]))?;
+        let mut writes: Vec<Write> = self.waiting(&before.status.module, name).into_iter().collect();
+        writes.extend(self.waiting_beside(&directory, name)?);
+        if directory.has(&toml)? {
+            writes.push((toml, None));
+        }
+        self.write_whole(&directory, &[writes], |_| self.still_called([name]).or_else(|| self.still_there(name)))?;
         Ok(Changed { before: Some(before.digest()), after: None })
     }
 
@@ -209,15 +210,18 @@ impl Desk {
         condition.check(Some(&before))?;
         let (directory, own) = (self.directory.open()?, format!("{name}.toml"));
         directory.ours(&own)?;
-        if let Some(file) = before.file.as_ref().filter(|file| enabled && !file.enabled) {
-            // It is tried as any other change is, and put back if it does not serve.
-            let old = directory.read(&own, MAX_RULE_FILE_BYTES)?.unwrap_or_default();
-            let text = RuleFile::with_enabled(Some(&String::from_utf8_lossy(&old)), &file.module, true)?;
-            let file = RuleFile { enabled: true, ..file.clone() };
-            return self.replace(name, &file, &text, Some(before));
+        if enabled && before.file.as_ref().is_none_or(|file| file.enabled) {
+            // Its file says so already, so what is left to do is another try.
+            self.registry.retry(name).map_err(|why| Problem::conflict("not_serving", why))?;
+            return self.outcome(name, Some(&before));
         }
-        self.registry.set_enabled(name, enabled)?;
-        self.outcome(name, Some(&before))
+        let old = directory.read(&own, MAX_RULE_FILE_BYTES)?;
+        let old = old.map(String::from_utf8).transpose().map_err(|_| unreadable(name))?;
+        let text = RuleFile::with_enabled(old.as_deref(), &before.status.module, enabled);
+        let text = text.map_err(|_| unreadable(name))?;
+        let file = RuleFile::parse(&text, &own).map_err(|_| unreadable(name))?;
+        // It is tried as any other change is, and put back if that does not hold.
+        self.replace(name, &file, &text, Some(before))
     }
 
     /// Lets a rule out of quarantine. Blocks.
@@ -258,6 +262,13 @@ impl Desk {
         Some(Problem::busy(format!("rule {name:?}: {why}; everything is as it was")))
     }
 
+    /// Whether a rule that was deleted is one all the same: its module runs by itself, and nobody could say that it waits.
+    fn still_there(&self, name: &str) -> Option<Problem> {
+        let detail =
+            format!("rule {name:?} is there still: {name}.wasm runs by itself; remove that file, or mend it");
+        self.registry.rule(name).map(|_| Problem::conflict("still_there", detail))
+    }
+
     fn outcome(&self, name: &str, before: Option<&Known>) -> Result<Outcome, Problem> {
         let rule = self.rule(name)?;
         let changed = Changed { before: before.map(Known::digest), after: Some(rule.digest()) };
@@ -270,7 +281,9 @@ impl Desk {
         // If it cannot be read, the change itself will hear of it.
         let _ = self.registry.rescan();
         // What a crash has left of the change before.
-        if let Ok(directory) = self.directory.open() {
+        if self.changes == Changes::Allowed
+            && let Ok(directory) = self.directory.open()
+        {
             self.tidy(&directory);
         }
         alone
@@ -307,13 +320,9 @@ fn no_rule(name: &str) -> Problem {
     Problem::missing(format!("there is no rule {name:?}; GET /api/v1/rules lists them"))
 }
 
-impl From<SwitchError> for Problem {
-    fn from(error: SwitchError) -> Self {
-        match error {
-            SwitchError::Refused(text) => Problem::conflict("not_serving", text),
-            SwitchError::Held(text) => Problem::busy(format!("{text}; everything is as it was")),
-        }
-    }
+fn unreadable(name: &str) -> Problem {
+    let detail = format!("{name}.toml cannot be read, so no part of it can be changed; PUT it whole, or delete it");
+    Problem::conflict("unreadable", detail)
 }
 
 impl From<ResetError> for Problem {

@@ -5,11 +5,14 @@
 //! renames and removals only.
 
 use super::directory::{FileError, Open};
+use super::intent::Entry;
 
 /// One file on its way to its new content, or to its end. What is not needed any more goes when this is dropped.
 pub(super) struct Staged<'a> {
     directory: &'a Open,
     name: &'a str,
+    /// Its new content; none if it is to go.
+    bytes: Option<&'a [u8]>,
     /// Under what name the new file waits; none if the file is to go.
     new: Option<String>,
     /// Under what name the old one is kept; none if there is none.
@@ -20,12 +23,17 @@ pub(super) struct Staged<'a> {
 
 impl<'a> Staged<'a> {
     /// Makes a file ready: `bytes` is its new content; without any it is to go. `most` is how large an old one may be.
-    pub fn of(directory: &'a Open, name: &'a str, bytes: Option<&[u8]>, most: u64) -> Result<Self, FileError> {
+    pub fn of(directory: &'a Open, name: &'a str, bytes: Option<&'a [u8]>, most: u64) -> Result<Self, FileError> {
         directory.ours(name)?;
-        let mut staged = Self { directory, name, new: None, old: None, touched: false };
+        let mut staged = Self { directory, name, bytes, new: None, old: None, touched: false };
         staged.old = directory.keep_old(name, most)?;
         staged.new = bytes.map(|bytes| directory.filled(name, bytes)).transpose()?;
         Ok(staged)
+    }
+
+    /// What is to become of it, for who finds it half done.
+    pub fn entry(&self) -> Entry {
+        Entry::of(self.name, self.new.as_deref().zip(self.bytes), self.old.as_deref())
     }
 
     /// Lets everybody see it.

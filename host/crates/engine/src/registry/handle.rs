@@ -35,11 +35,6 @@ pub(super) enum Ask {
     Changed,
     /// A generation is called no more.
     Quarantined,
-    SetEnabled {
-        rule: String,
-        enabled: bool,
-        reply: SyncSender<Result<(), SwitchError>>,
-    },
     Retry {
         rule: String,
         reply: SyncSender<Result<(), String>>,
@@ -57,17 +52,6 @@ pub(super) enum Ask {
         reply: SyncSender<Result<(), String>>,
     },
     Stop,
-}
-
-/// Why a rule was not switched on or off.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SwitchError {
-    /// It cannot serve, or its file cannot be written.
-    #[error("{0}")]
-    Refused(String),
-    /// A lane is held back: everything is as it was.
-    #[error("{0}")]
-    Held(String),
 }
 
 impl RegistryHandle {
@@ -150,6 +134,9 @@ impl RegistryHandle {
 
     /// Gives a rule that is called no more, in whole or for some partitions, another try, and returns when it serves. Its file is
     /// not touched. Blocks: not for a runtime's thread.
+    ///
+    /// # Errors
+    /// It cannot serve, or the directory cannot be read.
     pub fn retry(&self, rule: &str) -> Result<(), String> {
         let (reply, answer) = mpsc::sync_channel(1);
         let ask = Ask::Retry { rule: rule.to_owned(), reply };
@@ -199,18 +186,6 @@ impl RegistryHandle {
     /// What the cache of compiled modules has done, if there is one.
     pub fn cache(&self) -> Option<CacheTotals> {
         self.admission.cache()
-    }
-
-    /// Writes into the rule's file whether it is enabled, and returns when that holds. Blocks: not for a runtime's thread.
-    ///
-    /// # Errors
-    /// It cannot serve; or a lane is held back, so that it cannot be taken from it.
-    pub fn set_enabled(&self, rule: &str, enabled: bool) -> Result<(), SwitchError> {
-        let (reply, answer) = mpsc::sync_channel(1);
-        let gone = || SwitchError::Refused("the host is shutting down".to_owned());
-        let ask = Ask::SetEnabled { rule: rule.to_owned(), enabled, reply };
-        self.ask.send(ask).map_err(|_| gone())?;
-        answer.recv().map_err(|_| gone())?
     }
 
     /// Reads the directory now, and returns when what is there serves. Blocks: not for a runtime's thread.

@@ -37,7 +37,7 @@ use crate::rule::Rule;
 use crate::shadow::ShadowReport;
 use crate::stats::RuleStats;
 
-pub use handle::{RegistryHandle, SwitchError};
+pub use handle::RegistryHandle;
 pub use look::{Asked, look_over};
 pub use shadows::{Candidate, PromoteState, ShadowOrder, ShadowStart, ShadowStatus};
 pub use status::{RuleState, RuleStatus, STILL_CALLED};
@@ -166,13 +166,8 @@ impl Registry {
                 self.retreat();
                 self.publish();
             }
-            Ask::SetEnabled { rule, enabled, reply } => {
-                let done = self.set_enabled(&rule, enabled);
-                // Who asked may have stopped waiting.
-                let _ = reply.send(done);
-            }
             Ask::Retry { rule, reply } => {
-                // As above.
+                // Who asked may have stopped waiting.
                 let _ = reply.send(self.retry(&rule));
             }
             Ask::Shadow { rule, order, reply } => {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -264,20 +264,6 @@ impl Scanner {
         let same = |text: &String| RuleFile::parse(text, rule).is_ok_and(|parsed| parsed == *file);
         text.filter(same).or_else(|| file.to_toml().ok()).unwrap_or_default()
     }
-
-    /// Writes `enabled` into the rule's file, whole or not at all; a rule without one gets one.
-    pub fn write_enabled(&self, rule: &str, module: &str, enabled: bool) -> Result<(), String> {
-        sound_name(rule)?;
-        let path = toml_path(&self.directory, rule);
-        let old = match fs::read_to_string(&path) {
-            Ok(text) => Some(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(format!("{rule}.toml cannot be read: {error}")),
-        };
-        let new = RuleFile::with_enabled(old.as_deref(), module, enabled).map_err(|error| error.to_string())?;
-        write_whole(&self.directory, &path, new.as_bytes())
-            .map_err(|error| format!("{rule}.toml cannot be written: {error}"))
-    }
 }
 
 /// What tells whether a file is still the one that was read. Its time alone does not: images and archives give all of their files the same, and a copy may
@@ -347,21 +333,6 @@ fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-fn write_whole(directory: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let beside = directory.join(format!(".{file_name}.new"));
-    // What stands there is left of a crash, or a link that somebody wants us to write through.
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    fs::File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]

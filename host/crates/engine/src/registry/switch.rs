@@ -1,41 +1,18 @@
-//! Rules switched on, off and on again, and taken away: what is to be called no more is, or stays what it was while a lane is held back.
+//! Rules tried again, switched off and taken away: what is to be called no more is not, or stays what it was while a lane is held back.
 
 use crate::registry::Registry;
-use crate::registry::handle::SwitchError;
 use crate::registry::scan::Wanted;
 use crate::registry::status::QUARANTINED;
 
 impl Registry {
-    /// Writes into a rule's file whether it is enabled, and sees to it.
-    pub(super) fn set_enabled(&mut self, rule: &str, enabled: bool) -> Result<(), SwitchError> {
-        let nowhere = || SwitchError::Refused(format!("there is no rule {rule:?} in the rules directory"));
-        let module = self.rules.get(rule).ok_or_else(nowhere)?.wanted.module.clone();
-        self.scanner.write_enabled(rule, &module, enabled).map_err(SwitchError::Refused)?;
-        if enabled {
-            self.try_again(rule);
-        }
-        self.read();
-        let Some(known) = self.rules.get(rule) else { return Ok(()) };
-        match (&known.problem, &known.held) {
-            (Some(problem), _) if enabled => Err(SwitchError::Refused(problem.text.clone())),
-            (_, Some(held)) if !enabled => {
-                let text = held.text.clone();
-                // As if nothing had been asked.
-                self.scanner.write_enabled(rule, &module, true).map_err(SwitchError::Refused)?;
-                self.read();
-                Err(SwitchError::Held(text))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Gives a rule that is called no more another try.
     pub(super) fn retry(&mut self, rule: &str) -> Result<(), String> {
         if !self.rules.contains_key(rule) {
             return Err(format!("there is no rule {rule:?} in the rules directory"));
         }
         self.try_again(rule);
-        self.read();
+        // What could not be read was not tried.
+        self.read_now()?;
         self.rules
             .get(rule)
             .and_then(|known| known.problem.as_ref())
