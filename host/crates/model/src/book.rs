@@ -4,10 +4,10 @@
 //! takes no lock. Books only grow, up to their limits: a fleet that invents names is refused, not obeyed.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Release;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use hashbrown::HashMap;
 
 use crate::redescribed::Changes;
@@ -116,6 +116,46 @@ pub struct Series {
     pub description: ArcSwap<Description>,
     /// The value of [`Books::descriptions`] since they were told; 0 if they never changed.
     pub described_at: AtomicU64,
+    /// What they were before, with the value that was theirs; the oldest first, the last few only.
+    earlier: ArcSwapOption<Vec<Told>>,
+}
+
+/// A description, and the value of [`Books::descriptions`] since it was told.
+type Told = (u64, Arc<Description>);
+
+/// So many earlier descriptions of a series are remembered.
+const EARLIER: usize = 4;
+
+impl Series {
+    /// Whether unit or labels were told anew after [`Books::descriptions`] was `seen`.
+    pub fn has_changed_since(&self, seen: u64) -> bool {
+        self.described_at.load(Acquire) > seen
+    }
+
+    /// What it was described as when [`Books::descriptions`] was `seen`; of a time that is not remembered, the first that is.
+    pub fn described_by(&self, seen: u64) -> Arc<Description> {
+        // In the opposite order of that in which they are written: what is not the latest is found among the earlier ones.
+        let latest = self.description.load_full();
+        if !self.has_changed_since(seen) {
+            return latest;
+        }
+        let earlier = self.earlier.load();
+        let Some(earlier) = &*earlier else { return latest };
+        let after = earlier.partition_point(|(told, _)| *told <= seen);
+        earlier.get(after.saturating_sub(1)).map_or(latest, |(_, description)| description.clone())
+    }
+
+    fn describe(&self, number: u64, description: Description) {
+        let last = (self.described_at.load(Acquire), self.description.load_full());
+        let mut earlier = self.earlier.load().as_deref().cloned().unwrap_or_default();
+        if earlier.len() == EARLIER {
+            earlier.remove(0);
+        }
+        earlier.push(last);
+        self.earlier.store(Some(Arc::new(earlier)));
+        self.described_at.store(number, Release);
+        self.description.store(Arc::new(description));
+    }
 }
 
 /// What may change about a series.
@@ -195,6 +235,7 @@ impl Books {
             partition,
             description: ArcSwap::from_pointee(given.take().unwrap_or_default()),
             described_at: AtomicU64::new(0),
+            earlier: ArcSwapOption::empty(),
         })?;
         if let Some(description) = given {
             self.describe(SeriesId(id), description);
@@ -211,8 +252,7 @@ impl Books {
             // Somebody else may have said the same meanwhile.
             let news = **series.description.load() != description;
             if news {
-                series.description.store(Arc::new(description));
-                series.described_at.store(number, Release);
+                series.describe(number, description);
             }
             news
         });

@@ -3,13 +3,15 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
-use crate::{Alert, Command, Marks, Messages, NO_ROW, Points, Positions, RawMessages};
+use crate::{Alert, Command, DescribedAs, Marks, Messages, NO_ROW, Points, Positions, RawMessages};
 
 /// The outcome of one batch. Shared by all sinks; each takes the part it wants.
 #[derive(Debug, Default)]
 pub struct Delivery {
     /// Points to be stored: none is marked [`crate::Quality::NOT_STORED`].
     pub points: Points,
+    /// What their series were described as.
+    pub described: DescribedAs,
     /// The message each point came from, as a row of `origin`: ascending, [`NO_ROW`] for none.
     pub from_row: Vec<u32>,
     /// The messages of the batch.

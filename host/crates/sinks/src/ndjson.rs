@@ -12,7 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Serialize;
 use tidegate_config::NdjsonSink;
-use tidegate_model::{Books, Delivery, Points, Quality, Rejected, Sink, SinkError, Wants, Written};
+use tidegate_model::{Books, Delivery, Quality, Rejected, Sink, SinkError, Wants, Written};
 
 use crate::json::{AlertJson, DeadLetterJson, PointJson, finite};
 use crate::rows::{TextCursor, UNKNOWN_SERIES, readable};
@@ -48,7 +48,7 @@ impl Ndjson {
         self.lines.clear();
         for (at, delivery) in deliveries.iter().enumerate() {
             if self.settings.points {
-                render_points(&mut self.lines, &self.books, (at, &delivery.points), &mut written)?;
+                render_points(&mut self.lines, &self.books, (at, delivery), &mut written)?;
             }
             if self.settings.alerts {
                 for alert in &delivery.alerts {
@@ -92,16 +92,19 @@ impl Sink for Ndjson {
 fn render_points(
     lines: &mut Vec<u8>,
     books: &Books,
-    (at, points): (usize, &Points),
+    (at, delivery): (usize, &Delivery),
     written: &mut Written,
 ) -> Result<(), SinkError> {
+    let (points, changed) = (&delivery.points, delivery.described.may_differ(books));
     let mut texts = TextCursor::from_row(&points.texts, 0);
     for row in 0..points.len() {
         let reject = |reason: String| Rejected { delivery: at, row: row as u32, reason };
         let text = texts.of(row).map(readable).transpose();
         match (text, books.series(points.series[row])) {
             (Ok(value_str), Some(series)) => {
-                let description = series.description.load();
+                let other = if changed { delivery.described.other(books, points.series[row]) } else { None };
+                let latest = series.description.load();
+                let description = other.as_deref().unwrap_or(&**latest);
                 let point = PointJson {
                     topic: &series.topic,
                     time: Rfc3339(points.time_us[row]),

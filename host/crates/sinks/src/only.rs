@@ -39,6 +39,7 @@ impl Only {
         }
         Arc::new(Delivery {
             points: if points { delivery.points.clone() } else { Default::default() },
+            described: delivery.described.clone(),
             from_row: if points { delivery.from_row.clone() } else { Vec::new() },
             origin: delivery.origin.clone(),
             origin_is: delivery.origin_is.clone(),

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use tidegate_model::{Books, Delivery, Messages, NO_ROW, Points, Ragged, SeriesId, TopicId, Wants};
+use tidegate_model::{Books, Delivery, DescribedAs, Messages, NO_ROW, Points, Ragged, SeriesId, TopicId, Wants};
 
 use crate::columns::Writer;
 use crate::record::{HEAD_BYTES, VERSION_MESSAGES, VERSION_POINTS};
@@ -69,7 +69,7 @@ impl Encoder {
         let (points, from_row) =
             if wants.points { (&delivery.points, &delivery.from_row) } else { (&nothing.0, &nothing.1) };
         rows += points.len();
-        self.points(&mut to, books, points);
+        self.points(&mut to, books, points, &delivery.described);
         let raw: Vec<u32> = delivery.raw_rows(&wants.messages).collect();
         rows += raw.len();
         let raw = self.origin(&mut to, books, from_row, &raw, delivery);
@@ -123,13 +123,13 @@ impl Encoder {
         Encoded { bytes: to.bytes, rows: rows as u32, version }
     }
 
-    fn points(&mut self, to: &mut Writer, books: &Books, points: &Points) {
+    fn points(&mut self, to: &mut Writer, books: &Books, points: &Points, described: &DescribedAs) {
         self.series.begin();
         let column: Vec<u32> = points.series.iter().map(|id| self.series.of(id.0)).collect();
         to.length(self.series.listed.len());
         for &id in &self.series.listed {
             let series = books.series(SeriesId(id));
-            let description = series.map(|series| series.description.load());
+            let description = described.of(books, SeriesId(id));
             to.text(series.map_or("", |series| &series.topic));
             to.text(series.and_then(|series| books.partition(series.partition)).map_or("", |name| name));
             to.maybe_text(description.as_ref().and_then(|description| description.unit.as_deref()));

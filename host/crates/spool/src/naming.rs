@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use tidegate_model::{Books, DeadLetter, Delivery, Description, NO_ROW, Points, SeriesId, Stage};
+use tidegate_model::{Books, DeadLetter, Delivery, DescribedAs, Description, NO_ROW, Points, SeriesId, Stage};
 
 use crate::decode::{Decoded, NamedSeries};
 
 /// Gives series of records their ids in this process.
 ///
-/// What a live message has told of a series (its unit, its labels) is newer than what stands in a spool, and is kept; a description
-/// is taken from a record only for a series that nobody else has described since.
+/// What a live message has told of a series (its unit, its labels) is newer than what stands in a spool, and the books keep it; they take a description
+/// from a record only for a series that nobody else has described since. The points of a record are described as it says all the same.
 #[derive(Default)]
 pub(crate) struct Naming {
     /// For each series, the description that a record gave it.
@@ -26,7 +26,9 @@ impl Naming {
         table: Vec<NamedSeries<'_>>,
     ) -> Decoded {
         let topics: Vec<&str> = table.iter().map(|series| series.topic).collect();
-        let ids: Vec<Option<SeriesId>> = table.into_iter().map(|series| self.id(books, series)).collect();
+        let ids: Vec<Option<SeriesId>> = table.iter().map(|series| self.id(books, series)).collect();
+        let told = ids.iter().zip(table).filter_map(|(id, series)| Some(((*id)?, series.description)));
+        delivery.described = DescribedAs::now_but(books, told);
         let id_of = |place: u32| ids.get(place as usize).copied().flatten();
         if ids.iter().all(Option::is_some) {
             delivery.points.series = places.iter().map(|&place| id_of(place).unwrap_or_default()).collect();
@@ -55,21 +57,21 @@ impl Naming {
         Decoded { delivery, unplaced }
     }
 
-    fn id(&mut self, books: &Books, series: NamedSeries<'_>) -> Option<SeriesId> {
+    fn id(&mut self, books: &Books, series: &NamedSeries<'_>) -> Option<SeriesId> {
         let NamedSeries { topic, partition, description } = series;
         let id = match books.all_series().find(topic).map(SeriesId) {
             Some(id) => {
                 let current = books.series(id)?.description.load_full();
                 let ours = self.told.get(id.index()).and_then(Option::as_ref);
-                if *current == description || !ours.is_some_and(|ours| Arc::ptr_eq(ours, &current)) {
+                if *current == *description || !ours.is_some_and(|ours| Arc::ptr_eq(ours, &current)) {
                     return Some(id);
                 }
-                books.describe(id, description);
+                books.describe(id, description.clone());
                 id
             }
             None => {
                 let partition = books.intern_partition(partition).ok()?;
-                books.intern_series(topic, partition, description).ok()?
+                books.intern_series(topic, partition, description.clone()).ok()?
             }
         };
         if self.told.len() <= id.index() {

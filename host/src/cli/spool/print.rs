@@ -130,7 +130,7 @@ pub(super) fn record(books: &Books, exported: &Exported, out: &mut impl Write) -
     }
     let points = &delivery.points;
     for (row, &id) in points.series.iter().enumerate() {
-        let description = books.series(id).map(|series| series.description.load_full());
+        let description = delivery.described.of(books, id);
         let text = points.texts.get(row as u32).map(String::from_utf8_lossy);
         line(Row::Point(PointJson {
             topic: books.series_topic(id),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use tidegate_engine::{RawAlert, RawCommand, Rule};
 use tidegate_model::{
-    Alert, Books, Command, DeadLetter, Delivery, Messages, NO_ROW, PointLedger, Quality, RawMessages,
+    Alert, Books, Command, DeadLetter, Delivery, DescribedAs, Messages, NO_ROW, PointLedger, Quality, RawMessages,
 };
 
 use crate::dead_letter::{Cause, handed_on};
@@ -170,6 +170,7 @@ impl<'a> Work<'a> {
         ledger.held.fetch_add(self.account.held, Relaxed);
         let delivery = Delivery {
             points: flow.points,
+            described: DescribedAs::now(self.books),
             from_row: flow.from_row,
             alerts: self.alerts,
             commands: self.commands,

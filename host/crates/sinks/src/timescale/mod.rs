@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `template` | the binary format of a row |
 //! | `survey` | the points of a write, shared out, and those that cannot be stored |
+//! | `earlier` | rows whose unit is another by now |
 //! | `believed` | which times are believed |
 //! | `chunks` | which rows go into one transaction, by their times |
 //! | `pool` | the connections, and a write spread over them |
@@ -35,6 +36,7 @@ mod believed;
 mod chunks;
 mod copy;
 mod dial;
+mod earlier;
 mod fault;
 mod halves;
 mod history;
@@ -58,7 +60,7 @@ use tidegate_model::{Books, Clock as _, Delivery, Sink, SinkError, SystemClock, 
 
 use crate::series::SeriesCache;
 use believed::Believed;
-use chunks::{Age, Chunks};
+use chunks::Chunks;
 use dial::LastHost;
 use fault::Fault;
 use pace::{Pace, Slower};
@@ -192,12 +194,8 @@ impl Timescale {
         }
         self.known = Some(known);
         self.pace.stored(self.settings.max_rows.max(1));
-        let points = |age: Option<Age>| {
-            let of_age = survey.shares().iter().filter(|share| age.is_none_or(|age| share.age == age));
-            of_age.map(|share| share.numbers.len()).sum::<usize>() as u64
-        };
-        let (all, late) = (points(None), points(Some(Age::Late)));
-        let again = survey.again();
+        let all = survey.shares().iter().map(|share| share.numbers.len()).sum::<usize>() as u64;
+        let (again, late) = (survey.again(), survey.late());
         let mut written = Written { points: all + again, repeats: again, late, ..Written::default() };
         written.alerts = survey.alerts().count() as u64;
         let mut refused = Vec::new();

@@ -8,6 +8,7 @@ use tidegate_model::{Alert, Books, Delivery, Log, Position, Positions, Rejected,
 
 use super::believed::Believed;
 use super::chunks::{Age, Chunks};
+use super::earlier::EarlierRows;
 use super::positions::{Place, Span};
 use super::template::{RowTemplate, timestamp};
 use crate::rows::{TextCursor, UNKNOWN_SERIES, readable};
@@ -59,7 +60,10 @@ pub(super) struct Survey<'a> {
     refused: Vec<(u32, String)>,
     /// Points of messages that come a second time within the write.
     again: u64,
+    /// Points for chunks that may be compressed.
+    late: u64,
     believed: Believed,
+    earlier: EarlierRows,
 }
 
 /// The messages of one delivery, as far as they have positions.
@@ -95,28 +99,31 @@ impl<'a> Survey<'a> {
             spans: Vec::new(),
             refused: Vec::new(),
             again: 0,
+            late: 0,
             believed: division.believed,
+            earlier: EarlierRows::default(),
         };
         let (mut first_us, mut last_us) = (i64::MAX, i64::MIN);
         series.begin_write();
         let mut first = 0;
-        for delivery in deliveries {
+        for (at, delivery) in deliveries.iter().enumerate() {
             survey.starts.push(first);
-            let points = &delivery.points;
+            let (points, changed) = (&delivery.points, delivery.described.may_differ(books));
             let entry = match division.offsets {
                 Offsets::WithPoints => Some(survey.enter(&delivery.positions)),
                 Offsets::Group => None,
             };
             let mut texts = TextCursor::from_row(&points.texts, 0);
             for (row, (&id, &time_us)) in points.series.iter().zip(&points.time_us).enumerate() {
-                let template = series.refresh(books, id, RowTemplate::new);
+                let latest = series.refresh(books, id, RowTemplate::new);
+                let of_then = if changed { survey.earlier.make(books, at, delivery, id) } else { None };
                 let number = (first + row) as u32;
                 if entry.as_ref().is_some_and(|entry| entry.has_again(delivery, row as u32)) {
                     survey.again += 1;
                     continue;
                 }
                 let received_us = || received_us(delivery, row as u32);
-                let why_not = why_not(template, time_us, texts.of(row))
+                let why_not = why_not(of_then.or(latest), time_us, texts.of(row))
                     .or_else(|| division.believed.why_not(time_us, received_us));
                 match why_not {
                     None => {
@@ -220,19 +227,18 @@ impl<'a> Survey<'a> {
         for (turn, share) in late.iter_mut().enumerate() {
             share.connection = turn % self.connections;
         }
+        self.late = late.iter().map(|share| share.numbers.len() as u64).sum();
         self.shares = fresh;
         self.shares.extend(late);
     }
 
     /// Marks each share that has a late point.
     fn mark(&mut self, chunks: Chunks, now_us: i64) {
-        let late = |share: &Share| {
-            share.numbers.iter().any(|&number| chunks.age_of(self.time_us(number), now_us) == Age::Late)
-        };
-        let ages: Vec<Age> =
-            self.shares.iter().map(|share| if late(share) { Age::Late } else { Age::Fresh }).collect();
-        for (share, age) in self.shares.iter_mut().zip(ages) {
-            share.age = age;
+        let is_late = |number: &&u32| chunks.age_of(self.time_us(**number), now_us) == Age::Late;
+        let late: Vec<usize> = self.shares.iter().map(|share| share.numbers.iter().filter(is_late).count()).collect();
+        for (share, late) in self.shares.iter_mut().zip(late) {
+            share.age = if late > 0 { Age::Late } else { Age::Fresh };
+            self.late += late as u64;
         }
     }
 
@@ -283,6 +289,11 @@ impl<'a> Survey<'a> {
         self.again
     }
 
+    /// How many points are for chunks that may be compressed.
+    pub(super) fn late(&self) -> u64 {
+        self.late
+    }
+
     /// Why a point may be nowhere though its message is stored already.
     pub(super) fn doubt(&self, number: u32) -> Option<String> {
         self.believed.doubt(self.time_us(number))
@@ -323,8 +334,9 @@ impl<'a> Survey<'a> {
             for &number in of_delivery {
                 let row = number as usize - start;
                 // Neither is ever missing for a point that the survey let pass.
-                if let (Some(template), Some(time)) = (series.get(points.series[row]), timestamp(points.time_us[row]))
-                {
+                let id = points.series[row];
+                let template = self.earlier.get(at, id).or_else(|| series.get(id));
+                if let (Some(template), Some(time)) = (template, timestamp(points.time_us[row])) {
                     template.put_row(to, time, points.value[row], points.quality[row], texts.of(row));
                 }
             }

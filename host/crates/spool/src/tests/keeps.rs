@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tidegate_model::{
-    Alert, Books, Command as Publish, DeadLetter, Delivery, Description, Messages, NO_ROW, PartitionId, RecordId,
-    Severity, Stage, Transition,
+    Alert, Books, Command as Publish, DeadLetter, Delivery, DescribedAs, Description, Messages, NO_ROW, PartitionId,
+    RecordId, Severity, Stage, Transition,
 };
 
 use super::*;
@@ -229,16 +229,22 @@ fn child_that_appends() {
     }
 }
 
-/// Guarantees: the unit that live messages have told meanwhile is not replaced by the one that stood in the spool.
+/// Guarantees: the unit that live messages have told meanwhile is not replaced by the one that stood in the spool, and that of what stood there is the one it
+/// was measured in; also where it changed between the delivery and its spool.
 #[test]
 fn a_newer_unit_stays() {
     let (place, before) = (Place::new(), books());
-    place.open(&before).append(&[Arc::new(rich(&before))]).unwrap();
+    let delivery = Delivery { described: DescribedAs::now(&before), ..rich(&before) };
+    let late = Description { unit: Some("°R".into()), labels: Vec::new() };
+    before.describe(delivery.points.series[0], late);
+    place.open(&before).append(&[Arc::new(delivery)]).unwrap();
     let after = books();
     let newer = Description { unit: Some("K".into()), labels: Vec::new() };
     let series = after.intern_series("dev/a/temp", PartitionId(0), newer).unwrap();
-    place.open(&after).oldest(10).unwrap();
+    let records = place.open(&after).oldest(10).unwrap();
     assert_eq!(after.series(series).unwrap().description.load().unit.as_deref(), Some("K"));
+    let described = records[0].delivery.described.of(&after, series).unwrap();
+    assert_eq!((described.unit.as_deref(), described.labels.len()), (Some("°C"), 1));
 }
 
 /// Guarantees: points whose series this process cannot take any more come as dead letters, with their message; the others come.

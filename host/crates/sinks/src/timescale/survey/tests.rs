@@ -202,3 +202,46 @@ fn transactions_have_about_as_many_rows() {
         assert!(all.is_sorted() && all.len() == count as usize, "{sizes:?}");
     }
 }
+
+/// Guarantees: a row bears the unit that its series had when it was measured, though the series has another by now, which is what the database is told of it.
+#[test]
+fn the_unit_of_its_time() {
+    let books = Books::new(9);
+    let made = |unit: &str| {
+        let id = delivery(&books, &[("t", 1, None)]).points.series[0];
+        books.describe(id, Description { unit: Some(unit.into()), labels: Vec::new() });
+        let mut points = Points::default();
+        points.push(id, 1, 1.0, 192);
+        (
+            id,
+            Arc::new(Delivery { points, described: tidegate_model::DescribedAs::now(&books), ..Delivery::default() }),
+        )
+    };
+    let [(id, first), (_, second), (_, third)] = ["degF", "degC", "K"].map(made);
+    let deliveries = [first, second, third];
+    let mut series = SeriesCache::default();
+    let survey = Survey::new(&deliveries, &books, &mut series, over(1));
+    let mut rows = BytesMut::new();
+    survey.encode(&survey.shares()[0].numbers, &series, &mut rows);
+    let mut wanted = BytesMut::new();
+    for unit in ["degF", "degC", "K"] {
+        let description = Description { unit: Some(unit.into()), labels: Vec::new() };
+        RowTemplate::new("t", &description).put_row(&mut wanted, timestamp(1).unwrap(), 1.0, 192, None);
+    }
+    assert_eq!(rows, wanted);
+    assert_eq!(series.description(id).unwrap().unit.as_deref(), Some("K"));
+}
+
+/// Guarantees: where offsets keep late rows and others in one transaction, the late ones alone are counted as such.
+#[test]
+fn late_rows_among_others_are_counted() {
+    const DAY: i64 = 86_400_000_000;
+    let books = Books::new(9);
+    let deliveries = [delivery(&books, &[("t", 100 * DAY, None), ("t", DAY, None), ("t", 2 * DAY, None)])];
+    let division = Division { chunks: Some(Chunks::daily_compressed_after(7)), now_us: 100 * DAY, ..over(1) };
+    let mut series = SeriesCache::default();
+    for offsets in [Offsets::Group, Offsets::WithPoints] {
+        let survey = Survey::new(&deliveries, &books, &mut series, Division { offsets, ..division });
+        assert_eq!(survey.late(), 2, "{offsets:?}");
+    }
+}

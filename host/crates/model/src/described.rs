@@ -1,0 +1,109 @@
+//! What the series of a delivery were described as when it was made.
+//!
+//! Points bear no unit: it stands in the books, by series, and may change. What waits for its sink meanwhile, in a queue or in a spool for hours, was
+//! measured in the unit of its own time. A delivery says so in eight bytes, and only where something was described anew since is more looked at.
+
+use std::sync::Arc;
+
+use crate::{Books, Description, SeriesId};
+
+/// As of when the books hold for a delivery, and where they do not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedAs {
+    /// [`Books::descriptions`] when the delivery was made.
+    as_of: u64,
+    /// What was never in the books of this process, ascending by series.
+    own: Vec<(SeriesId, Arc<Description>)>,
+}
+
+impl Default for DescribedAs {
+    /// As in the books, whenever they are looked at.
+    fn default() -> Self {
+        Self { as_of: u64::MAX, own: Vec::new() }
+    }
+}
+
+impl DescribedAs {
+    /// As in the books now.
+    pub fn now(books: &Books) -> Self {
+        Self { as_of: books.descriptions(), own: Vec::new() }
+    }
+
+    /// These, each series once, where the books say something else now; and as in the books now.
+    pub fn now_but(books: &Books, told: impl IntoIterator<Item = (SeriesId, Description)>) -> Self {
+        let as_of = books.descriptions();
+        let differs = |(id, told): &(SeriesId, Description)| {
+            books.series(*id).is_some_and(|series| *series.described_by(as_of) != *told)
+        };
+        let mut own: Vec<_> = told.into_iter().filter(differs).map(|(id, told)| (id, Arc::new(told))).collect();
+        own.sort_unstable_by_key(|(id, _)| *id);
+        Self { as_of, own }
+    }
+
+    /// Whether some series may have been described as something else than the books say now.
+    pub fn may_differ(&self, books: &Books) -> bool {
+        !self.own.is_empty() || books.descriptions() > self.as_of
+    }
+
+    /// What a series was described as, where the books say something else by now.
+    pub fn other(&self, books: &Books, id: SeriesId) -> Option<Arc<Description>> {
+        if let Ok(at) = self.own.binary_search_by_key(&id, |(id, _)| *id) {
+            return Some(self.own[at].1.clone());
+        }
+        let series = books.series(id)?;
+        series.has_changed_since(self.as_of).then(|| series.described_by(self.as_of))
+    }
+
+    /// What a series was described as.
+    pub fn of(&self, books: &Books, id: SeriesId) -> Option<Arc<Description>> {
+        let other = if self.may_differ(books) { self.other(books, id) } else { None };
+        other.or_else(|| Some(books.series(id)?.description.load_full()))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::PartitionId;
+
+    fn unit(unit: &str) -> Description {
+        Description { unit: Some(unit.into()), labels: Vec::new() }
+    }
+
+    fn said(described: &DescribedAs, books: &Books, id: SeriesId) -> String {
+        described.of(books, id).unwrap().unit.as_deref().unwrap_or("").to_owned()
+    }
+
+    /// Guarantees: a delivery keeps the unit of its time through several changes, of its own series only; beyond those that are remembered it is the
+    /// oldest that is; and one that was made after the last has nothing to look up.
+    #[test]
+    fn the_unit_of_its_time() {
+        let books = Books::new(9);
+        let [a, b] = ["a", "b"].map(|topic| books.intern_series(topic, PartitionId(0), unit("F")).unwrap());
+        let mut made = Vec::new();
+        for next in ["C", "K", "R", "X", "Y", "Z"] {
+            made.push(DescribedAs::now(&books));
+            books.describe(a, unit(next));
+        }
+        let units: Vec<_> = made.iter().map(|described| said(described, &books, a)).collect();
+        assert_eq!(units, ["K", "K", "K", "R", "X", "Y"], "four are remembered");
+        assert!(made.iter().all(|described| described.may_differ(&books) && described.other(&books, b).is_none()));
+        let last = DescribedAs::now(&books);
+        assert!(!last.may_differ(&books) && last.other(&books, a).is_none());
+        assert_eq!((said(&last, &books, a), said(&made[0], &books, b)), ("Z".to_owned(), "F".to_owned()));
+        assert!(!DescribedAs::default().may_differ(&books));
+    }
+
+    /// Guarantees: what was told of a series elsewhere holds for this delivery, and the books for all others in it, as they are when it is made.
+    #[test]
+    fn told_elsewhere() {
+        let books = Books::new(9);
+        let [a, b, c] = ["a", "b", "c"].map(|topic| books.intern_series(topic, PartitionId(0), unit("C")).unwrap());
+        let described = DescribedAs::now_but(&books, [(b, unit("F")), (c, unit("C")), (a, unit("K"))]);
+        books.describe(b, unit("R"));
+        books.describe(c, unit("R"));
+        assert_eq!([a, b, c].map(|id| said(&described, &books, id)), ["K", "F", "C"]);
+        assert!(described.of(&books, SeriesId(7)).is_none());
+    }
+}
