@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tidegate_admin::{Admin, Status, View};
-use tidegate_config::{Changes, Config, Journal, Offsets, SinkSettings, SourceSettings};
+use tidegate_config::{Changes, Config, Journal, Name, Offsets, SinkSettings, SourceSettings};
 use tidegate_engine::{
     Admission, Asked, Cache, ChildProcess, Confined, DirectoryError, Engine, Examination, Generations, Registry,
     RegistryHandle, RuleState, RuleStatus, SIGNATURE_SUFFIX, Scope, Trust, Wasi,
@@ -63,14 +63,18 @@ impl Host {
         let clock = Arc::new(SystemClock);
         let _in_runtime = runtime.enter();
         let mut chores = Vec::new();
-        let sinks = config.sinks.iter().map(|(name, settings)| {
+        let mut setup = |name: &Name, called: String, settings: &SinkSettings| -> anyhow::Result<SinkSetup> {
             let (sink, limits) = sink(settings, &books, &mut chores);
             let spool = config.spools.get(name).map(|settings| -> anyhow::Result<Arc<dyn Spool>> {
                 let (books, clock) = (books.clone(), clock.clone());
-                let spool = SpoolQueue::new(&config.data_dir, name.as_str(), *settings, sink.wants(), books, clock);
+                let spool = SpoolQueue::new(&config.data_dir, &called, *settings, sink.wants(), books, clock);
                 Ok(Arc::new(spool.context("the spools cannot start")?))
             });
-            Ok(SinkSetup { name: name.to_string(), sink, limits, spool: spool.transpose()? })
+            Ok(SinkSetup { name: called, sink, limits, spool: spool.transpose()?, late: None })
+        };
+        let sinks = config.sinks.iter().map(|(name, settings)| {
+            let late = late(name, settings).map(|(called, settings)| setup(name, called, &settings)).transpose()?;
+            Ok(SinkSetup { late: late.map(Box::new), ..setup(name, name.to_string(), settings)? })
         });
         let sinks = sinks.collect::<anyhow::Result<_>>()?;
         tell_of_forgotten_spools(config);
@@ -186,7 +190,10 @@ async fn forget_state(pipeline: Arc<Pipeline>, registry: RegistryHandle) {
 /// Rows that wait for a sink that is no more, or has no spool any more, wait for ever: that is said.
 fn tell_of_forgotten_spools(config: &Config) {
     let there = tidegate_spool::list(&config.data_dir).unwrap_or_default();
-    for (sink, path) in there.iter().filter(|(sink, _)| !config.spools.keys().any(|name| name.as_str() == sink)) {
+    let late_of = |name: &Name| late(name, config.sinks.get(name)?);
+    let is_of =
+        |name: &Name, sink: &str| name.as_str() == sink || late_of(name).is_some_and(|(late, _)| late == sink);
+    for (sink, path) in there.iter().filter(|(sink, _)| !config.spools.keys().any(|name| is_of(name, sink))) {
         if let Ok(found) = tidegate_spool::inspect(path)
             && found.rows > 0
         {
@@ -295,6 +302,12 @@ fn sink(
         SinkSettings::Discard => Box::new(Discard::new()),
     };
     (sink, limits)
+}
+
+/// The sink for the late points of a sink, where it has one: what it is called, which no other can be, and how it is set up.
+fn late(name: &Name, settings: &SinkSettings) -> Option<(String, SinkSettings)> {
+    let SinkSettings::Timescale(settings) = settings else { return None };
+    Some((format!("{name}.late"), SinkSettings::Timescale(Timescale::for_late_points(settings)?)))
 }
 
 /// The sinks whose rows can be read again.

@@ -56,4 +56,5 @@ mod swaps;
 mod tidy;
 mod timescale;
 mod timescale_cuts;
+mod timescale_late;
 mod timescale_times;

@@ -136,6 +136,20 @@ impl Delivery {
             && self.dead_letters.is_empty()
     }
 
+    /// The points named, ascending, with the messages they came from, and nothing else of it. What is refused of them is noted in both.
+    #[must_use]
+    pub fn points_of(&self, rows: &[u32]) -> Self {
+        Self {
+            points: self.points.gather(rows),
+            described: self.described.clone(),
+            from_row: rows.iter().map(|&row| self.origin_row(row).unwrap_or(NO_ROW)).collect(),
+            origin: self.origin.clone(),
+            sources: self.sources.clone(),
+            refused: self.refused.clone(),
+            ..Self::default()
+        }
+    }
+
     /// The message that point `row` came from, as a row of `origin`.
     pub fn origin_row(&self, row: u32) -> Option<u32> {
         self.from_row.get(row as usize).copied().filter(|&from| from != NO_ROW)

@@ -18,6 +18,12 @@ pub trait Sink: Send {
     /// deliveries: at least once.
     async fn write(&mut self, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError>;
 
+    /// Points of a time before this are slow to store, and need no order with others: they may be given to another sink of this kind,
+    /// so that none of the others waits for them. None where there are none such, or it is not known yet.
+    fn late_before_us(&self) -> Option<i64> {
+        None
+    }
+
     /// Ends connections, after the last write.
     async fn close(&mut self) {}
 }
@@ -126,7 +132,7 @@ pub struct Written {
     pub repeats: u64,
     /// Of the repeats, those whose value is not the one that is stored.
     pub differing: u64,
-    /// Of the points, those for a part of the table that may be compressed: they were written behind all others.
+    /// Of the points, those for a part of the table that may be compressed, which is slow.
     pub late: u64,
     /// Points the target will never take.
     pub rejected: Vec<Rejected>,

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use crate::alert_book::{AlertBook, Standing};
 use crate::alert_history::{Past, PastFilter};
 use crate::deploy::{LaneDeploy, Orders, Placement, orders};
-use crate::flush::{Flush, FlushParts, SinkStatus};
+use crate::flush::{Flush, FlushParts, SinkStatus, SinkTotals};
 use crate::lane::{HandOver, Lane, LaneBook, LaneKind, LaneStatus, Surroundings, ToNode};
 use crate::outlets::Outlets;
 use crate::sink_setup::SinkSetup;
@@ -72,7 +72,28 @@ struct RunningSink {
     finish: watch::Sender<bool>,
     /// Taken by the shutdown.
     task: Mutex<Option<tokio::task::JoinHandle<()>>>,
-    last: bool,
+    role: Role,
+}
+
+/// What a sink is there for, in the order in which they are told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Role {
+    /// What lanes send it.
+    Usual,
+    /// The late points of another; told of once there were any.
+    Late,
+    /// The dead letters of all: it ends last.
+    Letters,
+}
+
+impl RunningSink {
+    /// Its totals, unless there is nothing to tell.
+    fn told(&self) -> Option<SinkTotals> {
+        let totals = self.status.totals(&self.name);
+        let standing = totals.spool.as_ref().map_or(0, |spool| spool.records + spool.damaged_records);
+        let idle = totals.writes + totals.retries + totals.in_flight + standing == 0;
+        (self.role != Role::Late || !idle || totals.down.is_some()).then_some(totals)
+    }
 }
 
 struct RunningSource {
@@ -107,17 +128,20 @@ impl Pipeline {
         let raw = sinks.iter().fold(RawMessages::None, |all, setup| all.with(&setup.sink.wants().messages));
         let mut running = Vec::new();
         let mut queues = Vec::new();
-        let mut start = |setup: SinkSetup, letters, last| {
-            let SinkSetup { name, sink, limits, spool } = setup;
+        let mut start = |setup: SinkSetup, letters, late, role| {
+            let SinkSetup { name, sink, limits, spool, late: _ } = setup;
             let name: Arc<str> = name.into();
             let status = Arc::new(SinkStatus::new(spool.clone()));
             let (to, queue) = mpsc::channel(limits.queue);
             let (finish, finished) = watch::channel(false);
-            queues.push((sink.wants(), to.clone()));
+            if role != Role::Late {
+                queues.push((sink.wants(), to.clone()));
+            }
             let flush = Flush::new(FlushParts {
                 name: name.clone(),
                 sink,
                 spool,
+                late,
                 limits,
                 queue,
                 status: status.clone(),
@@ -128,16 +152,17 @@ impl Pipeline {
                 finish: finished,
             });
             let task = Mutex::new(Some(tidegate_telemetry::spawn("flush", flush.run())));
-            running.push(RunningSink { name, status, finish, task, last });
+            running.push(RunningSink { name, status, finish, task, role });
             to
         };
         let mut dead_letters = SinkSetup::new("dead-letters", dead_letters);
         dead_letters.limits.queue = DEAD_LETTERS_QUEUE;
-        let letters = start(dead_letters, None, true);
-        for setup in sinks {
-            start(setup, Some(letters.clone()), false);
+        let letters = start(dead_letters, None, None, Role::Letters);
+        for mut setup in sinks {
+            let late = setup.late.take().map(|late| start(*late, Some(letters.clone()), None, Role::Late));
+            start(setup, Some(letters.clone()), late, Role::Usual);
         }
-        running.rotate_left(1);
+        running.sort_by_key(|sink: &RunningSink| sink.role);
         let around = Surroundings {
             books: settings.books,
             clock: settings.clock,

@@ -16,11 +16,13 @@ pub struct SinkSetup {
     pub limits: SinkLimits,
     /// Keeps on disk what the sink cannot take. Without it, sources are held back then.
     pub spool: Option<Arc<dyn Spool>>,
+    /// Where its late points go ([`Sink::late_before_us`]), if not with all others: a sink with the same target, its own spool, and no such sink itself.
+    pub late: Option<Box<SinkSetup>>,
 }
 
 impl SinkSetup {
     /// One with the usual limits, and without a spool.
     pub fn new(name: impl Into<String>, sink: Box<dyn Sink>) -> Self {
-        Self { name: name.into(), sink, limits: SinkLimits::default(), spool: None }
+        Self { name: name.into(), sink, limits: SinkLimits::default(), spool: None, late: None }
     }
 }

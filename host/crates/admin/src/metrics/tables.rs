@@ -81,7 +81,7 @@ pub(super) const SINKS: Table<SinkTotals> = Table {
         counter("sink_rejected", "Points and messages the target would not take", |s| s.rejected as f64),
         counter("sink_repeats", "Points that the target had already and left out", |s| s.repeats as f64),
         counter("sink_differing", "Repeats with another value than the one stored", |s| s.differing as f64),
-        counter("sink_late", "Points for chunks that may be compressed, written behind all others", |s| s.late as f64),
+        counter("sink_late", "Points for chunks that may be compressed", |s| s.late as f64),
         counter("sink_writes", "Writes that succeeded", |s| s.writes as f64),
         counter("sink_retries", "Writes that failed and were tried again", |s| s.retries as f64),
         gauge("sink_in_flight", "Deliveries not confirmed yet", |s| s.in_flight as f64),

@@ -39,8 +39,8 @@ pub(crate) struct RawTimescaleSink {
     pub retain_days: Option<i64>,
     /// Whether points are summed up in `<table>_1min`, `<table>_1hour` and `<table>_1day`. Default: true.
     pub aggregates: Option<bool>,
-    /// The most connections. In a write the rows of one series go over one of them, in order, but those for chunks that may be compressed; the next write
-    /// may give them to another.
+    /// The most connections. In a write the rows of one series go over one of them, in order; the next write may give them to another. Rows for
+    /// chunks that may be compressed have half as many more of their own, made when there are any; with one connection, or `exactly_once`, none.
     /// Default: 4.
     #[schemars(range(min = 1, max = 20))]
     pub connections: Option<i64>,

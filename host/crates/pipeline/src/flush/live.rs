@@ -29,8 +29,13 @@ enum Attempt {
 
 impl Flush {
     /// Writes a batch. Without a spool it is tried until it is done; with one, once.
-    pub(super) async fn live(&mut self, mut batch: Batch) -> Went {
+    pub(super) async fn live(&mut self, batch: Batch) -> Went {
         let wants = self.sink.wants();
+        let mut batch = self.without_late(batch);
+        if batch.deliveries.is_empty() {
+            self.intake.in_hand(0);
+            return Went::Settled;
+        }
         loop {
             if let Some(wait) = self.wait.take() {
                 tokio::select! {

@@ -20,6 +20,8 @@
 //!   for as long. When all that stands is in the sink's hands, what comes waits for that one write, and goes to the sink directly. With
 //!   `order = "live_first"` a sink that works again is given what comes and what stands in turn; what it fails to take of what comes it is given
 //!   again at once, from memory.
+//! - Points that are slow to store are handed to another such task, with a sink, a queue and a spool of its own, before a batch is written: what comes
+//!   next does not wait for them, and a message is acknowledged when both have its points.
 //! - A spool that is full or cannot be used takes nothing: the batch is held, unacknowledged, and so are the sources behind it.
 //! - Without a spool the batch stays in hand until the sink takes it.
 //!
@@ -29,11 +31,13 @@
 //! | `drain` | from the spool to the sink |
 //! | `confirmed` | what of the spool the sink has had before its turn |
 //! | `intake` | the queue's end; what is appended meanwhile |
+//! | `late` | late points, on their way to a task of their own |
 //! | `letters` | what a sink refused goes to the dead letters |
 
 mod confirmed;
 mod drain;
 mod intake;
+mod late;
 mod letters;
 mod live;
 mod pause;
@@ -83,6 +87,8 @@ pub(crate) struct Flush {
     name: Arc<str>,
     sink: Box<dyn Sink>,
     spool: Option<Arc<dyn Spool>>,
+    /// The task that stores late points beside this one.
+    late: Option<mpsc::Sender<Consignment>>,
     intake: Intake,
     status: Arc<SinkStatus>,
     books: Arc<Books>,
@@ -107,6 +113,7 @@ pub(crate) struct FlushParts {
     pub name: Arc<str>,
     pub sink: Box<dyn Sink>,
     pub spool: Option<Arc<dyn Spool>>,
+    pub late: Option<mpsc::Sender<Consignment>>,
     pub limits: SinkLimits,
     pub queue: mpsc::Receiver<Consignment>,
     pub status: Arc<SinkStatus>,
@@ -119,7 +126,7 @@ pub(crate) struct FlushParts {
 
 impl Flush {
     pub fn new(parts: FlushParts) -> Self {
-        let FlushParts { name, sink, spool, limits, queue, status, books, raw, dead_letters, give_up, finish } =
+        let FlushParts { name, sink, spool, late, limits, queue, status, books, raw, dead_letters, give_up, finish } =
             parts;
         let intake = Intake {
             name: name.clone(),
@@ -137,6 +144,7 @@ impl Flush {
             name,
             sink,
             spool,
+            late,
             intake,
             status,
             books,

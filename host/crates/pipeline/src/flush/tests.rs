@@ -59,6 +59,10 @@ impl Sink for TestSink {
         Wants { points: true, ..Wants::default() }
     }
 
+    fn late_before_us(&self) -> Option<i64> {
+        Some(0)
+    }
+
     async fn write(&mut self, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {
         let mut mood = self.0.mood.subscribe();
         let mood = *mood.wait_for(|mood| *mood != Mood::Hangs).await.unwrap();
@@ -144,6 +148,11 @@ struct House {
 
 impl House {
     fn new(order: SpoolOrder, mood: Mood, standing: u64) -> Self {
+        Self::beside(None, order, mood, standing)
+    }
+
+    /// One whose late points go to another.
+    fn beside(late: Option<&House>, order: SpoolOrder, mood: Mood, standing: u64) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let world = Arc::new(World {
             mood: watch::Sender::new(mood),
@@ -164,6 +173,7 @@ impl House {
             name: "test".into(),
             sink: Box::new(TestSink(world.clone(), Vec::new())),
             spool: Some(spool),
+            late: late.map(|house| house.queue.clone()),
             limits: SinkLimits { rows: 8, queue: 4 },
             queue: receiver,
             status: status.clone(),
@@ -188,16 +198,20 @@ impl House {
     fn send(&mut self, deliveries: u64) {
         for _ in 0..deliveries {
             self.sent += 1;
-            let world = self.world.clone();
-            let ack = Ack::new(move |outcome| {
-                let mut outcomes = world.outcomes.lock().unwrap();
-                match outcome {
-                    Outcome::Settled => outcomes.0 += 1,
-                    Outcome::Returned => outcomes.1 += 1,
-                }
-            });
-            self.queue.blocking_send((delivery(self.sent), ack)).unwrap();
+            self.send_one(delivery(self.sent));
         }
+    }
+
+    fn send_one(&self, delivery: Arc<Delivery>) {
+        let world = self.world.clone();
+        let ack = Ack::new(move |outcome| {
+            let mut outcomes = world.outcomes.lock().unwrap();
+            match outcome {
+                Outcome::Settled => outcomes.0 += 1,
+                Outcome::Returned => outcomes.1 += 1,
+            }
+        });
+        self.queue.blocking_send((delivery, ack)).unwrap();
     }
 
     fn mood(&self, mood: Mood) {
@@ -413,4 +427,73 @@ fn refused_from_the_spool() {
     assert_eq!((letters.len(), letters[0].reason.as_str()), (1, "told to refuse"));
     assert_eq!(letters[0].rule.as_deref(), Some("test"));
     assert_eq!(*world.taken.lock().unwrap(), [1, 2]);
+}
+
+/// A delivery of points of these times; the value of a late one is what it is in turn, that of the others 100 more.
+fn timed(times: &[i64]) -> Arc<Delivery> {
+    let mut points = Points::default();
+    for (row, &time_us) in times.iter().enumerate() {
+        points.push(SeriesId(0), time_us, row as f64 + if time_us < 0 { 0.0 } else { 100.0 }, 192);
+    }
+    let from_row = vec![tidegate_model::NO_ROW; times.len()];
+    Arc::new(Delivery { points, from_row, ..Delivery::default() })
+}
+
+/// Guarantees: while late points cannot be stored, what came with them and what comes behind them is; a message is acknowledged when all its points are
+/// stored, and each of them is once.
+#[test]
+fn late_points_hold_nobody_up() {
+    let late = House::new(SpoolOrder::Kept, Mood::Hangs, 0);
+    // Its spool takes nothing, so that its acks wait for the sink.
+    late.world.most.store(0, Relaxed);
+    let house = House::beside(Some(&late), SpoolOrder::Kept, Mood::Works, 0);
+    house.send_one(timed(&[0, -1, 0, -5]));
+    house.send_one(timed(&[-1]));
+    house.send_one(timed(&[0]));
+    house.wait("all but the late ones to be stored", |house| house.taken() == [100, 102, 100]);
+    house.wait("what is stored to be acknowledged", |house| house.settled() == 1);
+    assert!(late.taken().is_empty());
+    late.mood(Mood::Works);
+    house.wait("the others", |house| house.settled() == 3);
+    assert_eq!(late.taken(), [1, 3, 0]);
+    assert_eq!(house.world.outcomes.lock().unwrap().1, 0);
+    house.end();
+    late.end();
+}
+
+/// Guarantees: late points that find no room in the queue of their own task stay in the write they came with: none is lost, none is stored twice, and
+/// nobody waits.
+#[test]
+fn late_points_without_room() {
+    let late = House::new(SpoolOrder::Kept, Mood::Hangs, 0);
+    late.world.most.store(0, Relaxed);
+    let house = House::beside(Some(&late), SpoolOrder::Kept, Mood::Works, 0);
+    // More than the other task can have: a batch of eight in hand, and four that wait.
+    for _ in 0..20 {
+        house.send_one(timed(&[-1, 0]));
+    }
+    let fresh = |house: &House| house.taken().iter().filter(|value| **value == 101).count();
+    house.wait("the others to be stored", |house| fresh(house) == 20);
+    let passed_on = |house: &House| 20 - (house.taken().len() - 20);
+    assert!((1..=12).contains(&passed_on(&house)), "{} passed on", passed_on(&house));
+    house.wait("those to be acknowledged that are whole", |house| house.settled() == 20 - passed_on(house));
+    late.mood(Mood::Works);
+    house.wait("all", |house| house.settled() == 20);
+    assert_eq!(late.taken().len(), passed_on(&house));
+    house.end();
+    late.end();
+}
+
+/// Guarantees: late points that their sink refuses are dead letters, counted for the delivery they came with.
+#[test]
+fn late_points_that_are_refused() {
+    let late = House::new(SpoolOrder::Kept, Mood::Refuses, 0);
+    let house = House::beside(Some(&late), SpoolOrder::Kept, Mood::Works, 0);
+    let delivery = timed(&[0, -1]);
+    house.send_one(delivery.clone());
+    house.wait("it to be settled", |house| house.settled() == 1);
+    assert_eq!((house.taken(), late.taken().len()), (vec![100], 0));
+    assert_eq!((delivery.refused.points.load(Relaxed), late.world.letters.lock().unwrap().len()), (1, 1));
+    house.end();
+    late.end();
 }

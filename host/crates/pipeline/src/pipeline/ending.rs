@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_model::Phase;
 
-use super::Pipeline;
+use super::{Pipeline, Role};
 
 /// Time kept at the end of a shutdown for sources to send their last acks.
 const LAST_ACKS: Duration = Duration::from_secs(2);
@@ -41,7 +41,7 @@ impl Pipeline {
             self.lanes_end(patience + Duration::from_millis(500)).await;
         }
         for last in [false, true] {
-            let ending: Vec<_> = self.sinks.iter().filter(|sink| sink.last == last).collect();
+            let ending: Vec<_> = self.sinks.iter().filter(|sink| (sink.role == Role::Letters) == last).collect();
             for sink in &ending {
                 sink.finish.send_replace(true);
             }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_model::{Lag, MessageTotals, PointTotals, State, StateTotals, Unread};
 
-use super::{Pipeline, RunningSource};
+use super::{Pipeline, RunningSink, RunningSource};
 use crate::flush::SinkTotals;
 use crate::lane::{LaneKind, LaneTotals};
 
@@ -13,7 +13,7 @@ use crate::lane::{LaneKind, LaneTotals};
 pub struct PipelineStatus {
     /// By the name of the source.
     pub sources: Vec<SourceStatus>,
-    /// By the name of the sink, the dead letters last.
+    /// By the name of the sink; then those of late points that had any, `<sink>.late`; the dead letters last.
     pub sinks: Vec<SinkTotals>,
     /// Lane by lane; the node's last, once it has had a rule.
     pub lanes: Vec<LaneTotals>,
@@ -79,7 +79,7 @@ impl Pipeline {
         };
         PipelineStatus {
             sources: self.sources().iter().map(source).collect(),
-            sinks: self.sinks.iter().map(|sink| sink.status.totals(&sink.name)).collect(),
+            sinks: self.sinks.iter().filter_map(RunningSink::told).collect(),
             lanes: self.lane_totals(),
             points: self.around.outlets.points().totals(),
             p50_ms: ms(0.5),

@@ -2,8 +2,9 @@
 //!
 //! Each chunk that a transaction writes to is a table of its own, to be opened, locked and perhaps made; and a row for a chunk that is compressed
 //! has to be put beside what is compressed there, which with `dedupe` means that much of it is unpacked. So rows that are spread
-//! over many chunks are written in several transactions, few chunks each, and late rows after all others, over all connections: nothing of the same write
-//! waits for them on its connection. What comes after does: a write is over when its late rows are stored too, and goes to the spool if that takes long.
+//! over many chunks are written in several transactions, few chunks each. Late rows are handed to a task and connections of their own before a write, so
+//! that nothing waits for them ([`Sink::late_before_us`](tidegate_model::Sink::late_before_us)). Those that stay in it, for want of room there, are
+//! written after all others, over all connections.
 //!
 //! What a sender says of the time is believed within bounds (`believed`): a clock that is wrong makes a chunk for each day that it names.
 
@@ -132,6 +133,12 @@ impl Chunks {
         self.age(self.of(time_us), now_us)
     }
 
+    /// Rows of a time before this are for chunks that may be compressed.
+    pub(super) fn late_before_us(&self, now_us: i64) -> Option<i64> {
+        let after_us = self.compressed_after_us?;
+        Some(self.of(now_us.saturating_sub(after_us)).saturating_mul(self.width_us))
+    }
+
     fn of(&self, time_us: i64) -> i64 {
         time_us.div_euclid(self.width_us)
     }
@@ -161,6 +168,17 @@ mod tests {
 
     const CHUNKS: Chunks = Chunks { width_us: 10, compressed_after_us: Some(70) };
     const NOW: i64 = 1_000;
+
+    /// Guarantees: what is late by its time alone is late by its chunk, to the microsecond.
+    #[test]
+    fn late_by_time() {
+        let is_late = |time: i64| CHUNKS.late_before_us(NOW).is_some_and(|before| time < before);
+        for time in 900..950 {
+            assert_eq!(CHUNKS.age_of(time, NOW) == Age::Late, is_late(time), "{time}");
+        }
+        assert!(is_late(929) && !is_late(930));
+        assert_eq!(Chunks { compressed_after_us: None, ..CHUNKS }.late_before_us(NOW), None);
+    }
 
     /// Guarantees: rows of up to eight chunks go together, unless a chunk among them may be compressed; times before 1970 and at the
     /// ends of the scale are no exception.

@@ -134,6 +134,13 @@ impl Timescale {
         }
     }
 
+    /// The settings of a second sink, for late points alone: the same database over half as many connections. None where a write has all its points in
+    /// transactions with their offsets, or there is to be one connection only.
+    pub fn for_late_points(settings: &TimescaleSink) -> Option<TimescaleSink> {
+        let own = settings.offsets == Offsets::Group && settings.connections > 1;
+        own.then(|| TimescaleSink { connections: settings.connections / 2, ..settings.clone() })
+    }
+
     /// How many rows it is best given at once: of two transactions for each connection, so that the second is made ready while the first is
     /// committed. With offsets a connection has one transaction a write.
     pub fn rows_at_once(settings: &TimescaleSink) -> usize {
@@ -317,6 +324,10 @@ impl Sink for Timescale {
         let written = self.write_over(&mut pool, deliveries).await;
         self.pool = pool;
         written
+    }
+
+    fn late_before_us(&self) -> Option<i64> {
+        self.known.as_ref()?.found.chunks?.late_before_us(SystemClock.now_us())
     }
 
     async fn close(&mut self) {
