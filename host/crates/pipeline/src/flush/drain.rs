@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use tidegate_model::{DeadLetter, Delivery, RecordId, SinkError, Spool, SpoolOrder, Spooled, Written};
+use tidegate_model::{DeadLetter, Delivery, RecordId, SinkError, Spool, SpoolOrder, Spooled, Wants, Written};
 use tokio::time::Instant;
 
 use super::confirmed::Confirmed;
@@ -27,6 +27,9 @@ pub(super) struct Given {
     records: u64,
     through: RecordId,
     standing: Standing,
+    /// What stands in these records that the sink does not take any more. A record has only what the sink took when it was written; a delivery that was not
+    /// read from the spool has what other sinks take beside, and nothing is to be said of that.
+    no_longer_taken: Option<&'static str>,
 }
 
 /// Where records stand in the spool.
@@ -39,7 +42,7 @@ enum Standing {
 
 impl Given {
     /// Nothing, of no records. What the sink has confirmed before is left out.
-    fn of(records: Vec<Spooled>, confirmed: &Confirmed) -> Option<Self> {
+    fn of(records: Vec<Spooled>, confirmed: &Confirmed, wants: &Wants) -> Option<Self> {
         let through = records.last()?.id;
         let mut given = Self { records: records.len() as u64, ..Self::again(Vec::new(), through) };
         for mut record in records.into_iter().filter(|record| !confirmed.has(record.id)) {
@@ -49,13 +52,14 @@ impl Given {
                 given.deliveries.push(record.delivery);
             }
         }
+        given.no_longer_taken = given.deliveries.iter().find_map(|delivery| wants.lacks(delivery));
         Some(given)
     }
 
     /// What the sink was given before it was spooled: a record each, the oldest there are.
     pub fn again(deliveries: Vec<Arc<Delivery>>, through: RecordId) -> Self {
         let (records, standing) = (deliveries.len() as u64, Standing::First);
-        Self { records, deliveries, letters: Vec::new(), through, standing }
+        Self { records, deliveries, letters: Vec::new(), through, standing, no_longer_taken: None }
     }
 
     /// The same, where older ones stand before them.
@@ -95,7 +99,7 @@ impl Flush {
                 Some(given) => Ok(Some(given)),
                 None => {
                     let oldest = spool.oldest(self.intake.rows).await;
-                    oldest.map(|records| Given::of(records, &self.confirmed))
+                    oldest.map(|records| Given::of(records, &self.confirmed, &wants))
                 }
             };
             let given = match given {
@@ -131,8 +135,7 @@ impl Flush {
                 false => UNLIMITED,
             };
             leaving = weight(&wants, &given.deliveries);
-            let lacking = given.deliveries.iter().find_map(|delivery| wants.lacks(delivery));
-            let written = match lacking {
+            let written = match given.no_longer_taken {
                 Some(part) => Some(Err(no_longer_taken(part))),
                 None => self.give(&**spool, &given.deliveries, works).await,
             };

@@ -8,7 +8,7 @@ use std::time::Instant as Clock;
 use async_trait::async_trait;
 use tidegate_model::{
     Ack, DeadLetter, Delivery, Outcome, Points, RecordId, Rejected, SeriesId, SpoolError, SpoolOrder, SpoolTotals,
-    Spooled, Wants, Written,
+    Spooled, Stage, Wants, Written,
 };
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -341,6 +341,37 @@ fn a_full_spool_holds_back() {
     house.wait("all to be settled", |house| house.settled() == 11);
     house.wait("the host to say so", |house| house.status.totals("test").holds_back.is_none());
     assert_eq!(*house.end().taken.lock().unwrap(), (1..=11).collect::<Vec<_>>());
+}
+
+/// Guarantees: a delivery that has something for other sinks too, such as the letter of a message that came with its points, is written when the sink works again:
+/// what other sinks take is nothing that this one took and takes no more.
+#[test]
+fn with_something_for_others() {
+    for order in [SpoolOrder::Kept, SpoolOrder::LiveFirst] {
+        let mut house = House::new(order, Mood::Fails, 0);
+        house.sent = 1;
+        let letter = DeadLetter {
+            source: "plant".into(),
+            topic: "dev/a".into(),
+            received_us: 0,
+            marks: 0,
+            payload: Vec::new(),
+            properties: Vec::new(),
+            stage: Stage::Decode,
+            rule: None,
+            module: None,
+            reason: "told to be one".to_owned(),
+            backtrace: None,
+        };
+        let mixed = Delivery { dead_letters: vec![letter], ..Arc::into_inner(delivery(1)).unwrap() };
+        let ack = Ack::new(|_| {});
+        house.queue.blocking_send((Arc::new(mixed), ack)).unwrap();
+        house.wait("it to stand in the spool", |house| house.standing() == 1);
+        house.mood(Mood::Works);
+        house.wait("it to be written", |house| house.taken() == [1]);
+        house.wait("the spool to be empty", |house| house.standing() == 0);
+        house.end();
+    }
 }
 
 /// Guarantees: what stands from an earlier run goes before anything that comes.

@@ -13,6 +13,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many letters one transaction changes: between two, the sink gets its turn.
 pub(super) const STEP: usize = 1_000;
 
+/// Whether the last table of the schema is there. They are made one after the other, and a letter is written when all are.
+const LAID_OUT: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'dead_letter_replays')";
+
 /// Why the dead letters could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 #[error("the dead letters in {path} cannot be {what}: {source}")]
@@ -22,7 +25,7 @@ pub struct FileError {
     source: rusqlite::Error,
 }
 
-/// Runs `query` on the file, which it sees as it is at one moment; `nothing` where there is no file: nothing has died yet.
+/// Runs `query` on the file, which it sees as it is at one moment; `nothing` where there is no file, or one that is just being made: nothing has died yet.
 pub(super) fn read<T>(
     path: &Path,
     nothing: T,
@@ -35,7 +38,7 @@ pub(super) fn read<T>(
     let answer = Connection::open_with_flags(path, flags).and_then(|connection| {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.execute_batch("BEGIN")?;
-        query(&connection)
+        if connection.query_row(LAID_OUT, [], |row| row.get(0))? { query(&connection) } else { Ok(nothing) }
     });
     answer.map_err(|source| FileError { path: path.to_owned(), what: "read", source })
 }
@@ -78,4 +81,32 @@ pub(super) fn step(
 /// Deletes a letter, with its properties and the wish to replay it.
 pub(super) fn delete(connection: &Connection, id: i64) -> rusqlite::Result<usize> {
     connection.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?.execute([id])
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// Guarantees: who looks while the file of the first letter is being made sees that there are none, at each moment of it.
+    #[test]
+    fn while_it_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dead_letters.db");
+        let letters = || {
+            let count =
+                "SELECT count(*) FROM dead_letters WHERE id NOT IN (SELECT dead_letter FROM dead_letter_replays)";
+            read(&path, -1, |connection| connection.query_row(count, [], |row| row.get(0)))
+        };
+        assert_eq!(letters().unwrap(), -1, "no file");
+        let file = Connection::open(&path).unwrap();
+        tidegate_sqlite::durable_with_wal(&file, 4_096).unwrap();
+        let statements: Vec<&str> = SCHEMA.split_inclusive(";\n").collect();
+        assert!(statements.len() > 4);
+        for statement in statements {
+            assert_eq!(letters().unwrap(), -1, "before {statement}");
+            file.execute_batch(statement).unwrap();
+        }
+        assert_eq!(letters().unwrap(), 0);
+    }
 }
