@@ -202,12 +202,24 @@ fn spools() -> Vec<Bench> {
     all
 }
 
-fn apis() -> [Bench; 3] {
-    [
-        Bench::new("api/rate-under-load", "points/s", Better::Higher, api::rate),
-        Bench::new("api/p99-under-load", "ms", Better::Lower, api::tail),
-        Bench::new("api/rule-change", "ms", Better::Lower, api::rule_change),
-    ]
+fn apis() -> Vec<Bench> {
+    let mut all = Vec::new();
+    for (beside, name) in [(api::Beside::Parrot, "under-load"), (api::Beside::Nobody, "alone")] {
+        all.push(Bench::new(format!("api/rate-{name}"), "points/s", Better::Higher, move |effort, progress| {
+            api::rate(beside, effort, progress)
+        }));
+        // The messages of one run, two figures.
+        let delays = Rc::new(api::Delays::new(beside));
+        let same = delays.clone();
+        all.push(Bench::new(format!("api/p99-{name}"), "ms", Better::Lower, move |effort, progress| {
+            delays.of_slots(effort, progress)
+        }));
+        all.push(Bench::new(format!("api/p99-{name}-pooled"), "ms", Better::Lower, move |effort, progress| {
+            same.pooled(effort, progress)
+        }));
+    }
+    all.push(Bench::new("api/rule-change", "ms", Better::Lower, api::rule_change));
+    all
 }
 
 fn host_paths() -> Vec<Bench> {

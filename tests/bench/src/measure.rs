@@ -112,16 +112,30 @@ pub fn in_turn(
     Ok(samples)
 }
 
+/// A repetition that is made of short slots of both sides in turn, and what was seen in each.
+pub struct Slots<T> {
+    ours: Vec<T>,
+    baseline: Vec<T>,
+    /// What ours took, all slots together.
+    cost: Option<Cost>,
+}
+
+impl<T> Slots<T> {
+    /// With one figure of what each side's slots saw.
+    pub fn sample(&self, figure: impl Fn(&[T]) -> f64) -> Sample {
+        Sample { value: figure(&self.ours), baseline: Some(figure(&self.baseline)), cost: self.cost }
+    }
+}
+
 /// As [`in_turn`], with each repetition made of short slots of both sides in turn: what a machine does for a second meets both
-/// sides of a repetition, and a percentile of delays is made of just such seconds. `measure` gives all that one slot saw, `figure` makes one figure of what a side's slots saw.
-pub fn in_slots(
+/// sides of a repetition, and a percentile of delays is made of just such seconds. `measure` gives what one slot saw.
+pub fn in_slots<T>(
     repetitions: usize,
     slots: usize,
     progress: &Progress,
-    mut measure: impl FnMut(Side) -> Result<Vec<f64>>,
-    figure: impl Fn(Vec<f64>) -> f64,
-) -> Result<Vec<Sample>> {
-    let mut samples = Vec::with_capacity(repetitions);
+    mut measure: impl FnMut(Side) -> Result<T>,
+) -> Result<Vec<Slots<T>>> {
+    let mut all = Vec::with_capacity(repetitions);
     for repetition in 0..=repetitions {
         progress.at(repetition, repetitions);
         let (mut ours, mut baseline, mut costs) = (Vec::new(), Vec::new(), Vec::new());
@@ -130,19 +144,18 @@ pub fn in_slots(
                 let (seen, cost) = cost::of(|| measure(side))?;
                 match side {
                     Side::Ours => {
-                        ours.extend(seen);
+                        ours.push(seen);
                         costs.push(cost);
                     }
-                    Side::Baseline => baseline.extend(seen),
+                    Side::Baseline => baseline.push(seen),
                 }
             }
         }
         if repetition > 0 {
-            let cost = costs.into_iter().reduce(|all, slot| all.and(slot));
-            samples.push(Sample { value: figure(ours), baseline: Some(figure(baseline)), cost });
+            all.push(Slots { ours, baseline, cost: costs.into_iter().reduce(|all, slot| all.and(slot)) });
         }
     }
-    Ok(samples)
+    Ok(all)
 }
 
 /// Measures what has no baseline, after one round that does not count.

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tidegate_admin::{Admin, LetterChoice, LetterFilter, Letters, NotCompacted, View};
-use tidegate_config::Changes;
+use tidegate_config::{Changes, Scopes, Token};
 use tidegate_engine::{Admission, Cache, ChildProcess, Confined, Engine, Registry, RegistryHandle, RuleState};
 
-use super::driver::many_files;
+use super::driver::{TOKEN, many_files};
 use crate::line::Line;
 use crate::rules;
 use crate::timed::{self, Arrivals};
@@ -104,7 +105,12 @@ impl House {
         let settings = tidegate_config::Admin {
             listen: ([127, 0, 0, 1], 0).into(),
             token: None,
-            tokens: Vec::new(),
+            tokens: vec![Token {
+                name: "bench".parse()?,
+                sha256: Sha256::digest(TOKEN).into(),
+                scopes: Scopes::all(),
+                expires: None,
+            }],
             tls: None,
             changes: Changes::Allowed,
             probes: None,
@@ -133,8 +139,8 @@ impl House {
         let length = body.len();
         write!(
             socket,
-            "PUT /api/v1/rules/threshold HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\n\r\n{body}"
+            "PUT /api/v1/rules/threshold HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nAuthorization: Bearer {TOKEN}\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
         )?;
         let mut answer = String::new();
         socket.read_to_string(&mut answer).context("the API did not answer")?;
