@@ -3,7 +3,11 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tidegate_tests::{Answer, DEADLINE, Host, binary, installed, wait_for};
+use tempfile::TempDir;
+use tidegate_tests::{
+    Answer, DEADLINE, Host, Message, Mosquitto, Publisher, Qos, Setup, binary, installed, plain, sqlite_dead_letters,
+    wait_for,
+};
 
 use crate::api::quiet;
 
@@ -28,6 +32,11 @@ struct Guarded {
 }
 
 fn guarded(lines: &str) -> Guarded {
+    guarded_host(quiet().module("json-reading"), lines)
+}
+
+/// A host as it was set up, and with tokens.
+fn guarded_host(setup: Setup, lines: &str) -> Guarded {
     let (mut tokens, mut sections) = (Vec::new(), format!("{lines}\n"));
     for scope in SCOPES {
         let (made, section) = token(&format!("only-{scope}"), scope, "");
@@ -35,7 +44,7 @@ fn guarded(lines: &str) -> Guarded {
         sections += &section;
     }
     let (expired, section) = token("old", "admin", "expires = \"2020-01-01\"");
-    let host = quiet().admin(&(sections + &section)).module("json-reading").launch();
+    let host = setup.admin(&(sections + &section)).launch();
     Guarded { host, tokens, expired }
 }
 
@@ -130,20 +139,67 @@ fn wait_told(host: &Host, mut refused: u64) {
     });
 }
 
-/// Guarantees: no token stands in the log, the audit log, the metrics, or any answer; nor does what else the configuration keeps
-/// secret, or what somebody sends as a token by mistake.
+/// A broker that knows one user, and lets in without a name who only publishes.
+fn broker_with(user: &str, password: &str) -> Option<(Mosquitto, TempDir)> {
+    if !installed("mosquitto_passwd", "mosquitto") {
+        return None;
+    }
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("users");
+    let made =
+        Command::new("mosquitto_passwd").args(["-b", "-c"]).arg(&file).args([user, password]).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let broker = Mosquitto::start_with(&format!("password_file {}", file.display()))?;
+    Some((broker, directory))
+}
+
+/// Guarantees: no secret stands in the log, the audit log, the metrics, the dead letters, the spools or any answer: no token, nor what somebody sends as one by mistake,
+/// nor the passwords of a broker, a database and a Kafka cluster, of which two are away so that their clients have told all they have to say.
 #[test]
 fn no_secret_is_told() {
-    let Guarded { mut host, tokens, expired } = guarded("");
+    const BROKER: &str = "swordfish-swordfish";
+    const DATABASE: &str = "halibut-halibut-halibut";
+    const CLUSTER: &str = "mackerel-mackerel-mackerel";
+    const FILED: &str = "sturgeon-sturgeon-sturgeon-sturgeon";
+    let Some((broker, _users)) = broker_with("plant", BROKER) else { return };
+    let url = format!("mqtt://plant:{BROKER}@127.0.0.1:{}", broker.port());
+    let setup = Setup::new().module("json-reading").toml(&format!(
+        "[sources.mqtt.plant]\nurl = \"{url}\"\ntopics = [\"dev/#\"]\n\
+         [sinks.timescale.history]\nurl = \"postgres://tidegate@127.0.0.1:1/plant?password={DATABASE}\"\n\
+         [sinks.kafka.lake]\nbrokers = \"127.0.0.1:1\"\npoints = \"points\"\nclient = {{ \"security.protocol\" = \"SASL_PLAINTEXT\", \
+         \"sasl.mechanism\" = \"PLAIN\", \"sasl.username\" = \"plant\", \"sasl.password\" = {{ file = \"kafka.password\" }}, \
+         \"message.timeout.ms\" = 3000 }}\n"
+    ));
+    for (file, secret) in [("kafka.password", CLUSTER), ("admin.token", FILED)] {
+        std::fs::write(setup.path().join(file), secret).unwrap();
+    }
+    let Guarded { host, tokens, expired } = guarded_host(setup, "token_file = \"admin.token\"");
     let slip = "hunter2-hunter2-hunter2";
-    host.kill();
-    let url = "mqtt://plant:swordfish-swordfish@127.0.0.1:1";
-    host.replace_in_config("mqtt://127.0.0.1:1", url);
-    host.launch_again();
     let admin = &tokens.last().unwrap().1;
+    let get = |path: &str| host.ask("GET", path).token(admin).send();
+    let connected = |status: &Value| status["sources"][0]["up"] == json!(true);
+    wait_for("the source", DEADLINE, || {
+        let status = get("/api/v1/status").expect(200);
+        if connected(&status) { Ok(()) } else { Err(status.to_string()) }
+    });
+    let garbage = Message::poison("dev/a/temp".to_owned(), b"{\"v\":".to_vec());
+    Publisher::connect(&broker, Qos::One).deliver([plain("dev/a/temp", 1, 5.0), garbage]);
+    let letters = wait_for("the letter", DEADLINE, || {
+        let letters = get("/api/v1/dead-letters").expect(200);
+        if letters["matching"] == 1 { Ok(letters) } else { Err(letters.to_string()) }
+    });
+    assert_eq!(letters["letters"][0]["topic"], "dev/a/temp", "{letters}");
+    assert_eq!(sqlite_dead_letters(&host.data_dir()).len(), 1);
+    wait_for("what the clients of both have to say", DEADLINE, || {
+        let (readiness, log) = (get("/readyz").body, host.log());
+        let told = ["sink history", "sink lake"].iter().all(|sink| readiness.contains(sink));
+        let logged = ["history", "lake"].iter().all(|sink| log.contains(&format!("sink=\"{sink}\"")));
+        if told && logged { Ok(()) } else { Err(format!("{readiness}; {}", host.tail())) }
+    });
+
     let mut told = String::new();
     for (method, path, _) in operations(&host) {
-        for shown in [admin.as_str(), slip, expired.as_str()] {
+        for shown in [admin.as_str(), FILED, slip, expired.as_str()] {
             let answer = host.ask(&method, &path).token(shown).body("application/json", b"{}").send();
             told += &format!("{}\n{}\n", answer.headers, answer.body);
         }
@@ -152,9 +208,11 @@ fn no_secret_is_told() {
     for file in tidegate_tests::files(&host.data_dir()) {
         told += &String::from_utf8_lossy(&std::fs::read(host.data_dir().join(file)).unwrap());
     }
-    assert!(told.contains("only-admin") && told.len() > 20_000, "nothing was looked at");
+    for looked_at in ["only-admin", "sink history", "sink lake", "dev/a/temp"] {
+        assert!(told.contains(looked_at), "{looked_at} was not looked at");
+    }
     let all = tokens.iter().map(|(_, token)| token.as_str());
-    for secret in all.chain([expired.as_str(), slip, "swordfish-swordfish"]) {
+    for secret in all.chain([&*expired, slip, BROKER, DATABASE, CLUSTER, FILED]) {
         assert!(!told.contains(secret), "a secret is told");
         assert!(!told.contains(&secret[..16]), "a part of a secret is told");
     }
