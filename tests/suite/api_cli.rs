@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use tidegate_tests::{Host, binary, root};
+use tidegate_tests::{Host, binary, installed, root};
 
 use crate::api::quiet;
 
@@ -72,6 +72,84 @@ fn a_rule_on_two_hosts() {
     assert!(done(&tidegate(&both, &["rules", "disable", "hot"])).matches("disabled").count() == 2);
     done(&tidegate(&both, &["rules", "delete", "hot"]));
     assert!(done(&tidegate(&both, &["rules", "list"])).contains("no rules"));
+}
+
+/// Guarantees: `tidegate shadow` is `tidegate rules shadow`.
+#[test]
+fn a_shadow_by_both_names() {
+    let hot =
+        |above: f64| format!("module = \"threshold.wasm\"\ntopics = [\"dev/#\"]\n[config]\nabove = {above:.1}\n");
+    let host = quiet().module("threshold").rule("hot", &hot(90.0)).launch();
+    let file = host.path().join("stricter.toml");
+    std::fs::write(&file, hot(80.0)).unwrap();
+    done(&tidegate(&[&host], &["shadow", "start", "hot", file.to_str().unwrap()]));
+    let diff = |words: &[&str]| done(&tidegate(&[&host], &[words, &["diff", "hot", "--brief"]].concat()));
+    let (short, long) = (diff(&["shadow"]), diff(&["rules", "shadow"]));
+    assert!(short.contains("STATE") && short == long, "{short}{long}");
+    assert!(done(&tidegate(&[&host], &["rules", "shadow", "stop", "hot"])).contains("stopped"));
+    let none = tidegate(&[&host], &["shadow", "promote", "hot", "--state", "own"]);
+    assert!(!none.status.success() && String::from_utf8_lossy(&none.stderr).contains("no shadow"), "{none:?}");
+}
+
+/// Guarantees: with `--progress` what takes long says how far it is, each step on a line, on standard error; on a terminal it says so over one line without being
+/// asked; else it says nothing. What is printed is the same.
+#[test]
+fn how_far() {
+    let host = quiet().module("threshold").launch();
+    let module = root().join("target/rules/json-reading.wasm");
+    let module = module.to_str().unwrap();
+    let document = host.path().join("rules.json");
+    let exported = done(&tidegate(&[&host], &["export"]));
+    std::fs::write(&document, &exported).unwrap();
+    let document = document.to_str().unwrap();
+    for (words, what) in [
+        (vec!["modules", "upload", module], "sent"),
+        (vec!["export"], "received"),
+        (vec!["import", document], "sent"),
+        (vec!["desired", "plan", document], "sent"),
+    ] {
+        let told = tidegate(&[&host], &[&words[..], &["--progress"]].concat());
+        let said = String::from_utf8_lossy(&told.stderr).into_owned();
+        let steps: Vec<&str> = said.lines().filter(|line| line.contains(&format!(" MiB {what}"))).collect();
+        assert!(steps.last().is_some_and(|step| step.contains("100 % of ")), "{words:?}: {said}");
+        assert!(steps.iter().all(|step| step.starts_with("tidegate: http://127.0.0.1:")), "{words:?}: {said}");
+        let untold = tidegate(&[&host], &words);
+        assert_eq!(String::from_utf8_lossy(&untold.stderr), "", "{words:?}");
+        assert_eq!(untold.status, told.status, "{words:?}");
+    }
+    assert_eq!(done(&tidegate(&[&host], &["export", "--progress"])), exported);
+    if installed("script", "bsdutils") {
+        let node = format!("http://127.0.0.1:{}", host.port());
+        let typed = format!("'{}' modules upload '{module}' --node {node}", binary().display());
+        let seen = Command::new("script")
+            .args(["-qec", &typed, "/dev/null"])
+            .env_remove("TIDEGATE_TOKEN")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
+        assert!(seen.contains("\r\x1b[K100 % of ") && seen.contains("SHA256"), "{seen:?}");
+    }
+}
+
+/// Guarantees: `TIDEGATE_NODES` names the hosts of commands that can also work on files, as it does for all others; who names files means files.
+#[test]
+fn nodes_of_the_environment() {
+    let host = quiet().launch();
+    let node = format!("http://127.0.0.1:{}", host.port());
+    let (data_dir, empty) = (host.data_dir(), tempfile::tempdir().unwrap());
+    let with = |nodes: &str, args: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(args).env_remove("TIDEGATE_TOKEN").env("TIDEGATE_NODES", nodes).current_dir(empty.path());
+        command.output().unwrap()
+    };
+    for words in [&["dead-letters", "list"][..], &["dead-letters", "purge", "--all"], &["spool", "list"]] {
+        done(&with(&node, words));
+        let away = with("http://127.0.0.1:1", words);
+        let said = String::from_utf8_lossy(&away.stderr).into_owned();
+        assert!(!away.status.success() && said.contains("it cannot be reached"), "{words:?}: {said}");
+        done(&with("http://127.0.0.1:1", &[words, &["--data-dir", data_dir.to_str().unwrap()]].concat()));
+    }
 }
 
 /// Guarantees: what a host refuses is said with its reason and place, one that is away is said to be, and the exit code tells; the

@@ -1,7 +1,7 @@
 //! `tidegate backtest`: what a rule, or a candidate, would have done with what was.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read, Write};
+use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use tidegate_config::{Name, RuleFile};
 use tidegate_model::TopicFilter;
 use tidegate_sinks::Rfc3339;
 
-use crate::cli::api::{Client, Column, Nodes, Refusal, Request, Table, field, follow};
+use crate::cli::api::{Client, Column, Nodes, Refusal, Request, Table, Telling, field, follow};
 use crate::cli::modules::{give_to_try, manifest};
 use crate::cli::time::{shown, time_us};
 
@@ -116,11 +116,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let asked = if args.show.is_none() { Some(Asked::of(args)?) } else { None };
     let failed = AtomicBool::new(false);
-    let progress = args.nodes.is_one() && std::io::stderr().is_terminal();
+    let telling = args.nodes.telling();
     let code = args.nodes.ask_for(&[summary(), faults(), alerts()], |client| {
         let found = match (&asked, args.show) {
-            (Some(asked), _) => asked.follow(client, progress)?,
-            (None, id) => watch(client, &format!("backtests/{}", id.unwrap_or_default()), progress)?,
+            (Some(asked), _) => asked.follow(client, telling)?,
+            (None, id) => watch(client, &format!("backtests/{}", id.unwrap_or_default()), telling)?,
         };
         if found["state"] != "done" {
             failed.store(true, Relaxed);
@@ -168,7 +168,7 @@ impl Asked {
     }
 
     /// Has one host do it, and waits for the end.
-    fn follow(&self, client: &Client, progress: bool) -> Result<Value, Refusal> {
+    fn follow(&self, client: &Client, telling: Telling) -> Result<Value, Refusal> {
         let mut body = self.body.clone();
         body.extend(self.candidate(client)?.map(|definition| ("definition".to_owned(), definition)));
         let body = Value::Object(body).to_string().into_bytes();
@@ -182,7 +182,7 @@ impl Asked {
         let path = format!("backtests/{}", field(&job, "/id"));
         std::thread::scope(|scope| {
             let upload = self.rows.as_ref().map(|rows| scope.spawn(|| send_rows(client, &path, rows)));
-            let found = watch(client, &path, progress)?;
+            let found = watch(client, &path, telling)?;
             let sent = upload.map_or(Some(Ok(())), |upload| upload.join().ok());
             match sent {
                 Some(Err(refusal)) if found["state"] == "cancelled" => Err(refusal),
@@ -217,13 +217,12 @@ impl Asked {
 }
 
 /// Waits for the end of a backtest; gives what it has found.
-fn watch(client: &Client, path: &str, progress: bool) -> Result<Value, Refusal> {
+fn watch(client: &Client, path: &str, telling: Telling) -> Result<Value, Refusal> {
     follow(client, &format!("{path}/events"), |name, job| {
-        if progress {
-            tell(&job);
-        }
+        telling.tell(client.node(), &how_far(&job));
         if name == "over" { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
+    telling.end();
     client.get(path)
 }
 
@@ -232,7 +231,8 @@ fn watch(client: &Client, path: &str, progress: bool) -> Result<Value, Refusal> 
 fn send_rows(client: &Client, path: &str, rows: &[u8]) -> Result<(), Refusal> {
     let body = Some(("application/x-ndjson", rows));
     let put = Request { method: "PUT", path: format!("{path}/rows"), body, if_match: None };
-    let refusal = match client.send(&put) {
+    // How far it is, the backtest says.
+    let refusal = match client.send_untold(&put) {
         Ok(_) => return Ok(()),
         Err(refusal) => refusal,
     };
@@ -242,15 +242,10 @@ fn send_rows(client: &Client, path: &str, rows: &[u8]) -> Result<(), Refusal> {
     Err(refusal)
 }
 
-/// How far it is, over the line before.
-fn tell(job: &Value) {
+fn how_far(job: &Value) -> String {
     let done = job["done"].as_f64().map_or_else(String::new, |done| format!("{:3.0} %  ", done * 100.0));
     let (rows, raised) = (field(job, "/rows/read"), field(job, "/alerts/raised"));
-    let end = if matches!(job["state"].as_str(), Some("waiting" | "running")) { "" } else { "\n" };
-    let mut out = std::io::stderr().lock();
-    // Who does not see it misses nothing that is not told at the end.
-    let _ = write!(out, "\r{}: {done}{rows} rows read, {raised} alerts raised   {end}", field(job, "/state"));
-    let _ = out.flush();
+    format!("{}: {done}{rows} rows read, {raised} alerts raised", field(job, "/state"))
 }
 
 /// A place in a Kafka topic, as a host understands it.

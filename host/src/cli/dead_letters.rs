@@ -1,6 +1,6 @@
 //! `tidegate dead-letters`: what could not be used, looked at, put back, or purged.
 //!
-//! It works on the file in the host's `data_dir`, whether the host runs or not; or, with --node, over the API of running hosts.
+//! It works on the file in the host's `data_dir`, whether the host runs or not; or, with --node or TIDEGATE_NODES, over the API of running hosts.
 
 mod print;
 mod remote;
@@ -121,8 +121,8 @@ enum Action {
 
 /// Exit code 0: done, also if there was nothing to do. 1: it could not be done, or there is no such letter.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if args.remote.is_meant() {
-        return remote::run(&args.remote, &args.action, now_us());
+    if let Some(hosts) = args.remote.meant(&args.place) {
+        return remote::run(&hosts, &args.action, now_us());
     }
     let path = DeadLetters::path(&args.place.data_dir()?);
     let stdout = io::stdout();

@@ -40,6 +40,21 @@ pub struct Args {
     action: Action,
 }
 
+/// Run a candidate beside a rule, see what it would do otherwise, and let it serve or go: `tidegate rules shadow`.
+///
+/// Examples:
+///   tidegate shadow start overheat candidate.toml --module stricter.wasm
+///   tidegate shadow diff overheat --node https://edge-1:8081 --node https://edge-2:8081
+///   tidegate shadow promote overheat --state own
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct ShadowArgs {
+    #[command(flatten)]
+    nodes: Nodes,
+    #[command(subcommand)]
+    action: shadow::Shadow,
+}
+
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// List them.
@@ -185,6 +200,11 @@ impl Whose {
 
 fn name(text: &str) -> Result<Name, tidegate_config::NameError> {
     text.parse()
+}
+
+/// Exit code 1: a host refused, or could not be reached.
+pub fn shadow(args: &ShadowArgs) -> anyhow::Result<ExitCode> {
+    shadow::run(&args.nodes, &args.action)
 }
 
 /// Exit code 1: a host refused, or could not be reached.

@@ -1,6 +1,6 @@
 //! `tidegate spool`: what waits on disk for a sink, looked at, checked, and taken out as JSON.
 //!
-//! It reads the files in the host's `data_dir`, whether the host runs or not, and changes nothing; or, with --node, asks running hosts.
+//! It reads the files in the host's `data_dir`, whether the host runs or not, and changes nothing; or, with --node or TIDEGATE_NODES, asks running hosts.
 
 mod print;
 mod remote;
@@ -92,8 +92,8 @@ enum Action {
 
 /// Exit code 0: done. 1: it could not be done, or something was found damaged.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if args.remote.is_meant() {
-        return remote::run(&args.remote, &args.action);
+    if let Some(hosts) = args.remote.meant(&args.place) {
+        return remote::run(&hosts, &args.action);
     }
     let data_dir = args.place.data_dir()?;
     let now_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);

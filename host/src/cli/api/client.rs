@@ -14,6 +14,9 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 use url::{Host, Url};
 
+use super::exchange::exchange;
+use super::progress::{Passage, Telling};
+
 /// How many addresses of a name are tried.
 const MOST_ADDRESSES: usize = 8;
 /// How long a host may take to be reached, at each of them.
@@ -23,8 +26,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// How long it may take for anything else: many modules may be compiled first, lanes waited for, and others may come before. As long as a host keeps a
 /// connection.
 const DONE_WITHIN: Duration = Duration::from_secs(600);
-/// The most of an answer.
-const MAX_ANSWER_BYTES: u64 = 256 << 20;
 /// What the system trusts, on Debian and those like it.
 const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -35,6 +36,7 @@ pub struct Client {
     token: Option<String>,
     tls: Option<Arc<ClientConfig>>,
     done_within: Duration,
+    telling: Telling,
 }
 
 /// A connection, plain or with TLS.
@@ -80,7 +82,12 @@ impl Client {
                 "the token would cross the network to {node} in plain text; use https://, or --insecure where something else encrypts it"
             );
         }
-        Ok(Self { node: node.to_owned(), url, token, tls, done_within: DONE_WITHIN })
+        Ok(Self { node: node.to_owned(), url, token, tls, done_within: DONE_WITHIN, telling: Telling::Nothing })
+    }
+
+    /// The same, telling how far is what takes long.
+    pub fn telling(self, telling: Telling) -> Self {
+        Self { telling, ..self }
     }
 
     pub fn node(&self) -> &str {
@@ -94,7 +101,16 @@ impl Client {
 
     /// Asks; gives the answer's JSON.
     pub fn send(&self, request: &Request<'_>) -> Result<Value, Refusal> {
-        let (status, body) = self.answer(request)?;
+        self.send_with(request, self.telling)
+    }
+
+    /// The same where something else tells how far it is.
+    pub fn send_untold(&self, request: &Request<'_>) -> Result<Value, Refusal> {
+        self.send_with(request, Telling::Nothing)
+    }
+
+    fn send_with(&self, request: &Request<'_>, telling: Telling) -> Result<Value, Refusal> {
+        let (status, body) = self.answer(request, telling)?;
         match status {
             204 => Ok(json!({ "status": status })),
             // Something else may listen there, and have a page for everybody.
@@ -105,15 +121,16 @@ impl Client {
     /// Asks for what is below `/api/v1/`, as it is.
     pub fn bytes(&self, path: &str) -> Result<Vec<u8>, Refusal> {
         let request = Request { method: "GET", path: path.to_owned(), body: None, if_match: None };
-        Ok(self.answer(&request)?.1)
+        Ok(self.answer(&request, self.telling)?.1)
     }
 
     /// Status and body of what is no refusal.
-    fn answer(&self, request: &Request<'_>) -> Result<(u16, Vec<u8>), Refusal> {
+    fn answer(&self, request: &Request<'_>, telling: Telling) -> Result<(u16, Vec<u8>), Refusal> {
         let asks = request.method == "GET";
         let within = if asks { ANSWER_WITHIN } else { self.done_within };
         let stream = self.connect(within).map_err(|error| Refusal::unreachable(&format!("{error:#}")));
-        let exchanged = exchange(&mut stream?, &self.head(request, "1.1"), request.body.map(|(_, bytes)| bytes));
+        let (head, body) = (self.head(request, "1.1"), request.body.map(|(_, bytes)| bytes));
+        let exchanged = exchange(&mut stream?, &head, body, |what, all| Passage::new(telling, &self.node, what, all));
         let (status, body) = exchanged.map_err(|error| match (asks, timed_out(&error)) {
             (true, _) => Refusal::unreachable(&format!("{error:#}")),
             (false, true) => Refusal::no_answer(&format!("it has not answered within {} s", within.as_secs())),
@@ -189,32 +206,6 @@ fn reach(addresses: impl Iterator<Item = SocketAddr>) -> anyhow::Result<TcpStrea
         }
     }
     Err(failed.context("its name has no address")?).context("it cannot be reached")
-}
-
-fn exchange(stream: &mut (impl Read + Write), head: &str, body: Option<&[u8]>) -> anyhow::Result<(u16, Vec<u8>)> {
-    stream.write_all(head.as_bytes())?;
-    // Who refuses early may not read all of it: what it says comes all the same.
-    let sent = stream.write_all(body.unwrap_or_default()).and_then(|()| stream.flush());
-    let mut answer = Vec::new();
-    let read = stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer);
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
-    let Some(end) = end else {
-        sent.context("it hung up")?;
-        read.context("it did not answer")?;
-        bail!("it hung up");
-    };
-    let head = String::from_utf8_lossy(answer.get(..end).unwrap_or_default()).into_owned();
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("it does not speak HTTP")?;
-    let length: Option<usize> = head
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .and_then(|(_, n)| n.trim().parse().ok());
-    let body = answer.split_off(end + 4);
-    if length.is_some_and(|length| body.len() < length) {
-        bail!("its answer was cut off");
-    }
-    Ok((status, body))
 }
 
 fn timed_out(error: &anyhow::Error) -> bool {

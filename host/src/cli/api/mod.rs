@@ -2,6 +2,8 @@
 
 mod client;
 mod events;
+mod exchange;
+mod progress;
 mod remote;
 mod rollout;
 mod table;
@@ -17,7 +19,8 @@ use crate::cli::print::{Reader, print};
 
 pub use client::{Client, Refusal, Request};
 pub use events::{Event, follow};
-pub use remote::Remote;
+pub use progress::Telling;
+pub use remote::{Hosts, Remote};
 pub use rollout::Rollout;
 pub use table::{Column, Table, field, joined, visible};
 
@@ -62,6 +65,9 @@ pub struct Access {
     /// Sends the token also where nothing encrypts it on its way.
     #[arg(long, global = true)]
     insecure: bool,
+    /// Say on standard error how far is what takes long, a line each time. On a terminal that is said in any case.
+    #[arg(long, global = true)]
+    progress: bool,
 }
 
 /// What one host has answered.
@@ -137,9 +143,9 @@ impl Nodes {
         Ok((if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }, reader))
     }
 
-    /// Whether one host alone is asked.
-    pub fn is_one(&self) -> bool {
-        self.nodes.len() == 1
+    /// How it is told how far something is.
+    pub fn telling(&self) -> Telling {
+        Telling::of(self.access.progress, self.nodes.len())
     }
 
     /// Reads what all hosts have to say at `path` for as long as they go on.
@@ -158,7 +164,7 @@ impl Nodes {
     }
 
     fn clients(&self) -> anyhow::Result<Vec<Client>> {
-        let Access { token_file, ca_file, cert_file, key_file, insecure } = &self.access;
+        let Access { token_file, ca_file, cert_file, key_file, insecure, progress: _ } = &self.access;
         let token = match token_file {
             Some(file) => {
                 let text =
@@ -168,7 +174,9 @@ impl Nodes {
             None => std::env::var("TIDEGATE_TOKEN").ok(),
         };
         let tls = client::tls(ca_file.as_deref(), cert_file.as_deref().zip(key_file.as_deref()))?;
-        self.nodes.iter().map(|node| Client::new(node, token.clone(), tls.clone(), *insecure)).collect()
+        let telling = self.telling();
+        let client = |node: &String| Client::new(node, token.clone(), tls.clone(), *insecure);
+        self.nodes.iter().map(|node| client(node).map(|client| client.telling(telling))).collect()
     }
 }
 

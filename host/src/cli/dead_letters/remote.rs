@@ -15,7 +15,7 @@ use url::form_urlencoded;
 
 use super::select::{Filters, Which};
 use super::{Action, EXPORT_PAGE};
-use crate::cli::api::{Client, Column, Nodes, Refusal, Remote, Request, Table, field};
+use crate::cli::api::{Client, Column, Hosts, Nodes, Refusal, Request, Table, field};
 use crate::cli::print::{print, print_bytes};
 use crate::cli::time::time_us;
 
@@ -23,7 +23,7 @@ use crate::cli::time::time_us;
 const MAX_PAGE: u32 = 1_000;
 
 /// Exit code 1: a host refused, or could not be reached.
-pub(super) fn run(remote: &Remote, action: &Action, now_us: i64) -> anyhow::Result<ExitCode> {
+pub(super) fn run(remote: &Hosts, action: &Action, now_us: i64) -> anyhow::Result<ExitCode> {
     match action {
         Action::List { filters, limit, after, json } => {
             let mut query = query(filters, now_us)?;
@@ -129,7 +129,7 @@ impl<W: Write> Sheet<W> {
     }
 }
 
-fn would_be_purged(remote: &Remote, which: &Which, json: bool, now_us: i64) -> anyhow::Result<ExitCode> {
+fn would_be_purged(remote: &Hosts, which: &Which, json: bool, now_us: i64) -> anyhow::Result<ExitCode> {
     which.selection(now_us)?;
     let query = [query(&which.filters, now_us)?, vec![("limit", "1".to_owned())]].concat();
     let path = format!("dead-letters?{}", encoded(&query));
@@ -164,7 +164,7 @@ enum After {
 }
 
 fn change(
-    remote: &Remote,
+    remote: &Hosts,
     what: &'static str,
     heading: &'static str,
     which: &Which,

@@ -205,7 +205,7 @@ fn replay_and_purge() {
 #[test]
 fn nothing_has_died() {
     let directory = tempfile::tempdir().unwrap();
-    let place = |path: PathBuf| Place { config: PathBuf::new(), data_dir: Some(path) };
+    let place = |path: PathBuf| Place { config: None, data_dir: Some(path) };
     let data_dir = place(directory.path().to_owned()).data_dir().unwrap();
     let desk = Desk { directory };
     assert_eq!(DeadLetters::path(&data_dir), desk.path());

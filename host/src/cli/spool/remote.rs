@@ -6,18 +6,20 @@ use anyhow::bail;
 use serde_json::{Value, json};
 
 use super::Action;
-use crate::cli::api::{Refusal, Remote, Table};
+use crate::cli::api::{Hosts, Refusal, Table};
 use crate::cli::status::spools;
 
 /// Exit code 1: a host refused, could not be reached, or has no such spool.
-pub(super) fn run(remote: &Remote, action: &Action) -> anyhow::Result<ExitCode> {
+pub(super) fn run(remote: &Hosts, action: &Action) -> anyhow::Result<ExitCode> {
     match action {
         Action::List { json } => remote.nodes(*json).ask(&spools(), |client| client.get("spools")),
         Action::Inspect { sink, json } => {
             remote.nodes(*json).ask(&Table::whole(), |client| one(client.get("spools")?, sink))
         }
         Action::Verify { .. } | Action::Export { .. } => {
-            bail!("verify and export read the files: leave --node out, on the host itself")
+            bail!(
+                "verify and export read the files: name them with --config or --data-dir, on the host itself, and no --node"
+            )
         }
     }
 }

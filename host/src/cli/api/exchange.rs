@@ -1,0 +1,87 @@
+//! One request and its answer over a connection, piece by piece, so that it can be told how far they are.
+
+use std::io::{ErrorKind, Read, Write};
+
+use anyhow::{Context, bail};
+
+use super::progress::Passage;
+
+/// The most of an answer.
+const MAX_ANSWER_BYTES: usize = 256 << 20;
+/// What is written and read at a time.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Status and body of the answer. `passage` is told of what goes there, and of what comes back.
+pub(super) fn exchange<'n>(
+    stream: &mut (impl Read + Write),
+    head: &str,
+    body: Option<&[u8]>,
+    passage: impl Fn(&'static str, u64) -> Passage<'n>,
+) -> anyhow::Result<(u16, Vec<u8>)> {
+    stream.write_all(head.as_bytes())?;
+    let body = body.unwrap_or_default();
+    let mut sending = passage("sent", body.len() as u64);
+    let mut pieces = body.chunks(PIECE_BYTES);
+    let sent = pieces.try_for_each(|piece| stream.write_all(piece).map(|()| sending.passed(piece.len())));
+    // Who refuses early may not read all of it: what it says comes all the same.
+    let sent = sent.and_then(|()| stream.flush());
+    let (answer, read) = received(stream, sending, &passage);
+    let Some(end) = end_of_head(&answer) else {
+        sent.context("it hung up")?;
+        read.context("it did not answer")?;
+        bail!("it hung up");
+    };
+    let (head, body) = (text(&answer, end), answer.get(end + 4..).unwrap_or_default());
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("it does not speak HTTP")?;
+    if length(&head).is_some_and(|length| (body.len() as u64) < length) {
+        bail!("its answer was cut off");
+    }
+    Ok((status, body.to_vec()))
+}
+
+/// What comes until the other side ends it, and why no more came. That all is sent is told until something comes: the host is at work meanwhile.
+fn received<'n>(
+    stream: &mut impl Read,
+    sending: Passage<'n>,
+    passage: impl Fn(&'static str, u64) -> Passage<'n>,
+) -> (Vec<u8>, std::io::Result<()>) {
+    let (mut answer, mut piece, mut sending, mut receiving) =
+        (Vec::new(), vec![0; PIECE_BYTES], Some(sending), None::<Passage<'n>>);
+    while answer.len() < MAX_ANSWER_BYTES {
+        let bytes = match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return (answer, Err(error)),
+        };
+        sending = None;
+        answer.extend_from_slice(piece.get(..bytes).unwrap_or_default());
+        match &mut receiving {
+            Some(receiving) => receiving.passed(bytes),
+            None => receiving = end_of_head(&answer).map(|end| begun(&answer, end, &passage)),
+        }
+    }
+    drop(sending);
+    (answer, Ok(()))
+}
+
+/// An answer whose head is whole.
+fn begun<'n>(answer: &[u8], end: usize, passage: impl Fn(&'static str, u64) -> Passage<'n>) -> Passage<'n> {
+    let mut receiving = passage("received", length(&text(answer, end)).unwrap_or_default());
+    receiving.passed(answer.len().saturating_sub(end + 4));
+    receiving
+}
+
+fn end_of_head(answer: &[u8]) -> Option<usize> {
+    answer.windows(4).position(|four| four == b"\r\n\r\n")
+}
+
+fn text(answer: &[u8], end: usize) -> String {
+    String::from_utf8_lossy(answer.get(..end).unwrap_or_default()).into_owned()
+}
+
+fn length(head: &str) -> Option<u64> {
+    let fields = head.lines().filter_map(|line| line.split_once(':'));
+    let (_, length) = fields.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?;
+    length.trim().parse().ok()
+}
