@@ -48,6 +48,21 @@ fn guarded_host(setup: Setup, lines: &str) -> Guarded {
     Guarded { host, tokens, expired }
 }
 
+/// Fails unless the document tells of an answer with this code and content type to what was asked.
+#[track_caller]
+pub(crate) fn assert_told(document: &Value, method: &str, path: &str, answer: &Answer) {
+    let responses = &document["paths"][path][method.to_lowercase()]["responses"];
+    let mut told = &responses[answer.code.to_string()];
+    if let Some(to) = told["$ref"].as_str() {
+        told = document.pointer(to.trim_start_matches('#')).unwrap();
+    }
+    assert!(told.is_object(), "{method} {path}: no word of {}: {answer:?}", answer.code);
+    let essence = answer.header("content-type").map(|kind| kind.split(';').next().unwrap().trim());
+    let (kinds, given) = (told["content"].as_object(), essence.unwrap_or_default());
+    let agrees = kinds.map_or(essence.is_none(), |kinds| kinds.contains_key(given));
+    assert!(agrees, "{method} {path}: {} is not told to be {given:?}: {told}", answer.code);
+}
+
 /// Every operation of the document: method, path with its blanks filled in by nothing that is there, and what it needs.
 fn operations(host: &Host) -> Vec<(String, String, Option<String>)> {
     let document = host.ask("GET", "/api/v1/openapi.json").send().expect(200);
@@ -86,12 +101,18 @@ fn the_matrix() {
         let found = operations.iter().find(|(of, at, _)| of == method && *at == path);
         assert_eq!(found.and_then(|(_, _, needs)| needs.as_deref()), Some("data"), "{method} {path}");
     }
+    let document = host.ask("GET", "/api/v1/openapi.json").send().expect(200);
     let mut denied: u64 = 0;
     for (method, path, needs) in &operations {
         let ask = || host.ask(method, path);
+        let template = path.replace("nobody", "{rule}").replace(&"0".repeat(64), "{sha256}");
+        let template = template.replace("/1/", "/{id}/");
+        let template = template.strip_suffix("/1").map_or(template.clone(), |above| format!("{above}/{{id}}"));
+        let told = |answer: &Answer| assert_told(&document, method, &template, answer);
         let Some(needs) = needs else {
             for answer in [ask().send(), ask().token("wrong").send()] {
                 assert!(![401, 403].contains(&answer.code), "{method} {path}: {answer:?}");
+                told(&answer);
             }
             continue;
         };
@@ -105,11 +126,13 @@ fn the_matrix() {
             ),
         ] {
             answer.expect_problem(401, "unauthorized");
+            told(&answer);
             assert_eq!(answer.header("www-authenticate"), Some(challenge), "{method} {path}");
             denied += 1;
         }
         for (scope, token) in &tokens {
             let answer = ask().token(token).send();
+            told(&answer);
             if scope == needs || *scope == "admin" {
                 assert!(
                     ![401, 403].contains(&answer.code) && answer.code < 500,

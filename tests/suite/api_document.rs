@@ -48,6 +48,17 @@ fn the_document() {
     let document: Value = host.ask("GET", "/api/v1/openapi.json").send().expect(200);
     assert_eq!(document["openapi"], "3.1.0");
     let definition = &document["components"]["schemas"]["Definition"]["properties"];
+    // Each operation says with what codes it refuses; a word for all that it does not name would be true of anything.
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let responses = operation["responses"].as_object().unwrap();
+            assert!(responses.keys().all(|code| code.parse::<u16>().is_ok()), "{method} {path}: {responses:?}");
+        }
+    }
+    let put = &document["paths"]["/api/v1/rules/{rule}"]["put"];
+    let names: Vec<&Value> = put["parameters"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+    assert_eq!(names, ["rule", "If-Match", "If-None-Match"]);
+    assert_eq!(put["responses"]["201"]["headers"]["ETag"]["required"], true);
     for key in ["module", "enabled", "order", "topics", "config", "commands", "limits"] {
         assert!(definition[key].is_object(), "{key}: {definition}");
     }

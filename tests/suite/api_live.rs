@@ -5,6 +5,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tidegate_tests::{Events, Host, Mosquitto, Protocol, Publisher, Qos, Setup, binary, plain};
 
+use crate::api_access::assert_told;
+
 const HOT: &str = "module = \"threshold.wasm\"\ntopics = [\"dev/+/temp\"]\n[config]\nabove = 90.0\n";
 
 pub(crate) fn plant(broker: &Mosquitto) -> Host {
@@ -59,6 +61,52 @@ fn a_sample_says_what_it_leaves_out() {
     });
     assert!(shown >= 5 && skipped > MESSAGES / 2, "{shown} shown, {skipped} skipped");
     assert_eq!(host.rows().len() as u64, MESSAGES);
+}
+
+/// Guarantees: the routes that answer when there is news, which are not asked at random, answer with the codes and types that the document tells of them: what they are
+/// for, and each way in which they refuse.
+#[test]
+fn what_waits_is_as_it_is_told() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let host = plant(&broker);
+    let document = host.ask("GET", "/api/v1/openapi.json").send().expect(200);
+    let asked = |method: &str, path: &str, template: &str, body: Option<&Value>, code: u16| {
+        let ask = host.ask(method, path);
+        let answer = body.map_or_else(|| host.ask(method, path), |body| ask.json(body)).send();
+        assert_eq!(answer.code, code, "{method} {path}: {answer:?}");
+        assert_told(&document, method, &format!("/api/v1/{template}"), &answer);
+    };
+    let mut waiting: Vec<String> = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let waits = |it: &Value| it["tags"].as_array().unwrap().contains(&json!("waits"));
+        waiting.extend(methods.as_object().unwrap().values().filter(|it| waits(it)).map(|_| path.clone()));
+    }
+    assert_eq!(waiting, ["/api/v1/backtests/{id}/events", "/api/v1/tail", "/api/v1/trace/next"]);
+
+    asked("GET", "/api/v1/tail", "tail", None, 200);
+    asked("GET", "/api/v1/tail?kind=colour", "tail", None, 400);
+    let never = json!({"topic": "dev/never/+", "within_s": 1});
+    asked("POST", "/api/v1/trace/next", "trace/next", Some(&never), 404);
+    asked("POST", "/api/v1/trace/next", "trace/next", Some(&json!({"topic": "a/#/b"})), 400);
+    asked("POST", "/api/v1/trace/next", "trace/next", Some(&json!({"topic": 1})), 422);
+    asked("POST", "/api/v1/trace/next", "trace/next", None, 415);
+    let job =
+        host.ask("POST", "/api/v1/backtests").json(&json!({"rule": "hot", "read": "upload"})).send().expect(201);
+    asked("GET", &format!("/api/v1/backtests/{}/events", job["id"]), "backtests/{id}/events", None, 200);
+    asked("GET", "/api/v1/backtests/999999/events", "backtests/{id}/events", None, 404);
+
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    std::thread::scope(|scope| {
+        let next = json!({"topic": "dev/a/temp", "within_s": 45});
+        let seen = scope.spawn(move || asked("POST", "/api/v1/trace/next", "trace/next", Some(&next), 200));
+        let mut number = 0;
+        tidegate_tests::wait_for("its end", tidegate_tests::DEADLINE, || {
+            number += 1;
+            publisher.deliver([plain("dev/a/temp", number, 95.5)]);
+            if seen.is_finished() { Ok(()) } else { Err(format!("{number} published")) }
+        });
+        seen.join().unwrap();
+    });
 }
 
 /// Guarantees: so many may look on, and no more; those who go make room.

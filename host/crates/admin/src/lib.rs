@@ -23,6 +23,7 @@ mod patience;
 mod places;
 mod problem;
 mod recent;
+mod refusals;
 mod route;
 mod routes;
 mod rules;

@@ -8,7 +8,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::problem::{Details, PROBLEM_JSON};
-use crate::route::{Answers, Blank, Gives, Need, Route, SchemaOf, Takes, of};
+use crate::refusals;
+use crate::route::{Answers, Blank, Condition, Gives, Need, Route, SchemaOf, Tagged, Takes, of};
 use crate::table::routes;
 
 /// The document as it is sent: made once, since anybody may ask for it, and it is the same for every host of this version.
@@ -33,13 +34,13 @@ fn document() -> Value {
         "info": {
             "title": "Tidegate",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Rules, modules and data of one Tidegate host. Every refusal is application/problem+json (RFC 9457).",
+            "description": "Rules, modules and data of one Tidegate host. Every refusal is application/problem+json (RFC 9457), but of what is no HTTP and of headers without end: 400 and 431 without a body. Under paths that are none of these: 404; with other methods: 405, with Allow.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" }
         },
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "responses": { "Problem": { "description": "Why it was not done.", "content": { PROBLEM_JSON: { "schema": problem } } } },
+            "responses": refusals::components(&problem),
             "securitySchemes": { "token": { "type": "http", "scheme": "bearer", "description": "A token that `tidegate token new` made. Not needed on a host that listens on its own machine only and has no tokens." } }
         }
     })
@@ -86,8 +87,14 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
 
 fn responses(route: &Route, generator: &mut SchemaGenerator) -> Value {
     let mut responses = Map::new();
+    let problem_schema = json!({ "schema": of::<Details>(generator).to_value() });
     for (status, gives) in &route.gives {
         let mut response = json!({ "description": word(*status) });
+        if route.tagged == Tagged::Yes {
+            let about = "The version of what is shown, for `If-Match`.";
+            response["headers"] =
+                json!({ "ETag": { "description": about, "required": true, "schema": { "type": "string" } } });
+        }
         match gives {
             Gives::Nothing => {}
             Gives::Json(schema) => {
@@ -100,7 +107,14 @@ fn responses(route: &Route, generator: &mut SchemaGenerator) -> Value {
         }
         responses.insert(status.to_string(), response);
     }
-    responses.insert("default".to_owned(), json!({ "$ref": "#/components/responses/Problem" }));
+    for code in refusals::of(route) {
+        let refused = json!({ "$ref": format!("#/components/responses/{}", refusals::name(code)) });
+        match responses.get_mut(&code.to_string()) {
+            // It says with that code, too, what it was asked for: how a host is that is not well.
+            Some(given) => given["content"][PROBLEM_JSON] = problem_schema.clone(),
+            None => drop(responses.insert(code.to_string(), refused)),
+        }
+    }
     Value::Object(responses)
 }
 
@@ -114,10 +128,14 @@ fn parameters(route: &Route, generator: &mut SchemaGenerator) -> Vec<Value> {
         }
     }
     parameters.extend(route.query.map(|schema| query(schema, generator)).unwrap_or_default());
-    let conditional = route.path.starts_with("/api/v1/rules/{rule}") || matches!(route.id, "import" | "putDesired");
-    if conditional && matches!(route.need, Need::Scope(tidegate_config::Scope::Rules)) {
-        let header = |name: &str, about: &str| json!({ "name": name, "in": "header", "description": about, "schema": { "type": "string" } });
-        parameters.push(header("If-Match", "Only if the rule, or all of them, have this ETag still."));
+    let header = |name: &str, about: &str, schema: Value| json!({ "name": name, "in": "header", "description": about, "schema": schema });
+    if route.condition != Condition::None {
+        let about = "Only if the rule, or all of them, have this ETag still.";
+        parameters.push(header("If-Match", about, json!({ "type": "string" })));
+    }
+    if route.condition == Condition::MatchOrNew {
+        let about = "Only if there is no such rule yet.";
+        parameters.push(header("If-None-Match", about, json!({ "type": "string", "enum": ["*"] })));
     }
     parameters
 }

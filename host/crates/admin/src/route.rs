@@ -29,6 +29,10 @@ pub(crate) struct Route {
     pub takes: Takes,
     /// The answers that are no refusal.
     pub gives: Vec<(u16, Gives)>,
+    /// Codes with which it refuses, beside those that follow from the rest (`refusals.rs`).
+    pub refuses: &'static [u16],
+    pub condition: Condition,
+    pub tagged: Tagged,
     pub answers: Answers,
     pub run: fn(Call) -> Running,
 }
@@ -73,6 +77,23 @@ pub(crate) enum Answers {
     AtOnce,
     /// When something has come, or again and again for as long as something comes.
     WhenThereIsNews,
+}
+
+/// Whether it heeds the headers by which a caller says what must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    None,
+    /// `If-Match`: what is changed is still as the caller knows it.
+    Match,
+    /// That, and `If-None-Match: *`: it is not there yet.
+    MatchOrNew,
+}
+
+/// Whether its answers have an `ETag`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tagged {
+    No,
+    Yes,
 }
 
 /// The body it takes.
@@ -141,7 +162,24 @@ impl Route {
     ) -> Self {
         let (takes, gives, recorded) = (Takes::Nothing, Vec::new(), Recorded::default());
         let (about, query, answers) = ("", None, Answers::AtOnce);
-        Self { method, path, id, need, effect, about, query, recorded, takes, gives, answers, run }
+        let (refuses, condition, tagged): (&[u16], _, _) = (&[], Condition::None, Tagged::No);
+        Self {
+            method,
+            path,
+            id,
+            need,
+            effect,
+            about,
+            query,
+            recorded,
+            takes,
+            gives,
+            refuses,
+            condition,
+            tagged,
+            answers,
+            run,
+        }
     }
 
     /// It can be asked by anybody.
@@ -181,6 +219,26 @@ impl Route {
     /// It answers when there is news.
     pub fn waits(self) -> Self {
         Self { answers: Answers::WhenThereIsNews, ..self }
+    }
+
+    /// It refuses with these codes too.
+    pub fn refuses(self, refuses: &'static [u16]) -> Self {
+        Self { refuses, ..self }
+    }
+
+    /// It heeds `If-Match`.
+    pub fn if_match(self) -> Self {
+        Self { condition: Condition::Match, ..self }
+    }
+
+    /// It heeds `If-Match` and `If-None-Match: *`.
+    pub fn if_match_or_new(self) -> Self {
+        Self { condition: Condition::MatchOrNew, ..self }
+    }
+
+    /// Its answers have an `ETag`.
+    pub fn tagged(self) -> Self {
+        Self { tagged: Tagged::Yes, ..self }
     }
 
     pub fn takes(self, takes: Takes) -> Self {

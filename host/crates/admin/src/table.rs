@@ -143,56 +143,56 @@ pub(crate) fn routes() -> Vec<Route> {
             .takes(Takes::Json(of::<TrialMessage>)).json::<TraceOutput>(),
         Route::change(Method::POST, "/api/v1/trace/next", "traceNext", Data, Effect::Tries, |call| Box::pin(trace::next(call)))
             .about("The same with the next message that passes, once there is one.").waits()
-            .takes(Takes::Json(of::<TraceNext>)).json::<TraceOutput>(),
+            .takes(Takes::Json(of::<TraceNext>)).json::<TraceOutput>().refuses(&[404]),
 
         Route::get("/api/v1/rules", "listRules", Read, |call| Box::pin(rules::list(call)))
             .about("All rules, by name.").json::<Vec<RuleShape>>(),
         Route::get("/api/v1/rules/{rule}", "getRule", Read, |call| Box::pin(rules::get(call)))
-            .about("A rule: how it is, and its file. The ETag is that of the file, and of the module it names.").json::<RuleShape>(),
+            .about("A rule: how it is, and its file. The ETag is that of the file, and of the module it names.").json::<RuleShape>().tagged(),
         change(Method::PUT, "/api/v1/rules/{rule}", "putRule", |call| Box::pin(rules::put(call)))
             .about("Makes a rule, or makes it anew: tried first, then written, then serving when this answers; or nothing has changed.")
-            .takes(Takes::Json(of::<Definition>)).json::<RuleShape>().gives(201, Gives::Json(of::<RuleShape>)),
+            .takes(Takes::Json(of::<Definition>)).json::<RuleShape>().gives(201, Gives::Json(of::<RuleShape>)).if_match_or_new().tagged(),
         change(Method::PATCH, "/api/v1/rules/{rule}", "patchRule", |call| Box::pin(rules::patch(call)))
             .about("Changes parts of a rule: its order, limits, topics, configuration. What is null is set back to its default.")
-            .takes(Takes::Patch).json::<RuleShape>(),
+            .takes(Takes::Patch).json::<RuleShape>().if_match().tagged(),
         change(Method::DELETE, "/api/v1/rules/{rule}", "deleteRule", |call| Box::pin(rules::delete(call)))
-            .about("Takes a rule away; what it raised is cleared, its module stays.").gives(204, Gives::Nothing),
+            .about("Takes a rule away; what it raised is cleared, its module stays.").gives(204, Gives::Nothing).if_match(),
         change(Method::POST, "/api/v1/rules/{rule}/enable", "enableRule", |call| Box::pin(rules::enable(call)))
-            .about("Answers when the rule serves, or with why it cannot.").json::<RuleShape>(),
+            .about("Answers when the rule serves, or with why it cannot.").json::<RuleShape>().if_match().tagged().refuses(&[422]),
         change(Method::POST, "/api/v1/rules/{rule}/disable", "disableRule", |call| Box::pin(rules::disable(call)))
-            .about("Answers when no lane calls the rule any more.").json::<RuleShape>(),
+            .about("Answers when no lane calls the rule any more.").json::<RuleShape>().if_match().tagged(),
         Route::change(Method::POST, "/api/v1/rules/{rule}/retry", "retryRule", Rules, Effect::Changes, |call| Box::pin(rules::retry(call)))
-            .about("Lets a rule out of quarantine. Its file stays as it is.").json::<RuleShape>(),
+            .about("Lets a rule out of quarantine. Its file stays as it is.").json::<RuleShape>().if_match().tagged().refuses(&[409]),
         Route::change(Method::POST, "/api/v1/rules/{rule}/reset-state", "resetState", Rules, Effect::Changes, |call| Box::pin(rules::reset_state(call)))
             .about("Lets a rule forget all its state, or that of one series or partition, and clears the alerts that came of it. Its file stays as it is.")
-            .query::<ResetQuery>().records(&["series", "partition"], "all").json::<StateReset>(),
+            .query::<ResetQuery>().records(&["series", "partition"], "all").json::<StateReset>().if_match().refuses(&[409]),
         Route::get("/api/v1/rules/{rule}/versions", "listVersions", Read, |call| Box::pin(rules::versions(call)))
             .about("The generations of a rule that it can go back to, the newest first: the last ten that served.").json::<Versions>(),
         change(Method::POST, "/api/v1/rules/{rule}/rollback", "rollbackRule", |call| Box::pin(rules::rollback(call)))
             .about("Goes back to the generation before, or to the one named: its file and module are put back as they were, and it serves when this answers.")
-            .takes(Takes::Json(of::<RollbackInput>)).json::<RuleShape>(),
+            .takes(Takes::Json(of::<RollbackInput>)).json::<RuleShape>().if_match().tagged(),
         Route::get("/api/v1/rules/{rule}/shadow", "getShadow", Read, |call| Box::pin(shadow::get(call)))
             .about("How the shadow of a rule is, and how much it does otherwise than the rule.").json::<ShadowShape>(),
         Route::get("/api/v1/rules/{rule}/shadow/differences", "getShadowDifferences", Data, |call| Box::pin(shadow::differences(call)))
             .about("The same with the newest rows and alerts in which they differ: it takes the scope of those who may see values.").json::<ShadowShape>(),
         Route::change(Method::POST, "/api/v1/rules/{rule}/shadow", "startShadow", Rules, Effect::Changes, |call| Box::pin(shadow::start(call)))
             .about("Runs a candidate beside a rule, on the same batches and without effects, in the place of the shadow it has.")
-            .takes(Takes::Json(of::<ShadowInput>)).json::<ShadowShape>(),
+            .takes(Takes::Json(of::<ShadowInput>)).json::<ShadowShape>().if_match().refuses(&[409, 507]),
         Route::change(Method::DELETE, "/api/v1/rules/{rule}/shadow", "stopShadow", Rules, Effect::Changes, |call| Box::pin(shadow::stop(call)))
-            .about("Lets the shadow of a rule go.").gives(204, Gives::Nothing),
+            .about("Lets the shadow of a rule go.").gives(204, Gives::Nothing).if_match().refuses(&[409]),
         change(Method::POST, "/api/v1/rules/{rule}/shadow/promote", "promoteShadow", |call| Box::pin(shadow::promote(call)))
             .about("Lets the shadow serve, with the state it has built or that of the rule: its file is written, and it serves when this answers.")
-            .takes(Takes::Json(of::<PromoteInput>)).json::<RuleShape>(),
+            .takes(Takes::Json(of::<PromoteInput>)).json::<RuleShape>().if_match().tagged(),
         Route::change(Method::POST, "/api/v1/rules/{rule}/test", "testRule", Rules, Effect::Tries, |call| Box::pin(trial::existing(call)))
             .about("Gives a rule messages or points, and shows all it would do. Nothing is done.")
-            .takes(Takes::Json(of::<TrialInput>)).json::<TrialOutput>(),
+            .takes(Takes::Json(of::<TrialInput>)).json::<TrialOutput>().refuses(&[409]),
         Route::change(Method::POST, "/api/v1/test", "testDefinition", Rules, Effect::Tries, |call| Box::pin(trial::defined(call)))
             .about("The same with a rule that is not there yet: `definition` says what it is.")
-            .takes(Takes::Json(of::<TrialInput>)).json::<TrialOutput>(),
+            .takes(Takes::Json(of::<TrialInput>)).json::<TrialOutput>().refuses(&[409]),
 
         Route::change(Method::POST, "/api/v1/backtests", "startBacktest", Rules, Effect::Tries, |call| Box::pin(backtests::ask(call)))
             .about("Has a rule, or a candidate, run over what was stored, a part of a Kafka topic, or what is uploaded, beside the lanes. Nothing is done.")
-            .takes(Takes::Json(of::<BacktestInput>)).gives(201, Gives::Json(of::<Backtest>)),
+            .takes(Takes::Json(of::<BacktestInput>)).gives(201, Gives::Json(of::<Backtest>)).refuses(&[404, 409]),
         Route::get("/api/v1/backtests", "listBacktests", Read, |call| Box::pin(backtests::list(call)))
             .about("All backtests, the newest first, without what may tell of its rows: lists and reasons. Those that are over are kept for an hour.").json::<Vec<Backtest>>(),
         Route::get("/api/v1/backtests/{id}", "getBacktest", Data, |call| Box::pin(backtests::get(call)))
@@ -202,35 +202,35 @@ pub(crate) fn routes() -> Vec<Route> {
             .gives(200, Gives::Other(sse::TYPE)).waits(),
         Route::change(Method::PUT, "/api/v1/backtests/{id}/rows", "uploadRows", Rules, Effect::Tries, |call| Box::pin(backtests::rows(call)))
             .about("The rows of a backtest that waits for them, one JSON object a line; they are read as they come.")
-            .takes(Takes::Rows).json::<Backtest>(),
+            .takes(Takes::Rows).json::<Backtest>().refuses(&[409]),
         Route::change(Method::DELETE, "/api/v1/backtests/{id}", "cancelBacktest", Rules, Effect::Tries, |call| Box::pin(backtests::cancel(call)))
             .about("Ends a backtest; forgets one that is over.").gives(204, Gives::Nothing),
 
         Route::get("/api/v1/export", "export", Rules, |call| Box::pin(desired::export(call)))
             .about("All rules and the modules they use as one document, and the configuration without its secrets. The ETag is that of all rules.")
-            .query::<ExportQuery>().json::<Document>(),
+            .query::<ExportQuery>().json::<Document>().tagged().refuses(&[409]),
         change(Method::POST, "/api/v1/import", "import", |call| Box::pin(desired::import(call)))
             .about("Takes the rules and modules of a document in, all or none; other rules stay.")
-            .query::<ConvergeQuery>().records(&["plan"], "").takes(Takes::Json(of::<Document>)).json::<Converged>(),
+            .query::<ConvergeQuery>().records(&["plan"], "").takes(Takes::Json(of::<Document>)).json::<Converged>().if_match().tagged(),
         change(Method::PUT, "/api/v1/desired", "putDesired", |call| Box::pin(desired::desired(call)))
             .about("Brings all rules in line with a document, all or none: others go. Answers in what the host differed.")
-            .query::<ConvergeQuery>().records(&["plan"], "").takes(Takes::Json(of::<Document>)).json::<Converged>(),
+            .query::<ConvergeQuery>().records(&["plan"], "").takes(Takes::Json(of::<Document>)).json::<Converged>().if_match().tagged(),
 
         Route::get("/api/v1/modules", "listModules", Read, |call| Box::pin(modules::list(call)))
-            .about("All modules in the rules directory.").json::<Modules>(),
+            .about("All modules in the rules directory.").json::<Modules>().refuses(&[409]),
         change(Method::POST, "/api/v1/modules", "uploadModule", |call| Box::pin(modules::upload(call)))
             .about("Takes a module in, once it has been found fit to serve. It runs when a rule names its file.")
             .query::<UploadQuery>().takes(Takes::Wasm).json::<Module>().gives(201, Gives::Json(of::<Module>)),
         Route::get("/api/v1/modules/{sha256}", "getModule", Read, |call| Box::pin(modules::get(call)))
-            .about("A module, and what it says of itself.").json::<Module>(),
+            .about("A module, and what it says of itself.").json::<Module>().refuses(&[409]),
         Route::get("/api/v1/modules/{sha256}/content", "getModuleContent", Rules, |call| Box::pin(modules::content(call)))
-            .about("Its bytes.").gives(200, Gives::Other("application/wasm")),
+            .about("Its bytes.").gives(200, Gives::Other("application/wasm")).refuses(&[409]),
         change(Method::PUT, "/api/v1/modules/{sha256}/signature", "putModuleSignature", |call| Box::pin(modules::vouch(call)))
             .about("Says who vouches for a module: before it is uploaded, where signatures are required, or anew at any time.")
             .takes(Takes::Json(of::<ManifestShape>)).json::<Signature>().gives(201, Gives::Json(of::<Signature>)),
         Route::change(Method::POST, "/api/v1/modules/trial", "tryModule", Rules, Effect::Tries, |call| Box::pin(modules::on_trial(call)))
             .about("Takes a module in to be tried: `test`, `backtests` and shadows can name its file for 15 minutes. It is written nowhere.")
-            .query::<UploadQuery>().takes(Takes::Json(of::<ModulePart>)).json::<Module>(),
+            .query::<UploadQuery>().takes(Takes::Json(of::<ModulePart>)).json::<Module>().refuses(&[409]),
         change(Method::POST, "/api/v1/modules/prune", "pruneModules", |call| Box::pin(modules::prune(call)))
             .about("Deletes uploaded modules that nothing needs: no rule and no shadow uses them, and no generation that is kept.")
             .query::<PruneQuery>().records(&["older_than_s", "keep", "plan"], "").json::<Pruned>(),
@@ -246,7 +246,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::change(Method::POST, "/api/v1/dead-letters/cancel-replay", "cancelReplay", Data, Effect::Changes, |call| Box::pin(letters::cancel_replay(call)))
             .about("Takes that back for all that match and have not been put back yet.").query::<PurgeQuery>().records(WHICH_LETTERS, "").json::<Counted>(),
         Route::change(Method::POST, "/api/v1/dead-letters/compact", "compactDeadLetters", Data, Effect::Changes, |call| Box::pin(letters::compact(call)))
-            .about("Gives the room of those that are gone back to the disk. What is left is written anew, and the sink of dead letters, with all that waits for it, waits until that is done. 507 where its disk has not room for twice what is left.").gives(204, Gives::Nothing),
+            .about("Gives the room of those that are gone back to the disk. What is left is written anew, and the sink of dead letters, with all that waits for it, waits until that is done. 507 where its disk has not room for twice what is left.").gives(204, Gives::Nothing).refuses(&[507]),
         Route::change(Method::POST, "/api/v1/dead-letters/purge", "purgeDeadLetters", Data, Effect::Changes, |call| Box::pin(letters::purge(call)))
             .about("Deletes all that match, for good.").query::<PurgeQuery>().records(WHICH_LETTERS, "").json::<Counted>(),
 
