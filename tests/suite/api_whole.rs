@@ -205,3 +205,18 @@ fn swapped_for_a_link() {
         .send()
         .expect(200);
 }
+
+/// Guarantees: a patch of a rule's file leaves what it does not name as somebody wrote it, comments included.
+#[test]
+fn comments_stay() {
+    let text = HOT.replace("90.0", "90.0 # degrees").replace("[config]", "# the line's own\n[config]");
+    let host = quiet().module("threshold").rule("hot", &text).launch();
+    let patch = json!({"order": 7, "config": {"above": 80.0}}).to_string();
+    let patched =
+        host.ask("PATCH", "/api/v1/rules/hot").body("application/merge-patch+json", patch.as_bytes()).send();
+    assert_eq!(patched.expect(200)["file"]["config"]["above"], 80.0);
+    let now = std::fs::read_to_string(host.rules_dir().join("hot.toml")).unwrap();
+    let expected =
+        text.replace("90.0", "80.0").replace("topics = [\"dev/+/temp\"]\n", "topics = [\"dev/+/temp\"]\norder = 7\n");
+    assert_eq!(now, expected);
+}

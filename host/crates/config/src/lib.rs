@@ -17,6 +17,7 @@ mod nearest;
 mod raw;
 mod rule_file;
 mod rule_json;
+mod rule_patch;
 mod settings;
 mod shown;
 

@@ -182,8 +182,11 @@ impl Desk {
         let old = before.file.as_ref().ok_or_else(|| unreadable(name))?;
         let mut definition = serde_json::to_value(old).map_err(|error| Problem::internal(error.to_string()))?;
         merge(&mut definition, patch);
-        let (file, _) = RuleFile::from_json(&definition, &format!("{name}.toml"))?;
-        let text = file.to_toml()?;
+        let own = format!("{name}.toml");
+        let (file, _) = RuleFile::from_json(&definition, &own)?;
+        let text =
+            self.directory.open()?.read(&own, MAX_RULE_FILE_BYTES)?.and_then(|text| String::from_utf8(text).ok());
+        let text = text.map_or_else(|| file.to_toml(), |text| file.patched(&text, patch))?;
         self.replace(name, &file, &text, Some(before))
     }
 
