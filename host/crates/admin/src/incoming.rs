@@ -1,8 +1,10 @@
 //! Places for bodies that may be large and slow. Who is slow keeps nobody out: when all places are taken and another comes, the slowest of those that have
-//! been at it for a while gives way, unless all of them come fast enough.
+//! been at it for a while gives way, unless all of them come fast enough. But who has come furthest gives way to nobody: else slow senders that
+//! come again and again would put each other out, and none would ever be done.
 //!
 //! So a slow line is no fault where nobody waits, and senders who mean to be slow hold up others for seconds and not for minutes.
 
+use std::cmp::Reverse;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -44,9 +46,13 @@ impl Incoming {
     pub fn take(self: &Arc<Self>, now: Instant) -> Option<Seat> {
         let mut taken = self.taken();
         if taken.len() >= self.most {
-            let slow = taken.iter().enumerate().filter_map(|(at, sender)| Some((sender.too_slow(now)?, at)));
+            let coming = taken.iter().enumerate().filter(|(_, sender)| !sender.whole.load(Relaxed));
+            // Of those that are as far, who was there first.
+            let furthest = coming.clone().max_by_key(|(at, sender)| (sender.bytes.load(Relaxed), Reverse(*at)));
+            let others = coming.filter(|(at, _)| furthest.is_none_or(|(furthest, _)| furthest != *at));
+            let slow = others.filter_map(|(at, sender)| Some((sender.too_slow(now)?, at)));
             let (_, at) = slow.min()?;
-            taken.swap_remove(at).gives_way.notify_one();
+            taken.remove(at).gives_way.notify_one();
         }
         let sender = Arc::new(Sender::new(now));
         taken.push(sender.clone());
@@ -120,11 +126,45 @@ mod tests {
         drop(slower);
         assert!(places.take(late).is_none(), "its place was another's already");
         assert!(third.keep());
-        let _fourth = places.take(late + 100 * GRACE).unwrap();
-        slow.given_away().await;
-        assert!(!slow.keep(), "it is another's");
-        assert!(places.take(late + 100 * GRACE).is_none(), "what has come is worked on, however long that takes");
+        let much_later = late + 100 * GRACE;
+        assert!(
+            places.take(much_later).is_none(),
+            "what has come is worked on, however long that takes; the other has come furthest"
+        );
+        assert!(slow.keep());
+        assert!(places.take(much_later).is_none(), "both are worked on");
         drop(third);
-        assert!(places.take(late + 100 * GRACE).is_some());
+        assert!(places.take(much_later).is_some());
+    }
+
+    /// Guarantees: of slow senders that come again and again, whenever they were put out, each is done in the end, in as many turns as they are.
+    #[tokio::test]
+    async fn none_puts_all_out() {
+        const WHOLE: usize = 30;
+        let (places, mut now) = (Incoming::new(2), Instant::now());
+        let mut done = [false; 5];
+        let mut seats: Vec<Option<(Seat, usize)>> = (0..done.len()).map(|_| None).collect();
+        for _ in 0..WHOLE * 2 * done.len() {
+            now += GRACE;
+            for at in 0..done.len() {
+                if seats[at].is_none() && !done[at] {
+                    seats[at] = places.take(now).map(|seat| (seat, 0));
+                }
+            }
+            for at in 0..done.len() {
+                let Some((seat, sent)) = &mut seats[at] else { continue };
+                if !places.taken().iter().any(|sender| Arc::ptr_eq(sender, &seat.sender)) {
+                    seats[at] = None;
+                    continue;
+                }
+                seat.came(1_000);
+                *sent += 1;
+                if *sent == WHOLE {
+                    assert!(seat.keep());
+                    (done[at], seats[at]) = (true, None);
+                }
+            }
+        }
+        assert_eq!(done, [true; 5]);
     }
 }
