@@ -85,7 +85,12 @@ impl Job {
 
     /// The same without what may be long, or may tell of the rows.
     pub fn in_short(&self) -> Backtest {
-        self.told(&self.lock(), Findings::in_short)
+        let mut told = self.told(&self.lock(), Findings::in_short);
+        // Its words are a module's or a database's.
+        if let Some(problem) = &mut told.problem {
+            *problem = format!("it failed: GET /api/v1/backtests/{} says why, to who may see data", self.id);
+        }
+        told
     }
 
     fn told(&self, inner: &Inner, findings: fn(&Findings) -> Findings) -> Backtest {
