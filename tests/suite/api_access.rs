@@ -337,6 +337,15 @@ fn refusals_and_headers() {
         .header("Sec-Fetch-Mode", "no-cors")
         .send()
         .expect_problem(403, "foreign_origin");
+    wait_for("foreign pages to be written down", DEADLINE, || {
+        let told = host.ask("GET", "/api/v1/audit?denials=true").send().expect(200);
+        let lines = told["lines"].as_array().unwrap().iter();
+        let found: Vec<_> = lines
+            .map(|line| (line["operation"].as_str().unwrap().to_owned(), line["refused"] == "foreign_origin"))
+            .collect();
+        let expected = ["disableRule", "status", "status"].map(|operation| (operation.to_owned(), true));
+        if found == expected { Ok(()) } else { Err(told) }
+    });
     host.ask("GET", "/api/v1/status").header("Origin", "http://127.0.0.1").send().expect(200);
     let preflight = host
         .ask("OPTIONS", "/api/v1/rules")
@@ -497,6 +506,11 @@ fn tls_and_certificates() {
     let plain = std::panic::catch_unwind(|| host.ask("GET", "/api/v1/rules").send());
     assert!(plain.is_err(), "it was served without TLS");
     let book = |name: &str| std::fs::read_to_string(host.data_dir().join(name)).unwrap();
+    wait_for("refused certificates to be written down", DEADLINE, || {
+        let lines = book("denials.ndjson");
+        let refused = lines.lines().filter(|line| line.contains("\"certificate_refused\"")).count();
+        if refused >= 3 { Ok(()) } else { Err(lines) }
+    });
     let log = book("audit.ndjson") + &book("denials.ndjson");
     assert!(log.contains("\"who\":\"certificate ") && log.contains("\"who\":\"robot\""), "{log}");
 }

@@ -75,6 +75,11 @@ fn a_shadow_is_not_ended_by_a_slip() {
     assert_eq!(start("dev/#").code, 422);
     let shown = host.ask("GET", "/api/v1/rules/hot/shadow").send().expect(200);
     assert_eq!((&shown["state"], &shown["reason"]), (&json!("running"), &Value::Null), "{shown}");
+    start("dev/+/temp").expect(200);
+    let started = host.ask("GET", "/api/v1/audit?operation=startShadow").send().expect(200);
+    let ended = started["lines"].as_array().unwrap().iter().filter(|line| line["status"] == 200);
+    let before: Vec<&Value> = ended.map(|line| &line["before"]).collect();
+    assert!(before.contains(&&Value::Null) && before.contains(&&kept["sha256"]) && before.len() == 2, "{started}");
     let at = format!("/api/v1/modules/{}", kept["sha256"].as_str().unwrap());
     host.ask("DELETE", &at).send().expect_problem(409, "in_use");
     let stale = host.ask("DELETE", "/api/v1/rules/hot/shadow").header("If-Match", "\"0000\"").send();

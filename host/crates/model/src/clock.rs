@@ -1,7 +1,15 @@
 //! Time through one door, so that tests can hold it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Seconds until the beginning of 2025, when there was no Tidegate yet.
+const BEFORE_US_S: u64 = 1_735_689_600;
+
+/// Whether a clock that shows `now` can have been set: one without a battery begins in 1970, and is right once the network is there.
+pub fn is_set(now: SystemTime) -> bool {
+    now.duration_since(UNIX_EPOCH).is_ok_and(|since| since >= Duration::from_secs(BEFORE_US_S))
+}
 
 /// Tells the time of day.
 pub trait Clock: Send + Sync + std::fmt::Debug {

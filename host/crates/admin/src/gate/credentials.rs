@@ -4,6 +4,7 @@
 //! salt, argon2) protects it from being guessed, and this cannot be guessed. What is shown is digested, and digests are compared in
 //! constant time with every token there is, so that time tells nothing of which comes close.
 
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
@@ -55,6 +56,8 @@ pub(crate) enum Unknown {
     Missing,
     Wrong,
     Expired,
+    /// It expires at some time, and nobody knows what time it is.
+    Untimely,
 }
 
 impl Credentials {
@@ -86,6 +89,13 @@ impl Credentials {
     /// Whether nobody needs any: this machine only, and none were set.
     pub fn are_none(&self) -> bool {
         self.open
+    }
+
+    /// Refuses what a page of somebody else's has a browser send. `local`: it listens on this machine only. `reads`: it changes nothing.
+    ///
+    /// Where credentials are needed no name of this host matters: a page that has a name of its own lead here has none to show.
+    pub fn refuse_foreign_pages(&self, headers: &HeaderMap, local: bool, reads: bool) -> Result<(), Problem> {
+        refuse_foreign_pages(headers, local && self.open, reads && !self.open)
     }
 
     /// Who is asking, at the time `now`.
@@ -120,8 +130,10 @@ impl Credentials {
             }
         }
         let (i, known) = found.ok_or(Unknown::Wrong)?;
-        if known.expires.is_some_and(|expires| expires <= now) {
-            return Err(Unknown::Expired);
+        match known.expires {
+            Some(_) if !tidegate_model::is_set(now) => return Err(Unknown::Untimely),
+            Some(expires) if expires <= now => return Err(Unknown::Expired),
+            _ => {}
         }
         Ok(Caller { who: known.name.clone(), scopes: known.scopes, payer: Payer::Token(i) })
     }
@@ -134,6 +146,7 @@ impl Unknown {
             Unknown::Missing => "nobody",
             Unknown::Wrong => "unknown",
             Unknown::Expired => "expired",
+            Unknown::Untimely => "untimely",
         }
     }
 
@@ -143,6 +156,10 @@ impl Unknown {
             Unknown::Missing => ("show a token: `Authorization: Bearer …`", "Bearer realm=\"tidegate\""),
             Unknown::Wrong | Unknown::Expired => (
                 "this token is not valid, or no more; `tidegate token new` makes one",
+                "Bearer realm=\"tidegate\", error=\"invalid_token\"",
+            ),
+            Unknown::Untimely => (
+                "this token expires some day, and the clock of this host has not been set yet, so nobody can tell whether it has: set the clock",
                 "Bearer realm=\"tidegate\", error=\"invalid_token\"",
             ),
         };
@@ -165,7 +182,7 @@ impl Caller {
 /// Browsers say from which page a request comes; and against DNS rebinding, by which a name of an attacker's resolves to 127.0.0.1, the
 /// Host header says which name was asked for. `harmless` is a read that a foreign page may cause, since it shows no credentials by itself
 /// and so gets nothing; where none are needed, no request is.
-pub(crate) fn refuse_foreign_pages(headers: &HeaderMap, local: bool, harmless: bool) -> Result<(), Problem> {
+fn refuse_foreign_pages(headers: &HeaderMap, local: bool, harmless: bool) -> Result<(), Problem> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let host = text(header::HOST).unwrap_or_default();
     if local && headers.contains_key(header::HOST) && !names_this_machine(host) {
@@ -193,7 +210,9 @@ fn names_this_machine(host: &str) -> bool {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
-    matches!(name, "127.0.0.1" | "localhost" | "[::1]")
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    // An address, which no attacker's name server can make another of.
+    name == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -219,7 +238,7 @@ mod tests {
     /// Guarantees: of several tokens each is told by itself, and by nothing that comes close; an expired one is worth nothing.
     #[test]
     fn tokens_are_told_apart() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let credentials = Credentials {
             tokens: vec![
                 known("a", "one", &[Scope::Read], None),
@@ -240,6 +259,24 @@ mod tests {
         let twice = headers(&[("authorization", "Bearer one"), ("authorization", "Bearer two")]);
         assert_eq!(credentials.caller(&twice, &peer(None), now), Err(Unknown::Wrong));
         assert_eq!(credentials.caller(&headers(&[]), &peer(Some("ab")), now), Err(Unknown::Missing));
+    }
+
+    /// Guarantees: as long as the clock has not been set no token is good that expires at some time, and every other is.
+    #[test]
+    fn an_unset_clock() {
+        let expires = SystemTime::UNIX_EPOCH + Duration::from_secs(1_750_000_000);
+        let tokens = vec![known("a", "one", &[Scope::Read], None), known("b", "two", &[Scope::Read], Some(expires))];
+        let credentials = Credentials { tokens, certificates: Scopes::NONE, open: false };
+        let who = |value: &str, now| {
+            credentials.caller(&headers(&[("authorization", value)]), &peer(None), now).map(|caller| caller.who)
+        };
+        let unset = SystemTime::UNIX_EPOCH + Duration::from_secs(77);
+        assert_eq!(
+            (who("Bearer one", unset), who("Bearer two", unset)),
+            (Ok("a".to_owned()), Err(Unknown::Untimely))
+        );
+        assert_eq!(who("Bearer two", expires - Duration::from_secs(1)), Ok("b".to_owned()));
+        assert_eq!(who("Bearer two", expires), Err(Unknown::Expired));
     }
 
     /// Guarantees: a certificate permits what is set for certificates; a wrong token beside it is not made good by it.
@@ -263,6 +300,8 @@ mod tests {
             |pairs: &[(&'static str, &str)], harmless| refuse_foreign_pages(&headers(pairs), true, harmless).is_ok();
         assert!(local(&[("host", "127.0.0.1:8081")], false));
         assert!(local(&[("host", "[::1]:8081")], true));
+        assert!(local(&[("host", "127.0.0.2:8081")], true), "it may listen there");
+        assert!(!local(&[("host", "10.0.0.1:8081")], true) && !local(&[("host", "127.0.0.1.:80")], true));
         assert!(!local(&[("host", "evil.example")], true));
         assert!(!local(&[("host", "127.0.0.1.evil.example:80")], true));
         assert!(!local(&[("host", "127.0.0.1:8081"), ("origin", "http://evil.example")], false));
@@ -281,5 +320,10 @@ mod tests {
         }
         let reached = headers(&[("host", "edge-1.plant:8081"), ("origin", "https://edge-1.plant:8081")]);
         assert!(refuse_foreign_pages(&reached, false, false).is_ok());
+        // A proxy on this machine that passes on the name it was asked for: of use where credentials are needed.
+        for open in [true, false] {
+            let credentials = Credentials { tokens: Vec::new(), certificates: Scopes::NONE, open };
+            assert_eq!(credentials.refuse_foreign_pages(&reached, true, false).is_ok(), !open);
+        }
     }
 }

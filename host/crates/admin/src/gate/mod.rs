@@ -27,7 +27,7 @@ pub(crate) use pace::Account;
 use crate::app_state::AppState;
 use crate::body::Body;
 use crate::gate::audit_writer::Deed;
-use crate::gate::credentials::{Caller, Credentials, refuse_foreign_pages};
+use crate::gate::credentials::{Caller, Credentials};
 use crate::gate::pace::{Pace, Payer};
 use crate::problem::Problem;
 use crate::route::{Call, Effect, Need, Route, Sees, Takes};
@@ -85,6 +85,14 @@ impl Gate {
         with_security_headers(answer)
     }
 
+    /// Writes down that a certificate, or that there was none, ended a connection before it began.
+    pub async fn refused_certificate(&self, address: SocketAddr, why: &str) {
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, "certificate_refused", why);
+        let (who, from) = ("unknown".to_owned(), address.ip().to_string());
+        let deed = Deed { who, from, operation: "connect", about: String::new(), of: String::new() };
+        self.audit.deny(deed, &problem).await;
+    }
+
     async fn pass(self: Arc<Self>, parts: Parts, body: axum::body::Body, peer: Peer) -> Result<Response, Problem> {
         let Parts { method, uri, headers, .. } = parts;
         if uri.path_and_query().is_some_and(|it| it.as_str().len() > MAX_URI_BYTES) {
@@ -92,17 +100,19 @@ impl Gate {
             return Err(Problem::new(StatusCode::URI_TOO_LONG, "uri_too_long", detail));
         }
         let reads = method == Method::GET || method == Method::HEAD;
-        refuse_foreign_pages(&headers, self.local, reads && !self.credentials.are_none())?;
+        let foreign = self.credentials.refuse_foreign_pages(&headers, self.local, reads);
         let (route, blanks) = match self.table.find(&method, uri.path()) {
             Found::Route(route, blanks) => (route, blanks),
+            // Not even what there is is for it to know.
+            Found::Methods(_) | Found::Nothing if foreign.is_err() => {
+                return Err(foreign.err().unwrap_or_else(nothing));
+            }
             Found::Methods(methods) => {
                 let detail = format!("{method} is not known here; these are: {methods}");
                 let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
                 return Err(problem.with(header::ALLOW, &methods));
             }
-            Found::Nothing => {
-                return Err(Problem::missing("there is nothing under this path; GET /api/v1 shows what there is"));
-            }
+            Found::Nothing => return Err(nothing()),
         };
         let about = blanks.first().cloned().unwrap_or_default();
         let deed = |who: &str| Deed {
@@ -112,6 +122,10 @@ impl Gate {
             about: about.clone(),
             of: String::new(),
         };
+        if let Err(problem) = foreign {
+            self.audit.deny(deed("a foreign page"), &problem).await;
+            return Err(problem);
+        }
         let caller = match self.admit(&route, &uri, &headers, &peer) {
             Ok(caller) => caller,
             Err((who, problem)) => {
@@ -204,6 +218,10 @@ impl Gate {
         let detail = format!("the body must be of type {}", accepted.join(" or "));
         Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail))
     }
+}
+
+fn nothing() -> Problem {
+    Problem::missing("there is nothing under this path; GET /api/v1 shows what there is")
 }
 
 /// No page may frame, sniff or keep what is served here; no other origin may read it (there is no CORS header at all).

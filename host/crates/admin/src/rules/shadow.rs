@@ -41,8 +41,9 @@ impl Desk {
         let digest = module.sha256().to_string();
         let file = RuleFile { enabled: true, ..file };
         let order = ShadowOrder { file, text, module, state, max_share_percent };
+        let before = self.registry.shadow(name).map(|shadow| shadow.sha256);
         self.registry.start_shadow(name, order)?;
-        let changed = Changed { before: None, after: Some(digest) };
+        let changed = Changed { before, after: Some(digest) };
         self.shadow(name).map(|shadow| (shadow, changed))
     }
 

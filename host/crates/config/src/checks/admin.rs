@@ -66,6 +66,14 @@ impl Checker<'_> {
                 );
             }
         }
+        let nobody = tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some() && tls.client_scopes.is_empty());
+        if nobody && listen.ip().is_loopback() && !named && !written {
+            self.error(
+                &place.key("client_ca_file"),
+                "callers' certificates permit nothing by themselves, and there is no token, so nobody may ask for anything",
+                "say by `client_scopes` what they permit, or make a token with `tidegate token new`",
+            );
+        }
         Admin {
             listen,
             token,

@@ -103,6 +103,10 @@ fn what_goes_together() {
     refused("cert_file = \"a.pem\"", "`cert_file` needs `key_file`");
     refused("client_ca_file = \"a.pem\"", "`client_ca_file` needs `cert_file` and `key_file`");
     refused("client_scopes = [\"read\"]", "`client_scopes` needs `client_ca_file`");
+    let locked = "cert_file = \"a.pem\"\nkey_file = \"a.pem\"\nclient_ca_file = \"a.pem\"";
+    refused(locked, "nobody may ask for anything; say by `client_scopes` what they permit");
+    admin(&format!("{locked}\nclient_scopes = [\"read\"]")).unwrap();
+    admin(&format!("{locked}\ntoken_file = \"token\"")).unwrap();
     refused("probes_listen = \"127.0.0.1:8081\"", "choose another port");
     refused("listen = \"8081\"", "`8081` is no address to listen on; write an IP address and a port");
 }

@@ -33,6 +33,8 @@ pub struct Trust {
     required: bool,
     keys: Vec<(Name, VerifyingKey)>,
     floors: Option<Mutex<Floors>>,
+    /// The latest time that is known to have been: what counts while the clock has not been set.
+    known: SystemTime,
 }
 
 /// A manifest that was found good.
@@ -119,7 +121,7 @@ pub enum TrustError {
 impl Trust {
     /// Everybody: no signature is looked at.
     pub fn everybody() -> Self {
-        Self { required: false, keys: Vec::new(), floors: None }
+        Self { required: false, keys: Vec::new(), floors: None, known: SystemTime::UNIX_EPOCH }
     }
 
     /// As configured; remembers under `data_dir` which versions have served. Without it only keys are known, as for a look from outside.
@@ -133,7 +135,13 @@ impl Trust {
         };
         let keys = settings.keys.iter().map(key).collect::<Result<_, _>>()?;
         let floors = data_dir.map(Floors::open).transpose()?.map(Mutex::new);
-        Ok(Self { required: settings.required, keys, floors })
+        let known = data_dir.map_or(SystemTime::UNIX_EPOCH, newest);
+        if settings.required && !tidegate_model::is_set(SystemTime::now()) {
+            tracing::warn!(
+                "the clock of this machine has not been set: until it is, signed modules are taken that were good when this host last wrote something"
+            );
+        }
+        Ok(Self { required: settings.required, keys, floors, known })
     }
 
     /// Whether modules must be signed.
@@ -184,6 +192,7 @@ impl Trust {
             return Err(SignatureError::OtherModule { name: name.to_string(), version, signed, found });
         }
         let expires = manifest.expires()?;
+        let now = if tidegate_model::is_set(now) { now } else { now.max(self.known) };
         if expires <= now {
             let expires = manifest.expires.clone();
             return Err(SignatureError::Expired { name: name.to_string(), version, expires });
@@ -211,6 +220,13 @@ impl Trust {
     fn floor(&self, name: &Name) -> Option<Version> {
         self.floors.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).of(name).cloned()
     }
+}
+
+/// When something in this directory was last written. Rules that run are more than a clock without a battery: a host must serve by what it knows.
+fn newest(data_dir: &Path) -> SystemTime {
+    let entries = std::fs::read_dir(data_dir).into_iter().flatten();
+    let written = entries.filter_map(|entry| entry.ok()?.metadata().ok()?.modified().ok());
+    written.max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 impl SignatureError {

@@ -30,6 +30,22 @@ fn refused(trust: &Trust, sha256: &str, manifest: Option<&str>) -> &'static str 
     trust.check(sha256, manifest.map(str::as_bytes)).map_or_else(|error| error.code(), |_| "taken")
 }
 
+/// Guarantees: with a clock that has not been set a manifest is good that was when the host last wrote something, and no other.
+#[test]
+fn an_unset_clock() {
+    let (directory, ours) = (tempfile::tempdir().unwrap(), key(1));
+    let unset = SystemTime::UNIX_EPOCH + DAY;
+    let signed = |expires: SystemTime| {
+        Manifest::sign(name("threshold"), "1.2.0".parse().unwrap(), &digest(7), expires, &ours).unwrap()
+    };
+    let now = SystemTime::now();
+    let taken =
+        |expires| trust(&[("release", &ours)], directory.path()).verify(&signed(expires), &digest(7), unset).is_ok();
+    assert!(taken(now - DAY), "nothing is known");
+    std::fs::write(directory.path().join("audit.ndjson"), "").unwrap();
+    assert!(!taken(now - DAY) && taken(now + DAY));
+}
+
 /// Guarantees: a module is believed only with a manifest that a key of ours has signed, for these very bytes, and that is still good; and
 /// each way in which that is not so has a word of its own.
 #[test]
