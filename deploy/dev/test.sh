@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the tests, unit tests and doc tests included, against real servers; ends with `N passed, N failed`.
+# Runs the tests, unit tests and doc tests included, against real servers; ends with which servers those were, what was skipped,
+# and `N passed, N failed`.
 #
 #   test.sh                        all of the workspace
 #   test.sh -p tidegate-sources    arguments are those of `cargo test`
@@ -20,9 +21,12 @@ cargo build --workspace --bins
 [ "$#" -gt 0 ] || set -- --workspace
 log="$root/target/test.log"
 again="$root/target/test-again.log"
+# Each test adds the servers it uses.
+servers="$root/target/servers-run"
+: >"$servers"
 status=0
 tests() {
-  TIDEGATE_REQUIRE_SERVERS=1 TIDEGATE_VECTORS=${TIDEGATE_VECTORS:-$root/../shared/vectors} \
+  TIDEGATE_REQUIRE_SERVERS=1 TIDEGATE_SERVERS_RUN="$servers" TIDEGATE_VECTORS=${TIDEGATE_VECTORS:-$root/../shared/vectors} \
     cargo test --no-fail-fast --color never "$@" 2>&1
 }
 tests "$@" | tee "$log" || status=$?
@@ -37,6 +41,8 @@ for name in $(awk '/^---- .* stdout ----$/ { name = $2 } /waited [0-9.]+m?s for 
   fi
 done
 [ "${#mended[@]}" -eq 0 ] || printf '\npassed only when run once more, alone: %s\n' "${mended[*]}"
+
+deploy/dev/servers.sh "$servers"
 
 # A test binary that died without a word about it, or did not compile, counts as one that failed.
 awk -v status="$status" -v mended="${#mended[@]}" -v died=0 '

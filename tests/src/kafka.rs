@@ -14,9 +14,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 use rdkafka::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
-use crate::machine::{free_port, installed, root, runtime};
+use crate::machine::{free_port, has, installed, root, runtime};
 use crate::message::Message;
 use crate::server::Server;
+use crate::servers_run::{missing, skipped, used};
 use crate::wait::{DEADLINE, wait_for};
 
 /// Brokers, and a producer to them that keeps the ledger.
@@ -59,13 +60,14 @@ impl Brokers {
 impl Kafka {
     /// A mock broker with one topic.
     pub fn start(topic: &str, partitions: i32) -> Self {
+        used("Kafka: librdkafka's mock cluster");
         let cluster = MockCluster::new(1).unwrap();
         cluster.create_topic(topic, partitions, 1).unwrap();
         Self::to(Brokers::Mock(cluster), topic, partitions)
     }
 
-    /// Apache Kafka with one topic. None, said plainly, where there is no Java, or Kafka was not fetched: that takes Maven, and a machine
-    /// without it is no failure.
+    /// Apache Kafka with one topic. None, said plainly, where there is no Java, or no Maven and Kafka was not fetched before: a machine without them is
+    /// no failure. One with both has Kafka as well, or fails where servers are demanded.
     pub fn apache(topic: &str, partitions: i32) -> Option<Self> {
         Self::apache_with(topic, partitions, false)
     }
@@ -77,13 +79,19 @@ impl Kafka {
 
     fn apache_with(topic: &str, partitions: i32, secured: bool) -> Option<Self> {
         let libraries = root().join("target/dev/kafka/libs");
-        if !root().join("target/dev/kafka/.done").exists() || !Path::new("/usr/bin/java").exists() {
-            eprintln!(
-                "SKIPPED: Apache Kafka is not here (Java and Maven fetch it: deploy/dev/setup.sh); the mock cluster alone was used"
+        let (name, fetched) = ("Kafka: Apache Kafka (KRaft)", root().join("target/dev/kafka/.done").exists());
+        if !has("java") || !fetched && !has("mvn") {
+            skipped(name, "no Java, or no Maven to fetch it with; the mock cluster alone was used");
+            return None;
+        }
+        if !fetched {
+            missing(
+                name,
+                "not fetched, although Java and Maven are here: see target/dev/kafka.log, run deploy/dev/setup.sh",
             );
             return None;
         }
-        println!("Kafka: Apache Kafka, a server of its own");
+        used(name);
         let directory = TempDir::new().unwrap();
         let (port, controller) = (free_port(), free_port());
         let config = directory.path().join("server.properties");

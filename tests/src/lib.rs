@@ -26,6 +26,7 @@ mod proxy;
 mod publisher;
 mod rules;
 mod server;
+mod servers_run;
 mod setup;
 mod small_disk;
 mod status;

@@ -7,6 +7,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tokio::runtime::{Builder, Runtime};
 
+use crate::servers_run::missing;
+
 /// Below the range that the kernel takes ports of outgoing connections from, so that none of those gets in our way.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
@@ -66,17 +68,24 @@ pub(crate) fn program(name: &str, package: &str, places: &[&str]) -> Option<Path
     if let Some(found) = places.iter().map(PathBuf::from).find(|path| path.exists()) {
         return Some(found);
     }
-    let required = std::env::var_os("TIDEGATE_REQUIRE_SERVERS").is_some_and(|value| value == "1");
-    assert!(!required, "{name} is missing and TIDEGATE_REQUIRE_SERVERS=1: apt-get install {package}");
-    eprintln!("SKIPPED: {name} is not installed, so nothing was tested against it; apt-get install {package}");
+    missing(name, &format!("not installed, apt-get install {package}"));
     None
 }
 
 /// Whether a program is on the PATH; if not, says so as loudly as for a server.
 pub fn installed(name: &str, package: &str) -> bool {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let places: Vec<String> = path.split(':').map(|directory| format!("{directory}/{name}")).collect();
+    let places = on_path(name);
     program(name, package, &places.iter().map(String::as_str).collect::<Vec<_>>()).is_some()
+}
+
+/// Whether a program is on the PATH, without a word where it is not.
+pub(crate) fn has(name: &str) -> bool {
+    on_path(name).iter().any(|place| Path::new(place).exists())
+}
+
+fn on_path(name: &str) -> Vec<String> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    path.split(':').map(|directory| format!("{directory}/{name}")).collect()
 }
 
 /// `schemathesis`, which `deploy/dev/setup.sh test` puts into target/dev.

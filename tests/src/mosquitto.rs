@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::machine::{free_port, is_root, program};
 use crate::server::{Server, Signal};
+use crate::servers_run::used;
 use crate::wait::{DEADLINE, wait_for};
 
 /// mosquitto on a port of 127.0.0.1, with persistence, so that it can go and come back with its sessions.
@@ -30,6 +31,7 @@ impl Mosquitto {
     pub fn start_with(lines: &str) -> Option<Self> {
         let places = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/usr/bin/mosquitto"];
         let program = program("mosquitto", "mosquitto", &places)?;
+        used("MQTT: mosquitto");
         let mut last = String::new();
         for _ in 0..5 {
             let (directory, port) = (TempDir::new().unwrap(), free_port());

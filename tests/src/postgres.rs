@@ -11,6 +11,7 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use crate::machine::{account, free_port, is_root, postgresql_directories, program, runtime};
 use crate::message::Row;
 use crate::server::{Server, Signal};
+use crate::servers_run::used;
 use crate::store::AlertRow;
 use crate::wait::{DEADLINE, wait_for};
 
@@ -41,6 +42,7 @@ impl Postgres {
         let servers: Vec<String> = directories.iter().map(|directory| format!("{directory}/postgres")).collect();
         let places: Vec<&str> = servers.iter().map(String::as_str).chain(["/usr/bin/postgres"]).collect();
         let found = program("PostgreSQL", "postgresql", &places)?;
+        used("PostgreSQL");
         let programs = found.parent().unwrap().to_string_lossy().into_owned();
         let directory = TempDir::new().unwrap();
         if let Some((user, group)) = someone_else() {

@@ -7,6 +7,7 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::machine::{installed, root, runtime};
 use crate::server::Server;
+use crate::servers_run::{missing, used};
 use crate::wait::{DEADLINE, wait_for};
 
 /// The variable that names another TimescaleDB to run the same tests against; its user must be allowed to make databases.
@@ -35,7 +36,7 @@ impl Timescale {
     pub fn start() -> Option<Self> {
         match std::env::var(URL) {
             Ok(from) if !from.is_empty() => {
-                println!("TimescaleDB: the one of {URL}");
+                used(&format!("TimescaleDB: the one of {URL}"));
                 let database = format!("tidegate_test_{:016x}", fastrand::u64(..));
                 run(&from, &format!("CREATE DATABASE {database}"));
                 let mut url = from.clone();
@@ -56,17 +57,11 @@ impl Timescale {
     fn bridge(more: &[&str]) -> Option<Self> {
         let modules = root().join("target/dev/timescale");
         if !modules.join(".done").exists() || !installed("node", "nodejs") {
-            let required = std::env::var_os("TIDEGATE_REQUIRE_SERVERS").is_some_and(|value| value == "1");
-            assert!(
-                !required,
-                "TimescaleDB is missing and TIDEGATE_REQUIRE_SERVERS=1: run deploy/dev/setup.sh, or set {URL}"
-            );
-            eprintln!(
-                "SKIPPED: there is no TimescaleDB, so nothing was tested against it; run deploy/dev/setup.sh, or set {URL}"
-            );
+            missing("TimescaleDB", &format!("not here, run deploy/dev/setup.sh, or set {URL}"));
             return None;
         }
-        println!("TimescaleDB: as WebAssembly {}", more.join(" "));
+        let licence = if more.is_empty() { "" } else { ", under its Apache licence" };
+        used(&format!("TimescaleDB: as WebAssembly{licence}"));
         let directory = TempDir::new().unwrap();
         let log = directory.path().join("bridge.log");
         let mut command = Command::new("node");

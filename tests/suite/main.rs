@@ -48,6 +48,7 @@ mod proxy;
 mod python;
 mod replay;
 mod rule_author;
+mod servers_run;
 mod signatures;
 mod spool;
 mod state;

@@ -16,6 +16,9 @@ mod mqtt;
 mod phase;
 mod replay;
 mod routes;
+#[cfg(test)]
+#[path = "../../../../tests/src/servers_run.rs"]
+mod servers_run;
 mod settlements;
 #[cfg(test)]
 mod testing;

@@ -23,6 +23,7 @@ pub(crate) type Record = (String, String, BTreeMap<String, String>);
 
 impl Cluster {
     pub(crate) fn start() -> Self {
+        crate::servers_run::used("Kafka: librdkafka's mock cluster");
         let cluster = MockCluster::new(1).unwrap();
         for topic in ["points", "alerts", "letters", "raw"] {
             cluster.create_topic(topic, 3, 1).unwrap();

@@ -30,6 +30,7 @@ impl Mosquitto {
             crate::missing("mosquitto");
             return None;
         };
+        crate::servers_run::used("MQTT: mosquitto");
         let dir = tempfile::tempdir().unwrap();
         let port = crate::free_port();
         let config =

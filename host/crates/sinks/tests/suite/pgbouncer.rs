@@ -28,6 +28,7 @@ impl PgBouncer {
             crate::missing("PgBouncer");
             return None;
         };
+        crate::servers_run::used("PgBouncer");
         let directory = tempfile::Builder::new().prefix("tidegate-pgbouncer").tempdir().unwrap();
         let port = crate::free_port();
         let file = |name: &str, text: String| {

@@ -26,6 +26,7 @@ impl Postgres {
             crate::missing("PostgreSQL");
             return None;
         };
+        crate::servers_run::used("PostgreSQL");
         let dir = tempfile::Builder::new().prefix("tidegate-pg").tempdir().unwrap();
         // PostgreSQL refuses to run as root.
         let root = fs::metadata(dir.path()).unwrap().uid() == 0;

@@ -22,6 +22,7 @@ use tidegate_model::{Books, Logs, Marks, Outcome, ParcelLimits, Phase, Span, Sta
 
 use super::consumer::REVOKE_WAIT;
 use super::{KafkaLogs, KafkaSource};
+use crate::servers_run::used;
 use crate::testing::{DEADLINE, Got, Host, payloads, settled};
 
 /// Payload, key and header of a record.
@@ -31,6 +32,7 @@ struct Cluster(MockCluster<'static, DefaultProducerContext>);
 
 impl Cluster {
     fn new(partitions: i32) -> Self {
+        used("Kafka: librdkafka's mock cluster");
         let cluster = MockCluster::new(1).unwrap();
         cluster.create_topic("fleet", partitions, 1).unwrap();
         Self(cluster)
