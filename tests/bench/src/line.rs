@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use tidegate_config::TimescaleSink;
 use tidegate_engine::{Deploy, Rule};
 use tidegate_model::{Ack, Books, Inlet, Marks, MessageTotals, ParcelLimits, Sink, SystemClock, TopicId};
-use tidegate_pipeline::{Drained, LaneDeploy, Pipeline, PipelineSettings, SinkSetup};
+use tidegate_pipeline::{Drained, LaneDeploy, Pipeline, PipelineSettings, SinkLimits, SinkSetup};
+use tidegate_sinks::{Discard, Timescale};
 use tokio::runtime::Runtime;
 
 /// What a configuration has when nothing is said.
@@ -85,6 +87,21 @@ impl Line {
         let pipeline = Arc::new(Pipeline::start(settings, setup.sinks, setup.letters, runtime.handle())?);
         let inlet = pipeline.inlet("bench");
         Ok(Self { pipeline, books: setup.books, inlet, runtime })
+    }
+
+    /// Starts one with as many lanes as a configuration has when nothing is said, that writes its points to a database, by the host's limits; dead letters are
+    /// discarded.
+    pub fn to_database(settings: TimescaleSink) -> Result<Self> {
+        let books = Arc::new(Books::new(100_000));
+        let limits = SinkLimits { rows: Timescale::rows_at_once(&settings), ..SinkLimits::default() };
+        let sink = Box::new(Timescale::new(settings, books.clone()));
+        Self::start(LineSetup {
+            lanes: std::thread::available_parallelism().map_or(1, Into::into),
+            batch_rows: None,
+            books,
+            sinks: vec![SinkSetup { limits, ..SinkSetup::new("db", sink) }],
+            letters: Box::new(Discard::new()),
+        })
     }
 
     /// Lets a rule serve, or its next generation.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use anyhow::Result;
-use tidegate_config::{Offsets, RecordHeaders, Repeats};
+use tidegate_config::{Offsets, RecordHeaders};
 
 use crate::broker::Figure;
 use crate::consumer::host::{HostSetup, Letters};
@@ -93,20 +93,13 @@ pub fn all() -> Vec<Bench> {
         }));
     }
     all.push(Bench::new("bridge/mqtt-to-kafka", "msgs/s", Better::Higher, bridge::measure));
-    for (repeats, what) in [(Repeats::Stored, "binary-copy"), (Repeats::Dropped, "dedupe")] {
-        for connections in [1, 4] {
-            let manner = postgres::Manner { connections, repeats };
-            let name = if connections == 1 { String::new() } else { format!("-{connections}-connections") };
-            all.push(Bench::new(
-                format!("postgres/{what}{name}"),
-                "points/s",
-                Better::Higher,
-                move |effort, progress| postgres::measure(manner, effort, progress),
-            ));
-        }
+    for (name, manner) in postgres::Manner::all() {
+        all.push(Bench::new(name, "points/s", Better::Higher, move |effort, progress| {
+            postgres::measure(manner, effort, progress)
+        }));
     }
     for (offsets, name) in
-        [(Offsets::Group, "line/kafka-to-timescale"), (Offsets::WithPoints, "line/kafka-to-timescale-exactly-once")]
+        [(Offsets::Group, "line/kafka-to-postgres"), (Offsets::WithPoints, "line/kafka-to-postgres-exactly-once")]
     {
         all.push(Bench::new(name, "points/s", Better::Higher, move |effort, progress| {
             whole_line::measure(offsets, effort, progress)

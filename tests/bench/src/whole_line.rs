@@ -1,9 +1,10 @@
-//! The whole line: Kafka → decode → scale → threshold → TimescaleDB's sink, as points a second.
+//! The whole line: Kafka → decode → scale → threshold → TimescaleDB's sink into plain PostgreSQL, as points a second: no hypertable, no chunks. The one
+//! TimescaleDB that every machine can have is WebAssembly, whose speed says nothing of a server's.
 //!
 //! **In**: the consumer, its offsets, the lanes with three rules in WebAssembly, the sink with its COPY over four connections, and every COMMIT synced to
 //! disk. The rate is by wall time from the first record that is taken in to the last that is acknowledged. **Out**: producing; the brokers and
 //! PostgreSQL are processes of their own, and share the machine's cores with the host. It has no baseline: what each part reaches alone is
-//! in `kafka/host` and `postgres/binary-copy-4-connections`.
+//! in `kafka/host` and `postgres/host-4-connections`.
 //!
 //! The brokers are those of [`kafka`](crate::kafka), the table is the sink's own, emptied before each run and followed by a checkpoint. After each run
 //! the number of points and alerts is compared with what had to come, and the sum of the values.
@@ -14,14 +15,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tidegate_config::{Offsets, TimescaleSink};
 use tidegate_engine::{Engine, Rule};
-use tidegate_model::{Books, Limits};
-use tidegate_pipeline::{Pipeline, SinkLimits, SinkSetup};
-use tidegate_sinks::{Discard, SourcePositions, Timescale};
+use tidegate_model::Limits;
+use tidegate_pipeline::Pipeline;
+use tidegate_sinks::SourcePositions;
 use tidegate_sources::KafkaSource;
 
 use crate::consumer::PATIENCE;
 use crate::kafka;
-use crate::line::{Line, LineSetup};
+use crate::line::Line;
 use crate::measure::{Effort, Sample, alone, seconds_since};
 use crate::mqtt::process::Process;
 use crate::report::Progress;
@@ -76,16 +77,7 @@ fn run(
     expected: &Expected,
     rules: &[Arc<Rule>],
 ) -> Result<f64> {
-    let books = Arc::new(Books::new(100_000));
-    let limits = SinkLimits { rows: Timescale::rows_at_once(database), ..SinkLimits::default() };
-    let sink = Box::new(Timescale::new(database.clone(), books.clone()));
-    let line = Line::start(LineSetup {
-        lanes: std::thread::available_parallelism().map_or(1, Into::into),
-        batch_rows: None,
-        books,
-        sinks: vec![SinkSetup { limits, ..SinkSetup::new("db", sink) }],
-        letters: Box::new(Discard::new()),
-    })?;
+    let line = Line::to_database(database.clone())?;
     for rule in rules {
         line.install(rule)?;
     }
