@@ -9,6 +9,9 @@
 //!
 //! The brokers are librdkafka's own mock cluster, one broker with 32 partitions: the real protocol, no disk. It shares the machine's cores
 //! with the consumer, and serves one request at a time.
+//!
+//! A run takes half a second after the three that a group needs to form, and a machine that others share has better and worse seconds: so a repetition is made of several runs of both sides in turn, and
+//! its figure of all records and all time of a side.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -35,17 +38,19 @@ use crate::clock;
 use crate::consumer::PATIENCE;
 use crate::consumer::checked::{CheckedDiscard, CountedDeadLetters, Tally};
 use crate::line::{Line, LineSetup};
-use crate::measure::{Effort, Sample, Side, in_turn};
+use crate::measure::{Effort, Sample, Side, in_slots};
 use crate::mqtt::process::Process;
 use crate::report::Progress;
 use crate::rules::{self, Setup};
 use crate::workload::{self, Expected};
 
-/// Records of one repetition: what the mock cluster keeps of its partitions is bounded, to 5 MB and 100,000 records each.
-const RECORDS: usize = 500_000;
+/// Records of one run: what the mock cluster keeps of its partitions is bounded, to 5 MB and 100,000 records each.
+const RECORDS: usize = 1_000_000;
+/// Runs of each side that make one repetition.
+const SLOTS: usize = 3;
 pub const PARTITIONS: i32 = 32;
 pub const TOPIC: &str = "telemetry";
-const REPETITIONS: usize = 7;
+const REPETITIONS: usize = 5;
 const POLL: Duration = Duration::from_millis(100);
 
 /// What a process is called with that is the cluster.
@@ -100,7 +105,7 @@ pub fn measure(figure: Figure, headers: RecordHeaders, effort: Effort, progress:
         .map(|setup| rules::rule(setup, &rules::module(&engine, setup.module)?))
         .collect::<Result<Vec<_>>>()?;
     let mut group = 0;
-    in_turn(effort.repetitions(REPETITIONS), progress, |side| {
+    let run = |side| {
         group += 1;
         let settings = Settings { headers, ..settings(&brokers, group) };
         let cpu_before = clock::process_cpu();
@@ -109,10 +114,19 @@ pub fn measure(figure: Figure, headers: RecordHeaders, effort: Effort, progress:
             Side::Baseline => bare(&settings, records)?,
         };
         Ok(match figure {
-            Figure::Rate => records as f64 / (ended - began).as_secs_f64(),
+            Figure::Rate => (ended - began).as_secs_f64(),
             Figure::Cpu => clock::nanos_each(clock::process_cpu() - cpu_before, records),
         })
-    })
+    };
+    let all = in_slots(effort.repetitions(REPETITIONS), SLOTS, progress, run)?;
+    let of_runs = |runs: &[f64]| {
+        let (number, sum) = (runs.len() as f64, runs.iter().sum::<f64>());
+        match figure {
+            Figure::Rate => records as f64 * number / sum,
+            Figure::Cpu => sum / number,
+        }
+    };
+    Ok(all.iter().map(|repetition| repetition.sample(of_runs)).collect())
 }
 
 /// As a configuration has them when nothing is said. Each run has a group of its own, which begins at the beginning.
