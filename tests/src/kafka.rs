@@ -11,22 +11,27 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
-use rdkafka::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
 use crate::machine::{free_port, has, installed, root, runtime};
 use crate::message::Message;
+use crate::offsets::{self, GroupOffsets};
 use crate::server::Server;
 use crate::servers_run::{missing, skipped, used};
 use crate::wait::{DEADLINE, wait_for};
 
 /// Brokers, and a producer to them that keeps the ledger.
 pub struct Kafka {
+    feed: Feed,
+    partitions: i32,
+    brokers: Brokers,
+}
+
+/// A producer to a topic, with a ledger of its own.
+pub struct Feed {
     producer: BaseProducer,
     topic: String,
-    partitions: i32,
     sent: Vec<Message>,
-    brokers: Brokers,
 }
 
 enum Brokers {
@@ -154,26 +159,30 @@ impl Kafka {
     }
 
     fn to(brokers: Brokers, topic: &str, partitions: i32) -> Self {
-        let producer = ClientConfig::new()
-            .set("bootstrap.servers", brokers.address())
-            .set("acks", "all")
-            .set("linger.ms", "5")
-            .create()
-            .unwrap();
-        Self { producer, topic: topic.to_owned(), partitions, sent: Vec::new(), brokers }
+        Self { feed: Feed::to(&brokers.address(), topic), partitions, brokers }
+    }
+
+    /// Another producer to its topic, for a thread of its own.
+    pub fn feed(&self) -> Feed {
+        Feed::to(&self.brokers(), &self.feed.topic)
     }
 
     /// What a group has committed of each partition; 0 for nothing yet.
     pub fn committed(&self, group: &str) -> Vec<i64> {
-        let reader: BaseConsumer =
-            ClientConfig::new().set("bootstrap.servers", self.brokers()).set("group.id", group).create().unwrap();
-        let mut asked = TopicPartitionList::new();
-        for partition in 0..self.partitions {
-            asked.add_partition(&self.topic, partition);
+        self.offsets(group).now()
+    }
+
+    /// The same for who asks again and again.
+    pub fn offsets(&self, group: &str) -> GroupOffsets {
+        GroupOffsets::new(&self.brokers(), group, &self.feed.topic, self.partitions)
+    }
+
+    /// Partition and offset of every commit of a group, in order. None of the mock cluster, which keeps no log of them.
+    pub fn commits(&self, group: &str) -> Option<Vec<(i32, i64)>> {
+        match &self.brokers {
+            Brokers::Mock(_) => None,
+            Brokers::Apache { address, .. } => Some(offsets::commits(address, group, &self.feed.topic)),
         }
-        let offset = |offset| if let Offset::Offset(number) = offset { number } else { 0 };
-        let found = in_time("the offsets of a group", reader.committed_offsets(asked, DEADLINE));
-        found.elements().iter().map(|element| offset(element.offset())).collect()
     }
 
     /// The address of the listener that wants TLS and SCRAM.
@@ -209,7 +218,7 @@ impl Kafka {
     pub fn set(&self, name: &str, value: &str) {
         let admin: AdminClient<DefaultClientContext> =
             ClientConfig::new().set("bootstrap.servers", self.brokers()).create().unwrap();
-        let topic = AlterConfig::new(ResourceSpecifier::Topic(&self.topic)).set(name, value);
+        let topic = AlterConfig::new(ResourceSpecifier::Topic(&self.feed.topic)).set(name, value);
         let set = runtime().block_on(admin.alter_configs([&topic], &AdminOptions::new())).unwrap();
         assert!(set.iter().all(Result::is_ok), "{set:?}");
     }
@@ -227,12 +236,38 @@ impl Kafka {
 
     /// Produces these, each with its topic as the key, and waits until the brokers have them.
     pub fn deliver(&mut self, messages: impl IntoIterator<Item = Message>) {
-        let topic = self.topic.clone();
-        self.deliver_to(&topic, messages);
+        self.feed.deliver(messages);
     }
 
     /// The same to another topic.
     pub fn deliver_to(&mut self, topic: &str, messages: impl IntoIterator<Item = Message>) {
+        self.feed.deliver_to(topic, messages);
+    }
+
+    /// The ledger.
+    pub fn sent(&self) -> &[Message] {
+        self.feed.sent()
+    }
+}
+
+impl Feed {
+    fn to(brokers: &str, topic: &str) -> Self {
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("acks", "all")
+            .set("linger.ms", "5")
+            .create()
+            .unwrap();
+        Self { producer, topic: topic.to_owned(), sent: Vec::new() }
+    }
+
+    /// Produces these, each with its topic as the key, and waits until the brokers have them.
+    pub fn deliver(&mut self, messages: impl IntoIterator<Item = Message>) {
+        let topic = self.topic.clone();
+        self.deliver_to(&topic, messages);
+    }
+
+    fn deliver_to(&mut self, topic: &str, messages: impl IntoIterator<Item = Message>) {
         for message in messages {
             let record = || BaseRecord::to(topic).key(&message.topic).payload(&message.payload);
             while let Err((error, _)) = self.producer.send(record()) {
@@ -251,7 +286,7 @@ impl Kafka {
 }
 
 /// What was asked of the brokers, with [`DEADLINE`]; where it passed, the test says so as other waits do.
-fn in_time<T>(what: &str, answer: Result<T, KafkaError>) -> T {
+pub(crate) fn in_time<T>(what: &str, answer: Result<T, KafkaError>) -> T {
     answer.unwrap_or_else(|error| match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::OperationTimedOut) => panic!("waited {DEADLINE:?} for {what}: {error}"),
         _ => panic!("{what}: {error}"),

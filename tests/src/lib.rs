@@ -21,6 +21,7 @@ mod listener;
 mod machine;
 mod message;
 mod mosquitto;
+mod offsets;
 mod postgres;
 mod proxy;
 mod publisher;
@@ -41,13 +42,14 @@ pub use events::Events;
 pub use host::Host;
 pub use house::{House, is_poison};
 pub use http::Response;
-pub use kafka::{KAFKA_USER, Kafka};
+pub use kafka::{Feed, KAFKA_USER, Kafka};
 pub use listener::{Heard, Listener};
 pub use machine::{
     binary, built_module, componentize_py, files, free_port, guest_module, installed, root, runtime, schemathesis,
 };
 pub use message::{Expect, Message, Row, fleet, garbage, hostile, plain, readings};
 pub use mosquitto::Mosquitto;
+pub use offsets::GroupOffsets;
 pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy, Tap, Way};
 pub use publisher::{Load, Publisher, Qos};

@@ -1,9 +1,12 @@
 //! Kafka as the way between two hosts, and as a group that hosts join and leave: against the mock cluster, and against Apache Kafka where
 //! there is one.
 
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
 use tidegate_tests::{
-    Account, DEADLINE, Host, Kafka, Mosquitto, Publisher, Qos, Setup, readings, root, sqlite_count, sqlite_rows,
-    wait_for,
+    Account, DEADLINE, Feed, GroupOffsets, Host, Kafka, Mosquitto, Publisher, Qos, Setup, readings, root,
+    sqlite_count, sqlite_rows, wait_for,
 };
 
 /// A host with a configuration of `examples/02-edge-to-kafka`, but for addresses.
@@ -55,58 +58,110 @@ fn edge_to_store_by_apache_kafka() {
     edge_to_store(&kafka);
 }
 
-/// Guarantees: hosts that join a group and leave it under load, in order and by SIGKILL, lose nothing between them; and no offset that the
-/// group has committed goes back.
-fn hosts_come_and_go(mut kafka: Kafka) {
-    let member = |kafka: &Kafka| Setup::new().kafka(kafka, "telemetry").module("json-reading").launch();
-    kafka.deliver(readings(0..1, 1));
-    let first = member(&kafka);
-    first.wait_rows(1);
-    let total = 20_000;
-    let (mut rows, mut letters) = (Vec::new(), Vec::new());
-    let mut gather = |host: &Host| {
-        rows.extend(host.rows());
-        letters.extend(host.dead_letters());
-    };
-    let (mut first, mut second) = (first, member(&kafka));
-    let mut before = kafka.committed("tidegate");
-    for part in 0..10 {
-        kafka.deliver(readings(1 + part * total / 10..1 + (part + 1) * total / 10, 300));
-        match part {
-            3 => {
-                first.stop();
-            }
-            5 => first.start_again(),
-            6 => second.kill(),
-            8 => second.launch_again(),
-            _ => {}
-        }
-        let now = kafka.committed("tidegate");
-        assert!(
-            now.iter().zip(&before).all(|(now, before)| now >= before),
-            "an offset went back: {before:?} → {now:?}"
-        );
-        before = now;
+/// Messages that may stand before the group has committed them: the load waits then, so that there is as much of it as the hosts take.
+const AHEAD: i64 = 1_000;
+
+/// What the threads of [`hosts_come_and_go`] share: how far the group is, and whether it is over.
+#[derive(Default)]
+struct Shared {
+    committed: AtomicI64,
+    over: AtomicBool,
+}
+
+/// Ends the threads, also when what has started them fails.
+struct Until<'a>(&'a Shared);
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.over.store(true, Ordering::Release);
     }
-    wait_for("the group to be done", DEADLINE, || {
-        let now = kafka.committed("tidegate");
-        assert!(
-            now.iter().zip(&before).all(|(now, before)| now >= before),
-            "an offset went back: {before:?} → {now:?}"
-        );
-        before.clone_from(&now);
-        let committed: i64 = now.iter().sum();
-        if committed == total as i64 + 1 {
-            Ok(())
-        } else {
-            Err(format!("{now:?}; {}; {}", first.tail(), second.tail()))
+}
+
+impl Shared {
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// Produces until it is over; gives what it has produced.
+    fn produce(&self, mut feed: Feed) -> Feed {
+        while !self.is_over() {
+            let sent = feed.sent().len() as u64;
+            wait_for("the group to commit what was produced", DEADLINE, || {
+                let committed = self.committed.load(Ordering::Acquire);
+                if self.is_over() || sent as i64 - committed < AHEAD { Ok(()) } else { Err(committed) }
+            });
+            feed.deliver(readings(sent..sent + 100, 300));
         }
+        feed
+    }
+
+    /// Looks again and again, until it is over, what the group has committed: none of it may go back.
+    fn watch(&self, offsets: &GroupOffsets) {
+        let mut before = offsets.now();
+        while !self.is_over() {
+            let now = offsets.now();
+            let back = now.iter().zip(&before).any(|(now, before)| now < before);
+            assert!(!back, "an offset went back: {before:?} → {now:?}");
+            self.committed.store(now.iter().sum(), Ordering::Release);
+            before = now;
+            // Not as often as the brokers can answer: they share the machine.
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Waits until a host holds so many of the partitions, and has stored rows since.
+fn holds(host: &Host, what: &str, partitions: std::ops::RangeInclusive<usize>) {
+    host.wait_status(what, |status| partitions.contains(&status.sources[0].lag.len()).then_some(()));
+    host.wait_rows(sqlite_count(&host.database()) + 100);
+}
+
+/// Guarantees: while messages are produced without a break, hosts join a group and leave it, in order and by SIGKILL; each time partitions move, and who
+/// gets them stores rows. Nothing is lost between them, and no offset that the group has committed goes back: of Apache Kafka every commit is looked at, of the
+/// mock cluster samples.
+fn hosts_come_and_go(kafka: Kafka) {
+    let member = || Setup::new().kafka(&kafka, "telemetry").module("json-reading").launch();
+    let (shared, offsets, feed) = (Shared::default(), kafka.offsets("tidegate"), kafka.feed());
+    let (hosts, feed) = std::thread::scope(|scope| {
+        let until = Until(&shared);
+        let watching = scope.spawn(|| shared.watch(&offsets));
+        let producing = scope.spawn(|| shared.produce(feed));
+        let mut first = member();
+        holds(&first, "the first host to have all partitions", 4..=4);
+        let mut second = member();
+        holds(&second, "the second host to have some of them", 1..=3);
+        holds(&first, "the first host to have lost some", 1..=3);
+        first.stop();
+        holds(&second, "the second host to have all", 4..=4);
+        first.start_again();
+        holds(&first, "the first host to have some again", 1..=3);
+        second.kill();
+        holds(&first, "the first host to have those of one that was killed", 4..=4);
+        second.launch_again();
+        holds(&second, "the one that was killed to have some", 1..=3);
+        drop(until);
+        watching.join().unwrap();
+        ([first, second], producing.join().unwrap())
     });
-    gather(&first);
-    gather(&second);
-    let account = Account::of(kafka.sent(), rows, &letters);
+    wait_for("the group to be done", DEADLINE, || {
+        let committed = offsets.now();
+        let done = committed.iter().sum::<i64>() == feed.sent().len() as i64;
+        if done { Ok(()) } else { Err(format!("{committed:?}; {}; {}", hosts[0].tail(), hosts[1].tail())) }
+    });
+    let rows: Vec<_> = hosts.iter().flat_map(Host::rows).collect();
+    let letters: Vec<_> = hosts.iter().flat_map(Host::dead_letters).collect();
+    let account = Account::of(feed.sent(), rows, &letters);
     account.assert_nothing_lost("a group that changes");
-    println!("{} of {} came twice", account.doubled(), kafka.sent().len());
+    println!("{} of {} came twice", account.doubled(), feed.sent().len());
+
+    let Some(commits) = kafka.commits("tidegate") else { return };
+    let mut last = [0; 4];
+    for (partition, offset) in &commits {
+        let last = &mut last[*partition as usize];
+        assert!(offset >= last, "partition {partition} went back from {last} to {offset}: {commits:?}");
+        *last = *offset;
+    }
+    assert_eq!(last.to_vec(), offsets.now(), "as all commits have it, and as the brokers say");
 }
 
 #[test]
