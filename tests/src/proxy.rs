@@ -49,7 +49,7 @@ pub enum Fault {
 /// Hears what passes one connection, before it is passed on; what is never passed on included.
 pub type Tap = Box<dyn FnMut(Way, &[u8]) + Send>;
 
-/// A line from a port of its own to a server on 127.0.0.1.
+/// A line from a port of its own to a server.
 pub struct Proxy {
     line: Arc<Line>,
     port: u16,
@@ -57,7 +57,8 @@ pub struct Proxy {
 }
 
 struct Line {
-    target: u16,
+    /// Host and port.
+    target: String,
     state: watch::Sender<State>,
     /// A cut that waits for its byte.
     armed: Mutex<Option<Armed>>,
@@ -97,15 +98,20 @@ enum Then {
 impl Proxy {
     /// A line without fault to `target`, a port of 127.0.0.1 where a server need not be yet.
     pub fn start(target: u16) -> Self {
+        Self::to(here(target))
+    }
+
+    /// The same to a server anywhere: host and port.
+    pub fn to(target: String) -> Self {
         Self::with(target, None)
     }
 
     /// The same; `taps` makes one [`Tap`] for each connection.
     pub fn tapped(target: u16, taps: impl Fn() -> Tap + Send + Sync + 'static) -> Self {
-        Self::with(target, Some(Box::new(taps)))
+        Self::with(here(target), Some(Box::new(taps)))
     }
 
-    fn with(target: u16, taps: Option<Box<dyn Fn() -> Tap + Send + Sync>>) -> Self {
+    fn with(target: String, taps: Option<Box<dyn Fn() -> Tap + Send + Sync>>) -> Self {
         let listener = runtime().block_on(TcpListener::bind(("127.0.0.1", 0))).expect("a port of 127.0.0.1");
         let port = listener.local_addr().unwrap().port();
         let state = watch::Sender::new(State { fault: Fault::None, cuts: 0 });
@@ -213,6 +219,10 @@ fn locked<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn here(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
 async fn accept(listener: TcpListener, line: Arc<Line>) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
@@ -227,7 +237,7 @@ async fn accept(listener: TcpListener, line: Arc<Line>) {
 
 /// One connection, until either side closes it or it is cut.
 async fn carry(client: TcpStream, mut state: watch::Receiver<State>, cuts: u64, line: Arc<Line>) {
-    let Ok(server) = TcpStream::connect(("127.0.0.1", line.target)).await else { return };
+    let Ok(server) = TcpStream::connect(&*line.target).await else { return };
     // Without it small packets would be held back, and a test would measure that.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     line.connections.fetch_add(1, SeqCst);

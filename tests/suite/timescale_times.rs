@@ -55,6 +55,7 @@ fn late_rows_beyond_what_may_be_unpacked() {
     let noon = now_ms() / DAY_MS * DAY_MS - 20 * DAY_MS + DAY_MS / 2;
     kafka.deliver(seconds(noon, 600));
     wait_rows(&database, &host, 600);
+    database.rest_jobs();
     database.run_job("policy_compression", "metrics");
     database.execute(&format!("SET {limit} = 10"));
     // Not every version unpacks for repeats, and so asks for the limit: it is looked at as the transaction has it.
