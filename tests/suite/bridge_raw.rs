@@ -1,10 +1,18 @@
 //! Messages bridged to Kafka as they came, and made rows of at the other end: with the configurations of `examples/03-raw-bridge`, against the mock
 //! cluster, and against Apache Kafka where there is one.
 
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message as _};
+use rdkafka::{Offset, TopicPartitionList};
 use serde_json::json;
 use tidegate_tests::{
     Account, DEADLINE, Host, Kafka, Message, Mosquitto, Postgres, Protocol, Publisher, Qos, Setup, Status, garbage,
-    readings, root, wait_for,
+    hostile, installed, readings, root, wait_for,
 };
 
 use crate::dead_letters::dead_letters;
@@ -47,23 +55,96 @@ fn load(readings_of_each: u64) -> Vec<Message> {
     all
 }
 
-/// Guarantees: an edge without any rule stores every message in Kafka as it came, and has no dead letter; at the far end each is a row in
-/// PostgreSQL, or a dead letter byte for byte, once. Both ledgers balance.
+fn now_us() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64
+}
+
+/// A reading that says no time, and with which the publisher told something of its own: a user property of MQTT 5.
+fn untimed(broker: &Mosquitto, number: usize) -> Message {
+    let (topic, value) = (format!("dev/untimed/{number}"), number as f64 + 0.5);
+    let port = broker.port().to_string();
+    let mut publish = Command::new("mosquitto_pub");
+    publish.args(["-V", "mqttv5", "-q", "1", "-p", &port, "-t", &topic, "-m", &format!("{{\"v\":{value}}}")]);
+    publish.args(["-D", "publish", "user-property", "site", &format!("north {number}")]);
+    let published = publish.output().unwrap();
+    assert!(published.status.success(), "{published:?}");
+    let payload = format!("{{\"v\":{value}}}").into_bytes();
+    Message { payload, ..hostile(&topic, value) }
+}
+
+/// The headers that Kafka has of each message of the bridge, by the topic it had.
+fn headers(kafka: &Kafka, messages: u64) -> BTreeMap<String, BTreeMap<String, String>> {
+    let reader: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", kafka.brokers()).set("group.id", "nobody").create().unwrap();
+    let mut all = TopicPartitionList::new();
+    for partition in 0..4 {
+        all.add_partition_offset("raw", partition, Offset::Beginning).unwrap();
+    }
+    reader.assign(&all).unwrap();
+    let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+    let mut found = BTreeMap::new();
+    for read in 0..messages {
+        let record = wait_for("a record of the bridge", DEADLINE, || {
+            let record = reader.poll(Duration::from_millis(100)).map(Result::unwrap);
+            record.map(|record| record.detach()).ok_or_else(|| format!("{read} of {messages}"))
+        });
+        let its = record.headers().into_iter().flat_map(|headers| headers.iter());
+        let its = its.map(|header| (header.key.to_owned(), text(header.value))).collect();
+        found.insert(text(record.key()), its);
+    }
+    found
+}
+
+/// Guarantees: an edge without any rule stores every message in Kafka as it came, user properties of MQTT 5 included, and has no dead letter; at the far end, where two
+/// hosts share the group and each gets a part, each message is a row in PostgreSQL, or a dead letter byte for byte, once; a reading that says no time has
+/// that of its receipt at the edge, to the microsecond. All ledgers balance.
 fn edge_to_database(kafka: &Kafka) {
+    if !installed("mosquitto_pub", "mosquitto-clients") {
+        return;
+    }
     let (Some(broker), Some(database)) = (Mosquitto::start(), Postgres::start()) else { return };
-    let (edge, cloud) = (edge(kafka, &broker), cloud(kafka, &database));
+    let (edge, clouds) = (edge(kafka, &broker), [cloud(kafka, &database), cloud(kafka, &database)]);
+    for cloud in &clouds {
+        cloud.wait_status("both hosts to have partitions", |status| {
+            (1..=3).contains(&status.sources[0].lag.len()).then_some(())
+        });
+    }
     let mut publisher = Publisher::connect(&broker, Qos::One);
     publisher.deliver(load(5_000));
-    let sent = publisher.sent().len() as u64;
+    let began_us = now_us();
+    let untimed: Vec<Message> = (0..20).map(|number| untimed(&broker, number)).collect();
+    let sent = (publisher.sent().len() + untimed.len()) as u64;
     let status = edge.wait_settled(sent);
+    let ended_us = now_us();
     status.assert_balanced("the edge");
     assert_eq!((status.messages.stored, status.messages.dead_lettered), (sent, 0), "{status:?}");
     edge.wait_drained("raw");
     assert_eq!(bridged(&edge.status()), Some(sent));
     assert!(edge.dead_letters().is_empty());
-    cloud.wait_settled(sent).assert_balanced("the cloud");
-    cloud.wait_drained("db");
-    Account::of(publisher.sent(), database.rows(), &cloud.dead_letters()).assert_exact("bridged raw");
+    wait_for("both hosts to have all between them", DEADLINE, || {
+        let both = clouds.each_ref().map(|cloud| cloud.status().messages);
+        let done = both.iter().map(|messages| messages.received).sum::<u64>() >= sent;
+        if done { Ok(()) } else { Err(format!("{both:?}; {}; {}", clouds[0].tail(), clouds[1].tail())) }
+    });
+    let mut letters = Vec::new();
+    for cloud in &clouds {
+        let status = cloud.wait_settled(0);
+        status.assert_balanced("the cloud");
+        assert!(status.points.stored > 0, "a host of the group stored nothing: {status:?}");
+        cloud.wait_drained("db");
+        letters.extend(cloud.dead_letters());
+    }
+    let rows = database.rows();
+    Account::of(publisher.sent().iter().chain(&untimed), rows.clone(), &letters).assert_exact("bridged raw");
+    let headers = headers(kafka, sent);
+    for (number, message) in untimed.iter().enumerate() {
+        let its = &headers[&message.topic];
+        assert_eq!(its["site"], format!("north {number}"));
+        let received: i64 = its["tidegate.received_us"].parse().unwrap();
+        let row = rows.iter().find(|row| row.topic == message.topic).unwrap();
+        assert_eq!(row.time_us, Some(received), "{row}");
+        assert!((began_us..=ended_us).contains(&received), "{began_us} ≤ {received} ≤ {ended_us}");
+    }
 }
 
 #[test]

@@ -6,6 +6,10 @@ use super::*;
 
 const CONFIG: &str = "node = \"n\"\n[sources.mqtt.plant]\nurl = \"mqtt://u:hunter2@broker\"\ntopics = [\"dev/#\"]\n";
 
+/// A database that stores what comes from Kafka once.
+const ONCE: &str = "[sources.kafka.fleet]\nbrokers = \"k:9092\"\ngroup = \"g\"\ntopics = [\"t\"]\ntopic_from = \"key\"\n\
+    [sinks.timescale.db]\nurl = \"postgres://u@db/p\"\nexactly_once = \"kafka\"\n";
+
 /// A rule that serves: its name, its file, what its module is and what it remembers. It is on `dev/#` where its file does not say.
 fn rule(name: &str, file: &str, what: &str, state: StateOf) -> Found {
     let by_default = file.is_empty();
@@ -122,14 +126,26 @@ fn no_rules() {
     assert!(report.warnings.iter().any(|w| w.contains("rules.d holds no rules")), "{:?}", report.warnings);
 }
 
+/// Guarantees: with `exactly_once` it is said, of the source, that a partition keeps to one lane and one connection, and of the sink, what is stored once; without
+/// it neither is.
+#[test]
+fn partitions_that_keep_to_a_lane_and_a_connection() {
+    let said = ["exactly once: each partition on one lane and one connection", "what comes from Kafka exactly once"];
+    let report = check_rules(ONCE, Vec::new);
+    assert!(report.errors.is_empty(), "{:?}", report.errors);
+    let lines = |words: &str| report.summary.lines().filter(|line| line.contains(words)).collect::<Vec<_>>();
+    assert!(lines(said[0]).len() == 1 && lines(said[0])[0].contains("fleet"), "{}", report.summary);
+    assert!(lines(said[1]).len() == 1 && lines(said[1])[0].contains("db"), "{}", report.summary);
+    let without = check_rules(&ONCE.replace("exactly_once = \"kafka\"\n", ""), Vec::new).summary;
+    assert!(said.iter().all(|words| !without.contains(words)), "{without}");
+}
+
 /// Guarantees: of a rule of the whole node it is told that it is one, and what it cannot do where hosts share topics, or where points are to be
 /// stored exactly once; of one that is switched off, and of others, nothing.
 #[test]
 fn rules_of_the_node() {
     let shared = format!("{CONFIG}share = \"group\"\nshare_by = \"topic\"\n");
-    let once = "[sources.kafka.fleet]\nbrokers = \"k:9092\"\ngroup = \"g\"\ntopics = [\"t\"]\ntopic_from = \"key\"\n\
-                [sinks.timescale.db]\nurl = \"postgres://u@db/p\"\nexactly_once = \"kafka\"\n";
-    for (config, word) in [(shared.as_str(), "topics of this host only"), (once, "exactly_once")] {
+    for (config, word) in [(shared.as_str(), "topics of this host only"), (ONCE, "exactly_once")] {
         let report = check_rules(config, || {
             vec![
                 rule("on", "module = \"k.wasm\"", "alert", StateOf::Node),
