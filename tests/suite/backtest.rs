@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tidegate_tests::{DEADLINE, Events, Host, Kafka, Message, Setup, binary, guest_module, plain, wait_for};
+use tidegate_tests::{
+    DEADLINE, Events, Host, Kafka, Message, Postgres, Setup, Timescale, binary, guest_module, plain, wait_for,
+};
 
 use crate::api::quiet;
 
@@ -166,6 +168,50 @@ fn what_is_stored() {
     let found: Value = serde_json::from_str(&tidegate(&["hot", "--file", file.to_str().unwrap(), "--json"])).unwrap();
     assert_eq!((&found["rows"]["given"], &found["alerts"]["raised"]), (&json!(190), &json!(1)), "{found}");
     assert!(tidegate(&["--list"]).lines().count() >= 6);
+}
+
+/// Guarantees: what a PostgreSQL or a TimescaleDB has of a series, in chunks of days there, is read again by the API, in order, in part or whole.
+fn what_a_database_has(url: &str, execute: &dyn Fn(&str), chunked: bool) {
+    execute(
+        "CREATE TABLE metrics (time timestamptz NOT NULL, topic text NOT NULL, value double precision, value_str text,
+        quality smallint NOT NULL, unit text)",
+    );
+    if chunked {
+        execute("CREATE EXTENSION IF NOT EXISTS timescaledb");
+        execute("SELECT create_hypertable('metrics', 'time', chunk_time_interval => INTERVAL '1 day')");
+    }
+    // A minute each: three days and a half.
+    let rows = format!(
+        "INSERT INTO metrics SELECT to_timestamp({}) + n * INTERVAL '1 minute', 'dev/a/temp', n, NULL, 192, NULL FROM generate_series(0, 4999) AS n",
+        T0 / 1_000_000
+    );
+    execute(&rows);
+    let minute = 60_000_000;
+    let sink = format!("[sinks.timescale.db]\nurl = \"{url}\"\nmanage_schema = false\n");
+    let host = quiet().toml(&sink).module("threshold").rule("hot", HOT).launch();
+    let found = over(&host, &ask(&host, &json!({"rule": "hot"})));
+    assert_eq!(
+        (&found["state"], &found["rows"]["given"], &found["alerts"]["raised"]),
+        (&json!("done"), &json!(5_000), &json!(1)),
+        "{found}"
+    );
+    assert_eq!(found["alert_list"][0]["time_us"], json!(T0 + 91 * minute), "{found}");
+    let part =
+        json!({"rule": "hot", "from_us": T0 + 80 * minute, "until_us": T0 + 3_000 * minute, "topic": "dev/a/#"});
+    let found = over(&host, &ask(&host, &part));
+    assert_eq!((&found["rows"]["given"], &found["alerts"]["raised"]), (&json!(2_920), &json!(1)), "{found}");
+}
+
+#[test]
+fn what_postgresql_has() {
+    let Some(postgres) = Postgres::start() else { return };
+    what_a_database_has(&postgres.url(), &|sql| postgres.execute(sql), false);
+}
+
+#[test]
+fn what_timescaledb_has() {
+    let Some(database) = Timescale::start() else { return };
+    what_a_database_has(database.url(), &|sql| database.execute(sql), true);
 }
 
 /// A host with so many points in its database, one each second.

@@ -4,7 +4,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use tidegate_tests::{Account, Kafka, Message, binary, built_module, readings, sqlite_dead_letters, sqlite_rows};
+use tidegate_tests::{
+    Account, DEADLINE, Kafka, Message, Server, binary, built_module, readings, sqlite_count, sqlite_dead_letters,
+    sqlite_rows, wait_for,
+};
 
 /// A directory with a configuration and rules, without a host.
 fn house(kafka: &Kafka) -> tempfile::TempDir {
@@ -65,6 +68,8 @@ fn a_range_once_more(mut kafka: Kafka) {
         "{told}"
     );
     assert_eq!((told["points"]["stored"].as_u64(), told["resume"].as_str()), (Some(3_000), None), "{told}");
+    let (seconds, rate) = (told["seconds"].as_f64().unwrap(), told["messages_per_s"].as_f64().unwrap());
+    assert!(seconds > 0.0 && (rate - total as f64 / seconds).abs() < 1.0, "{told}");
     let store = directory.path().join("store.db");
     let letters = sqlite_dead_letters(&directory.path().join("data"));
     Account::of(kafka.sent(), sqlite_rows(&store), &letters).assert_exact("replayed");
@@ -86,6 +91,35 @@ fn a_range_once_more(mut kafka: Kafka) {
         let told = String::from_utf8_lossy(&done.stderr);
         assert!(!done.status.success() && told.contains(words), "{arguments:?}: {told}");
     }
+}
+
+/// Guarantees: a replay says how much it has before it, and while its sink does not take it, every now and then, how far it is and how fast; when the sink
+/// takes it again it goes on to the end.
+#[test]
+fn how_far_it_is() {
+    let mut kafka = Kafka::start("telemetry", 3);
+    kafka.deliver(readings(0..500, 50));
+    let directory = house(&kafka);
+    // There is a database then.
+    account(directory.path(), 0, &["--from", "earliest", "--sink", "store"]);
+    let store = directory.path().join("store.db");
+    let holds_up = rusqlite::Connection::open(&store).unwrap();
+    holds_up.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let log = directory.path().join("replay.log");
+    let mut command = Command::new(binary());
+    command.args(["replay", "--from", "earliest", "--sink", "store"]).current_dir(directory.path());
+    let mut replaying = Server::spawn("tidegate replay", &mut command, &log);
+    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+    wait_for("a line of progress", DEADLINE, || {
+        let line =
+            said().lines().find(|line| line.contains("0.0 %  0 of 500  0/s  0 dead letters")).map(str::to_owned);
+        line.ok_or_else(said)
+    });
+    assert!(said().contains("telemetry: 500 records or fewer in 3 partitions"), "{}", said());
+    holds_up.execute_batch("COMMIT").unwrap();
+    assert!(replaying.wait(DEADLINE).success(), "{}", said());
+    assert!(said().contains("telemetry: 500 messages in "), "{}", said());
+    assert_eq!(sqlite_count(&store), 1_000);
 }
 
 /// Guarantees: a replay into a sink with `exactly_once`, which would store a second time what it has, is refused with what to do instead, and nothing is

@@ -16,6 +16,7 @@ mod postgres;
 mod servers_run;
 mod sqlite_sink;
 mod timescale_faults;
+mod timescale_many;
 mod timescale_objections;
 mod timescale_once;
 mod timescale_pool;

@@ -15,7 +15,7 @@ use crate::postgres::Postgres;
 use crate::{PATIENCE, alerts, points};
 
 /// `rows` points, in turn of 50 series; value and microsecond are the row's number.
-fn many(books: &Books, from: i64, rows: i64) -> Arc<Delivery> {
+pub(crate) fn many(books: &Books, from: i64, rows: i64) -> Arc<Delivery> {
     let topics: Vec<String> = (0..50).map(|i| format!("dev/line{i}")).collect();
     let rows: Vec<_> =
         (from..from + rows).map(|i| (topics[i as usize % 50].as_str(), None, i, i as f64, None)).collect();
@@ -25,13 +25,13 @@ fn many(books: &Books, from: i64, rows: i64) -> Arc<Delivery> {
 /// For waits that a busy machine may make long.
 const LONG: Duration = Duration::from_secs(180);
 
-async fn number(client: &Client, sql: &str) -> i64 {
+pub(crate) async fn number(client: &Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)
 }
 
-const COUNT: &str = "SELECT count(*) FROM metrics";
-const DISTINCT: &str = "SELECT count(DISTINCT (topic, time)) FROM metrics";
-const CONNECTIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tidegate'";
+pub(crate) const COUNT: &str = "SELECT count(*) FROM metrics";
+pub(crate) const DISTINCT: &str = "SELECT count(DISTINCT (topic, time)) FROM metrics";
+pub(crate) const CONNECTIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tidegate'";
 
 /// Guarantees: a large write goes over as many connections as configured, each series over one of them and in order; a small one, and the
 /// first, need no more than one.

@@ -4,6 +4,7 @@
 mod begins;
 mod exact;
 mod garbled;
+mod group;
 mod range;
 mod together;
 
