@@ -42,6 +42,75 @@ impl Desk {
     }
 }
 
+/// A manifest that has expired, as some other program would have signed it: `rule sign` makes none. None, loudly, where there is no openssl.
+fn expired(desk: &Desk, signed: &Path, key: &str) -> Option<Vec<u8>> {
+    if !tidegate_tests::installed("openssl", "openssl") {
+        return None;
+    }
+    let mut manifest: Value = serde_json::from_slice(&manifest(signed)).unwrap();
+    manifest["expires"] = json!("2020-01-31T00:00:00Z");
+    let field = |name: &str| manifest[name].as_str().unwrap();
+    let text = format!(
+        "tidegate module manifest v1\nname {}\nversion {}\nsha256 {}\nexpires {}\n",
+        field("name"),
+        field("version"),
+        field("sha256"),
+        field("expires")
+    );
+    std::fs::write(desk.0.path().join("text"), text).unwrap();
+    let key = format!("{key}.pem");
+    let made = Command::new("openssl")
+        .args(["pkeyutl", "-sign", "-rawin", "-inkey", &key, "-in", "text", "-out", "signature"])
+        .current_dir(desk.0.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let signature = std::fs::read(desk.0.path().join("signature")).unwrap();
+    manifest["signature"] = json!(signature.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    Some(manifest.to_string().into_bytes())
+}
+
+/// Guarantees: what has expired vouches for nothing: not for a module that is dropped, nor for one that comes over the API, nor for one that served until the host was
+/// started again; and for how long one that serves is good is told before.
+#[test]
+fn until_it_expires() {
+    let desk = Desk::new();
+    let keys = desk.key("release");
+    let module = built_module("json-reading");
+    let signed = desk.sign(&module, "1.0.0", "release");
+    let Some(old) = expired(&desk, &signed, "release") else { return };
+    let mut host = guarded(&keys).launch();
+    lay(&host, &module, Some(&old));
+    wait_rule(&host, "failed", Some("signature_expired"), None);
+    let sha256 = serde_json::from_slice::<Value>(&old).unwrap()["sha256"].as_str().unwrap().to_owned();
+    let vouch = host.ask("PUT", &format!("/api/v1/modules/{sha256}/signature")).body("application/json", &old);
+    vouch.send().expect_problem(422, "signature_expired");
+    let left = |host: &Host| -> Option<f64> {
+        let told = host.ask("GET", "/metrics").send().body;
+        let line = told.lines().find(|line| line.starts_with("tidegate_rule_signature_expires_seconds{"))?;
+        assert!(line.contains("rule=\"hot\""), "{line}");
+        line.rsplit(' ').next().unwrap().parse().ok()
+    };
+    assert_eq!(left(&host), None);
+
+    lay(&host, &module, Some(&manifest(&signed)));
+    let serving = wait_rule(&host, "serving", None, None);
+    assert!(serving["signature_expires_ms"].is_u64(), "{serving}");
+    wait_for("how long it is good", DEADLINE, || {
+        let (year, hour) = (365.0 * 86_400.0, 3_600.0);
+        match left(&host) {
+            Some(seconds) if seconds > year - hour && seconds <= year => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    assert!(host.stop().success());
+    std::fs::write(host.rules_dir().join("hot.wasm.sig"), &old).unwrap();
+    // Else what it has kept itself would serve on, by the manifest that was good then.
+    std::fs::remove_dir_all(host.data_dir().join("generations")).unwrap();
+    host.launch_again();
+    wait_rule(&host, "failed", Some("signature_expired"), None);
+}
+
 fn manifest(module: &Path) -> Vec<u8> {
     std::fs::read(format!("{}.sig", module.display())).unwrap()
 }

@@ -8,7 +8,7 @@ mod family;
 mod tables;
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -60,6 +60,7 @@ impl Collector for Scrape {
         let spools = pipeline.sinks.iter().filter_map(|sink| Some((&*sink.name, sink.spool.as_ref()?)));
         tables::SPOOLS.write(to, spools)?;
         tables::RULES.write(to, status.rules.iter().map(|rule| (&*rule.name, rule)))?;
+        self.signatures(to)?;
         tables::SHADOWS.write(to, status.shadows.iter().map(|(rule, shadow)| (&**rule, shadow)))?;
         let lanes: Vec<(String, &LaneTotals)> = pipeline.lanes.iter().enumerate().map(named).collect();
         tables::LANES.write(to, lanes.iter().map(|(name, lane)| (&**name, *lane)))?;
@@ -80,6 +81,20 @@ impl Scrape {
                 let partition = lag.partition.to_string();
                 let labels = [("source", &*source.name), ("topic", &*lag.topic), ("partition", &*partition)];
                 row(&mut to, Kind::Gauge, &labels, lag.messages as f64)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Of the rules whose module somebody must vouch for.
+    fn signatures(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help =
+            "Until what vouches for the module expires, which is not loaded again from then on; below 0 since it has";
+        let mut to = head(to, Kind::Gauge, "rule_signature_expires_seconds", help)?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        for rule in &self.status.rules {
+            if let Some(expires_ms) = rule.signature_expires_ms {
+                row(&mut to, Kind::Gauge, &[("rule", &*rule.name)], expires_ms as f64 / 1e3 - now)?;
             }
         }
         Ok(())

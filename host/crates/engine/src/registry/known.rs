@@ -1,6 +1,7 @@
 //! What the registry knows of one rule.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 use tidegate_config::RuleFile;
@@ -32,6 +33,8 @@ pub(super) struct Known {
     pub returned: bool,
     /// What serves stands in for the generation of these files, which was quarantined.
     pub stands_in: Option<StandsIn>,
+    /// When the manifest expires by which its files last served; none where none is required.
+    pub signature_expires: Option<SystemTime>,
 }
 
 /// For what a generation that returned stands in.
@@ -63,6 +66,7 @@ impl Known {
             met: false,
             returned: false,
             stands_in: None,
+            signature_expires: None,
         }
     }
 
@@ -104,6 +108,7 @@ impl Known {
             kind: self.serving.as_ref().map(|rule| rule.kind().as_str()),
             version: description.map(|d| d.version.clone()),
             summary: description.map(|d| d.summary.clone()),
+            signature_expires_ms: self.signature_expires.and_then(unix_ms),
             topics,
             order: self.serving.as_ref().map(|rule| rule.order).or(file.map(|file| file.order)).unwrap_or(0),
             generation: self.serving.as_ref().map_or(0, |rule| rule.generation),
@@ -170,6 +175,11 @@ impl Known {
         self.problem = None;
         self.serving = Some(rule);
     }
+}
+
+/// Milliseconds since 1970.
+fn unix_ms(time: SystemTime) -> Option<u64> {
+    time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_millis().try_into().ok()
 }
 
 /// Of a rule's file and of the module that serves. Worked out when it is shown anew, and not by everybody who looks.

@@ -277,7 +277,10 @@ impl Registry {
             known.before = good.or(known.before.take());
         }
         self.shadows.end(&name, "the rule was replaced");
-        self.note_signature(&rule, manifest.as_deref());
+        let expires = self.note_signature(&rule, manifest.as_deref());
+        if let Some(known) = self.rules.get_mut(&name) {
+            known.signature_expires = expires;
+        }
         self.remember(&rule, &file, manifest.as_deref());
     }
 

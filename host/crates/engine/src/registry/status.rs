@@ -42,6 +42,9 @@ pub struct RuleStatus {
     /// What it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
+    /// When what vouches for the module expires, where signatures are required: milliseconds since 1970. From then on it is not loaded again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature_expires_ms: Option<u64>,
     /// Topics it gets.
     pub topics: Vec<String>,
     /// Its place in the chain.
