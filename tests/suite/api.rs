@@ -168,6 +168,84 @@ fn conflicting_changes() {
     }
 }
 
+/// Guarantees: whatever is done to a rule at once, by everything that may (made anew, deleted, switched, converged, written by hand), in the end the API says what the files
+/// say, nothing hidden is left among them, and a document can be brought about as ever.
+#[test]
+fn everything_at_once() {
+    const ROUNDS: u32 = 6;
+    let host = quiet().launch();
+    let module = upload(&host, "threshold")["file"].clone();
+    let rule =
+        |above: u32| json!({"module": module, "topics": ["dev/+/temp"], "config": {"above": f64::from(above)}});
+    host.ask("PUT", "/api/v1/rules/hot").json(&rule(1)).send().expect(201);
+    let start = Barrier::new(5);
+    let again = |of: &dyn Fn(u32) -> (u16, &'static [u16])| {
+        start.wait();
+        for round in 0..ROUNDS {
+            let (code, may) = of(round);
+            // Of another who came between, and of a change that nobody could read meanwhile, one may hear; of a fault not.
+            assert!(may.contains(&code), "{code} is none of {may:?}");
+        }
+    };
+    let ask = |method: &str, path: &str| host.ask(method, &format!("/api/v1/{path}"));
+    let put = |round| (ask("PUT", "rules/hot").json(&rule(100 + round)).send().code, &[200, 201, 409, 503][..]);
+    let delete = |_| (ask("DELETE", "rules/hot").send().code, &[204, 404, 409, 503][..]);
+    let switch = |round: u32| {
+        let which = if round.is_multiple_of(2) { "rules/hot/disable" } else { "rules/hot/enable" };
+        (ask("POST", which).send().code, &[200, 404, 409, 503][..])
+    };
+    let converge = |round: u32| {
+        let rules = json!({"rules": {"hot": rule(200 + round), "warm": rule(300 + round)}});
+        (ask("PUT", "desired").json(&rules).send().code, &[200, 409, 503][..])
+    };
+    let write = |round: u32| {
+        let name = module.as_str().unwrap();
+        let text = format!("module = {name:?}\ntopics = [\"dev/#\"]\n[config]\nabove = {}.0\n", 400 + round);
+        host.drop_by_rename("hot.toml", text.as_bytes());
+        (0, &[0][..])
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| again(&put));
+        scope.spawn(|| again(&delete));
+        scope.spawn(|| again(&switch));
+        scope.spawn(|| again(&converge));
+        scope.spawn(|| again(&write));
+    });
+    wait_for("the API to say what the files say", DEADLINE, || {
+        let rules = host.ask("GET", "/api/v1/rules").send().expect(200);
+        let (mut told, mut written) = (Vec::new(), Vec::new());
+        for rule in rules.as_array().unwrap() {
+            let name = rule["name"].as_str().unwrap();
+            let answer = host.ask("GET", &format!("/api/v1/rules/{name}")).send();
+            let rule = if answer.code == 200 { answer.json() } else { Value::Null };
+            let state = rule["state"].as_str().unwrap_or_default().to_owned();
+            told.push((name.to_owned(), rule["file"]["config"]["above"].as_f64(), state));
+        }
+        for entry in std::fs::read_dir(host.rules_dir()).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let Some(rule) = name.strip_suffix(".toml").filter(|it| !it.starts_with('.')) else { continue };
+            let text = std::fs::read_to_string(host.rules_dir().join(&name)).unwrap();
+            let above = text.lines().find_map(|line| line.strip_prefix("above = ")?.parse().ok());
+            let state = if text.contains("enabled = false") { "disabled" } else { "serving" };
+            written.push((rule.to_owned(), above, state.to_owned()));
+        }
+        told.sort_by(|a, b| a.0.cmp(&b.0));
+        written.sort_by(|a, b| a.0.cmp(&b.0));
+        let problems = rules.as_array().unwrap().iter().any(|rule| rule["problem"].is_string());
+        if told == written && !problems { Ok(()) } else { Err(format!("{rules}; {told:?}; {written:?}")) }
+    });
+    let hidden: Vec<String> = std::fs::read_dir(host.rules_dir())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with('.'))
+        .collect();
+    assert!(hidden.is_empty(), "{hidden:?}");
+    let document = json!({"rules": {"hot": rule(90)}});
+    host.ask("PUT", "/api/v1/desired").json(&document).send().expect(200);
+    let plan = host.ask("PUT", "/api/v1/desired?plan=true").json(&document).send().expect(200);
+    assert_eq!(plan["differs"], false, "{plan}");
+}
+
 /// Guarantees: killed while it writes rules, over and over, a host comes back with each rule whole, as it was before or after a
 /// change, and never without one that was answered for.
 #[test]

@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tidegate_tests::{
     DEADLINE, House, Mosquitto, Publisher, Qos, Setup, binary, built_module, guest_module, plain, variant, wait_for,
+    wat_guest,
 };
 
 /// A host with the rule `r`.
@@ -245,6 +246,37 @@ fn its_cost_is_bounded() {
     assert!(cost_s <= most, "{cost_s} s of {most} s: {diff}");
     let (given, passed_by) = (diff["rows"].as_u64().unwrap(), diff["skipped_rows"].as_u64().unwrap());
     assert_eq!(given + passed_by, sent, "{diff}");
+    house.host.status().assert_balanced("a bounded shadow");
+}
+
+/// Guarantees: the same of a candidate that takes milliseconds a call, on all its batches: it gets a call now and then, and the lane goes on with the rest.
+#[test]
+fn what_burns_is_bounded() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let house = house(&broker, "brittle", &guest_module("brittle"), COUNTING);
+    let burn = "(loop $burn (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $burn (i32.lt_u (local.get $i) (i32.const 10000000))))";
+    let file = upload(&house, &wat_guest("burns", &[("process", burn)]));
+    let candidate = json!({"module": file, "topics": ["dev/#"], "limits": {"cpu_ms": 1_000}});
+    begin(&house, json!({"definition": candidate, "max_share_percent": 1}));
+    let began = Instant::now();
+    let load = Publisher::connect(&broker, Qos::One)
+        .load(2_000, |number| plain(&format!("dev/t{}", number % 20), number, 1.0));
+    wait_for("calls that pass it by", DEADLINE, || {
+        let diff = differences(&house);
+        if diff["skipped_rows"].as_u64() > Some(4_000) { Ok(()) } else { Err(diff.to_string()) }
+    });
+    let publisher = load.end();
+    let sent = publisher.sent().len() as u64;
+    house.host.wait_settled(sent);
+    let diff = differences(&house);
+    let cost_s = diff["cost_nanos"].as_f64().unwrap() / 1e9;
+    // Two lanes, each with what it may save up and the call that was under way when that was used up, which a busy machine makes long. All of its calls would
+    // be as long as the load.
+    let most = 2.0 * (0.01 * began.elapsed().as_secs_f64() + 0.01 + 0.25);
+    assert!(cost_s > 0.001 && cost_s <= most, "{cost_s} s of {most} s: {diff}");
+    assert_eq!((&diff["state"], &diff["faults"]), (&json!("running"), &json!(0)), "{diff}");
+    let (given, passed_by) = (diff["rows"].as_u64().unwrap(), diff["skipped_rows"].as_u64().unwrap());
+    assert!(given > 0 && given + passed_by == sent, "{sent} sent: {diff}");
     house.host.status().assert_balanced("a bounded shadow");
 }
 
