@@ -29,6 +29,7 @@ mod rules;
 mod server;
 mod servers_run;
 mod setup;
+mod sins;
 mod small_disk;
 mod status;
 mod store;
@@ -56,6 +57,7 @@ pub use publisher::{Load, Publisher, Qos};
 pub use rules::{compile_bomb, variant};
 pub use server::{Server, Signal};
 pub use setup::{Protocol, Setup};
+pub use sins::{REMEMBER, SINS, Sin, When, when_reading};
 pub use small_disk::{SmallDisk, with_own_mounts};
 pub use status::{
     Lag, Messages, ModuleCache, Points, RuleStatus, SinkStatus, SourceStatus, SpoolStatus, Status, Unread,

@@ -131,6 +131,7 @@ pub struct RuleStatus {
 pub struct RuleTotals {
     pub rows_in: u64,
     pub log_lines_dropped: u64,
+    pub state_bytes: u64,
     pub refusals: BTreeMap<String, u64>,
     pub faults: BTreeMap<String, u64>,
 }

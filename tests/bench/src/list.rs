@@ -7,7 +7,6 @@ use tidegate_config::{Offsets, RecordHeaders};
 
 use crate::broker::Figure;
 use crate::consumer::host::{HostSetup, Letters};
-use crate::hostile::Order;
 use crate::loading::{Compiled, Modules};
 use crate::measure::{Better, Compared, Effort, Sample};
 use crate::mqtt::wire::{Qos, Version};
@@ -150,18 +149,15 @@ fn engine_and_lanes() -> Vec<Bench> {
     }));
     let delay = |effort, progress: &Progress| swap::measure(swap::Figure::Delay, effort, progress);
     all.push(Bench::new("swap/delay-p99-100000-series", "ms", Better::Lower, delay).by_difference());
-    for order in [Order::Loop, Order::Grow] {
-        all.push(Bench::new(format!("stop/{}", order.name()), "ms CPU", Better::Lower, move |effort, progress| {
-            hostile::stop(order, effort, progress)
+    for name in hostile::MEASURED {
+        all.push(Bench::new(format!("stop/{name}"), "ms CPU", Better::Lower, move |effort, progress| {
+            hostile::stop(name, effort, progress)
         }));
     }
-    for order in [Order::Loop, Order::Grow, Order::Trap] {
-        all.push(Bench::new(
-            format!("neighbour/p99-{}", order.name()),
-            "ms",
-            Better::Lower,
-            move |effort, progress| hostile::neighbour(order, effort, progress),
-        ));
+    for name in hostile::MEASURED {
+        all.push(Bench::new(format!("neighbour/p99-{name}"), "ms", Better::Lower, move |effort, progress| {
+            hostile::neighbour(name, effort, progress)
+        }));
     }
     all
 }

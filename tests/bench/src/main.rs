@@ -33,10 +33,15 @@ mod resident;
 mod routing;
 mod rules;
 mod servers;
+#[path = "../../src/sins.rs"]
+mod sins;
 mod spool;
 mod swap;
 mod timed;
 mod wasm;
+#[allow(clippy::unwrap_used, clippy::panic, reason = "the suite's own, of words that are ours")]
+#[path = "../../src/wat_guest.rs"]
+mod wat_guest;
 mod whole_line;
 mod workload;
 

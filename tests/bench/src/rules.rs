@@ -66,8 +66,7 @@ pub fn threshold_config() -> String {
 
 /// The module's file.
 pub fn file(name: &str) -> Result<Vec<u8>> {
-    let own = name.starts_with("bench-") || name == "hostile";
-    let directory = if own { "target/guests" } else { "target/rules" };
+    let directory = if name.starts_with("bench-") { "target/guests" } else { "target/rules" };
     let path = root()?.join(directory).join(format!("{name}.wasm"));
     std::fs::read(&path).with_context(|| {
         format!("there is no module {directory}/{name}.wasm; `make bench` builds it before it measures")

@@ -25,6 +25,10 @@ mod shadow;
 mod signature;
 mod stats;
 mod wasi;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#[path = "../../../../tests/src/wat_guest.rs"]
+mod wat_guest;
 mod words;
 
 pub use admission::{

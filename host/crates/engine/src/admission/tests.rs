@@ -13,9 +13,7 @@ use super::child::ChildProcess;
 use super::*;
 use crate::rule::{Limits, Rule};
 
-#[path = "../../../../../tests/src/wat_guest.rs"]
-mod wat_guest;
-pub(super) use wat_guest::wat_guest;
+pub(super) use crate::wat_guest::wat_guest;
 
 fn rule(engine: &Engine, module: &[u8]) -> Result<Rule, LoadError> {
     Ok(Rule {
@@ -100,6 +98,22 @@ fn each_sin_has_its_reason() {
         assert_eq!(got, code, "{place}: {words}: {sentence}");
         assert!(sentence.contains(said), "{place}: {words}: {sentence:?} does not say {said:?}");
         assert!(began.elapsed() < Duration::from_secs(180), "{place}: {words}");
+    }
+    // One byte of state of the first series, which a second instance is then given.
+    let save = "(i32.store (i32.const 544) (i32.const 624)) (i32.store (i32.const 548) (i32.const 1))
+        (i32.store (i32.const 552) (i32.const 628)) (i32.store (i32.const 556) (i32.const 1))
+        (i32.store (i32.const 560) (i32.const 632)) (i32.store (i32.const 564) (i32.const 1))
+        (i32.store (i32.const 628) (i32.const 1)) (return (i32.const 544))";
+    let refuses = "(i32.store8 (i32.const 16) (i32.const 1)) (return (i32.const 16))";
+    for (words, code, said) in [
+        ("", "serves", ""),
+        ("unreachable", "trial", "restore"),
+        (spin, "trial", "CPU time"),
+        (refuses, "state", "its own state"),
+    ] {
+        let (got, sentence) = fate(&engine, &wat_guest("hostile", &[("save", save), ("restore", words)]));
+        assert_eq!(got, code, "restore: {words}: {sentence}");
+        assert!(sentence.contains(said), "restore: {words}: {sentence:?} does not say {said:?}");
     }
 }
 
@@ -224,4 +238,29 @@ fn foreign_code_is_refused() {
     Cache::open(Path::new(&path)).unwrap().store(&key, &foreign).unwrap();
     drop(admission.admit(&module, None, Wasi::Refused).unwrap());
     assert_eq!(admission.cache().unwrap().damaged, 1);
+}
+
+/// Guarantees: what an engine with other settings has compiled is not found by this one, nor by the other what this one has.
+#[test]
+fn other_settings_have_other_keys() {
+    let ours = Engine::settings;
+    let how = |settings: &wasmtime::Config| compiled_how(&wasmtime::Engine::new(settings).unwrap());
+    assert_eq!(how(&ours()), how(&ours()), "each start has the same");
+    let others: [fn(&mut wasmtime::Config); 3] = [
+        |settings| _ = settings.epoch_interruption(false),
+        |settings| _ = settings.cranelift_nan_canonicalization(true),
+        |settings| _ = settings.memory_may_move(true),
+    ];
+    let mut all = std::collections::BTreeSet::from([how(&ours())]);
+    for change in others {
+        let mut settings = ours();
+        change(&mut settings);
+        all.insert(how(&settings));
+    }
+    assert_eq!(all.len(), 1 + others.len());
+    let directory = TempDir::new().unwrap();
+    let cache = Cache::open(&directory.path().join("cache")).unwrap();
+    let [one, other] = [0, 1].map(|at| Key::new("00", all.iter().nth(at).unwrap()));
+    cache.store(&one, &Precompiled::vouched_for(b"code".to_vec())).unwrap();
+    assert!(cache.load(&one).is_some() && cache.load(&other).is_none());
 }

@@ -51,6 +51,34 @@ fn refused_state() {
     assert_eq!(numbers(&house)["dev/a"], [1.0, 2.0, 7.0, 1.0], "there was nothing to take over");
 }
 
+/// Guarantees: a generation that traps or never comes to an end when it is given the state of the one before it does not serve, and says why; the one before
+/// goes on, has lost nothing, and no fault is counted against it. Only where its file says `discard_state = true` it serves, without state.
+#[test]
+fn a_restore_that_fails_at_a_swap() {
+    for (words, why) in [("unreachable", "trapped"), ("(loop $for_ever (br $for_ever))", "CPU time")] {
+        let mut house = House::new(2);
+        house.install("read", "json-reading", 0, "dev/#", "{}");
+        let rule = house.install_so("number", "brittle", 10, "dev/#", "{}", |_| {});
+        let both = [reading("dev/a", 7.0), reading("dev/b", 7.0)];
+        house.send(&both);
+        let next = made_of(&mut house, &rule, &[("restore", words)], OnRefusedState::Refuse);
+        let error = house.deploy.install(&next).unwrap_err();
+        assert_eq!(error.code(), "state", "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+        house.send(&both);
+        for topic in ["dev/a", "dev/b"] {
+            assert_eq!(numbers(&house)[topic], [1.0, 2.0], "{words}");
+        }
+        let totals = rule.stats.totals();
+        assert_eq!((totals.state_lost, totals.faults.values().sum::<u64>()), (0, 0), "{totals:?}");
+        let next = made_of(&mut house, &rule, &[("restore", words)], OnRefusedState::Discard);
+        house.deploy.install(&next).unwrap();
+        house.send(&both);
+        assert_eq!(numbers(&house)["dev/a"], [1.0, 2.0, 7.0], "it lets pass what it gets");
+        assert_eq!(rule.stats.totals().state_discarded, 1);
+    }
+}
+
 /// Guarantees: a rule that changes between lanes and the node does not begin while a lane that a sink holds back has yet to forget it: what that
 /// forgets later would be the new state. It is tried again, and begins then.
 #[test]
