@@ -377,4 +377,16 @@ mod tests {
         stats.release(4);
         assert_eq!(stats.quarantined().as_deref(), Some("four"));
     }
+
+    /// Guarantees: a rule counts under as many names as it may, and gauges under as many; those it has go on, and one that is no name takes no place.
+    #[test]
+    fn metric_names_are_bounded() {
+        let stats = RuleStats::default();
+        let named = |names: &[&str]| names.iter().map(|&name| (name.to_owned(), 1)).collect();
+        stats.take_counts(named(&["Not one", "", "a", "b", "c"]), vec![("a".to_owned(), 1.0)], 2);
+        stats.take_counts(named(&["c", "b", "a"]), vec![("b".to_owned(), 2.0), ("c".to_owned(), 3.0)], 2);
+        let totals = stats.totals();
+        assert_eq!(totals.counts, BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 2)]));
+        assert_eq!(totals.gauges, BTreeMap::from([("a".to_owned(), 1.0), ("b".to_owned(), 2.0)]));
+    }
 }

@@ -155,3 +155,20 @@ fn words_and_alerts_are_bounded() {
     let rejects = checker.rejects(RawRejects { row: vec![1], reason: vec![0], reasons }).unwrap();
     assert_eq!(rejects.reasons[0].len(), MAX_REASON_BYTES + "…".len());
 }
+
+/// Guarantees: a batch makes as many rows of one as its rule may, and no more; what comes of no row, as in a tick, may be as much as of a thousand.
+#[test]
+fn rows_out_are_bounded() {
+    let limits = crate::rule::Limits { rows_out_per_row: 2, ..Default::default() };
+    assert_eq!((limits.rows_out(4), limits.rows_out(0)), (8, 2_000));
+    assert_eq!(check(decoded(produced(&[1; 8], &[0; 8]))).unwrap().points.len(), 8);
+    let fault = check(decoded(produced(&[1; 9], &[0; 9]))).unwrap_err();
+    assert_eq!(fault.kind, crate::FaultKind::BadOutput);
+    assert!(fault.message.contains("9 rows of 4") && fault.message.contains("rows_out_per_row"), "{fault}");
+    let emits = |rows: usize| {
+        let raw = produced(&vec![0; rows], &[]).points;
+        let checker = Checker { series: 3, rows: 0, most_rows_out: limits.rows_out(0) };
+        checker.points(raw).map(|points| points.len()).map_err(|fault| fault.kind)
+    };
+    assert_eq!((emits(2_000), emits(2_001)), (Ok(2_000), Err(crate::FaultKind::BadOutput)));
+}

@@ -90,6 +90,35 @@ fn one_call_has_so_much_room() {
     assert!(context.effects.described.len() < 2 * last);
 }
 
+/// Guarantees: a rule makes as many series as its file says, over all its calls and lanes, though the host has room for more; those that are there already
+/// cost it nothing.
+#[test]
+fn a_rule_makes_so_many_series() {
+    let books = Arc::new(Books::new(1_000));
+    let limits = Limits { series: 3, ..Limits::default() };
+    let stats = Arc::<RuleStats>::default();
+    let lane = || Context::new(books.clone(), stats.clone(), &limits);
+    let (mut one, mut other) = (lane(), lane());
+    for topic in ["known/0", "known/1", "known/2", "known/3"] {
+        books.intern_series(topic, PartitionId(0), Description::default()).unwrap();
+        assert!(ask(&mut one, topic).is_ok(), "{topic}");
+        one.commit_series(&Rows::None, Descriptions::Told).unwrap();
+    }
+    let refused = |asked: Result<u32, Refusal>| matches!(asked, Err(Refusal::Limit));
+    for topic in ["new/0", "new/1"] {
+        assert!(ask(&mut one, topic).is_ok());
+    }
+    one.commit_series(&Rows::None, Descriptions::Told).unwrap();
+    assert!(ask(&mut other, "new/2").is_ok());
+    assert!(refused(ask(&mut other, "new/3")), "the fourth, by the third's own call");
+    other.commit_series(&Rows::None, Descriptions::Told).unwrap();
+    for lane in [&mut one, &mut other] {
+        assert!(refused(ask(lane, "new/3")));
+        assert!(ask(lane, "new/2").is_ok(), "it is there");
+    }
+    assert_eq!(books.all_series().len(), 7);
+}
+
 /// Guarantees: of labels no more is kept than a series may have, by number and by bytes, and nothing of the list that the others stood in.
 #[test]
 fn labels_are_bounded() {

@@ -372,3 +372,6 @@ fn said(mut words: String) -> String {
 fn local_partition(partitions: &mut IdMap, partition: Option<PartitionId>) -> u32 {
     partitions.local_or_add(partition.unwrap_or_default().0)
 }
+
+#[cfg(test)]
+mod tests;
