@@ -8,7 +8,7 @@ CARGO ?= cargo
 export TIDEGATE_VECTORS ?= $(abspath ../shared/vectors)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo rules test check bench torture fuzz swaps clean-data
+.PHONY: help demo rules test check bench torture fuzz swaps traps clean-data
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,8 +51,15 @@ fuzz: ## what comes from outside, changed at random: filters, modules, their tes
 swaps: ## 1,000 changes of a rule by the API under load, then accounts for every message (SWAPS=n)
 	@deploy/dev/setup.sh test
 	@deploy/dev/build-rules.sh
+	@TIDEGATE_MODULES="$(CURDIR)/target/guests" deploy/dev/build-rules.sh tests/guests/*/
 	@$(CARGO) build --workspace --bins
-	@TIDEGATE_REQUIRE_SERVERS=1 TIDEGATE_SWAPS="$(or $(SWAPS),1000)" $(CARGO) test --workspace --test suite -- many_swaps_by_the_api
+	@TIDEGATE_REQUIRE_SERVERS=1 TIDEGATE_SWAPS="$(or $(SWAPS),1000)" $(CARGO) test --workspace --test suite -- many_swaps_by_the_api --nocapture
+
+traps: ## 100,000 traps of one rule, alone and on the lanes, then what memory they left (TRAPS=n)
+	@deploy/dev/setup.sh wasm
+	@deploy/dev/build-rules.sh
+	@TIDEGATE_MODULES="$(CURDIR)/target/guests" deploy/dev/build-rules.sh tests/guests/*/
+	@TIDEGATE_TRAPS="$(or $(TRAPS),100000)" $(CARGO) test --workspace --test traps -- --nocapture
 
 clean-data: ## removes what runs have stored here (data/), nothing that was built
 	rm -rf data

@@ -1,16 +1,19 @@
 //! Rules replaced while messages flow.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use tidegate_tests::{
-    Account, Host, Mosquitto, Protocol, Publisher, Qos, Row, Setup, built_module, plain, readings, variant,
+    Account, Host, Message, Mosquitto, Protocol, Publisher, Qos, Row, Setup, built_module, guest_module, plain,
+    readings, variant,
 };
 
 const SWAPS: u32 = 50;
 
 /// How many swaps by the API; TIDEGATE_SWAPS says otherwise, as `make swaps` does.
 const SWAPS_BY_API: u32 = 100;
+/// Messages that are handed over just before each of those.
+const MESSAGES_A_SWAP: u64 = 500;
 
 /// The first module with a foreign import that comes to mind: `(module (import "env" "now" (func)))`.
 const FOREIGN: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x02\x0b\x01\x03env\x03now\0\0";
@@ -25,17 +28,15 @@ fn fifty_swaps_under_load() {
         .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
         .bytes("json-reading", &decoder)
         .bytes("scale", &built_module("scale"))
-        .rule("double", &scale_file(1))
+        .rule("double", &scale_file(2))
         .start();
-    // Odd values, so that what comes out tells by which factor it went.
-    let load = Publisher::connect(&broker, Qos::One)
-        .load(2_000, |number| plain(&format!("dev/swap/t{}", number % 50), number, (2 * number + 1) as f64));
+    let load = Publisher::connect(&broker, Qos::One).load(2_000, telling);
     let first = generations(&host);
     for swap in 0..SWAPS {
         let (rule, file, bytes) = match swap % 4 {
             0 | 1 => ("json-reading", "json-reading.wasm", variant(&decoder, swap)),
-            2 => ("double", "double.toml", scale_file(2).into_bytes()),
-            _ => ("double", "double.toml", scale_file(1).into_bytes()),
+            2 => ("double", "double.toml", scale_file(3).into_bytes()),
+            _ => ("double", "double.toml", scale_file(2).into_bytes()),
         };
         let before = host.status().rule(rule).generation;
         if swap % 2 == 0 {
@@ -58,11 +59,12 @@ fn fifty_swaps_under_load() {
     let mut factors = BTreeSet::new();
     let rows = host.rows().into_iter().map(|row| unscaled(row, &mut factors));
     Account::of(publisher.sent(), rows, &host.dead_letters()).assert_exact("swaps");
-    assert_eq!(factors, BTreeSet::from([1, 2]), "both configurations have served");
+    assert_eq!(factors, BTreeSet::from([2, 3]), "both configurations have served");
 }
 
-/// Guarantees: a transform that is changed by the API as fast as it answers, every tenth time by going back, while messages flow, costs not
-/// one message; each row has gone through one generation, and no answer came before its generation served.
+/// Guarantees: a transform that is changed by the API as fast as it answers, every tenth time by going back, while messages come as fast as they are
+/// taken, costs not one message; each row has gone through one generation, and so have all rows of its batch; no answer came before its generation served. A
+/// rule with a state beside it, which is changed as well, has counted each row once.
 #[test]
 fn many_swaps_by_the_api() {
     let Some(broker) = Mosquitto::start() else { return };
@@ -71,31 +73,58 @@ fn many_swaps_by_the_api() {
         .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
         .module("json-reading")
         .bytes("scale", &built_module("scale"))
-        .rule("double", &scale_file(1))
+        .rule("double", &scale_file(2))
+        .bytes("teller", &guest_module("teller"))
+        .rule("teller", "module = \"teller.wasm\"\ntopics = [\"dev/#\"]\norder = 900_000\n")
         .start();
-    let load = Publisher::connect(&broker, Qos::One)
-        .load(4_000, |number| plain(&format!("dev/swap/t{}", number % 50), number, (2 * number + 1) as f64));
-    let mut generation = host.status().rule("double").generation;
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    let patch = |rule: &str, patch: serde_json::Value| {
+        let path = format!("/api/v1/rules/{rule}");
+        host.ask("PATCH", &path).body("application/merge-patch+json", patch.to_string().as_bytes()).send()
+    };
+    let mut generation = host.status().rules.iter().map(|rule| rule.generation).max().unwrap();
     for swap in 0..swaps {
-        let answer = if swap % 10 == 9 {
-            host.ask("POST", "/api/v1/rules/double/rollback").json(&json!({})).send()
-        } else {
-            let patch = json!({"config": {"factor": 1.0 + f64::from(swap % 2)}, "order": swap}).to_string();
-            host.ask("PATCH", "/api/v1/rules/double").body("application/merge-patch+json", patch.as_bytes()).send()
+        // They are on their way meanwhile, as fast as they are taken; what is not taken in time waits, and there is more and more of it.
+        let burst = u64::from(swap) * MESSAGES_A_SWAP..u64::from(swap + 1) * MESSAGES_A_SWAP;
+        publisher.publish(burst.map(telling));
+        let answer = match swap % 10 {
+            // Behind the one that is changed most: it tells what came of that.
+            4 => patch("teller", json!({"order": 900_000 + swap})),
+            9 => host.ask("POST", "/api/v1/rules/double/rollback").json(&json!({})).send(),
+            _ => patch("double", json!({"config": {"factor": 2.0 + f64::from(swap % 2)}, "order": swap})),
         };
         let rule = answer.expect(200);
         let next = rule["generation"].as_u64().unwrap();
         assert!(next > generation && rule["state"] == "serving" && rule["problem"].is_null(), "swap {swap}: {rule}");
         generation = next;
     }
-    let publisher = load.end();
+    publisher.flush();
     let status = host.wait_settled(publisher.sent().len() as u64);
-    assert!(status.rule("double").stats.faults.values().all(|&faults| faults == 0), "{status:?}");
+    assert!(status.rules.iter().all(|rule| rule.stats.faults.values().all(|&faults| faults == 0)), "{status:?}");
     status.assert_balanced("swaps by the API");
-    let mut factors = BTreeSet::new();
-    let rows = host.rows().into_iter().map(|row| unscaled(row, &mut factors));
+
+    let (mut factors, mut of_batch, mut numbers) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+    let rows = host.rows().into_iter().map(|mut row| {
+        let text = row.text.take().unwrap();
+        let (batch, number) = text.split_once(' ').unwrap();
+        let seen: &mut u64 = numbers.entry(row.topic.clone()).or_default();
+        *seen += 1;
+        assert_eq!(number.parse(), Ok(*seen), "{row}: counted by the rule with the state, and in the store");
+        let mut factor = BTreeSet::new();
+        let row = unscaled(row, &mut factor);
+        let of_batch = of_batch.entry(batch.to_owned()).or_insert_with(|| factor.clone());
+        assert_eq!(*of_batch, factor, "{row}: a batch went through two generations");
+        factors.append(&mut factor);
+        row
+    });
     Account::of(publisher.sent(), rows, &host.dead_letters()).assert_exact("swaps by the API");
-    assert_eq!(factors, BTreeSet::from([1, 2]), "both configurations have served");
+    assert_eq!(factors, BTreeSet::from([2, 3]), "both configurations have served");
+    println!("{swaps} swaps, {} messages in {} batches", publisher.sent().len(), of_batch.len());
+}
+
+/// A reading whose value tells by which factor it went, once or twice: it is one more than a multiple of six.
+fn telling(number: u64) -> Message {
+    plain(&format!("dev/swap/t{}", number % 50), number, (6 * number + 1) as f64)
 }
 
 fn scale_file(factor: u32) -> String {
@@ -107,9 +136,13 @@ fn generations(host: &Host) -> u64 {
     host.status().rules.iter().map(|rule| rule.generation).max().unwrap()
 }
 
+/// The row as it was before one of the two factors, of which the remainder tells.
 fn unscaled(mut row: Row, factors: &mut BTreeSet<u32>) -> Row {
     let value = row.number().unwrap();
-    let factor = if value % 2.0 == 0.0 { 2 } else { 1 };
+    let factor = match (value % 6.0) as u32 {
+        factor @ (2 | 3) => factor,
+        other => panic!("{row}: went through no generation, or through two: the remainder is {other}"),
+    };
     factors.insert(factor);
     row.value = Some((value / f64::from(factor)).to_bits());
     row
