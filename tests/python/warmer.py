@@ -1,11 +1,12 @@
 """A rule in Python: doubles each value, and raises an alert while it is above a limit then.
 
 componentize-py makes a component of it, which imports WASI because Python's runtime does; the host runs it where the rule's file
-says `wasi = true`. What it tries in `configure` shows that there is nothing behind that: no files and no environment.
+says `wasi = true`. What it tries in `configure` shows that there is nothing behind that: no files, no environment and no network.
 """
 
 import json
 import os
+import socket
 import time
 
 from componentize_py_types import Err
@@ -44,6 +45,12 @@ class Lifecycle(exports.Lifecycle):
             raise Err(f"there is an environment: {list(os.environ)}")
         try:
             raise Err(f"there are files: {os.listdir('/')}")
+        except OSError:
+            pass
+        try:
+            with socket.socket() as way_out:
+                way_out.bind(("127.0.0.1", 0))
+            raise Err("there is a network")
         except OSError:
             pass
         if time.time() < 1_700_000_000:

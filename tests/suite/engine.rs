@@ -1,8 +1,13 @@
 //! How rules come to serve: compiled once, and not again at the next start.
 
+use std::io::Read;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use tidegate_tests::{Mosquitto, Protocol, Setup, built_module, variant, wat_guest};
+use tidegate_tests::{
+    DEADLINE, Mosquitto, Protocol, Publisher, Qos, Setup, binary, built_module, guest_module, plain, variant,
+    wait_for, wat_guest,
+};
 
 const RULES: u32 = 50;
 /// Of these many are of a size that takes a compiler a while; the rest are small, so that a slow machine gets done too.
@@ -50,4 +55,83 @@ fn a_restart_compiles_nothing() {
     let mended = cache(&host);
     assert_eq!((mended.hits, mended.misses, mended.damaged), (u64::from(RULES) - 1, 0, 1));
     assert!(host.status().rules.iter().all(|rule| rule.state == "serving"));
+}
+
+/// Guarantees: the process that compiles is the first that the kernel ends when memory is short, gives way to all others, and has no more memory and time
+/// of the processor than it is told, no file to write to and no core to leave; what is no module it refuses.
+#[test]
+fn a_compiler_gives_up_what_it_does_not_need() {
+    let mut child = Command::new(binary())
+        .args(["compile", "1073741824", "20"])
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let says = |process: &str, file: &str| std::fs::read_to_string(format!("/proc/{process}/{file}")).unwrap();
+    // The 19th field of proc(5), of which the second is in parentheses; to be polite is the last thing that it does before it reads.
+    let nice = |process: &str| -> i64 {
+        let stat = says(process, "stat");
+        stat.rsplit_once(") ").unwrap().1.split(' ').nth(16).unwrap().parse().unwrap()
+    };
+    let (pid, polite) = (child.id().to_string(), (nice("self") + 10).min(19));
+    wait_for("the compiler to have given up what it does not need", DEADLINE, || match nice(&pid) {
+        nice if nice == polite => Ok(()),
+        nice => Err(format!("its priority is {nice}, and {polite} is due")),
+    });
+    assert_eq!(says(&pid, "oom_score_adj").trim(), "1000");
+    let limits = says(&pid, "limits");
+    for (limit, soft, hard) in [
+        ("Max data size", "1073741824", "1073741824"),
+        ("Max cpu time", "20", "21"),
+        ("Max file size", "0", "0"),
+        ("Max core file size", "0", "0"),
+    ] {
+        let line = limits.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
+        assert_eq!(line.split_whitespace().take(2).collect::<Vec<_>>(), [soft, hard], "{limit}: {limits}");
+    }
+    drop(child.stdin.take());
+    let mut answer = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut answer).unwrap();
+    assert_eq!((child.wait().unwrap().code(), answer.split_once('\n').unwrap().0), (Some(65), "not_wasm"));
+}
+
+/// Guarantees: what a rule takes is told, the same by the API and by the metrics: time for a row, memory and the most it had, bytes of state.
+#[test]
+fn what_a_rule_takes_is_told() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let host = Setup::new()
+        .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
+        .module("json-reading")
+        .bytes("brittle", &guest_module("brittle"))
+        .rule("number", "module = \"brittle.wasm\"\ntopics = [\"dev/#\"]\n")
+        .start();
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    publisher.deliver((0..200).map(|n| plain(&format!("dev/t{}", n % 10), n, 1.0)).collect::<Vec<_>>());
+    host.wait_settled(200);
+    host.wait_status("the state of ten series", |status| {
+        // A number in each: a letter for its layout, and its own byte.
+        (status.rule("number").stats.state_bytes >= 20).then_some(())
+    });
+    let told = host.ask("GET", "/api/v1/rules/number").send().expect(200);
+    let metrics = host.get("/metrics").body;
+    let number = |field: &str| told["stats"][field].as_f64().unwrap_or_else(|| panic!("no {field}: {told}"));
+    let metric = |name: &str, more: &str| -> f64 {
+        let begins = format!("tidegate_rule_{name}{{rule=\"number\"{more}}} ");
+        let found = metrics.lines().find_map(|line| line.strip_prefix(&begins)?.parse().ok());
+        found.unwrap_or_else(|| panic!("no {begins}: {metrics}"))
+    };
+    let (half, most) = (number("ns_per_row_p50"), number("ns_per_row_p99"));
+    assert!(half > 0.0 && half <= most, "{told}");
+    for (ns, share) in [(half, "0.5"), (most, "0.99")] {
+        let seconds = metric("row_seconds", &format!(",q=\"{share}\""));
+        assert!((seconds * 1e9 - ns).abs() <= ns * 1e-9, "{share}: {seconds} s, {ns} ns");
+    }
+    assert!(number("memory_bytes") > 65_536.0 && number("memory_bytes") <= number("memory_peak_bytes"), "{told}");
+    assert_eq!(number("rows_in"), 200.0);
+    for field in ["memory_bytes", "memory_peak_bytes", "state_bytes"] {
+        assert_eq!(metric(field, ""), number(field), "{field}");
+    }
+    assert_eq!(metric("rows_in_total", ""), 200.0);
 }

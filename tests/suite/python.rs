@@ -42,7 +42,7 @@ fn wait_rule(host: &Host, what: &str, done: impl Fn(&tidegate_tests::RuleStatus)
 }
 
 /// Guarantees: a Python component is refused with a word on how to allow it; where its rule's file says `wasi = true` it serves, with clocks and
-/// without files and environment; its points, alerts and refusals are as any rule's, and messages flow while it is compiled.
+/// without files, environment and network; its points, alerts and refusals are as any rule's, and messages flow while it is compiled.
 #[test]
 fn a_rule_in_python() {
     let (Some(program), Some(broker)) = (componentize_py(), Mosquitto::start()) else { return };

@@ -72,7 +72,7 @@ mod tests {
     use crate::engine::Engine;
     use crate::rule::Limits;
 
-    /// Tells the time, looks for an environment and for directories, and waits for a thousand seconds.
+    /// Tells the time, draws random numbers, and waits for a thousand seconds. What there is of files, environment and network `tests/python/warmer.py` tries.
     const GUEST: &str = r#"(component
         (import "wasi:io/poll@0.2.3" (instance $io
             (export "pollable" (type $p (sub resource)))
