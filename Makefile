@@ -44,9 +44,9 @@ torture: ## kills host, broker and database under load, then accounts for every 
 	@KILLS="$(KILLS)" SECONDS="$(SECONDS)" SEED="$(SEED)" RATE="$(RATE)" MESSAGES="$(MESSAGES)" BROKER="$(BROKER)" \
 		target/debug/torture
 
-fuzz: ## what comes from outside, changed at random: filters, modules, their test cases, guests' results, saved state (SECONDS=60 each)
+fuzz: ## what comes from outside, changed at random: filters, modules, their test cases, guests' results, saved state (SECONDS=180 each)
 	@deploy/dev/build-rules.sh
-	@tests/fuzz/run.sh "$(or $(SECONDS),60)"
+	@tests/fuzz/run.sh "$(or $(SECONDS),180)"
 
 swaps: ## 1,000 changes of a rule by the API under load, then accounts for every message (SWAPS=n)
 	@deploy/dev/setup.sh test
