@@ -101,12 +101,7 @@ impl SeriesHandle {
 
 impl Own {
     fn new(topic: &str, labels: &[(&str, &str)]) -> Self {
-        let mut packed = Vec::new();
-        for word in labels.iter().flat_map(|(key, value)| [*key, *value]) {
-            packed.extend_from_slice(&(word.len() as u32).to_le_bytes());
-            packed.extend_from_slice(word.as_bytes());
-        }
-        Self { topic: topic.into(), labels: packed.into() }
+        Self { topic: topic.into(), labels: packed(labels) }
     }
 
     fn labels(&self) -> Vec<(String, String)> {
@@ -119,6 +114,16 @@ impl Own {
         };
         std::iter::from_fn(|| Some((word()?, word()?))).collect()
     }
+}
+
+/// Each key and each value behind its length.
+fn packed(labels: &[(&str, &str)]) -> Box<[u8]> {
+    let mut packed = Vec::new();
+    for word in labels.iter().flat_map(|(key, value)| [*key, *value]) {
+        packed.extend_from_slice(&(word.len() as u32).to_le_bytes());
+        packed.extend_from_slice(word.as_bytes());
+    }
+    packed.into()
 }
 
 fn hash(name: &str) -> u64 {
@@ -189,6 +194,20 @@ impl SeriesBook {
     #[inline(always)]
     pub fn unit(&self, series: SeriesHandle) -> &Key {
         &self.units[usize::from(self.entries[series.index()].unit)]
+    }
+
+    /// Says what labels a series has from this row on that was named; nothing for that of a topic.
+    pub fn set_labels(&mut self, series: SeriesHandle, labels: &[(&str, &str)], row: u32) {
+        let entry = &mut self.entries[series.index()];
+        let Name::Own(own) = &mut entry.name else { return };
+        let labels = packed(labels);
+        if own.labels == labels {
+            return;
+        }
+        own.labels = labels;
+        if entry.standing == Standing::Known {
+            self.ask(series, row);
+        }
     }
 
     #[cold]

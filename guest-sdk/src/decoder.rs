@@ -109,6 +109,11 @@ impl<'a> Out<'a> {
         self.book.set_unit(series, unit, self.row);
     }
 
+    /// Says what labels a series of [`Self::series`] has from this message on. Packs them each time to compare: say it when they may have changed.
+    pub fn labels(&mut self, series: SeriesHandle, labels: &[(&str, &str)]) {
+        self.book.set_labels(series, labels, self.row);
+    }
+
     /// The unit a series is known to have; empty for none.
     #[inline(always)]
     pub fn unit_of(&self, series: SeriesHandle) -> &Key {

@@ -40,6 +40,7 @@ mod garbage;
 mod hostile;
 mod journal;
 mod kafka_secured;
+mod labels;
 mod limits;
 mod node_lane;
 mod outages;

@@ -1,6 +1,6 @@
 //! Test cases as folders of files: `testcases/<case>/{config.json?, input.ndjson, expected.ndjson}`.
 //!
-//! A line of `input.ndjson` is a message `{"topic","payload" or "payload_hex","received_us"}`, a
+//! A line of `input.ndjson` is a message `{"topic","payload" or "payload_hex","received_us","properties"}`, a
 //! reading `{"topic","time_us","value" or "text","quality","unit"}`, `{"tick_us":…}`, or
 //! `{"restart":…}`, which saves the state in parts of so many bytes and goes on in a fresh
 //! instance. A payload that is not a string is its JSON. Lines that follow each other are one
@@ -188,17 +188,27 @@ fn run_batch<R: Rule>(rule: &mut RuleTest<R>, batch: &[Line<'_>]) -> Result<Seen
             .map(|line| {
                 let topic = topic(line).ok_or_else(|| format!("a message without topic: {line}"))?;
                 let received_us = line.get("received_us").and_then(Value::as_i64).unwrap_or(now_us);
-                Ok((topic, received_us, payload(line)?))
+                Ok((topic, received_us, payload(line)?, properties(line)?))
             })
             .collect::<Result<Vec<_>, String>>()?;
-        let rows: Vec<_> = rows
+        let plain: Vec<_> = rows
             .iter()
-            .map(|(topic, received_us, payload)| (topic.as_str(), *received_us, 0, payload.as_slice()))
+            .map(|(topic, received_us, payload, _)| (topic.as_str(), *received_us, 0, payload.as_slice()))
             .collect();
-        return Ok(rule.decode_rows(now_us, &rows));
+        return Ok(rule.decode_with(now_us, &plain, |row| &rows[row].3[..]));
     }
     let readings = batch.iter().map(|line| reading(line)).collect::<Result<Vec<_>, String>>()?;
     Ok(rule.process(now_us, &readings))
+}
+
+fn properties(line: &Line<'_>) -> Result<Vec<(String, String)>, String> {
+    let Some(given) = line.get("properties") else { return Ok(Vec::new()) };
+    let given = given.as_object().ok_or_else(|| format!("`properties` are texts by name: {line}"))?;
+    let text = |(name, value): (&String, &Value)| {
+        let value = value.as_str().ok_or_else(|| format!("the property {name} is no text: {line}"))?;
+        Ok((name.clone(), value.to_owned()))
+    };
+    given.iter().map(text).collect()
 }
 
 fn payload(line: &Line<'_>) -> Result<Vec<u8>, String> {

@@ -11,6 +11,19 @@ impl Messages {
         self.payload_bytes.extend_from_slice(payload);
         self.payload_ends.push(self.payload_bytes.len() as u32);
     }
+
+    /// Adds a property of the last message.
+    pub fn push_property(&mut self, name: &str, value: &[u8]) {
+        let Self { properties, topic, .. } = self;
+        let key = properties.keys.iter().position(|known| known == name).unwrap_or_else(|| {
+            properties.keys.push(name.to_owned());
+            properties.keys.len() - 1
+        });
+        properties.row.push(topic.len().saturating_sub(1) as u32);
+        properties.key.push(key as u32);
+        properties.value_bytes.extend_from_slice(value);
+        properties.value_ends.push(properties.value_bytes.len() as u32);
+    }
 }
 
 impl Points {

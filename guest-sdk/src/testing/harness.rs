@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::panic::Location;
 
+use crate::about::Properties;
 use crate::columns::{Alerts, Decoded, Messages, NO_ROW, Outcome, Passage, Points, Series, Topic};
 use crate::rule::Rule;
 use crate::testing::check;
@@ -65,15 +66,33 @@ impl<R: Rule> RuleTest<R> {
     /// When the output is one the host refuses.
     #[track_caller]
     pub fn decode_rows(&mut self, now_us: i64, rows: &[(&str, i64, u8, &[u8])]) -> Seen {
+        self.decode_with(now_us, rows, |_| &[])
+    }
+
+    /// The same with properties: user properties, headers, and the key as `kafka.key`, as the host gives those of each row to a rule that asks for them.
+    ///
+    /// # Panics
+    /// When the output is one the host refuses.
+    #[track_caller]
+    pub fn decode_with<'p>(
+        &mut self,
+        now_us: i64,
+        rows: &[(&str, i64, u8, &[u8])],
+        properties: impl Fn(usize) -> &'p [(String, String)],
+    ) -> Seen {
         let mut batch = Messages::default();
         let mut new = Vec::new();
-        for (topic, received_us, marks, payload) in rows {
+        let wanted = R::ABOUT.properties == Properties::Wanted;
+        for (row, (topic, received_us, marks, payload)) in rows.iter().enumerate() {
             let next = self.topics.len() as u32;
             let id = *self.topics.entry((*topic).to_owned()).or_insert_with(|| {
                 new.push(Topic { id: next, name: (*topic).to_owned(), partition: next });
                 next
             });
             batch.push(id, *received_us, *marks, payload);
+            for (name, value) in properties(row).iter().filter(|_| wanted) {
+                batch.push_property(name, value.as_bytes());
+            }
         }
         self.rule.declare_topics(new);
         let decoded = self.rule.decode(now_us, batch);

@@ -1,7 +1,7 @@
 //! One case: what is given to a rule, step by step, and the lines that must come of it.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -63,6 +63,8 @@ pub struct Message {
     /// Microseconds since 1970-01-01 UTC, as all times here.
     pub received_us: i64,
     pub payload: Vec<u8>,
+    /// User properties, headers and key, by name.
+    pub properties: BTreeMap<String, String>,
 }
 
 /// A reading.
@@ -108,6 +110,8 @@ struct Line<'a> {
     payload: Option<&'a RawValue>,
     payload_hex: Option<String>,
     received_us: Option<i64>,
+    #[serde(default)]
+    properties: BTreeMap<String, String>,
     time_us: Option<i64>,
     now_us: Option<i64>,
     value: Option<f64>,
@@ -233,12 +237,16 @@ impl Line<'_> {
             return Err("it is a message and a reading at once".to_owned());
         }
         let topic = self.topic.ok_or("a message without `topic`")?;
-        Ok(Message { topic, received_us: self.received_us.unwrap_or(now_us), payload })
+        let received_us = self.received_us.unwrap_or(now_us);
+        Ok(Message { topic, received_us, payload, properties: self.properties })
     }
 
     fn reading(self) -> Result<Reading, String> {
         if self.is_message() {
             return Err("a batch is of messages or of readings: an empty line ends one".to_owned());
+        }
+        if !self.properties.is_empty() {
+            return Err("a reading has no `properties`".to_owned());
         }
         Ok(Reading {
             topic: self.topic.ok_or("a reading without `topic`")?,

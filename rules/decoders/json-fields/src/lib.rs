@@ -27,7 +27,8 @@ pub struct Config {
     time_unit: TimeUnit,
     /// What becomes of arrays.
     arrays: Arrays,
-    /// Labels of every series, from levels of its topic: `{0}` is the first.
+    /// Labels of every series, from levels of its topic (`{0}` is the first), headers or user properties of the message (`{header:site}`) and the key of a
+    /// Kafka record (`{key}`).
     labels: BTreeMap<String, String>,
     /// How deep objects and arrays may be nested; a message that is deeper is rejected.
     max_depth: usize,
@@ -90,7 +91,8 @@ enum Kind {
 impl Decoder for JsonFields {
     type Config = Config;
     const ABOUT: About = tidegate_rule::about!("JSON objects of many fields: one series a leaf")
-        .topics(&["users/+/devices/+/telemetry"]);
+        .topics(&["users/+/devices/+/telemetry"])
+        .with_properties();
 
     fn new(config: Config) -> Result<Self, String> {
         for (key, value, most) in [("max_depth", config.max_depth, 100), ("max_fields", config.max_fields, 10_000)] {
@@ -121,6 +123,8 @@ impl Decoder for JsonFields {
             self.shapes = PerTopic::default();
             1
         });
+        // Where headers give labels: other labels, and the fields are met anew.
+        self.shapes.of(message).relabel(self.labels.print(message));
         self.path.clear();
         self.open.clear();
         self.open.push(Branch { path_len: 0, kind: Kind::Object });
@@ -253,7 +257,12 @@ impl JsonFields {
             return Ok(series);
         }
         let name = name::series_name(message.topic(), &self.path)?;
-        let series = self.labels.with(message, |labels| out.series(&name, None, labels));
+        let series = self.labels.with(message, |labels| {
+            let series = out.series(&name, None, labels);
+            // It may be known by the labels of a message before.
+            out.labels(series, labels);
+            series
+        });
         shape.add(place, path, series, self.message);
         Ok(series)
     }

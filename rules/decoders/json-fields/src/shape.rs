@@ -50,6 +50,8 @@ struct Field {
 #[derive(Default)]
 pub(crate) struct Shape {
     fields: Vec<Field>,
+    /// Of the labels that the series have.
+    print: u64,
 }
 
 /// Where in a message reading is.
@@ -71,6 +73,15 @@ impl Place {
 }
 
 impl Shape {
+    /// A message with labels of this print begins.
+    #[inline]
+    pub(crate) fn relabel(&mut self, print: u64) {
+        if self.print != print {
+            self.print = print;
+            self.fields.clear();
+        }
+    }
+
     /// The series, when the path is the one that stands at this place.
     #[inline]
     pub(crate) fn expected(

@@ -35,7 +35,7 @@ fn folders_become_steps() {
 {"tick_us":10}
 {"restart":64}
 "#;
-    let messages = "{\"topic\":\"t\",\"received_us\":7,\"payload\":{\"b\": 1,\"a\":2.50}}\n{\"topic\":\"t\",\"payload\":\"h\\u00e9\"}\n{\"topic\":\"t\",\"payload_hex\":\"fF00\"}\n";
+    let messages = "{\"topic\":\"t\",\"received_us\":7,\"payload\":{\"b\": 1,\"a\":2.50}}\n{\"topic\":\"t\",\"payload\":\"h\\u00e9\"}\n{\"topic\":\"t\",\"payload_hex\":\"fF00\",\"properties\":{\"site\":\"north\"}}\n";
     let suite = packed(&[
         ("b/input.ndjson", messages),
         ("b/expected.ndjson", ""),
@@ -61,6 +61,8 @@ fn folders_become_steps() {
     let payloads: Vec<&[u8]> = rows.iter().map(|row| &row.payload[..]).collect();
     assert_eq!(payloads, [&b"{\"b\": 1,\"a\":2.50}"[..], "hé".as_bytes(), &[255, 0]]);
     assert!(rows.iter().all(|row| row.received_us == 7));
+    assert_eq!(rows.iter().map(|row| row.properties.len()).collect::<Vec<_>>(), [0, 0, 1]);
+    assert_eq!(rows[2].properties["site"], "north");
 }
 
 /// Guarantees: a folder whose cases would be refused is refused when it is packed, with the case, the file and the line; no folder is no case.

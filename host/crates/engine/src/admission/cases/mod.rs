@@ -155,7 +155,10 @@ impl<'a> Stage<'a> {
         let mut batch = Messages::default();
         for row in rows {
             let topic = self.books.intern_topic(&row.topic, &row.topic).map_err(|full| self.full(&full))?;
-            batch.push(topic, row.received_us, Marks::default(), &row.payload);
+            let at = batch.push(topic, row.received_us, Marks::default(), &row.payload);
+            for (name, value) in &row.properties {
+                batch.properties.push(at, name, value.as_bytes());
+            }
         }
         let decoded = self.instance.decode(now_us, &batch).map_err(|fault| self.fault("decode", &fault))?;
         let first = self.rows;
