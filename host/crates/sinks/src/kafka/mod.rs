@@ -7,8 +7,8 @@
 //! what is bad is refused.
 //!
 //! Points and alerts bear no timestamp of their own: a broker drops by it what is old, and may refuse what is to come; when a point was measured
-//! stands in the record. Messages bear the time when they were received, which is of our own clock. Points have no headers, which would
-//! weigh as much as they do; alerts say in theirs what is often filtered by, and messages what they came with.
+//! stands in the record. Messages bear the time when they were received, which is of our own clock. Points have no headers: what they would say
+//! (unit, quality) stands in the record, and they would weigh as much as it; alerts say in theirs what is often filtered by, and messages what they came with.
 //!
 //! | file | what |
 //! |---|---|

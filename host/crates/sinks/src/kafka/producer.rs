@@ -359,6 +359,19 @@ mod tests {
         }
     }
 
+    /// Guarantees: the producer is idempotent, whatever is set and however records are batched.
+    #[test]
+    fn idempotence_is_not_to_be_set() {
+        for client in
+            [&[][..], &[("enable.idempotence", "false")], &[("compression.type", "lz4"), ("linger.ms", "0")]]
+        {
+            for batches in [Batches::UpTo(None), Batches::UpTo(Some(20_000)), Batches::OfOne] {
+                let config = config(&settings(client), batches);
+                assert_eq!(config.get("enable.idempotence"), Some("true"), "{client:?} {batches:?}");
+            }
+        }
+    }
+
     /// Guarantees: a record of which nothing is ever heard does not stop a sink for ever: the write fails, to be tried again, and counts as not done;
     /// librdkafka's own time is over before, however it was set.
     #[tokio::test]

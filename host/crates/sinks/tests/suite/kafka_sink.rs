@@ -229,7 +229,7 @@ async fn records_as_they_were() {
     assert_eq!(records, expected);
 }
 
-/// Guarantees: every compression that can be configured is built in, and what it made is read again; the producer is idempotent whichever it is.
+/// Guarantees: every compression that can be configured is built in, and what it made is read again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_compression() {
     let cluster = Cluster::start();
