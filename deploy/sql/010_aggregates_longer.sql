@@ -10,14 +10,14 @@ SELECT time_bucket(INTERVAL '1 hour', bucket) AS bucket,
        max(max)                               AS max,
        sum(sum)                               AS sum,
        sum(samples)                           AS samples,
-       first(first, bucket)                   AS first,
-       last(last, bucket)                     AS last
+       first(first, bucket) FILTER (WHERE first IS NOT NULL) AS first,
+       last(last, bucket) FILTER (WHERE last IS NOT NULL)    AS last
 FROM :"schema".:"minute"
 GROUP BY 1, 2
 WITH NO DATA;
 
 SELECT add_continuous_aggregate_policy(format('%I.%I', :'schema', :'hour')::regclass, start_offset => INTERVAL :'hour_window',
-                                       end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '30 minutes',
+                                       end_offset => INTERVAL :'hour_behind', schedule_interval => INTERVAL :'hour_every',
                                        if_not_exists => TRUE);
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS :"schema".:"day"
@@ -29,12 +29,12 @@ SELECT time_bucket(INTERVAL '1 day', bucket)  AS bucket,
        max(max)                               AS max,
        sum(sum)                               AS sum,
        sum(samples)                           AS samples,
-       first(first, bucket)                   AS first,
-       last(last, bucket)                     AS last
+       first(first, bucket) FILTER (WHERE first IS NOT NULL) AS first,
+       last(last, bucket) FILTER (WHERE last IS NOT NULL)    AS last
 FROM :"schema".:"hour"
 GROUP BY 1, 2
 WITH NO DATA;
 
 SELECT add_continuous_aggregate_policy(format('%I.%I', :'schema', :'day')::regclass, start_offset => INTERVAL :'day_window',
-                                       end_offset => INTERVAL '1 day', schedule_interval => INTERVAL '6 hours',
+                                       end_offset => INTERVAL :'day_behind', schedule_interval => INTERVAL :'day_every',
                                        if_not_exists => TRUE);

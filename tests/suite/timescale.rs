@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidegate_tests::{
     DEADLINE, Expect, Fault, Host, Message, Mosquitto, Postgres, Protocol, Publisher, Qos, Setup, Timescale, binary,
-    wait_for,
+    root, wait_for,
 };
 
 pub(crate) const DAY_MS: u64 = 24 * 3600 * 1000;
@@ -165,6 +165,61 @@ fn many_chunks_and_late_rows() {
     host.wait_settled(1_001).assert_balanced("many chunks");
 }
 
+/// Guarantees: where no aggregate can be made of an aggregate, those by hour and day are made of the points, and say the same; first and last are
+/// numbers though a bucket begins and ends with a text.
+#[test]
+fn aggregates_of_the_points() {
+    let Some(database) = Timescale::start() else { return };
+    let setup = Setup::new();
+    migrate(&setup, &format!("[sinks.timescale.db]\nurl = \"{}\"\n", database.url()), &[]);
+    // Two hours of the day before yesterday, of each the first and last reading a text.
+    database.execute(
+        "INSERT INTO metrics SELECT date_trunc('day', now()) - INTERVAL '2 days' + n * INTERVAL '10 minutes', 't', \
+         CASE WHEN n % 6 IN (0, 5) THEN NULL ELSE n END, CASE WHEN n % 6 IN (0, 5) THEN 'off' END, 192, NULL FROM generate_series(0, 11) AS n",
+    );
+    let read = || {
+        for view in ["metrics_1min", "metrics_1hour", "metrics_1day"] {
+            database.execute(&format!("CALL refresh_continuous_aggregate('{view}', NULL, now() - INTERVAL '1 day')"));
+        }
+        let columns = "avg, min, max, sum, samples, first, last";
+        database.query(&format!(
+            "SELECT {columns} FROM metrics_1hour UNION ALL SELECT {columns} FROM metrics_1day ORDER BY samples, min"
+        ))
+    };
+    let wanted = [
+        ["2.5", "1", "4", "10", "4", "1", "4"],
+        ["8.5", "7", "10", "34", "4", "7", "10"],
+        ["5.5", "1", "10", "44", "8", "1", "10"],
+    ];
+    assert_eq!(read().unwrap(), wanted, "of each other");
+    database.execute("DROP MATERIALIZED VIEW metrics_1day");
+    database.execute("DROP MATERIALIZED VIEW metrics_1hour");
+    let names = |sql: &str| {
+        let mut sql: String = sql
+            .lines()
+            .filter(|line| !line.starts_with('\\') && !line.starts_with("--"))
+            .fold(String::new(), |all, line| all + line + "\n");
+        let columns = [
+            ("c_time", "time"),
+            ("c_topic", "topic"),
+            ("c_value", "value"),
+            ("schema", "public"),
+            ("table", "metrics"),
+        ];
+        let views = [("hour", "metrics_1hour"), ("day", "metrics_1day")];
+        let windows = [("hour_window", "14 days"), ("hour_behind", "60 minutes"), ("hour_every", "30 minutes")];
+        let longer = [("day_window", "60 days"), ("day_behind", "1440 minutes"), ("day_every", "360 minutes")];
+        for (name, value) in columns.iter().chain(&views).chain(&windows).chain(&longer) {
+            sql = sql.replace(&format!(":\"{name}\""), value).replace(&format!(":'{name}'"), &format!("'{value}'"));
+        }
+        sql
+    };
+    // One statement at a time: an aggregate with data may not be made in a block.
+    let file = std::fs::read_to_string(root().join("deploy/sql/012_aggregates_of_points.sql")).unwrap();
+    names(&file).split(';').map(str::trim).filter(|sql| !sql.is_empty()).for_each(|sql| database.execute(sql));
+    assert_eq!(read().unwrap(), wanted, "of the points");
+}
+
 fn migrate(setup: &Setup, config: &str, more: &[&str]) -> Output {
     let path = setup.path().join("tidegate.toml");
     let source = "[sources.mqtt.plant]\nurl = \"mqtt://127.0.0.1:1\"\ntopics = [\"dev/#\"]\n";
@@ -183,7 +238,8 @@ fn migrate_makes_what_is_configured() {
     let config = |table: &str, dedupe: bool| {
         format!(
             "[sinks.timescale.db]\nurl = \"{}\"\ntable = \"{table}\"\nchunk_hours = 6\ncompress_after_days = 2\nretain_days = 30\n\
-             dedupe = {dedupe}\n[sinks.timescale.db.columns]\ntime = \"ts\"\ntopic = \"Tag\"\n",
+             dedupe = {dedupe}\n[sinks.timescale.db.columns]\ntime = \"ts\"\ntopic = \"Tag\"\n\
+             [sinks.timescale.db.refresh]\nhour = {{ window_days = 5, every_minutes = 15, behind_minutes = 90 }}\n",
             database.url()
         )
     };
@@ -224,6 +280,21 @@ fn migrate_makes_what_is_configured() {
         assert_eq!(
             database.query(&views).unwrap(),
             ["1day", "1hour", "1min"].map(|each| [format!("{table}_{each}")])
+        );
+        // The day's is bounded by what is kept: 29 of 30 days.
+        let refreshes = format!(
+            "SELECT config ->> 'start_offset', config ->> 'end_offset', schedule_interval FROM timescaledb_information.jobs j \
+             JOIN timescaledb_information.continuous_aggregates a ON j.proc_name = 'policy_refresh_continuous_aggregate' \
+             AND (a.materialization_hypertable_name = j.hypertable_name OR (a.view_schema, a.view_name) = (j.hypertable_schema, j.hypertable_name)) \
+             WHERE a.view_schema = '{schema}' ORDER BY a.view_name"
+        );
+        assert_eq!(
+            database.query(&refreshes).unwrap(),
+            [
+                ["29 days", "24:00:00", "06:00:00"],
+                ["5 days", "01:30:00", "00:15:00"],
+                ["3 days", "00:01:00", "00:01:00"]
+            ]
         );
     }
 

@@ -15,7 +15,7 @@ use tidegate_model::{Limits, SpoolOrder, TopicFilter};
 pub use admin::{Admin, AdminTls, Changes, Scope, ScopeError, Scopes, Token};
 pub use kafka_sink::{Compression, KafkaMessages, KafkaSink, MessageKey, PointFormat};
 pub use kafka_source::{KafkaSource, KafkaStart, RecordHeaders, RecordsBy, TimeFrom, TopicFrom};
-pub use timescale::{Aggregates, Columns, Repeats, TableNames, TimescaleSink, Upkeep};
+pub use timescale::{Aggregates, Columns, Refresh, Repeats, TableNames, TimescaleSink, Upkeep};
 
 /// All of `tidegate.toml`.
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ use url::Url;
 use super::Checker;
 use crate::document::Place;
 use crate::nearest::suggest;
-use crate::raw::{RawColumns, RawExactlyOnce, RawTimescaleSink};
-use crate::settings::{Aggregates, Columns, Offsets, Repeats, Secret, TableNames, TimescaleSink, Upkeep};
+use crate::raw::{RawColumns, RawExactlyOnce, RawRefreshes, RawTimescaleSink};
+use crate::settings::{Aggregates, Columns, Offsets, Refresh, Repeats, Secret, TableNames, TimescaleSink, Upkeep};
 
 /// What tokio-postgres 0.7 takes after the `?` of a URL (`tokio_postgres::Config`, "Keys").
 const PARAMETERS: &[&str] = &[
@@ -159,7 +159,7 @@ impl Checker<'_> {
     }
 
     fn upkeep(&mut self, place: &Place, raw: &RawTimescaleSink) -> Upkeep {
-        let Upkeep { chunk_hours, compress_after_days, retain_days, aggregates } = Upkeep::default();
+        let Upkeep { chunk_hours, compress_after_days, retain_days, aggregates, .. } = Upkeep::default();
         let mut days = |key, value, default: Option<u32>| {
             let days = self.number(place, key, value, default.unwrap_or(0), 0..=36_500);
             (days > 0).then_some(days)
@@ -184,7 +184,33 @@ impl Checker<'_> {
                 Some(true) => Aggregates::Kept,
                 Some(false) => Aggregates::Absent,
             },
+            refresh: self.refreshes(place, raw.refresh.as_ref()),
         }
+    }
+
+    fn refreshes(&mut self, place: &Place, raw: Option<&RawRefreshes>) -> [Refresh; 3] {
+        let each = [
+            ("minute", 1, raw.and_then(|raw| raw.minute.as_ref())),
+            ("hour", 60, raw.and_then(|raw| raw.hour.as_ref())),
+            ("day", 1_440, raw.and_then(|raw| raw.day.as_ref())),
+        ];
+        let mut all = Refresh::USUAL;
+        for (refresh, (name, minutes, raw)) in all.iter_mut().zip(each) {
+            let Some(raw) = raw else { continue };
+            let at = place.key("refresh").key(name);
+            let Refresh { window_days, every_minutes, behind_minutes } = *refresh;
+            *refresh = Refresh {
+                window_days: self.number(&at, "window_days", raw.window_days, window_days, 1..=36_500),
+                every_minutes: self.number(&at, "every_minutes", raw.every_minutes, every_minutes, 1..=525_600),
+                behind_minutes: self.number(&at, "behind_minutes", raw.behind_minutes, behind_minutes, 0..=525_600),
+            };
+            // TimescaleDB refuses less.
+            if refresh.window_days * 1_440 < refresh.behind_minutes + 2 * minutes {
+                let what = format!("between `behind_minutes` and `window_days` there are no two buckets of a {name}");
+                self.error(&at, what, "raise `window_days`, or lower `behind_minutes`");
+            }
+        }
+        all
     }
 
     fn database_url(&mut self, at: &Place, mut url: Url, password: Option<Secret>, has_files: bool) -> Secret {

@@ -39,6 +39,8 @@ pub(crate) struct RawTimescaleSink {
     pub retain_days: Option<i64>,
     /// Whether points are summed up in `<table>_1min`, `<table>_1hour` and `<table>_1day`. Default: true.
     pub aggregates: Option<bool>,
+    /// How those that Tidegate makes are refreshed.
+    pub refresh: Option<RawRefreshes>,
     /// The most connections. In a write the rows of one series go over one of them, in order; the next write may give them to another. Rows for
     /// chunks that may be compressed have half as many more of their own, made when there are any; with one connection, or `exactly_once`, none.
     /// Default: 4.
@@ -81,6 +83,33 @@ pub(crate) struct RawTimescaleSink {
 pub(crate) enum RawExactlyOnce {
     /// What comes of Kafka records.
     Kafka,
+}
+
+/// How the aggregates are refreshed.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawRefreshes {
+    /// `<table>_1min`. Default: 3 days back, each minute, up to a minute ago.
+    pub minute: Option<RawRefresh>,
+    /// `<table>_1hour`. Default: 14 days back, each 30 minutes, up to 60 minutes ago.
+    pub hour: Option<RawRefresh>,
+    /// `<table>_1day`. Default: 60 days back, each 360 minutes, up to 1440 minutes ago.
+    pub day: Option<RawRefresh>,
+}
+
+/// How an aggregate is refreshed.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawRefresh {
+    /// How far back it looks for what came late, in days: never as far as `retain_days`.
+    #[schemars(range(min = 1, max = 36_500))]
+    pub window_days: Option<i64>,
+    /// How often it is done, in minutes.
+    #[schemars(range(min = 1, max = 525_600))]
+    pub every_minutes: Option<i64>,
+    /// What is younger is left to the next time, and summed up when it is asked for, in minutes.
+    #[schemars(range(min = 0, max = 525_600))]
+    pub behind_minutes: Option<i64>,
 }
 
 /// What the columns of the points' table are called.

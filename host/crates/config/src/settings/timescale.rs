@@ -150,11 +150,39 @@ pub struct Upkeep {
     pub retain_days: Option<u32>,
     /// Whether points are summed up by minute, hour and day.
     pub aggregates: Aggregates,
+    /// How each of the three is refreshed.
+    pub refresh: [Refresh; 3],
+}
+
+/// How an aggregate is refreshed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refresh {
+    /// What is so old is not looked at again, in days.
+    pub window_days: u32,
+    /// How often it is done, in minutes.
+    pub every_minutes: u32,
+    /// What is younger is left to the next time, in minutes.
+    pub behind_minutes: u32,
+}
+
+impl Refresh {
+    /// What is usual by minute, hour and day.
+    pub const USUAL: [Self; 3] = [
+        Self { window_days: 3, every_minutes: 1, behind_minutes: 1 },
+        Self { window_days: 14, every_minutes: 30, behind_minutes: 60 },
+        Self { window_days: 60, every_minutes: 360, behind_minutes: 1_440 },
+    ];
 }
 
 impl Default for Upkeep {
     fn default() -> Self {
-        Self { chunk_hours: 24, compress_after_days: Some(7), retain_days: Some(90), aggregates: Aggregates::Kept }
+        Self {
+            chunk_hours: 24,
+            compress_after_days: Some(7),
+            retain_days: Some(90),
+            aggregates: Aggregates::Kept,
+            refresh: Refresh::USUAL,
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use tidegate_model::SpoolOrder;
 
 use super::{FakeEnv, SOURCE, good, parse, parse_in};
 use crate::{
-    Aggregates, Config, EXAMPLE, KafkaStart, LaneBy, MqttVersion, ProcessEnv, Qos, RecordHeaders, RecordsBy, Repeats,
-    ShareBy, SinkSettings, SourceSettings, SpoolSettings, TimeFrom, TopicFrom, Upkeep, WhenFull,
+    Aggregates, Config, EXAMPLE, KafkaStart, LaneBy, MqttVersion, ProcessEnv, Qos, RecordHeaders, RecordsBy, Refresh,
+    Repeats, ShareBy, SinkSettings, SourceSettings, SpoolSettings, TimeFrom, TopicFrom, Upkeep, WhenFull,
 };
 
 fn mqtt_source(config: &Config, name: &str) -> crate::MqttSource {
@@ -267,7 +267,8 @@ fn database_in_full() {
     let text = format!(
         "{SOURCE}[sinks.timescale.db]\nurl = \"postgres://u@a:1,b:2,[::1]:3/d?connect_timeout=2\"\npassword_env = \"PW\"
         table = \"plant.raw_telemetry\"\nalerts_table = \"alarms\"\nconnections = 20\ndedupe = true\nretain_days = 0
-        chunk_hours = 6\naggregates = false\n[sinks.timescale.db.columns]\ntime = \"ts\"\n"
+        chunk_hours = 6\naggregates = false\n[sinks.timescale.db.columns]\ntime = \"ts\"\n
+        [sinks.timescale.db.refresh.hour]\nwindow_days = 2\nbehind_minutes = 120\n"
     );
     let config = parse_in(&text, &env).unwrap();
     let Some(SinkSettings::Timescale(sink)) = config.sinks.values().next() else { panic!() };
@@ -275,8 +276,10 @@ fn database_in_full() {
     assert_eq!((sink.names.table.as_str(), sink.names.alerts.as_str()), ("plant.raw_telemetry", "alarms"));
     assert_eq!(sink.names.columns.all(), ["ts", "topic", "value", "value_str", "quality", "unit"]);
     assert_eq!((sink.connections, sink.repeats), (20, Repeats::Dropped));
-    let upkeep =
-        Upkeep { chunk_hours: 6, compress_after_days: Some(7), retain_days: None, aggregates: Aggregates::Absent };
+    let mut refresh = Refresh::USUAL;
+    (refresh[1].window_days, refresh[1].behind_minutes) = (2, 120);
+    let (compress_after_days, aggregates) = (Some(7), Aggregates::Absent);
+    let upkeep = Upkeep { chunk_hours: 6, compress_after_days, retain_days: None, aggregates, refresh };
     assert_eq!(sink.upkeep, upkeep);
 }
 

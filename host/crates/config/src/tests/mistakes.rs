@@ -84,7 +84,7 @@ t.toml:6:7: `http` is no way to reach an MQTT broker; write mqtt://host:1883, or
 t.toml:7:11: in \"a/#/b\", `#` must stand alone in the last level, as in `plant/#`; correct the filter
 t.toml:8:7: QoS 2 is not taken: a message is acknowledged only when it is stored, which its handshake of four packets does not wait for, and a restart can deliver it again all the same; use qos = 1, at least once
 t.toml:11:9: `drop table` is no name of a table; use up to 63 letters, digits and `_`, not beginning with a digit; `schema.table` if need be
-t.toml:12:1: unknown key `colour` in [sinks.timescale.db]; known here: `url`, `password_file`, `password_env`, `table`, `alerts_table`, `series_table`, `columns`, `manage_schema`, `chunk_hours`, `compress_after_days`, `retain_days`, `aggregates`, `connections`, `dedupe`, `exactly_once`, `max_rows`, `statement_timeout_s`, `ahead_hours`, `behind_days`, `ca_file`, `cert_file`, `key_file`, `spool`",
+t.toml:12:1: unknown key `colour` in [sinks.timescale.db]; known here: `url`, `password_file`, `password_env`, `table`, `alerts_table`, `series_table`, `columns`, `manage_schema`, `chunk_hours`, `compress_after_days`, `retain_days`, `aggregates`, `refresh`, `connections`, `dedupe`, `exactly_once`, `max_rows`, `statement_timeout_s`, `ahead_hours`, `behind_days`, `ca_file`, `cert_file`, `key_file`, `spool`",
     );
 }
 

@@ -103,7 +103,7 @@ impl Tables {
         let within = |days: u32, least: u32| {
             upkeep.retain_days.map_or(days, |retained| days.min(retained.saturating_sub(1)).max(least))
         };
-        let values: Vec<(&str, String)> = vec![
+        let named = [
             ("schema", schema.to_owned()),
             ("table", table.to_owned()),
             ("alerts", self.names.alerts.clone()),
@@ -124,10 +124,15 @@ impl Tables {
             ("chunk", format!("{} hours", upkeep.chunk_hours)),
             ("compress_after", format!("{} days", upkeep.compress_after_days.unwrap_or(0))),
             ("retain", format!("{} days", upkeep.retain_days.unwrap_or(0))),
-            ("minute_window", format!("{} days", within(3, 1))),
-            ("hour_window", format!("{} days", within(14, 1))),
-            ("day_window", format!("{} days", within(60, 4))),
         ];
+        let mut values: Vec<(String, String)> = named.map(|(name, value)| (name.to_owned(), value)).into();
+        for ((name, least), refresh) in [("minute", 1), ("hour", 1), ("day", 4)].into_iter().zip(upkeep.refresh) {
+            // Two buckets at least, before what is left to the next time.
+            let least = least.max((refresh.behind_minutes + 2 * 60).div_ceil(1_440));
+            values.push((format!("{name}_window"), format!("{} days", within(refresh.window_days, least))));
+            values.push((format!("{name}_every"), format!("{} minutes", refresh.every_minutes)));
+            values.push((format!("{name}_behind"), format!("{} minutes", refresh.behind_minutes)));
+        }
         let lines: Vec<&str> = sql.lines().filter(|line| !line.starts_with('\\')).collect();
         let mut sql = lines.join("\n");
         for (name, value) in &values {

@@ -1,5 +1,7 @@
 //! The files of deploy/sql, what each needs, and running those that fit the database.
 
+use std::ops::RangeInclusive;
+
 use tidegate_config::{Aggregates, Repeats, TimescaleSink};
 
 use super::super::fault::Fault;
@@ -15,7 +17,7 @@ pub(super) struct File {
     pub(super) name: &'static str,
     pub(super) sql: &'static str,
     makes: &'static str,
-    needs: Level,
+    needs: RangeInclusive<Level>,
     of: Part,
 }
 
@@ -41,24 +43,32 @@ pub(super) enum Level {
     Apache,
     /// TimescaleDB under its Community licence.
     Community,
+    /// 2.7 or later, where what is summed up can be chosen by row.
+    Filters,
     /// 2.9 or later, where an aggregate can be made of an aggregate.
     Hierarchies,
 }
 
 macro_rules! file {
-    ($name:literal, $makes:literal, $needs:expr, $of:expr) => {
+    ($name:literal, $makes:expr, $needs:expr, $of:expr) => {
+        file!($name, $makes, $needs, Level::Hierarchies, $of)
+    };
+    ($name:literal, $makes:expr, $needs:expr, $until:expr, $of:expr) => {
         File {
             name: $name,
             sql: include_str!(concat!("../../../../../../deploy/sql/", $name)),
             makes: $makes,
-            needs: $needs,
+            needs: $needs..=$until,
             of: $of,
         }
     };
 }
 
+/// What either of two files makes, as the version has it.
+const LONGER: &str = "the aggregates by hour and day";
+
 /// In the order in which they are run.
-pub(super) const FILES: [File; 11] = [
+pub(super) const FILES: [File; 12] = [
     file!("001_metrics.sql", "the table of the points", Level::Plain, Part::Points),
     file!("002_hypertable.sql", "chunks by time", Level::Apache, Part::Points),
     file!("003_index.sql", "the index on topic and time", Level::Plain, Part::Index(Repeats::Stored)),
@@ -67,9 +77,10 @@ pub(super) const FILES: [File; 11] = [
     file!("006_series.sql", "the table of the series", Level::Plain, Part::Series),
     file!("007_compression.sql", "compression", Level::Community, Part::Compression),
     file!("008_retention.sql", "retention", Level::Community, Part::Retention),
-    file!("009_aggregate_minute.sql", "the aggregate by minute", Level::Community, Part::Aggregates),
-    file!("010_aggregates_longer.sql", "the aggregates by hour and day", Level::Hierarchies, Part::Aggregates),
+    file!("009_aggregate_minute.sql", "the aggregate by minute", Level::Filters, Part::Aggregates),
+    file!("010_aggregates_longer.sql", LONGER, Level::Hierarchies, Part::Aggregates),
     file!("011_source_positions.sql", "the table of Kafka offsets", Level::Plain, Part::Positions),
+    file!("012_aggregates_of_points.sql", LONGER, Level::Filters, Level::Filters, Part::Aggregates),
 ];
 
 /// What was done, and what could not be.
@@ -96,7 +107,7 @@ pub(super) fn is_wanted(file: &File, settings: &TimescaleSink) -> bool {
 
 /// What the files chosen say for these settings, for people.
 pub(super) fn text(tables: &Tables, settings: &TimescaleSink, schema: &str) -> String {
-    let wanted = FILES.iter().filter(|file| is_wanted(file, settings));
+    let wanted = FILES.iter().filter(|file| is_wanted(file, settings) && file.needs.contains(&Level::Hierarchies));
     wanted.map(|file| format!("-- {}\n{}\n", file.name, tables.fill_in(file.sql, schema, settings).trim())).collect()
 }
 
@@ -139,13 +150,16 @@ pub(super) async fn apply(
     let mut report = Report { because: why(level), ..Report::default() };
     let mut files = Vec::new();
     for file in FILES.iter().filter(|file| is_wanted(file, settings) && choose(file.of)) {
-        if file.needs <= level {
+        if file.needs.contains(&level) {
             files.push((file, tables.fill_in(file.sql, &schema, settings)));
             report.done.push(file.makes);
-        } else {
+        } else if !report.missing.contains(&file.makes) {
             report.missing.push(file.makes);
         }
     }
+    let Report { done, missing, .. } = &mut report;
+    // Another file has made it.
+    missing.retain(|makes| !done.contains(makes));
     if files.is_empty() {
         return Ok(report);
     }
@@ -173,8 +187,8 @@ fn why(level: Level) -> &'static str {
     match level {
         Level::Plain => "this PostgreSQL has no TimescaleDB",
         Level::Apache => "this TimescaleDB runs under its Apache licence",
-        Level::Community => "this TimescaleDB is older than 2.9",
-        Level::Hierarchies => "",
+        Level::Community => "this TimescaleDB is older than 2.7",
+        Level::Filters | Level::Hierarchies => "",
     }
 }
 
@@ -207,7 +221,8 @@ pub(super) async fn level(session: &Session, tried: &mut bool) -> Result<Level, 
         if !version.is_empty() {
             return Ok(match licence.as_str() {
                 "apache" => Level::Apache,
-                _ if at_least_2_9(version) => Level::Hierarchies,
+                _ if at_least(version, (2, 9)) => Level::Hierarchies,
+                _ if at_least(version, (2, 7)) => Level::Filters,
                 _ => Level::Community,
             });
         }
@@ -235,9 +250,9 @@ async fn install(session: &Session) -> Result<(), Fault> {
     Ok(())
 }
 
-fn at_least_2_9(version: &str) -> bool {
+fn at_least(version: &str, wanted: (u32, u32)) -> bool {
     let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (2, 9)
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= wanted
 }
 
 #[cfg(test)]
@@ -249,7 +264,7 @@ mod tests {
     fn versions() {
         for (version, enough) in [("2.9.0", true), ("2.23.0-dev", true), ("3.0", true), ("2.8.1", false), ("", false)]
         {
-            assert_eq!(at_least_2_9(version), enough, "{version}");
+            assert_eq!(at_least(version, (2, 9)), enough, "{version}");
         }
     }
 }
