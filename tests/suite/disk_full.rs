@@ -8,7 +8,8 @@ use tidegate_tests::{
 use crate::api::quiet;
 
 /// Guarantees: when dead letters cannot be written for want of room, their messages are not acknowledged; the host lives, says
-/// why it is not ready, and stores good messages beside them; with room again, every bad message is a dead letter, once.
+/// why it is not ready, and stores good messages beside them; with room again, every bad message is a dead letter, once. Letters are not compacted
+/// where there is no room for it (507), and are where there is.
 #[test]
 fn dead_letters_without_room() {
     with_own_mounts("disk_full::dead_letters_without_room", || {
@@ -21,6 +22,16 @@ fn dead_letters_without_room() {
         publisher.deliver(garbage());
         let before = publisher.sent().len();
         host.wait_settled(before as u64);
+
+        disk.fill();
+        // Room for the audit log's lines, and not for the letters once more.
+        disk.spare(512 << 10);
+        let refused = host.ask("POST", "/api/v1/dead-letters/compact").send().expect_problem(507, "no_room");
+        assert!(refused["detail"].as_str().unwrap().contains("purge more first"), "{refused}");
+        assert_eq!(host.dead_letters().len(), before, "all letters are there");
+        disk.clear();
+        host.ask("POST", "/api/v1/dead-letters/compact").send().expect(204);
+        assert_eq!(host.dead_letters().len(), before);
 
         disk.fill();
         // One by one, so that each is a delivery of its own: as many as there are must not hold up what is good.

@@ -246,7 +246,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::change(Method::POST, "/api/v1/dead-letters/cancel-replay", "cancelReplay", Data, Effect::Changes, |call| Box::pin(letters::cancel_replay(call)))
             .about("Takes that back for all that match and have not been put back yet.").query::<PurgeQuery>().records(WHICH_LETTERS, "").json::<Counted>(),
         Route::change(Method::POST, "/api/v1/dead-letters/compact", "compactDeadLetters", Data, Effect::Changes, |call| Box::pin(letters::compact(call)))
-            .about("Gives the room of those that are gone back to the disk. What is left is written anew, and the sink of dead letters, with all that waits for it, waits until that is done. 507 where its disk has not room for twice what is left.").gives(204, Gives::Nothing).refuses(&[507]),
+            .about("Gives the room of those that are gone back to the disk. What is left is written anew, and the sink of dead letters, with all that waits for it, waits until that is done. 507 where there is not room for twice what is left, half of it where temporary files are.").gives(204, Gives::Nothing).refuses(&[507]),
         Route::change(Method::POST, "/api/v1/dead-letters/purge", "purgeDeadLetters", Data, Effect::Changes, |call| Box::pin(letters::purge(call)))
             .about("Deletes all that match, for good.").query::<PurgeQuery>().records(WHICH_LETTERS, "").json::<Counted>(),
 

@@ -3,9 +3,11 @@
 //! All of it works on the file while the host writes it, in steps of [`STEP`] letters with a transaction each, so that the host's
 //! own writes never wait long. What dies while an edit is at work is not touched by it.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
+use rustix::fs::{Access, access};
 
 use super::file::{FileError, STEP, change, delete, step};
 use super::read::{Filter, ids};
@@ -62,14 +64,16 @@ pub fn purge(path: &Path, which: &Selection) -> Result<u64, FileError> {
 pub enum CompactError {
     /// There is not room enough for it. What else is on that disk, spool and state, would be without any meanwhile.
     #[error(
-        "to write {path} anew takes up to {needed} bytes meanwhile, and {free} are free: make room on that disk, or purge more first"
+        "to write {path} anew takes up to {needed} bytes meanwhile on the disk of {on}, and {free} are free there: make room, or purge more first"
     )]
     NoRoom {
         /// The file.
         path: PathBuf,
+        /// What is on the disk without room: the file, or where SQLite has temporary ones.
+        on: PathBuf,
         /// The most it can take.
         needed: u64,
-        /// What its disk has.
+        /// What that disk has.
         free: u64,
     },
     /// The file cannot be read or changed.
@@ -84,30 +88,54 @@ pub enum CompactError {
 /// # Errors
 /// The file cannot be changed, or there is no room; it is as it was then.
 pub fn compact(path: &Path) -> Result<(), CompactError> {
-    compact_within(path, free_beside)
+    let elsewhere = temporary().filter(|temporary| disk(temporary) != disk(path));
+    compact_within(path, elsewhere.as_deref(), free_beside)
 }
 
-fn compact_within(path: &Path, free: impl FnOnce(&Path) -> rusqlite::Result<u64>) -> Result<(), CompactError> {
+/// `elsewhere` is where temporary files are, if that is another disk.
+fn compact_within(
+    path: &Path,
+    elsewhere: Option<&Path>,
+    free: impl Fn(&Path) -> rusqlite::Result<u64>,
+) -> Result<(), CompactError> {
     let short = change(path, None, |connection| {
-        let (needed, free) = (room_for_two(connection)?, free(path)?);
-        if free < needed {
-            return Ok(Some((needed, free)));
+        let left = left(connection)?;
+        let needs = match elsewhere {
+            None => vec![(path, left.saturating_mul(2))],
+            Some(elsewhere) => vec![(path, left), (elsewhere, left)],
+        };
+        for (on, bytes) in needs {
+            let (needed, free) = (bytes.saturating_add(BESIDE_BYTES), free(on)?);
+            if free < needed {
+                return Ok(Some((on.to_owned(), needed, free)));
+            }
         }
         connection.execute_batch("PRAGMA temp_store = FILE; VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")?;
         Ok(None)
     })?;
     match short {
         None => Ok(()),
-        Some((needed, free)) => Err(CompactError::NoRoom { path: path.to_owned(), needed, free }),
+        Some((on, needed, free)) => Err(CompactError::NoRoom { path: path.to_owned(), on, needed, free }),
     }
 }
 
-/// Twice what is left in the file: pages that are free are not written again, or it could never be made smaller on the disk that it has filled.
-fn room_for_two(connection: &Connection) -> rusqlite::Result<u64> {
+/// The bytes of what is left in the file: pages that are free are not written again, or it could never be made smaller on the disk that it has filled.
+fn left(connection: &Connection) -> rusqlite::Result<u64> {
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let pages = number("page_count")? - number("freelist_count")?;
-    let left = u64::try_from(pages.saturating_mul(number("page_size")?)).unwrap_or(0);
-    Ok(left.saturating_mul(2).saturating_add(BESIDE_BYTES))
+    Ok(u64::try_from(pages.saturating_mul(number("page_size")?)).unwrap_or(0))
+}
+
+/// Where SQLite makes temporary files: the first of these that it can write to (<https://sqlite.org/tempfiles.html>, section 5).
+fn temporary() -> Option<PathBuf> {
+    let named = ["SQLITE_TMPDIR", "TMPDIR"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+    let usual = ["/var/tmp", "/usr/tmp", "/tmp", "."].map(PathBuf::from);
+    let writable = |it: &PathBuf| it.is_dir() && access(it, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    named.chain(usual).find(writable)
+}
+
+fn disk(path: &Path) -> Option<u64> {
+    path.metadata().ok().map(|metadata| metadata.dev())
 }
 
 /// What the disk of a file has for us.
@@ -154,7 +182,7 @@ fn in_steps(
 mod tests {
     use super::*;
 
-    /// Guarantees: where the disk has not room for the file twice, it is not written anew and nothing of it is lost; what is free in the file is not counted, so
+    /// Guarantees: where the disk has not room for the file twice, or one of two disks for it once, it is not written anew and nothing of it is lost; what is free in the file is not counted, so
     /// that a file which fills its disk can be made smaller once it has been purged.
     #[test]
     fn room_comes_first() {
@@ -166,10 +194,23 @@ mod tests {
             rows.execute("INSERT INTO filler VALUES (zeroblob(1000000))", []).unwrap();
         }
         let size = || std::fs::metadata(&path).unwrap().len();
-        let refused = |free: u64| match compact_within(&path, |_| Ok(free)) {
+        let refused = |free: u64| match compact_within(&path, None, |_| Ok(free)) {
             Err(CompactError::NoRoom { needed, free: told, .. }) => Some((needed, told)),
             done => done.map(|()| None).unwrap(),
         };
+        // Each of two disks needs room for the file once.
+        let elsewhere = Path::new("elsewhere");
+        for (beside, there, expected) in [
+            (4_000_000, 9_000_000, Some(&*path)),
+            (9_000_000, 4_000_000, Some(elsewhere)),
+            (6_000_000, 6_000_000, None),
+        ] {
+            let free = |on: &Path| Ok(if on == path { beside } else { there });
+            match compact_within(&path, Some(elsewhere), free) {
+                Err(CompactError::NoRoom { on, .. }) => assert_eq!(Some(&*on), expected),
+                done => assert_eq!((done.unwrap(), expected), ((), None)),
+            }
+        }
         let (needed, told) = refused(8_000_000).unwrap();
         assert!(needed > 8_000_000 && told == 8_000_000, "{needed} bytes");
         assert_eq!(rows.query_row("SELECT count(*) FROM filler", [], |row| row.get::<_, i64>(0)).unwrap(), 4);
