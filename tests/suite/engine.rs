@@ -114,8 +114,12 @@ fn what_a_rule_takes_is_told() {
         // A number in each: a letter for its layout, and its own byte.
         (status.rule("number").stats.state_bytes >= 20).then_some(())
     });
-    let told = host.ask("GET", "/api/v1/rules/number").send().expect(200);
-    let metrics = host.get("/metrics").body;
+    let told = || host.ask("GET", "/api/v1/rules/number").send().expect(200);
+    // The lanes save one after the other: both are to be of one moment.
+    let (told, metrics) = wait_for("the rule to be at rest", DEADLINE, || {
+        let (before, metrics) = (told(), host.get("/metrics").body);
+        if before["stats"] == told()["stats"] { Ok((before, metrics)) } else { Err(before.to_string()) }
+    });
     let number = |field: &str| told["stats"][field].as_f64().unwrap_or_else(|| panic!("no {field}: {told}"));
     let metric = |name: &str, more: &str| -> f64 {
         let begins = format!("tidegate_rule_{name}{{rule=\"number\"{more}}} ");
