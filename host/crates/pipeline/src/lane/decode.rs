@@ -2,13 +2,13 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use tidegate_engine::{Decoded, Kind};
+use tidegate_engine::{Decoded, Kind, thread_cpu};
 use tidegate_model::{Books, Marks, Messages, PartitionId, Stage, TopicId};
 
 use crate::dead_letter::Cause;
 use crate::lane::batch::Fate;
 use crate::lane::flow::{Flow, Insert};
-use crate::lane::patience::{Patience, rows_of_a_part};
+use crate::lane::patience::Patience;
 use crate::lane::route::Routes;
 use crate::lane::slot::{Poison, Slot, Tried};
 use crate::lane::work::Work;
@@ -168,7 +168,8 @@ fn attempt(
     }
     let whole: Vec<u32> = all_rows().collect();
     let mut made = Insert::default();
-    for few in whole.chunks(rows_of_a_part(part.len())) {
+    let (mut left, limits) = (&whole[..], slot.rule().limits);
+    while let Some(few) = patience.next_part(&mut left, whole.len(), &limits, thread_cpu()) {
         // Whose poison has been found often enough is not tried any more.
         let shunned = |row: &&u32| slot.shuns(partition_of(work.books, part.topic[**row as usize]));
         let (shunned, few): (Vec<u32>, Vec<u32>) = few.iter().partition(shunned);

@@ -1,7 +1,7 @@
 //! Into what a batch that a rule fails on is taken apart, and for how long a lane has patience with that.
 //!
-//! What counts is the time of the calls that failed: a trap takes microseconds, so a thousand poison rows are set apart one by one, and what it costs
-//! to make new instances is not the poison's doing. Of the processor: a busy node punishes nobody.
+//! What counts is the time of the calls that failed: a trap takes microseconds, and what it costs to make new instances is not the poison's doing.
+//! Of the processor: a busy node punishes nobody. Neighbours wait for all of it, though, so there is an end to that in all.
 
 use std::time::Duration;
 
@@ -16,9 +16,12 @@ const CALLS_A_POISON: u32 = 12;
 const LEAST: Duration = Duration::from_secs(1);
 /// For how many such rows, one after the other, a lane stands still at most, all in all, with what it takes to make new instances.
 const MOST: u32 = 3;
+/// But no longer than this, or than two calls may take that run into their limit: a row that does is found with those.
+const ENOUGH: Duration = Duration::from_secs(5);
+const CALLS_IN_ALL: u32 = 2;
 
 /// How many rows each part has that a part of so many is cut into.
-pub(crate) fn rows_of_a_part(rows: usize) -> usize {
+fn rows_of_a_part(rows: usize) -> usize {
     rows.div_ceil(PARTS).max(1)
 }
 
@@ -70,10 +73,37 @@ impl Patience {
 
     /// Whether it is enough: what fails from now on is taken apart no more.
     pub fn is_spent(&self, limits: &Limits, now: Duration) -> bool {
-        let a_poison = LEAST.max(limits.batch_cpu * CALLS_A_POISON);
-        let in_all = (a_poison + self.revival * CALLS_A_POISON) * MOST;
-        self.failing >= a_poison || self.began.is_some_and(|began| now.saturating_sub(began) >= in_all)
+        self.failing >= a_poison(limits) || self.since_first(now) >= self.in_all(limits)
     }
+
+    /// Takes the next part off what is `left` of so many `rows` that failed, if anything is. Some time after it is enough that is all of it, in one call: also
+    /// calls that go well may take all the time that there is for each.
+    pub fn next_part<'a>(
+        &self,
+        left: &mut &'a [u32],
+        rows: usize,
+        limits: &Limits,
+        now: Duration,
+    ) -> Option<&'a [u32]> {
+        let over = self.since_first(now) >= self.in_all(limits) + ENOUGH;
+        let many = if over { left.len() } else { rows_of_a_part(rows).min(left.len()) };
+        let (part, rest) = left.split_at(many);
+        *left = rest;
+        (!part.is_empty()).then_some(part)
+    }
+
+    fn since_first(&self, now: Duration) -> Duration {
+        self.began.map_or(Duration::ZERO, |began| now.saturating_sub(began))
+    }
+
+    fn in_all(&self, limits: &Limits) -> Duration {
+        let most = ENOUGH.max(limits.batch_cpu * CALLS_IN_ALL);
+        most.min((a_poison(limits) + self.revival * CALLS_A_POISON) * MOST)
+    }
+}
+
+fn a_poison(limits: &Limits) -> Duration {
+    LEAST.max(limits.batch_cpu * CALLS_A_POISON)
 }
 
 #[cfg(test)]
@@ -98,33 +128,32 @@ mod tests {
         );
     }
 
-    /// Guarantees: a row that runs into a limit of any length is found before patience is at an end; new instances do not count to that, however
-    /// long they take; a rule that goes on and on failing is stopped, however quickly poison is found.
+    /// Guarantees: a row that runs into a limit of any length is found before patience is at an end, also where it takes long to make new instances; a
+    /// rule that goes on and on failing is stopped, however quickly poison is found, and before its neighbours have waited for long.
     #[test]
     fn what_counts() {
-        for cpu_ms in [1, 50, 1_000, 10_000] {
+        for (cpu_ms, most_ms) in [(1, 5_000), (50, 5_000), (1_000, 5_000), (10_000, 20_000)] {
             let (limits, cpu) = (limits(cpu_ms), Duration::from_millis(cpu_ms));
             let revival = Duration::from_secs(2);
-            let (mut patience, mut now) = (Patience::default(), Duration::from_secs(5));
+            let began = Duration::from_secs(5);
+            let (mut patience, mut now) = (Patience::default(), began);
             assert!(patience.failed(None, now));
             now += revival;
             patience.revived(now);
-            for _ in 0..4 {
-                let call = now;
-                now += cpu;
-                assert!(!patience.failed(Some(call), now) && !patience.is_spent(&limits, now), "{cpu_ms} ms");
-                now += revival;
-            }
+            // Of a thousand rows, and then of thirty; the next is the row alone.
+            let call = now;
+            now += cpu;
+            assert!(!patience.failed(Some(call), now) && !patience.is_spent(&limits, now), "{cpu_ms} ms");
+            now += revival + cpu;
             patience.found();
-            let mut found = 1;
             while !patience.is_spent(&limits, now) {
                 let call = now;
                 now += cpu + revival;
                 patience.failed(Some(call), call + cpu);
                 patience.found();
-                found += 1;
             }
-            assert!((3..=3_000).contains(&found), "{found} rows were found with {cpu_ms} ms");
+            let waited = now - began;
+            assert!(waited < Duration::from_millis(most_ms) + cpu + revival, "{waited:?} with {cpu_ms} ms");
         }
         let (limits, mut patience) = (limits(50), Patience::default());
         patience.failed(None, Duration::ZERO);
@@ -132,5 +161,21 @@ mod tests {
         assert!(!patience.is_spent(&limits, Duration::from_millis(999)));
         patience.failed(Some(Duration::from_millis(999)), Duration::from_millis(1_001));
         assert!(patience.is_spent(&limits, Duration::from_millis(1_001)), "no poison was found for so long");
+    }
+
+    /// Guarantees: all rows are in some part, in order; and parts that take long, though they go well, are few.
+    #[test]
+    fn parts() {
+        let rows: Vec<u32> = (0..1_000).collect();
+        for (seconds_a_part, calls) in [(0, 32), (1, 9), (30, 2)] {
+            let (mut patience, mut now) = (Patience::default(), Duration::from_secs(5));
+            patience.failed(None, now);
+            let (mut left, mut taken) = (&rows[..], Vec::new());
+            while let Some(part) = patience.next_part(&mut left, rows.len(), &limits(50), now) {
+                taken.push(part);
+                now += Duration::from_secs(seconds_a_part);
+            }
+            assert_eq!((taken.len(), taken.concat()), (calls, rows.clone()), "{seconds_a_part} s each");
+        }
     }
 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tidegate_engine::{Kind, OnQuarantine, Passage, Processed};
+use tidegate_engine::{Kind, OnQuarantine, Passage, Processed, thread_cpu};
 use tidegate_model::{Books, NO_ROW, PartitionId, Points, SeriesId, Stage};
 
 use crate::dead_letter::Cause;
 use crate::lane::flow::{Flow, Insert};
-use crate::lane::patience::{Patience, rows_of_a_part};
+use crate::lane::patience::Patience;
 use crate::lane::route::{Routes, Share};
 use crate::lane::slot::{Poison, Slot, Tried};
 use crate::lane::work::Work;
@@ -174,7 +174,8 @@ fn attempt(
         return;
     }
     let whole: Vec<u32> = (0..points.len() as u32).collect();
-    for few in whole.chunks(rows_of_a_part(points.len())) {
+    let (mut left, limits) = (&whole[..], slot.rule().limits);
+    while let Some(few) = patience.next_part(&mut left, whole.len(), &limits, thread_cpu()) {
         // Whose poison has been found often enough is not tried any more.
         let shunned = |row: &&u32| slot.shuns(partition_of(work.books, points.series[**row as usize]));
         let (shunned, few): (Vec<u32>, Vec<u32>) = few.iter().partition(shunned);

@@ -1,8 +1,8 @@
 //! A batch that the rule fails on is taken apart: what its instances stand on meanwhile, and who is to blame.
 //!
 //! Every fault costs an instance, and to give a new one the state of a hundred thousand series takes tenths of a second. So that is done once a batch: the
-//! instance that has it all is laid aside, and those that are tried on parts of the batch are given the state of its partitions only, which is
-//! all that a rule may look at for them. In the end the one that was laid aside is given, unheard, what went well.
+//! instance that has it all is laid aside, and those that are tried on parts of the batch are given the state of its partitions only, where that
+//! is all that a rule may look at for them. In the end the one that was laid aside is given, unheard, what went well.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -99,7 +99,10 @@ impl Slot {
         self.touched = true;
         self.save();
         let scope = self.rule.module.description().scope;
-        if self.replay_log.len() > 0 || scope == Scope::Node || self.last_saved.whole().len() <= FEW_CELLS {
+        if self.replay_log.len() > 0
+            || !say_all(batch, scope, self.last_saved.whole())
+            || self.last_saved.whole().len() <= FEW_CELLS
+        {
             return;
         }
         let partitions: HashSet<PartitionId> = self.partitions_of(batch).collect();
@@ -141,10 +144,48 @@ impl Slot {
     }
 }
 
+/// Whether the partitions of `batch` say which of `all` cells a rule of this scope may look at for it. A processor is given the series. A decoder is given
+/// topics, and makes series of them that may have come first by a topic of another partition, where their cells belong.
+fn say_all(batch: Tried<'_>, scope: Scope, all: &StateBook) -> bool {
+    match (batch, scope) {
+        (_, Scope::Node) => false,
+        (Tried::Points(_), _) => true,
+        (Tried::Messages(_), Scope::Partition) => all.series().len() == 0,
+        (Tried::Messages(_), _) => false,
+    }
+}
+
 /// An instance of `rule` that has these cells.
 pub(super) fn instance_at(rule: &Arc<Rule>, books: &Arc<Books>, cells: &StateBook) -> Result<Instance, LoadError> {
     let mut new = rule.instantiate(books)?;
     new.restore(&rule.module.description().version, cells)?;
     rule.stats.cells_restored.fetch_add(cells.len() as u64, Relaxed);
     Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_model::{Cell, SeriesId};
+
+    use super::*;
+
+    /// Guarantees: an instance that is tried has a part of the state only where the partitions of the batch say which part: for a decoder that keeps
+    /// state of series, which another partition's topic may have named first, they do not, nor for a rule of the node.
+    #[test]
+    fn whose_cells_the_partitions_tell() {
+        let (mut of_series, mut of_partitions) = (StateBook::default(), StateBook::default());
+        let cell = Cell::from([1]);
+        of_series.take(SavedState { series: vec![(SeriesId(1), cell.clone())], ..SavedState::default() });
+        of_partitions.take(SavedState { partitions: vec![(PartitionId(1), cell)], ..SavedState::default() });
+        let (messages, points) = (Messages::default(), Points::default());
+        for (scope, decoder, processor) in [
+            (Scope::Series, [false, false], [true, true]),
+            (Scope::Partition, [false, true], [true, true]),
+            (Scope::Node, [false, false], [false, false]),
+        ] {
+            let of = |batch| [&of_series, &of_partitions].map(|all| say_all(batch, scope, all));
+            assert_eq!(of(Tried::Messages(&messages)), decoder, "{scope:?}");
+            assert_eq!(of(Tried::Points(&points)), processor, "{scope:?}");
+        }
+    }
 }
