@@ -4,17 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_engine::{Cells, Engine, Fault, FaultKind, Limits, Module, OnQuarantine, Rule};
+use tidegate_engine::{Cells, Engine, Fault, FaultKind, Instance, Limits, Module, OnQuarantine, Rule};
 use tidegate_model::{Books, Description, PartitionId, Points, SavedState};
 
 #[path = "../../../../tests/src/wat_guest.rs"]
 mod wat_guest;
 
-/// What a guest saves that has had a reading of so many series and has these instructions at the beginning of `save`.
-fn save(series: usize, instructions: &str) -> Result<SavedState, Fault> {
+/// A guest that has had a reading of so many series and has these instructions at the beginning of `save`; and its last reading.
+fn guest(series: usize, instructions: &str, limits: Limits) -> (Instance, Points) {
     let engine = Engine::new().unwrap();
     let module = wat_guest::wat_guest("endless", &[("save", instructions)]);
-    let limits = Limits { lifecycle_cpu: Duration::from_millis(60), ..Limits::default() };
     let rule = Arc::new(Rule {
         name: "endless".into(),
         generation: 1,
@@ -35,8 +34,17 @@ fn save(series: usize, instructions: &str) -> Result<SavedState, Fault> {
         points.push(id, 0, 0.0, 192);
     }
     let mut instance = rule.instantiate(&books).unwrap();
-    instance.process(0, &points).unwrap();
-    instance.save(Cells::All)
+    for rows in (0..series as u32).collect::<Vec<_>>().chunks(10_000) {
+        instance.process(0, &points.gather(rows)).unwrap();
+    }
+    let last = points.gather(&[points.len() as u32 - 1]);
+    (instance, last)
+}
+
+/// What such a guest saves.
+fn save(series: usize, instructions: &str) -> Result<SavedState, Fault> {
+    let limits = Limits { lifecycle_cpu: Duration::from_millis(60), ..Limits::default() };
+    guest(series, instructions, limits).0.save(Cells::All)
 }
 
 /// How it fares where that never ends.
@@ -103,4 +111,30 @@ fn names_pay_for_their_state() {
     let state = save(20_000, &cell).unwrap();
     assert_eq!(state.series.iter().map(|(_, cell)| cell.len()).collect::<Vec<_>>(), [bytes as usize]);
     assert_eq!(saved(10, &cell).kind, FaultKind::Memory, "its memory does not even grow so far");
+}
+
+/// Guarantees: a save has time for as many cells as can have changed, and not for all that a rule may know of: one that says of each of its series that it is
+/// gone, and takes its time for that, is heard after a row of each, and has failed after a single one.
+#[test]
+fn time_for_what_can_have_changed() {
+    const SERIES: usize = 100_000;
+    // At three steps in memory each, this takes 20 ms on no machine, and the second that so many cells may take on none; then series 0, again and again.
+    let give = format!(
+        "(if (i32.lt_u (memory.size) (i32.const 180)) (then (drop (memory.grow (i32.const 180)))))
+        (i32.store (i32.const 700) (i32.const 120000000))
+        (loop $on
+          (i32.store (i32.const 700) (i32.sub (i32.load (i32.const 700)) (i32.const 1)))
+          (br_if $on (i32.load (i32.const 700))))
+        (i32.store (i32.const 560) (i32.const 10485760)) (i32.store (i32.const 564) (i32.const {SERIES}))
+        (return (i32.const 512))"
+    );
+    let batch_cpu = Duration::from_millis(10);
+    // So that nothing else stops it.
+    let lifecycle_cpu = Duration::from_secs(60);
+    let limits = Limits { batch_cpu, lifecycle_cpu, ..Limits::default() };
+    let (mut instance, one) = guest(SERIES, &give, limits);
+    assert_eq!(instance.save(Cells::Changed).unwrap().removed_series.len(), SERIES);
+    instance.process(0, &one).unwrap();
+    let fault = instance.save(Cells::Changed).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Timeout);
 }

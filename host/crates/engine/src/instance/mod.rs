@@ -43,6 +43,8 @@ pub struct Instance {
     new: Vec<u32>,
     /// [`Books::descriptions`] when this instance was last told of changes.
     descriptions_seen: u64,
+    /// Rows and cells that it was given since it was last saved.
+    given: usize,
 }
 
 /// Whether what a call does beside its result is seen: log lines, counts, gauges, and that the rule was called at all.
@@ -90,6 +92,7 @@ impl Instance {
             new: Vec::new(),
             // It knows no series yet.
             descriptions_seen,
+            given: 0,
         };
         made.commit(&Rows::None).map_err(LoadError::Fault)?;
         Ok(made)
@@ -128,6 +131,7 @@ impl Instance {
 
     fn decoded(&mut self, now_us: i64, batch: &Messages) -> Result<Decoded, Fault> {
         let guest = self.decoder.clone().ok_or_else(|| Fault::bad_output("it is no decoder"))?;
+        self.given = self.given.saturating_add(batch.len());
         self.declare_topics(&guest, &batch.topic)?;
         let properties = &batch.properties;
         let wanted = self.rule.module.description().wants_properties && !properties.row.is_empty();
@@ -176,6 +180,7 @@ impl Instance {
 
     fn processed(&mut self, now_us: i64, batch: &Points) -> Result<Processed, Fault> {
         let guest = self.processor.clone().ok_or_else(|| Fault::bad_output("it is no processor"))?;
+        self.given = self.given.saturating_add(batch.len());
         self.declare_series(&batch.series)?;
         let columns = telemetry::PointsParam {
             series: &self.ids,

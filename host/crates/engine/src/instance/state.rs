@@ -13,6 +13,9 @@ use crate::module::Scope;
 /// The most bytes of state asked for, and given, in one call.
 const PART_BYTES: usize = 1 << 20;
 
+/// Of so many cells more than it was given rows it may say that they have changed: a tick has no rows, and may look at many.
+const CELLS_BESIDE_ROWS: usize = 1_000;
+
 /// Which cells `save` is to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cells {
@@ -90,16 +93,19 @@ impl Instance {
     /// Its state, or what changed of it since the last save; empty if it keeps none.
     ///
     /// # Errors
-    /// It failed, took longer for all parts than one call may and that many cells, or would go on for ever.
+    /// It failed, took longer for all parts than one call may and that many cells, or would go on for ever. Of those that changed no more count than can
+    /// have: one for each row and cell that it was given since it saved last, and a thousand.
     pub fn save(&mut self, cells: Cells) -> Result<SavedState, Fault> {
         let mut all = SavedState::default();
         let Some(guest) = self.state.clone() else { return Ok(all) };
         let everything = cells == Cells::All;
         let context = self.store.data();
         let mut room = Room::of(context);
+        let all_cells = room.cells();
+        let most_changed = all_cells.min(std::mem::take(&mut self.given).saturating_add(CELLS_BESIDE_ROWS));
         let mut left = match cells {
-            Cells::All => Budget::lifecycle(&self.rule.limits).and_for_cells(room.cells()),
-            Cells::Changed => Budget::save(&self.rule.limits, room.cells(), room.bytes),
+            Cells::All => Budget::lifecycle(&self.rule.limits).and_for_cells(all_cells),
+            Cells::Changed => Budget::save(&self.rule.limits, most_changed, room.bytes),
         };
         // Each part but the last has a cell at least: what does not come to an end is stopped by what it has handed over.
         let most_parts = 2 + room.bytes / PART_BYTES * 2;
@@ -115,7 +121,8 @@ impl Instance {
             }
             self.take_part(part, &mut all)?;
             if !more {
-                if cells == Cells::Changed && left.took_too_long(room.cells(), room.bytes) {
+                let not_given = most_changed.saturating_sub(all_cells - room.cells());
+                if cells == Cells::Changed && left.took_too_long(not_given, room.bytes) {
                     return Err(Fault::save_took_too_long(self.rule.limits.batch_cpu));
                 }
                 self.commit(&Rows::None)?;
@@ -169,6 +176,7 @@ impl Instance {
         let mut series = saved.series().peekable();
         let mut partitions = saved.partitions().peekable();
         let cells = saved.series().len() + saved.partitions().len();
+        self.given = self.given.saturating_add(cells);
         let mut left = Budget::lifecycle(&self.rule.limits).and_for_cells(cells);
         let mut more = true;
         while more {

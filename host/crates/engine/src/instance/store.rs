@@ -32,18 +32,25 @@ const NANOS_A_BYTE: u64 = 20;
 pub(crate) struct Budget {
     cpu: Duration,
     wall: Duration,
+    /// And each of the calls, whatever is left.
+    a_call: Duration,
 }
 
 impl Budget {
     /// As much as one lifecycle call may.
     pub fn lifecycle(limits: &Limits) -> Self {
-        Self { cpu: limits.lifecycle_cpu, wall: limits.lifecycle_wall }
+        Self { cpu: limits.lifecycle_cpu, wall: limits.lifecycle_wall, a_call: Duration::MAX }
     }
 
-    /// What saving what changed may take at the very most: as long as a batch, since it is asked for after batches, and for each cell and byte that there
-    /// can be. What of that was due is said afterwards, by [`Self::took_too_long`].
+    /// What saving what changed may take at the very most: as long as a batch, since it is asked for after batches, and for each cell that can have
+    /// changed and each byte that there can be. What of that was due is said afterwards, by [`Self::took_too_long`].
     pub fn save(limits: &Limits, cells: usize, bytes: usize) -> Self {
-        Self { cpu: limits.batch_cpu + to_save(cells, bytes), wall: limits.lifecycle_wall }
+        let a_call = limits.batch_cpu + limits.lifecycle_cpu;
+        Self { cpu: limits.batch_cpu + to_save(cells, bytes), wall: limits.lifecycle_wall, a_call }
+    }
+
+    fn of_a_call(&self) -> Duration {
+        self.cpu.min(self.a_call)
     }
 
     /// Whether of a budget of [`Self::save`] more was used than is due to one that left so many cells and bytes of it.
@@ -155,7 +162,7 @@ pub(crate) fn guarded_within<T>(
         });
     }
     let (cpu_began, wall_began) = (thread_cpu(), Instant::now());
-    let returned = run(store, Deadline::new(left.cpu, left.wall), call);
+    let returned = run(store, Deadline::new(left.of_a_call(), left.wall), call);
     left.cpu = left.cpu.saturating_sub(thread_cpu().saturating_sub(cpu_began));
     left.wall = left.wall.saturating_sub(wall_began.elapsed());
     returned
@@ -204,6 +211,19 @@ mod tests {
                 assert_eq!(too_long, late_us > 0, "{cells} cells of {bytes} bytes, {late_us} us late");
             }
         }
+    }
+
+    /// Guarantees: however much state there is, a call that saves is stopped when it has taken as long as a batch and a lifecycle call may, and when there is
+    /// less left, then.
+    #[test]
+    fn each_call_that_saves_is_bounded() {
+        let limits = Limits::default();
+        let most = limits.batch_cpu + limits.lifecycle_cpu;
+        let mut left = Budget::save(&limits, 100_000, 16 << 20);
+        assert!(left.cpu > most * 2 && left.of_a_call() == most);
+        left.cpu = most / 2;
+        assert_eq!(left.of_a_call(), most / 2);
+        assert_eq!(Budget::lifecycle(&limits).of_a_call(), limits.lifecycle_cpu);
     }
 
     /// Guarantees: what a module says of itself is bounded, as a whole and in its parts.

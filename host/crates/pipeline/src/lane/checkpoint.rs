@@ -89,6 +89,11 @@ impl Checkpoints {
             && self.may_hand_over()
     }
 
+    /// Whether there is so much to tell that rules have to save, however long they took for it last.
+    pub fn cannot_wait(&self) -> bool {
+        self.alerts.len() >= MOST_ALERTS
+    }
+
     /// Whether there is so much to tell that nothing more may come before the sinks let it be told.
     pub fn is_overfull(&self) -> bool {
         self.alerts.len() >= MOST_ALERTS && self.epoch.is_held() && !self.epoch.is_broken()

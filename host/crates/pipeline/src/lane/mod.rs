@@ -203,6 +203,8 @@ pub(crate) struct Lane<L> {
     /// The way to the node's lane; that itself has none.
     hand_over: Option<HandOver>,
     save_at: Instant,
+    /// No save before this.
+    saves_rest_until: Instant,
     /// What the store has yet to be told, if there is one.
     checkpoints: Option<Checkpoints>,
     /// A batch has been taken since the lane last waited.
@@ -233,10 +235,25 @@ impl<L: Load> Lane<L> {
         (index, lanes): (usize, usize),
     ) -> Self {
         around.alert_book = around.alert_book.of(LaneId { kind: status.kind, index });
-        let save_at = Instant::now() + SAVE_EVERY;
+        let saves_rest_until = Instant::now();
+        let save_at = saves_rest_until + SAVE_EVERY;
         let checkpoints = around.state.clone().map(|store| Checkpoints::new(store, around.give_up.clone()));
         let (slots, routes, busy) = (Vec::new(), Routes::default(), false);
-        Self { queue, control, around, status, slots, routes, hand_over, save_at, checkpoints, busy, index, lanes }
+        Self {
+            queue,
+            control,
+            around,
+            status,
+            slots,
+            routes,
+            hand_over,
+            save_at,
+            saves_rest_until,
+            checkpoints,
+            busy,
+            index,
+            lanes,
+        }
     }
 
     /// Runs until told to finish, or until all who fill its queue are gone.
@@ -299,6 +316,7 @@ impl<L> Lane<L> {
             // Where it is due and there can be no cut, the sinks have to confirm first.
             save = save.min(held.checked_duration_since(now).unwrap_or(LOOK_AGAIN));
         }
+        let save = save.max(self.saves_rest_until.saturating_duration_since(now));
         let Some(due_us) = self.slots.iter().filter_map(|slot| slot.due_us).min() else { return save };
         let us = due_us.saturating_sub(self.around.clock.now_us()).clamp(1_000, 3_600_000_000);
         save.min(Duration::from_micros(us as u64))

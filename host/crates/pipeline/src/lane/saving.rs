@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use tidegate_engine::thread_cpu;
 use tidegate_model::{Ack, Delivery, Outcome};
 
 use crate::lane::checkpoint::{Checkpoints, Handover};
@@ -13,6 +14,9 @@ use crate::lane::{Lane, SAVE_EVERY};
 
 /// How often a lane looks whether the sinks have confirmed, where too much changes that cannot be kept before that.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// For how many times as long as the rules took to save they are not asked again, unless what one was given has no more room. Acks that wait for
+/// their state wait longer then: who takes all the time that it may for each save would else have the lane for itself.
+const REST_AFTER_SAVES: u32 = 9;
 
 impl<L> Lane<L> {
     /// Sends what no message is the origin of.
@@ -55,7 +59,9 @@ impl<L> Lane<L> {
 
     pub(super) fn save(&mut self) {
         let now = Instant::now();
-        if now >= self.save_at || self.checkpoints.as_ref().is_some_and(Checkpoints::is_full) {
+        let is = |what: fn(&Checkpoints) -> bool| self.checkpoints.as_ref().is_some_and(what);
+        let due = now >= self.save_at || is(Checkpoints::is_full);
+        if due && (now >= self.saves_rest_until || is(Checkpoints::cannot_wait)) {
             self.save_at = now + SAVE_EVERY;
             self.save_now(Handover::OneOfMany);
             self.status.busy_nanos.fetch_add(now.elapsed().as_nanos() as u64, Relaxed);
@@ -66,7 +72,10 @@ impl<L> Lane<L> {
     }
 
     pub(super) fn save_now(&mut self, handover: Handover) {
+        // Time of the processor: a busy node punishes nobody.
+        let began = thread_cpu();
         let saved = self.slots.iter_mut().fold(Saved::All, |all, slot| slot.save().and(all));
+        self.saves_rest_until = Instant::now() + thread_cpu().saturating_sub(began) * REST_AFTER_SAVES;
         self.note_memory();
         if let Some(checkpoints) = &mut self.checkpoints {
             if saved == Saved::NotAll && checkpoints.due().is_some() {

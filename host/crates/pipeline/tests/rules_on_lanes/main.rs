@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tidegate_engine::{
-    Deploy, Engine, Limits, LoadError, Module, OnQuarantine, OnRefusedState, Rule, ShadowReport, ShadowStart,
+    Cells, Deploy, Engine, Limits, LoadError, Module, OnQuarantine, OnRefusedState, Rule, ShadowReport, ShadowStart,
     thread_cpu,
 };
 use tidegate_model::{
