@@ -3,6 +3,8 @@
 #
 #   servers.sh FILE    the file that TIDEGATE_SERVERS_RUN named: a server, a tab, and a test on each line
 set -euo pipefail
+# Elsewhere names that differ may sort as the same.
+export LC_ALL=C
 
 printf '\nrun against:\n'
 # A test that starts two servers of a kind, or was run once more, counts once.

@@ -32,9 +32,9 @@ tests() {
 tests "$@" | tee "$log" || status=$?
 
 # What a test or a document's script waited for in vain (`waited 180s for …`) may only have come too late, on a machine that others keep busy. Such tests
-# are run once more, one at a time, and named. Any other failure stands: a message lost or a wrong answer is not a matter of time.
+# are run once more, one at a time, and named. Any other failure stands, also beside a wait: a message lost or a wrong answer is not a matter of time.
 mended=()
-for name in $(awk '/^---- .* stdout ----$/ { name = $2 } /waited [0-9.]+m?s for / && name { print name; name = "" }' "$log"); do
+for name in $(deploy/dev/waited.sh "$log"); do
   printf '\n%s waited too long: once more, alone\n' "$name"
   if tests "$@" --tests -- --exact "$name" | tee "$again" && grep -q '^test result: ok\. 1 passed' "$again"; then
     mended+=("$name")

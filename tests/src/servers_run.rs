@@ -4,6 +4,10 @@
 //! Needs nothing of the harness: tests inside of crates take this file in by its path.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// How many lines are of no test's name.
+static NAMELESS: AtomicU32 = AtomicU32::new(0);
 
 /// This test runs against `server`.
 pub(crate) fn used(server: &str) {
@@ -27,10 +31,15 @@ fn required() -> bool {
     std::env::var_os("TIDEGATE_REQUIRE_SERVERS").is_some_and(|value| value == "1")
 }
 
-/// A line with the test's name, which is that of its thread. In one write to the end of the file: many processes have it open.
+/// A line with the test's name, which is that of its thread; one of no such name counts as a test of its own. In one write to the end of the file: many processes have it open.
 fn note(what: &str) {
     let Some(path) = std::env::var_os("TIDEGATE_SERVERS_RUN").filter(|path| !path.is_empty()) else { return };
-    let test = std::thread::current().name().unwrap_or("a thread of no name").to_owned();
+    let thread = std::thread::current();
+    let test = match thread.name() {
+        // Where tests run one at a time, all of them do so on the main thread.
+        None | Some("main") => format!("process {}, {}", std::process::id(), NAMELESS.fetch_add(1, Relaxed)),
+        Some(name) => name.to_owned(),
+    };
     let line = format!("{what}\t{test}\n");
     let file = std::fs::File::options().create(true).append(true).open(&path);
     let written = file.and_then(|mut file| file.write_all(line.as_bytes()));

@@ -60,3 +60,4 @@ mod timescale;
 mod timescale_cuts;
 mod timescale_late;
 mod timescale_times;
+mod waited;

@@ -263,6 +263,11 @@ impl Books {
         self.descriptions.count()
     }
 
+    /// The same, but as soon as anything of the last one can be read: a description that was read before this may be of this value.
+    pub(crate) fn announced(&self) -> u64 {
+        self.descriptions.announced()
+    }
+
     /// Which series were described anew since [`Self::descriptions`] was `seen`, and what it is now.
     pub fn described_since(&self, seen: u64) -> (u64, Redescribed) {
         self.descriptions.since(seen)

@@ -25,6 +25,8 @@ pub enum Redescribed {
 pub(crate) struct Changes {
     /// How many there ever were; counts up when all of it can be read.
     count: AtomicU64,
+    /// The same, but counts up before any of it can be read.
+    announced: AtomicU64,
     /// Number `n` stands at `n % REMEMBERED`.
     last: Box<[AtomicU32]>,
     writing: Mutex<()>,
@@ -33,23 +35,32 @@ pub(crate) struct Changes {
 impl Changes {
     pub fn new() -> Self {
         let last = (0..REMEMBERED).map(|_| AtomicU32::new(0)).collect();
-        Self { count: AtomicU64::new(0), last, writing: Mutex::new(()) }
+        Self { count: AtomicU64::new(0), announced: AtomicU64::new(0), last, writing: Mutex::new(()) }
     }
 
     /// Describes a series anew by `describe`, which is told the number that this has and says whether it was news. One at a time: who has read a
     /// number finds all that was written before it.
     pub fn note(&self, id: SeriesId, describe: impl FnOnce(u64) -> bool) {
         let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = self.count.load(Acquire) + 1;
+        let before = self.count.load(Acquire);
+        let number = before + 1;
+        self.announced.store(number, Release);
         if describe(number) {
             self.at(number).store(id.0, Release);
             self.count.store(number, Release);
+        } else {
+            self.announced.store(before, Release);
         }
     }
 
     /// The last number.
     pub fn count(&self) -> u64 {
         self.count.load(Acquire)
+    }
+
+    /// The last number of which anything can be read: who looks here after it has read a description knows whether that may be a later one.
+    pub fn announced(&self) -> u64 {
+        self.announced.load(Acquire)
     }
 
     /// What came after `seen`, up to the number that it gives.
@@ -88,7 +99,11 @@ mod tests {
         let note = |id: u32| changes.note(SeriesId(id), |_| true);
         let series = |ids: &[u32]| Redescribed::Series(ids.iter().map(|&id| SeriesId(id)).collect());
         assert_eq!(changes.since(0), (0, series(&[])));
-        changes.note(SeriesId(9), |_| false);
+        changes.note(SeriesId(9), |number| {
+            assert_eq!((changes.announced(), changes.count()), (number, 0), "while it is described");
+            false
+        });
+        assert_eq!(changes.announced(), 0);
         [7, 3, 7].into_iter().for_each(note);
         assert_eq!(changes.since(0), (3, series(&[3, 7])));
         assert_eq!(changes.since(2), (3, series(&[7])));

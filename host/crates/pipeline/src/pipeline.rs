@@ -128,9 +128,10 @@ impl Pipeline {
         let raw = sinks.iter().fold(RawMessages::None, |all, setup| all.with(&setup.sink.wants().messages));
         let mut running = Vec::new();
         let mut queues = Vec::new();
-        let mut start = |setup: SinkSetup, letters, late, role| {
+        let mut start = |setup: SinkSetup, letters_name: Option<Arc<str>>, letters, late, role| {
             let SinkSetup { name, sink, limits, spool, late: _ } = setup;
             let name: Arc<str> = name.into();
+            let letters_name = letters_name.unwrap_or_else(|| name.clone());
             let status = Arc::new(SinkStatus::new(spool.clone()));
             let (to, queue) = mpsc::channel(limits.queue);
             let (finish, finished) = watch::channel(false);
@@ -139,6 +140,7 @@ impl Pipeline {
             }
             let flush = Flush::new(FlushParts {
                 name: name.clone(),
+                letters_name,
                 sink,
                 spool,
                 late,
@@ -157,10 +159,11 @@ impl Pipeline {
         };
         let mut dead_letters = SinkSetup::new("dead-letters", dead_letters);
         dead_letters.limits.queue = DEAD_LETTERS_QUEUE;
-        let letters = start(dead_letters, None, None, Role::Letters);
+        let letters = start(dead_letters, None, None, None, Role::Letters);
         for mut setup in sinks {
-            let late = setup.late.take().map(|late| start(*late, Some(letters.clone()), None, Role::Late));
-            start(setup, Some(letters.clone()), late, Role::Usual);
+            let own = Some(setup.name.as_str().into());
+            let late = setup.late.take().map(|late| start(*late, own, Some(letters.clone()), None, Role::Late));
+            start(setup, None, Some(letters.clone()), late, Role::Usual);
         }
         running.sort_by_key(|sink: &RunningSink| sink.role);
         let around = Surroundings {

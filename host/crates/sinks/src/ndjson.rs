@@ -95,15 +95,15 @@ fn render_points(
     (at, delivery): (usize, &Delivery),
     written: &mut Written,
 ) -> Result<(), SinkError> {
-    let (points, changed) = (&delivery.points, delivery.described.may_differ(books));
+    let points = &delivery.points;
     let mut texts = TextCursor::from_row(&points.texts, 0);
     for row in 0..points.len() {
         let reject = |reason: String| Rejected { delivery: at, row: row as u32, reason };
         let text = texts.of(row).map(readable).transpose();
         match (text, books.series(points.series[row])) {
             (Ok(value_str), Some(series)) => {
-                let other = if changed { delivery.described.other(books, points.series[row]) } else { None };
                 let latest = series.description.load();
+                let other = delivery.described.other(books, points.series[row]);
                 let description = other.as_deref().unwrap_or(&**latest);
                 let point = PointJson {
                     topic: &series.topic,

@@ -7,6 +7,8 @@ use tidegate_config::{
     ShareBy, SinkSettings, SourceSettings,
 };
 
+use tidegate_sinks::Timescale;
+
 use super::count;
 
 /// What would run; `rules` are a line each.
@@ -113,8 +115,10 @@ fn describe_sink(sink: &SinkSettings) -> String {
                 Offsets::Group => once.to_owned(),
                 Offsets::WithPoints => format!("{once}, what comes from Kafka exactly once"),
             };
-            let (table, connections) = (&sink.names.table, sink.connections);
-            format!("TimescaleDB or PostgreSQL  table {table}{once}, {make}, {connections} connections")
+            let (table, connections) = (&sink.names.table, count(sink.connections, "connection"));
+            let late = Timescale::for_late_points(sink)
+                .map_or_else(String::new, |late| format!(", {} more for late points", late.connections));
+            format!("TimescaleDB or PostgreSQL  table {table}{once}, {make}, {connections}{late}")
         }
         SinkSettings::Mqtt(sink) => {
             let mut line = format!("{}  alerts on {}/<rule>/<topic>", broker(&sink.endpoint), sink.prefix);

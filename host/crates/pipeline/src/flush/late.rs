@@ -39,9 +39,9 @@ fn part(
     let rest = Delivery {
         origin_is: delivery.origin_is.clone(),
         positions: delivery.positions.clone(),
-        alerts: delivery.alerts.clone(),
-        commands: delivery.commands.clone(),
-        dead_letters: delivery.dead_letters.clone(),
+        alerts: where_taken(wants.alerts, &delivery.alerts),
+        commands: where_taken(wants.commands, &delivery.commands),
+        dead_letters: where_taken(wants.dead_letters, &delivery.dead_letters),
         ..delivery.points_of(&others)
     };
     let late = Arc::new(delivery.points_of(&late));
@@ -52,4 +52,9 @@ fn part(
     let (ours, theirs) = ack.halves();
     place.send((late, theirs));
     Some((Arc::new(rest), ours))
+}
+
+/// What other sinks take is theirs: this one is not to pay for a copy.
+fn where_taken<T: Clone>(taken: bool, all: &[T]) -> Vec<T> {
+    if taken { all.to_vec() } else { Vec::new() }
 }

@@ -70,7 +70,7 @@ impl Flush {
     fn dead_letter(&self, delivery: &Delivery, row: Option<u32>, reason: &str) -> DeadLetter {
         let cause = Cause {
             stage: Stage::Sink,
-            rule: Some(&self.name),
+            rule: Some(&self.letters_name),
             module: None,
             reason: reason.into(),
             backtrace: None,

@@ -85,6 +85,8 @@ impl Default for SinkLimits {
 /// A sink at work.
 pub(crate) struct Flush {
     name: Arc<str>,
+    /// What its letters call it: of a task for late points, the sink that these are of.
+    letters_name: Arc<str>,
     sink: Box<dyn Sink>,
     spool: Option<Arc<dyn Spool>>,
     /// The task that stores late points beside this one.
@@ -111,6 +113,7 @@ pub(crate) struct Flush {
 /// What a [`Flush`] is made of.
 pub(crate) struct FlushParts {
     pub name: Arc<str>,
+    pub letters_name: Arc<str>,
     pub sink: Box<dyn Sink>,
     pub spool: Option<Arc<dyn Spool>>,
     pub late: Option<mpsc::Sender<Consignment>>,
@@ -126,8 +129,21 @@ pub(crate) struct FlushParts {
 
 impl Flush {
     pub fn new(parts: FlushParts) -> Self {
-        let FlushParts { name, sink, spool, late, limits, queue, status, books, raw, dead_letters, give_up, finish } =
-            parts;
+        let FlushParts {
+            name,
+            letters_name,
+            sink,
+            spool,
+            late,
+            limits,
+            queue,
+            status,
+            books,
+            raw,
+            dead_letters,
+            give_up,
+            finish,
+        } = parts;
         let intake = Intake {
             name: name.clone(),
             queue,
@@ -142,6 +158,7 @@ impl Flush {
         };
         Self {
             name,
+            letters_name,
             sink,
             spool,
             late,

@@ -171,6 +171,7 @@ impl House {
         let status = Arc::new(SinkStatus::new(Some(spool.clone())));
         let flush = Flush::new(FlushParts {
             name: "test".into(),
+            letters_name: "test".into(),
             sink: Box::new(TestSink(world.clone(), Vec::new())),
             spool: Some(spool),
             late: late.map(|house| house.queue.clone()),

@@ -1,5 +1,6 @@
 //! Lanes that a sink holds back: who wants something of them is told so in time, and nothing of it is done behind their back.
 
+use tidegate_model::{Description, PartitionId};
 use tidegate_pipeline::{Reset, ResetError};
 
 use super::*;
@@ -43,4 +44,25 @@ fn refused_meanwhile_and_not_done() {
     house.deploy.remove("tally", "the rule was removed").unwrap();
     house.send(&[reading("dev/a", -7.0)]);
     assert_eq!(house.stored().last(), Some(&("dev/a".to_owned(), -7.0)));
+}
+
+/// Guarantees: what waits for a sink says in what unit it was measured, though the series is described as something else meanwhile.
+#[test]
+fn described_as_it_was_decoded() {
+    let mut house = House::new(1);
+    house.install("read", "json-reading", 0, "dev/#", "{}");
+    *house.points.down.lock().unwrap() = true;
+    house.hand_over(&[(String::from("dev/a"), r#"{"v":1.0,"ts":1703289600000,"u":"°F"}"#.into())]);
+    house.wait_down();
+    let celsius = Description { unit: Some("°C".into()), labels: Vec::new() };
+    let series = house.books.intern_series("dev/a", PartitionId(0), celsius).unwrap();
+    *house.points.down.lock().unwrap() = false;
+    house.wait("the message to be settled", |totals| totals.in_flight == 0);
+    let kept = house.points.kept.lock().unwrap();
+    let units: Vec<_> = kept
+        .iter()
+        .filter(|delivery| !delivery.points.is_empty())
+        .map(|delivery| delivery.described.other(&house.books, series).unwrap().unit.clone())
+        .collect();
+    assert_eq!(units, [Some("°F".into())]);
 }

@@ -154,7 +154,7 @@ impl Kafka {
         topic: &str,
         (at, delivery): (usize, &Delivery),
     ) -> Result<(), SinkError> {
-        let (points, changed) = (&delivery.points, delivery.described.may_differ(&self.books));
+        let points = &delivery.points;
         let mut texts = TextCursor::from_row(&points.texts, 0);
         for row in 0..points.len() {
             sending.rows.push((at as u32, row as u32));
@@ -169,8 +169,8 @@ impl Kafka {
                 }
             };
             let Some(number) = sending.left.next(Kind::Points, Some(series.topic.as_bytes())) else { continue };
-            let other = if changed { delivery.described.other(&self.books, points.series[row]) } else { None };
             let latest = series.description.load();
+            let other = delivery.described.other(&self.books, points.series[row]);
             let description = other.as_deref().unwrap_or(&**latest);
             let point = Point {
                 topic: &series.topic,

@@ -98,7 +98,7 @@ fn store_points(
     (at, delivery): (usize, &Delivery),
     written: &mut Written,
 ) -> rusqlite::Result<()> {
-    let (points, changed) = (&delivery.points, delivery.described.may_differ(books));
+    let points = &delivery.points;
     let mut texts = TextCursor::from_row(&points.texts, 0);
     for row in 0..points.len() {
         let id = points.series[row];
@@ -116,7 +116,7 @@ fn store_points(
             written.rejected.push(reject(UNKNOWN_SERIES.to_owned()));
             continue;
         };
-        let other = if changed { delivery.described.other(books, id) } else { None };
+        let other = delivery.described.other(books, id);
         let description = other.as_ref().unwrap_or(description);
         let value = points.value[row];
         insert.execute((

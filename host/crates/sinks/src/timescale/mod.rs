@@ -242,7 +242,7 @@ impl Timescale {
     async fn tell_series(&self, pool: &mut Pool, known: &mut Known) -> Result<(), Fault> {
         if known.found.series && !known.series.untold().is_empty() {
             let (session, _) = pool.first(&self.settings, &self.last_host).await?;
-            news::tell_series(session, &self.tables, &self.books, &known.series, self.timeout()).await?;
+            news::tell_series(session, &self.tables, &self.books, known.series.untold(), self.timeout()).await?;
         }
         known.series.all_told();
         Ok(())

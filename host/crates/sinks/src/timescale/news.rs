@@ -1,8 +1,9 @@
 //! What is new about series.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_model::Books;
+use tidegate_model::{Books, Description, SeriesId};
 use tokio_postgres::types::{ToSql, Type};
 
 use super::fault::Fault;
@@ -11,27 +12,35 @@ use super::session::{Session, begin};
 use super::store::parts;
 use super::template::{RowTemplate, cleaned};
 use crate::json;
-use crate::series::SeriesCache;
 
-/// Tells the database what is new about series: one statement, however many, and a transaction of its own. It comes before the
-/// points, for tables that refer to it. What the table refuses is left out: a name that is too long for it, say, is no reason to store no points.
-/// Where it refuses all of several, somebody has to look at it.
+/// So often a series is told of again that was described anew meanwhile; what is so more often is told of with its next rows.
+const ROUNDS: usize = 3;
+
+/// Tells the database what is new about series, as the books have it now: a sink for late points may have looked long ago, and told of others before. What was
+/// described anew while it was told is told again, or the slower of two sinks would have the last word with what is old.
 pub(super) async fn tell_series(
     session: &Session,
     tables: &Tables,
     books: &Books,
-    series: &SeriesCache<RowTemplate>,
+    untold: &[SeriesId],
     timeout: Duration,
 ) -> Result<(), Fault> {
-    let mut news = Vec::new();
-    for &id in series.untold() {
-        let refused = series.get(id).and_then(RowTemplate::refused);
-        if let (Some(description), None) = (series.description(id), refused) {
-            let clean = description.labels.iter().map(|(key, value)| (cleaned(key), cleaned(value)));
-            let labels = json::labels(&clean.collect::<Vec<_>>());
-            news.push(New { topic: books.series_topic(id), unit: description.unit.as_deref(), labels });
+    let mut left = untold.to_vec();
+    for _ in 0..ROUNDS {
+        let news: Vec<New<'_>> = left.iter().filter_map(|&id| New::of(books, id)).collect();
+        if news.is_empty() {
+            break;
         }
+        tell_all(session, tables, &news, timeout).await?;
+        left = news.iter().filter(|new| new.is_old(books)).map(|new| new.id).collect();
     }
+    Ok(())
+}
+
+/// Tells of these: one statement, however many, and a transaction of its own. It comes before the
+/// points, for tables that refer to it. What the table refuses is left out: a name that is too long for it, say, is no reason to store no points.
+/// Where it refuses all of several, somebody has to look at it.
+async fn tell_all(session: &Session, tables: &Tables, news: &[New<'_>], timeout: Duration) -> Result<(), Fault> {
     let (mut refused, mut left) = (0, parts(news.len(), news.len().max(1)));
     let mut last = None;
     while let Some(range) = left.pop() {
@@ -65,14 +74,33 @@ pub(super) async fn tell_series(
 
 /// What is told of a series.
 struct New<'a> {
+    id: SeriesId,
     topic: &'a str,
-    unit: Option<&'a str>,
+    description: Arc<Description>,
     labels: String,
+}
+
+impl<'a> New<'a> {
+    /// None of a series that no row can be stored of.
+    fn of(books: &'a Books, id: SeriesId) -> Option<Self> {
+        let (topic, description) = (books.series_topic(id), books.series(id)?.description.load_full());
+        if RowTemplate::new(topic, &description).refused().is_some() {
+            return None;
+        }
+        let clean = description.labels.iter().map(|(key, value)| (cleaned(key), cleaned(value)));
+        let labels = json::labels(&clean.collect::<Vec<_>>());
+        Some(Self { id, topic, description, labels })
+    }
+
+    /// Whether the series was described anew since.
+    fn is_old(&self, books: &Books) -> bool {
+        books.series(self.id).is_some_and(|series| !Arc::ptr_eq(&series.description.load(), &self.description))
+    }
 }
 
 async fn tell(session: &Session, tables: &Tables, news: &[New<'_>], timeout: Duration) -> Result<(), Fault> {
     let topics: Vec<&str> = news.iter().map(|new| new.topic).collect();
-    let units: Vec<Option<&str>> = news.iter().map(|new| new.unit).collect();
+    let units: Vec<Option<&str>> = news.iter().map(|new| new.description.unit.as_deref()).collect();
     let labels: Vec<&str> = news.iter().map(|new| &*new.labels).collect();
     session.run(&begin(timeout)).await?;
     // `execute_typed`: the statement has no name, so none is left behind in a pooled server.

@@ -2,7 +2,8 @@
 //!
 //! Each share of a write goes over one connection, in a transaction of its own, while those of other connections go over theirs; the bytes of the
 //! next are made while the database works on this one (`copy`). All shares of a write are over before the next write begins, so the rows of a
-//! series stay in order whichever connection takes them; late ones are dealt out over all, in no order.
+//! series stay in order whichever connection takes them. Late ones, nearly all of which come to a sink and a pool of their own, are dealt out over all of
+//! its connections, in no order.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};

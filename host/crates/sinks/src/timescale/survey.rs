@@ -108,7 +108,7 @@ impl<'a> Survey<'a> {
         let mut first = 0;
         for (at, delivery) in deliveries.iter().enumerate() {
             survey.starts.push(first);
-            let (points, changed) = (&delivery.points, delivery.described.may_differ(books));
+            let points = &delivery.points;
             let entry = match division.offsets {
                 Offsets::WithPoints => Some(survey.enter(&delivery.positions)),
                 Offsets::Group => None,
@@ -116,7 +116,7 @@ impl<'a> Survey<'a> {
             let mut texts = TextCursor::from_row(&points.texts, 0);
             for (row, (&id, &time_us)) in points.series.iter().zip(&points.time_us).enumerate() {
                 let latest = series.refresh(books, id, RowTemplate::new);
-                let of_then = if changed { survey.earlier.make(books, at, delivery, id) } else { None };
+                let of_then = survey.earlier.make(books, at, delivery, id);
                 let number = (first + row) as u32;
                 if entry.as_ref().is_some_and(|entry| entry.has_again(delivery, row as u32)) {
                     survey.again += 1;
@@ -223,7 +223,7 @@ impl<'a> Survey<'a> {
         // Late ones behind all others, should a connection have to take those of another too.
         let (fresh, mut late): (Vec<Share>, Vec<Share>) = parted.partition(|share| share.age == Age::Fresh);
         // Each by the next connection: what one device has to tell of a month would else go one transaction after the other, the other connections stand
-        // idle, and the next write wait for it. Points of one chunk and series are in one share, so that shares need no order among each other.
+        // idle, and the next write of this sink, which is mostly one for late points alone, wait for it. Points of one chunk and series are in one share, so that shares need no order among each other.
         for (turn, share) in late.iter_mut().enumerate() {
             share.connection = turn % self.connections;
         }

@@ -14,7 +14,7 @@ use tidegate_config::{Compression, KafkaMessages, KafkaSink, MessageKey, PointFo
 use tidegate_model::{Books, DeadLetter, Delivery, Marks, Messages, OriginIs, Properties, Sink, SinkError, Stage};
 use tidegate_sinks::Kafka;
 
-use crate::{PATIENCE, alerts, points};
+use crate::{PATIENCE, alerts, points, through_units};
 
 pub(crate) struct Cluster(pub(crate) MockCluster<'static, DefaultProducerContext>);
 
@@ -152,6 +152,19 @@ async fn records_are_keyed_and_in_order() {
     assert_eq!(headers, [("rule", "overheat"), ("severity", "critical"), ("transition", "raised")]);
     let (key, _, headers) = cluster.records("letters").remove(0);
     assert_eq!((key.as_str(), headers["stage"].as_str()), ("dev/bad", "decode"));
+}
+
+/// Guarantees: a record bears the unit of the time when its point was measured, though the series has another by now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_unit_of_its_time() {
+    let cluster = Cluster::start();
+    let books = Arc::new(Books::new(9));
+    let mut sink = Kafka::new(cluster.settings(), Arc::clone(&books));
+    sink.write(&through_units(&books)).await.unwrap();
+    sink.close().await;
+    let records = cluster.records("points");
+    let units: Vec<_> = records.iter().map(|(_, payload, _)| payload.split_once(r#""u":"#).unwrap().1).collect();
+    assert_eq!(units, [r#""°F"}"#, r#""°C"}"#]);
 }
 
 /// Guarantees: messages are records byte for byte, an empty one too, with topic, time, properties and marks; only those of the sources that the

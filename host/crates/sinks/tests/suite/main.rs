@@ -25,7 +25,7 @@ mod timescale_sink;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate_model::{Alert, Books, Delivery, Description, PartitionId, Points, Severity, Transition};
+use tidegate_model::{Alert, Books, Delivery, DescribedAs, Description, PartitionId, Points, Severity, Transition};
 
 /// 2023-12-23T00:00:00Z.
 pub const T0: i64 = 1_703_289_600_000_000;
@@ -48,6 +48,17 @@ pub fn points(books: &Books, rows: &[Row<'_>]) -> Delivery {
         }
     }
     Delivery { points, ..Delivery::default() }
+}
+
+/// A delivery measured in °F and one in °C, a point of the series `t` each, whose unit is K by now.
+pub fn through_units(books: &Books) -> [Arc<Delivery>; 2] {
+    let of = |unit, after| {
+        let delivery = points(books, &[("t", Some(unit), after, after as f64, None)]);
+        Arc::new(Delivery { described: DescribedAs::now(books), ..delivery })
+    };
+    let made = [of("°F", 1), of("°C", 2)];
+    of("K", 3);
+    made
 }
 
 /// An alert with a number of its own.

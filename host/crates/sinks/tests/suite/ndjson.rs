@@ -7,7 +7,7 @@ use tidegate_config::NdjsonSink;
 use tidegate_model::{Books, Sink, Wants};
 use tidegate_sinks::Ndjson;
 
-use crate::{alerts, points};
+use crate::{alerts, points, through_units};
 
 /// Guarantees: the lines, byte for byte; a file is appended to, and a line that an earlier run left torn is ended first.
 #[tokio::test]
@@ -40,4 +40,17 @@ async fn lines_are_appended() {
 {"alert":{"rule":"overheat","topic":"dev/line1/temp","transition":"raised","severity":"critical","value":101.5,"message":"too hot: 1","time":"2023-12-23T00:00:00.000001Z","time_us":1703289600000001}}
 "#;
     assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+}
+
+/// Guarantees: a line bears the unit of the time when its point was measured, though the series has another by now.
+#[tokio::test]
+async fn the_unit_of_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.ndjson");
+    let books = Arc::new(Books::new(9));
+    let settings = NdjsonSink { path: Some(path.clone()), points: true, alerts: false, dead_letters: false };
+    Ndjson::new(settings, Arc::clone(&books)).write(&through_units(&books)).await.unwrap();
+    let lines = fs::read_to_string(&path).unwrap();
+    let units: Vec<_> = lines.lines().map(|line| line.split_once(r#""unit":"#).unwrap().1).collect();
+    assert_eq!(units, [r#""°F"}}"#, r#""°C"}}"#]);
 }

@@ -8,7 +8,7 @@ use tidegate_config::SqliteSink;
 use tidegate_model::{Books, SeriesId, Sink, SinkError};
 use tidegate_sinks::Sqlite;
 
-use crate::{T0, alerts, points};
+use crate::{T0, alerts, points, through_units};
 
 fn sink(path: &Path, books: &Arc<Books>) -> Sqlite {
     Sqlite::new(SqliteSink { path: path.to_owned() }, Arc::clone(books))
@@ -158,4 +158,19 @@ async fn a_locked_file_is_tried_again() {
     assert_eq!(stored(&file(&dir)).len(), 2);
     let unit: String = other.query_row("SELECT unit FROM series WHERE topic = 'new'", [], |row| row.get(0)).unwrap();
     assert_eq!(unit, "K");
+}
+
+/// Guarantees: a row bears the unit of the time when its point was measured, and the table of series the one that holds by now.
+#[tokio::test]
+async fn the_unit_of_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let books = Arc::new(Books::new(9));
+    let mut sink = sink(&file(&dir), &books);
+    sink.write(&through_units(&books)).await.unwrap();
+    sink.close().await;
+    let units: Vec<_> = stored(&file(&dir)).into_iter().map(|row| row.5.unwrap()).collect();
+    assert_eq!(units, ["°F", "°C"]);
+    let connection = Connection::open(file(&dir)).unwrap();
+    let latest: String = connection.query_row("SELECT unit FROM series", [], |row| row.get(0)).unwrap();
+    assert_eq!(latest, "K");
 }
