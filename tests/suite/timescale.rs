@@ -172,6 +172,7 @@ fn aggregates_of_the_points() {
     let Some(database) = Timescale::start() else { return };
     let setup = Setup::new();
     migrate(&setup, &format!("[sinks.timescale.db]\nurl = \"{}\"\n", database.url()), &[]);
+    database.rest_jobs();
     // Two hours of the day before yesterday, of each the first and last reading a text.
     database.execute(
         "INSERT INTO metrics SELECT date_trunc('day', now()) - INTERVAL '2 days' + n * INTERVAL '10 minutes', 't', \

@@ -184,11 +184,11 @@ impl Checker<'_> {
                 Some(true) => Aggregates::Kept,
                 Some(false) => Aggregates::Absent,
             },
-            refresh: self.refreshes(place, raw.refresh.as_ref()),
+            refresh: self.refreshes(place, raw.refresh.as_ref(), retain_days),
         }
     }
 
-    fn refreshes(&mut self, place: &Place, raw: Option<&RawRefreshes>) -> [Refresh; 3] {
+    fn refreshes(&mut self, place: &Place, raw: Option<&RawRefreshes>, retain_days: Option<u32>) -> [Refresh; 3] {
         let each = [
             ("minute", 1, raw.and_then(|raw| raw.minute.as_ref())),
             ("hour", 60, raw.and_then(|raw| raw.hour.as_ref())),
@@ -208,6 +208,13 @@ impl Checker<'_> {
             if refresh.window_days * 1_440 < refresh.behind_minutes + 2 * minutes {
                 let what = format!("between `behind_minutes` and `window_days` there are no two buckets of a {name}");
                 self.error(&at, what, "raise `window_days`, or lower `behind_minutes`");
+            }
+            // What retention has dropped would be taken for deleted.
+            if let Some(retained) = retain_days
+                && (retained - 1) * 1_440 < refresh.behind_minutes + 2 * minutes
+            {
+                let what = format!("between `behind_minutes` and `retain_days` there are no two buckets of a {name}");
+                self.error(&at, what, "raise `retain_days`, or lower `behind_minutes`");
             }
         }
         all

@@ -140,6 +140,24 @@ fn columns_are_characters() {
     );
 }
 
+/// Guarantees: a refresh that has no room for two buckets, by its own settings or by what is kept, is refused.
+#[test]
+fn refreshes_without_room() {
+    let of = |settings: &str| {
+        let text = format!(
+            "[sources.mqtt.p]\nurl = \"mqtt://b\"\ntopics = [\"#\"]\n[sinks.timescale.db]\nurl = \"postgres://u@h/d\"\n{settings}"
+        );
+        mistakes_in(&text, &FakeEnv::new())
+    };
+    let by_itself = of("[sinks.timescale.db.refresh.day]\nwindow_days = 2");
+    assert!(
+        by_itself.contains("`behind_minutes` and `window_days` there are no two buckets of a day"),
+        "{by_itself}"
+    );
+    let by_retention = of("retain_days = 3\n[sinks.timescale.db.refresh.day]\nbehind_minutes = 1440");
+    assert!(by_retention.contains("`behind_minutes` and `retain_days` there are no two"), "{by_retention}");
+}
+
 /// Guarantees: what an MQTT source cannot be is refused, with the reason.
 #[test]
 fn mqtt_sources() {

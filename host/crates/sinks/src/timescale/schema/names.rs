@@ -126,9 +126,10 @@ impl Tables {
             ("retain", format!("{} days", upkeep.retain_days.unwrap_or(0))),
         ];
         let mut values: Vec<(String, String)> = named.map(|(name, value)| (name.to_owned(), value)).into();
-        for ((name, least), refresh) in [("minute", 1), ("hour", 1), ("day", 4)].into_iter().zip(upkeep.refresh) {
+        let each = [("minute", 1, 1), ("hour", 60, 1), ("day", 1_440, 4)];
+        for ((name, bucket_minutes, least), refresh) in each.into_iter().zip(upkeep.refresh) {
             // Two buckets at least, before what is left to the next time.
-            let least = least.max((refresh.behind_minutes + 2 * 60).div_ceil(1_440));
+            let least = least.max((refresh.behind_minutes + 2 * bucket_minutes).div_ceil(1_440));
             values.push((format!("{name}_window"), format!("{} days", within(refresh.window_days, least))));
             values.push((format!("{name}_every"), format!("{} minutes", refresh.every_minutes)));
             values.push((format!("{name}_behind"), format!("{} minutes", refresh.behind_minutes)));
