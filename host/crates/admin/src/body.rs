@@ -24,7 +24,7 @@ const IDLE: Duration = Duration::from_secs(10);
 const JSON_WITHIN: Duration = Duration::from_secs(15);
 /// The most of rows to be tried.
 const MAX_ROWS_BYTES: usize = 1 << 30;
-/// How long rows may take in all: they are read as they come, and no connection lives longer.
+/// How long rows may take in all: they are read as they come.
 const ROWS_WITHIN: Duration = Duration::from_secs(600);
 /// How long a module may take in all.
 const MODULE_WITHIN: Duration = Duration::from_secs(300);
@@ -124,7 +124,7 @@ impl Body {
                 frame.map_err(|error| Problem::bad(format!("the body ended before it was whole: {error}")))?;
             let Ok(piece) = frame.into_data() else { continue };
             taken += piece.len();
-            self.seat.iter().for_each(|seat| seat.came(piece.len()));
+            self.seat.iter().for_each(|seat| seat.came(piece.len(), std::time::Instant::now()));
             if taken > most {
                 return Err(too_large(most));
             }
