@@ -92,7 +92,12 @@ enum Action {
 
 /// Exit code 0: done. 1: it could not be done, or something was found damaged.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if let Some(hosts) = args.remote.meant(&args.place) {
+    let hosts = match args.action {
+        Action::List { .. } | Action::Inspect { .. } => args.remote.meant(&args.place),
+        // What the environment says is for what hosts can do.
+        Action::Verify { .. } | Action::Export { .. } => args.remote.given(),
+    };
+    if let Some(hosts) = hosts {
         return remote::run(&hosts, &args.action);
     }
     let data_dir = args.place.data_dir()?;

@@ -23,8 +23,7 @@ const MOST_ADDRESSES: usize = 8;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How long it may say nothing where it only tells something, or has something to tell from time to time.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
-/// How long it may take for anything else: many modules may be compiled first, lanes waited for, and others may come before. As long as a host keeps a
-/// connection.
+/// How long it may take for anything else: many modules may be compiled first, lanes waited for, and others may come before.
 const DONE_WITHIN: Duration = Duration::from_secs(600);
 /// What the system trusts, on Debian and those like it.
 const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";

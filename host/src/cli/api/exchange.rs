@@ -8,6 +8,8 @@ use super::progress::Passage;
 
 /// The most of an answer.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
+/// The most of its head.
+const MAX_HEAD_BYTES: usize = 64 << 10;
 /// What is written and read at a time.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -25,18 +27,19 @@ pub(super) fn exchange<'n>(
     let sent = pieces.try_for_each(|piece| stream.write_all(piece).map(|()| sending.passed(piece.len())));
     // Who refuses early may not read all of it: what it says comes all the same.
     let sent = sent.and_then(|()| stream.flush());
-    let (answer, read) = received(stream, sending, &passage);
-    let Some(end) = end_of_head(&answer) else {
+    let (mut answer, read) = received(stream, sending, &passage);
+    let Some(end) = end_of_head(&answer, 0) else {
         sent.context("it hung up")?;
         read.context("it did not answer")?;
         bail!("it hung up");
     };
-    let (head, body) = (text(&answer, end), answer.get(end + 4..).unwrap_or_default());
+    let head = text(&answer, end);
+    answer.drain(..end + 4);
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("it does not speak HTTP")?;
-    if length(&head).is_some_and(|length| (body.len() as u64) < length) {
+    if length(&head).is_some_and(|length| (answer.len() as u64) < length) {
         bail!("its answer was cut off");
     }
-    Ok((status, body.to_vec()))
+    Ok((status, answer))
 }
 
 /// What comes until the other side ends it, and why no more came. That all is sent is told until something comes: the host is at work meanwhile.
@@ -58,7 +61,14 @@ fn received<'n>(
         answer.extend_from_slice(piece.get(..bytes).unwrap_or_default());
         match &mut receiving {
             Some(receiving) => receiving.passed(bytes),
-            None => receiving = end_of_head(&answer).map(|end| begun(&answer, end, &passage)),
+            // What came before this piece may end with the beginning of the end.
+            None => {
+                let end = end_of_head(&answer, answer.len().saturating_sub(bytes + 3));
+                receiving = end.map(|end| begun(&answer, end, &passage));
+                if receiving.is_none() && answer.len() > MAX_HEAD_BYTES {
+                    break;
+                }
+            }
         }
     }
     drop(sending);
@@ -72,8 +82,11 @@ fn begun<'n>(answer: &[u8], end: usize, passage: impl Fn(&'static str, u64) -> P
     receiving
 }
 
-fn end_of_head(answer: &[u8]) -> Option<usize> {
-    answer.windows(4).position(|four| four == b"\r\n\r\n")
+/// Where the head ends, in its first bytes; those before `from` are known to be of it.
+fn end_of_head(answer: &[u8], from: usize) -> Option<usize> {
+    let most = answer.len().min(MAX_HEAD_BYTES + PIECE_BYTES);
+    let found = answer.get(from..most)?.windows(4).position(|four| four == b"\r\n\r\n")?;
+    Some(from + found)
 }
 
 fn text(answer: &[u8], end: usize) -> String {

@@ -18,6 +18,11 @@ pub struct Remote {
 }
 
 impl Remote {
+    /// The hosts that the command line names, for what is done with files only: it is for the caller to say that hosts cannot do it.
+    pub fn given(&self) -> Option<Hosts<'_>> {
+        (!self.nodes.is_empty()).then(|| Hosts { nodes: self.nodes.clone(), access: &self.access })
+    }
+
     /// The hosts that are to be asked, with an answer as JSON or for people; none where files are meant, at `place`.
     pub fn meant(&self, place: &Place) -> Option<Hosts<'_>> {
         let named = std::env::var(NODES).unwrap_or_default();
