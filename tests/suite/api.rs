@@ -232,14 +232,14 @@ fn everything_at_once() {
         told.sort_by(|a, b| a.0.cmp(&b.0));
         written.sort_by(|a, b| a.0.cmp(&b.0));
         let problems = rules.as_array().unwrap().iter().any(|rule| rule["problem"].is_string());
-        if told == written && !problems { Ok(()) } else { Err(format!("{rules}; {told:?}; {written:?}")) }
+        let hidden: Vec<String> = std::fs::read_dir(host.rules_dir())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with('.'))
+            .collect();
+        let same = told == written && !problems && hidden.is_empty();
+        if same { Ok(()) } else { Err(format!("{rules}; {told:?}; {written:?}; {hidden:?}")) }
     });
-    let hidden: Vec<String> = std::fs::read_dir(host.rules_dir())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.starts_with('.'))
-        .collect();
-    assert!(hidden.is_empty(), "{hidden:?}");
     let document = json!({"rules": {"hot": rule(90)}});
     host.ask("PUT", "/api/v1/desired").json(&document).send().expect(200);
     let plan = host.ask("PUT", "/api/v1/desired?plan=true").json(&document).send().expect(200);

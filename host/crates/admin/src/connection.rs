@@ -183,6 +183,7 @@ mod tests {
         let mut answer = String::new();
         theirs.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("the whole of it"), "{answer}");
+        assert!(answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
         served.await.unwrap();
     }
 }
