@@ -92,9 +92,10 @@ impl Host {
         let trust = Trust::open(&config.signatures, Some(&config.data_dir))?;
         let admission = admission(open_cache(&config.data_dir))?.trusting(trust);
         let generations = open_generations(&config.data_dir);
-        if config.admin.changes == Changes::Allowed {
+        match config.admin.changes {
             // Before anything of a change that was half made is read.
-            tidegate_admin::mend_rules(&config.rules_dir);
+            Changes::Allowed => tidegate_admin::mend_rules(&config.rules_dir),
+            Changes::Refused => tidegate_admin::tell_of_half(&config.rules_dir),
         }
         let registry = Registry::start(admission, &config.rules_dir, generations, Box::new(pipeline.deploy()))
             .with_context(|| format!("the rules directory {} cannot be used", config.rules_dir.display()))?;

@@ -36,6 +36,6 @@ mod tls;
 
 pub use health::Health;
 pub use letters::{LetterChoice, LetterFilter, Letters, NotCompacted};
-pub use rules::{digest, mend_rules, validate_and_exit};
+pub use rules::{digest, mend_rules, tell_of_half, validate_and_exit};
 pub use server::{Admin, AdminError};
 pub use status::{Status, View};

@@ -18,6 +18,8 @@ mod wat_guest;
 struct Lanes {
     attempts: Sender<Arc<Rule>>,
     not: Arc<Mutex<(usize, Not)>>,
+    /// What was to go, each time.
+    removals: Arc<Mutex<Vec<String>>>,
 }
 
 /// Why not.
@@ -52,7 +54,8 @@ impl Deploy for Lanes {
         Ok(())
     }
 
-    fn remove(&mut self, _rule: &str, _reason: &str) -> Result<(), LoadError> {
+    fn remove(&mut self, rule: &str, _reason: &str) -> Result<(), LoadError> {
+        self.removals.lock().unwrap().push(rule.to_owned());
         self.is_free()
     }
 
@@ -81,6 +84,7 @@ struct House {
     registry: RegistryHandle,
     attempts: Receiver<Arc<Rule>>,
     not: Arc<Mutex<(usize, Not)>>,
+    removals: Arc<Mutex<Vec<String>>>,
     directory: TempDir,
 }
 
@@ -94,10 +98,11 @@ impl House {
         }
         let (send, attempts) = channel();
         let not = Arc::<Mutex<(usize, Not)>>::default();
-        let lanes = Lanes { attempts: send, not: not.clone() };
+        let removals = Arc::<Mutex<Vec<String>>>::default();
+        let lanes = Lanes { attempts: send, not: not.clone(), removals: removals.clone() };
         let admission = Admission::in_process(Engine::new().unwrap());
         let registry = Registry::start(admission, directory.path(), None, Box::new(lanes)).unwrap();
-        Self { registry, attempts, not, directory }
+        Self { registry, attempts, not, removals, directory }
     }
 
     fn is_not(&self, times: usize, not: Not) {
@@ -193,5 +198,42 @@ fn a_rule_goes_when_the_lanes_let_it() {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(attempts.try_recv().is_err(), "what never went need not come again");
+    registry.stop();
+}
+
+/// Guarantees: of rules that are to go at once, none goes before the first can, so that all of them can be put back as they were; and a new rule, which
+/// may be one of them under another name, does not serve before they are gone.
+#[test]
+fn rules_go_one_after_the_other_and_others_come_after() {
+    let text = "module = \"watch.wasm\"\n";
+    let house = House::new(Some(text));
+    let House { registry, attempts, directory, .. } = &house;
+    let file = |name: &str| directory.path().join(format!("{name}.toml"));
+    assert_eq!(&*next(attempts).name, "hot");
+    std::fs::write(file("warm"), text).unwrap();
+    registry.rescan().unwrap();
+    assert_eq!(&*next(attempts).name, "warm");
+    let shown = |name: &str| registry.rule(name).map(|rule| (rule.state, rule.problem_code));
+    let (serves, held) = (Some((RuleState::Serving, None)), Some((RuleState::Serving, Some("still_called"))));
+
+    house.is_not(usize::MAX, Not::Busy);
+    std::fs::rename(file("hot"), file("new")).unwrap();
+    std::fs::remove_file(file("warm")).unwrap();
+    registry.rescan().unwrap();
+    assert_eq!([shown("hot"), shown("warm")], [held, held]);
+    assert_eq!(shown("new"), Some((RuleState::Failed, Some("busy"))));
+    assert!(attempts.try_recv().is_err(), "beside the one that is to go");
+    assert!(house.removals.lock().unwrap().iter().all(|rule| rule == "hot"), "the next waits for it");
+    std::fs::rename(file("new"), file("hot")).unwrap();
+    std::fs::write(file("warm"), text).unwrap();
+    registry.rescan().unwrap();
+    assert_eq!([shown("hot"), shown("warm"), shown("new")], [serves, serves, None]);
+    assert!(attempts.try_recv().is_err(), "what never went need not come again");
+
+    house.is_not(0, Not::Busy);
+    std::fs::rename(file("hot"), file("new")).unwrap();
+    registry.rescan().unwrap();
+    assert_eq!([shown("hot"), shown("warm"), shown("new")], [None, serves, serves]);
+    assert_eq!(&*next(attempts).name, "new");
     registry.stop();
 }

@@ -25,6 +25,15 @@ const MAX_FILE_BYTES: u64 = MAX_WASI_MODULE_BYTES as u64;
 /// A file to be written, by its name; without bytes it is to go.
 pub(super) type Write = (String, Option<Vec<u8>>);
 
+/// What the next start makes of a change if the host ends when the last of its files is in place, and nobody was told yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum AfterCrash {
+    /// It takes it back: whether all would have served is not known.
+    Undone,
+    /// It leaves it: rules go, and no file would bring back their state and their alerts.
+    Stands,
+}
+
 /// What is to be written.
 pub(super) struct Change<'a> {
     /// What the rule's file says then.
@@ -54,10 +63,10 @@ impl Desk {
         let files = kept.into_iter().chain(manifest).chain(module).chain(text);
         let files = files.map(|(name, bytes)| (name, Some(bytes)));
         let writes: Vec<Write> = first.into_iter().chain(files).chain(last).collect();
-        self.write_whole(&directory, &[writes], |_| {
+        self.write_whole(&directory, &[writes], AfterCrash::Undone, |_| {
             // It passed every test and still does not serve, as when a lane is held back: as if nothing had been asked.
             if !file.enabled {
-                return self.still_called([name]);
+                return self.still_called(&[name]);
             }
             let rule = self.registry.rule(name)?;
             if rule.problem.is_none() && generation.is_some_and(|generation| generation != rule.generation) {
@@ -72,13 +81,20 @@ impl Desk {
 
     /// Makes a change in steps: writes the files of each, removes those without bytes, in this order, and has the directory read. Puts everything back, the
     /// last thing first, if that failed, or if `fault` finds one after a step; a later one is not begun before. It is known by then that nothing stands in the way,
-    /// a full disk included; and what a crash leaves of it, the next start undoes.
+    /// a full disk included; and what a crash leaves of it, the next start undoes, but for what is to stand `after_crash` once all files are in place. What cannot
+    /// be put back now stays noted, and is tried again before any other change.
     pub(super) fn write_whole(
         &self,
         directory: &Open,
         steps: &[Vec<Write>],
+        after_crash: AfterCrash,
         fault: impl Fn(usize) -> Option<Problem>,
     ) -> Result<(), Problem> {
+        // Another host may have begun one since this one was: the note would be lost of whichever comes first.
+        let locked = directory.lock().filter(|_| !intent::is_noted(directory));
+        let Some(_locked) = locked else {
+            return Err(Problem::busy("another host is at a change of these rules; nothing was changed"));
+        };
         let mut staged = Vec::with_capacity(steps.len());
         for step in steps {
             let files = step.iter();
@@ -87,12 +103,17 @@ impl Desk {
         }
         let entries: Vec<_> = staged.iter().flatten().map(Staged::entry).collect();
         // One file changes whole as it is.
-        let noted = entries.len() > 1;
-        if noted {
+        let several = entries.len() > 1;
+        if several {
             intent::note(directory, &entries)?;
         }
+        let mut noted = several;
         let done = staged.iter_mut().enumerate().try_for_each(|(step, files)| {
             files.iter_mut().try_for_each(Staged::put)?;
+            if noted && after_crash == AfterCrash::Stands && step + 1 == steps.len() {
+                intent::forget(directory)?;
+                noted = false;
+            }
             // What nobody has read does not serve.
             self.registry.rescan().map_err(Problem::internal)?;
             fault(step).map_or(Ok(()), Err)
@@ -100,21 +121,31 @@ impl Desk {
         fail_point!("rules-change-made", |_| std::process::abort());
         // As long as it is noted, the next start would undo it.
         let done = done.and_then(|()| if noted { Ok(intent::forget(directory)?) } else { Ok(()) });
-        let done = done.map_err(|problem| {
-            let back = staged.iter().flatten().rev().filter_map(|file| file.back().err());
-            let mut not_back: Vec<String> = back.map(|error| error.to_string()).collect();
-            // If it cannot be read now, it is read later.
-            let _ = self.registry.rescan();
-            not_back.extend(intent::forget(directory).err().filter(|_| noted).map(|error| error.to_string()));
-            if not_back.is_empty() {
-                return problem;
-            }
-            problem.adding(&format!("; and not all could be put back, mend it by hand: {}", not_back.join(", ")))
-        });
-        // The old files and the drafts go before anything else takes room.
-        drop(staged);
-        self.tidy(directory);
-        done
+        let Err(problem) = done else {
+            // The old files and the drafts go before anything else takes room.
+            drop(staged);
+            self.tidy(directory);
+            return Ok(());
+        };
+        // Where there is no room for it, a crash in the midst of this would leave half of it.
+        let noted = noted || several && intent::note(directory, &entries).is_ok();
+        let back = staged.iter().flatten().rev().filter_map(|file| file.back().err());
+        let not_back: Vec<String> = back.map(|error| error.to_string()).collect();
+        // If it cannot be read now, it is read later.
+        let _ = self.registry.rescan();
+        if not_back.is_empty() {
+            let forgotten = if noted { intent::forget(directory) } else { Ok(()) };
+            drop(staged);
+            self.tidy(directory);
+            return Err(match forgotten {
+                Ok(()) => problem,
+                Err(error) => problem.adding(&format!("; and the note of it is there still: {error}")),
+            });
+        }
+        let noted = noted || intent::note(directory, &entries).is_ok();
+        staged.into_iter().flatten().for_each(Staged::leave);
+        let then = if noted { "that is tried again before the next change" } else { "mend it by hand" };
+        Err(problem.adding(&format!("; and not all could be put back, {then}: {}", not_back.join(", "))))
     }
 
     /// A module that no file names runs as a rule of its own name, until a file names it: then that rule would be gone. For rules of modules that are about
@@ -157,8 +188,8 @@ impl Desk {
             return Ok(None);
         }
         let bytes = match directory.read(&module, MAX_FILE_BYTES) {
-            // It could not run.
-            Err(FileError::NotPlain(_) | FileError::TooLarge(..)) => None,
+            // It could not run; or it is a link, of which nobody can say that it waits: whether the rule is there still is looked at when its file has gone.
+            Err(FileError::NotPlain(_) | FileError::TooLarge(..) | FileError::Symlink(_)) => None,
             bytes => bytes?,
         };
         Ok(bytes.map(|bytes| (waits(&module), Some(digest(&bytes).into_bytes()))))

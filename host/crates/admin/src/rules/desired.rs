@@ -2,8 +2,8 @@
 //!
 //! Everything in a document is looked over before anything is written: names, definitions, modules and who vouches for them, configurations
 //! against schemas, each changed rule on a scratch instance. Then all files are written under hidden names, where a full disk shows; then
-//! modules take their places, which nothing runs yet; then the rules' files, one after the other; then the directory is read. When all of those serve, what is
-//! to go goes, with its state and its alerts. If a rule cannot serve after all, every file is put back; and so it is by the next start if the host ends in the
+//! modules take their places, which nothing runs yet; then the files of rules that are replaced, one after the other; then the directory is read. When all of those
+//! serve, what is to go goes, with its state and its alerts, and only then what is new comes: a rule under another name never runs beside itself. If a rule cannot serve after all, every file is put back; and so it is by the next start if the host ends in the
 //! midst of it (`intent.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tidegate_config::RuleFile;
 use tidegate_engine::{LoadError, MAX_WASI_MODULE_BYTES, Manifest, Module, Wasi};
 
-use super::change::{Write, not_serving};
+use super::change::{AfterCrash, Write, not_serving};
 use super::compare::differences;
 use super::directory::{FileError, Open};
 use super::document::{Incoming, Wanted, files, incoming, none_of, wanted};
@@ -48,7 +48,7 @@ pub(crate) enum Mode {
 impl Desk {
     /// Everything, as it is; with the ETag of it. Blocks.
     pub fn export(&self, with_modules: bool, configuration: &str) -> Result<(Document, String), Problem> {
-        let _alone = self.begin();
+        let _alone = self.begin()?;
         let directory = self.directory.open()?;
         let mut document = Document { configuration: Some(configuration.to_owned()), ..Document::default() };
         let (mut exported, mut bytes) = (BTreeSet::new(), 0);
@@ -116,7 +116,7 @@ impl Desk {
     ) -> Result<(Converged, Changed), Problem> {
         let incoming = incoming(&document.modules)?;
         let files = files(&document.rules)?;
-        let _alone = self.begin();
+        let _alone = self.begin()?;
         condition.check_whole(&self.whole_etag())?;
         let directory = self.directory.open()?;
         let there: BTreeMap<String, String> = self.files()?.into_iter().map(|it| (it.file, it.sha256)).collect();
@@ -280,9 +280,9 @@ impl Desk {
             let some = converged.rules.iter().filter(|rule| actions.contains(&rule.action));
             some.map(|rule| rule.rule.as_str()).collect()
         };
-        let (changed, gone) = (by(&[Action::Created, Action::Replaced]), by(&[Action::Deleted]));
+        let (created, replaced, gone) = (by(&[Action::Created]), by(&[Action::Replaced]), by(&[Action::Deleted]));
         let there = self.files()?;
-        let mut left = self.left_alone(directory, wanted, &changed, &gone)?;
+        let mut left = self.left_alone(directory, wanted, &replaced, &gone)?;
         let mut writes: Vec<Write> = std::mem::take(&mut left.first);
         for (sha256, module) in incoming {
             let file = modules::kept_name(sha256);
@@ -297,7 +297,7 @@ impl Desk {
                 writes.push((file, module.bytes.clone()));
             }
         }
-        let named = changed.iter().filter_map(|name| Some(&*wanted.get(*name)?.file.module));
+        let named = created.iter().chain(&replaced).filter_map(|name| Some(&*wanted.get(*name)?.file.module));
         let meant = |rule: &str| wanted.contains_key(rule) || gone.contains(&rule);
         let kept = self.named_for_others(directory, named, meant)?;
         writes.extend(kept.into_iter().map(|(name, text)| (name, Some(text))));
@@ -305,28 +305,42 @@ impl Desk {
             let text = wanted.get(*name).map(|wanted| wanted.text.clone().into_bytes());
             (format!("{name}.toml"), text)
         };
-        writes.extend(changed.iter().map(text));
+        writes.extend(replaced.iter().map(text));
         writes.append(&mut left.last);
         let mut steps = vec![writes];
-        if !gone.is_empty() {
-            // What goes takes its state and its alerts with it, which no file put back would bring again: so only when all others serve.
+        let mut after_crash = AfterCrash::Undone;
+        if gone.is_empty() {
+            steps[0].extend(created.iter().map(text));
+        } else {
+            // What goes takes its state and its alerts with it, which no file put back would bring again: so only when all serve that did before. What is new
+            // may be what goes, under another name: both over the same rows would do to them twice what they do. The registry lets rules go before others come.
             let files = gone.iter().map(|name| format!("{name}.toml"));
             let files =
                 files.filter_map(|file| directory.has(&file).map(|has| has.then_some((file, None))).transpose());
             let files = files.collect::<Result<Vec<Write>, _>>()?;
-            steps.push(left.going.into_iter().chain(files).collect());
+            steps.push(left.going.into_iter().chain(files).chain(created.iter().map(text)).collect());
+            after_crash = AfterCrash::Stands;
         }
-        self.write_whole(directory, &steps, |step| match step {
-            0 => self.still_called(changed.iter().copied()).or_else(|| self.not_serving(&changed, wanted)),
-            _ => self.still_called(gone.iter().copied()),
+        let last = steps.len() - 1;
+        self.write_whole(directory, &steps, after_crash, |step| {
+            let changed = (step == 0)
+                .then(|| self.still_called(&replaced).or_else(|| self.not_serving(&replaced, &[], wanted)));
+            let others = || {
+                let gone_at_all = || gone.iter().find_map(|name| self.still_there(name));
+                let new = || self.not_serving(&created, &gone, wanted);
+                self.still_called(&gone).or_else(gone_at_all).or_else(new)
+            };
+            changed.flatten().or_else(|| (step == last).then(others).flatten())
         })
     }
 
-    fn not_serving(&self, changed: &[&str], wanted: &BTreeMap<String, Wanted>) -> Option<Problem> {
+    /// Why one of `changed` does not serve, if one does not, where `gone` went before.
+    fn not_serving(&self, changed: &[&str], gone: &[&str], wanted: &BTreeMap<String, Wanted>) -> Option<Problem> {
         changed.iter().find_map(|name| {
             let enabled = wanted.get(*name).is_some_and(|wanted| wanted.file.enabled);
             let Known { status, .. } = self.known(name).filter(|_| enabled)?;
-            not_serving(status, &format!("so it is with rule {name:?}, and all rules are as they were"))
+            let but_for = self.but_for(gone);
+            not_serving(status, &format!("so it is with rule {name:?}, and all rules are as they were{but_for}"))
         })
     }
 }

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use fail::fail_point;
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, fstat, linkat, open, openat, renameat, statat,
-    unlinkat, utimensat,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, flock, fstat, linkat, open,
+    openat, renameat, statat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -28,6 +28,16 @@ pub(crate) struct RulesDir {
 pub(super) struct Open {
     path: PathBuf,
     fd: OwnedFd,
+}
+
+/// The directory, while nobody else changes it.
+pub(super) struct Locked<'a>(&'a Open);
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        // By hand: a child that is just being started may hold the directory open a little longer.
+        let _ = flock(&self.0.fd, FlockOperation::Unlock);
+    }
 }
 
 /// Why a file cannot be used.
@@ -67,6 +77,15 @@ impl RulesDir {
 }
 
 impl Open {
+    /// Keeps other hosts from changing what is here; none if one is at it. Does not wait. The host's end lets go of it, however it ends.
+    pub fn lock(&self) -> Option<Locked<'_>> {
+        match flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => None,
+            // Not every file system can: then it is for who runs the hosts that there is one.
+            Ok(()) | Err(_) => Some(Locked(self)),
+        }
+    }
+
     /// The names that end in `.wasm`, in order; hidden ones left out.
     pub fn modules(&self) -> Result<Vec<String>, FileError> {
         let failed = |error| FileError::Io(self.path.display().to_string(), error);
@@ -174,7 +193,14 @@ impl Open {
     pub fn keep_old(&self, name: &str, most: u64) -> Result<Option<String>, FileError> {
         let kept = hidden();
         match linkat(&self.fd, name, &self.fd, &kept, AtFlags::empty()) {
-            Ok(()) => Ok(Some(kept)),
+            // Whoever has swapped it for a link meanwhile has linked that.
+            Ok(()) => match self.ours(&kept) {
+                Ok(()) => Ok(Some(kept)),
+                Err(_) => {
+                    self.discard(&kept);
+                    Err(FileError::NotPlain(name.to_owned()))
+                }
+            },
             Err(Errno::NOENT) => Ok(None),
             // Not every file system has links, nor may everybody make them to files of others: a copy does as well, for more room.
             Err(_) => self.read(name, most)?.map(|bytes| self.filled(name, &bytes)).transpose(),

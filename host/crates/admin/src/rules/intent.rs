@@ -1,6 +1,8 @@
 //! What a change of several files is about to do, written down before its first step and removed after its last: if the host ends between,
 //! its next start finds how far that came, and undoes it before anybody reads the directory.
 //!
+//! Who changes the directory, or mends it, holds a lock on it: a second host that is started by mistake leaves alone what the first is at.
+//!
 //! It is undone, and not finished, since nobody was told that it was made, and whether all would have served is not known. What somebody has
 //! changed by hand meanwhile is left as it is. The file can be written by whoever may write rules: no name in it leads out of the directory, nor
 //! to anything that is no rule's.
@@ -13,6 +15,7 @@ use tidegate_engine::{MAX_WASI_MODULE_BYTES, SIGNATURE_SUFFIX};
 use super::change::waits;
 use super::digest;
 use super::directory::{FileError, Open, RulesDir, is_draft};
+use crate::problem::Problem;
 
 /// Its name: hidden, so that nobody takes it for a rule.
 const INTENT: &str = ".change.intent";
@@ -35,17 +38,44 @@ pub fn mend_rules(directory: &Path) {
     let rules = RulesDir::new(directory);
     // One that is not there yet needs no mending; of one that cannot be read the registry will speak.
     let Ok(open) = rules.open() else { return };
+    let Some(_locked) = open.lock() else {
+        return tracing::warn!("another host is changing the rules in {}: they are left to it", directory.display());
+    };
     match undo(&open) {
-        Ok(0) => rules.discard_drafts(),
-        Ok(files) => {
-            tracing::warn!("a change of rules was under way when the host ended: {files} files are put back");
-            rules.discard_drafts();
-        }
+        Ok(_) => rules.discard_drafts(),
         // What is needed to put them back stays for the next start.
         Err(error) => tracing::error!(
             "a change of rules was under way when the host ended, and cannot be taken back: {error}; mend it, or remove {INTENT}"
         ),
     }
+}
+
+/// For a host that changes no files: says so if its rules are half of a change.
+pub fn tell_of_half(directory: &Path) {
+    let open = RulesDir::new(directory).open();
+    if open.is_ok_and(|open| open.lock().is_some() && is_noted(&open)) {
+        tracing::error!(
+            "a change of the rules in {} was under way when a host ended, and this one may not take it back (`[admin] changes`): what serves may be half of it; start a host that may, or mend it and remove {INTENT}",
+            directory.display()
+        );
+    }
+}
+
+/// Takes back what is left of a change that could not be taken back at once. Until that is done there is no other.
+pub(super) fn mend(directory: &Open) -> Result<(), Problem> {
+    // Another host is at a change, which is its own to take back; what is to be changed here will hear of it.
+    let Some(_locked) = directory.lock() else { return Ok(()) };
+    undo(directory).map(drop).map_err(|error| {
+        let what = format!(
+            "; a change that came to nothing is to be taken back before any other: mend it, or remove {INTENT}"
+        );
+        Problem::from(error).adding(&what)
+    })
+}
+
+/// Whether there is one that is neither done nor taken back.
+pub(super) fn is_noted(directory: &Open) -> bool {
+    directory.has(INTENT).unwrap_or(true)
 }
 
 /// Notes what is about to be done; it is on the disk when this returns.
@@ -68,7 +98,12 @@ fn undo(directory: &Open) -> Result<usize, FileError> {
     for entry in entries.iter().rev().filter(|entry| entry.is_sound()) {
         undone += usize::from(entry.undo(directory)?);
     }
+    if undone > 0 {
+        tracing::warn!("a change of rules came to nothing, as by the host's end: {undone} files are put back");
+    }
     forget(directory)?;
+    let sound = entries.iter().filter(|entry| entry.is_sound());
+    sound.flat_map(Entry::drafts).for_each(|draft| directory.discard(draft));
     Ok(undone)
 }
 
@@ -84,8 +119,11 @@ impl Entry {
         let module = self.name.strip_prefix('.').and_then(|name| name.strip_suffix(".waits")).unwrap_or_default();
         let is_rules = shown && [".toml", ".wasm", SIGNATURE_SUFFIX].iter().any(|end| self.name.ends_with(end));
         let is_waits = self.name == waits(module) && module.ends_with(".wasm");
-        let drafts = self.new.iter().map(|(draft, _)| draft).chain(&self.old);
-        plain && (is_rules || is_waits) && drafts.into_iter().all(|draft| is_draft(draft))
+        plain && (is_rules || is_waits) && self.drafts().all(|draft| is_draft(draft))
+    }
+
+    fn drafts(&self) -> impl Iterator<Item = &String> {
+        self.new.iter().map(|(draft, _)| draft).chain(&self.old)
     }
 
     /// Gives whether there was something to undo.
@@ -131,7 +169,7 @@ mod tests {
     }
 
     /// Guarantees: however far a change had come when the host ended, in putting it in place or in putting it back, the next start has every file as it
-    /// was, and nothing is left over; what somebody has changed meanwhile is left alone.
+    /// was, and nothing is left over; what somebody has changed meanwhile is left alone, and so is all of it while another host is at it.
     #[test]
     fn undone_from_everywhere() {
         for (made, back, meddled) in
@@ -158,6 +196,18 @@ mod tests {
                     std::fs::write(path.join(name), "mine").unwrap();
                     before.insert(name.to_owned(), "mine".to_owned());
                 }
+            }
+            let noted = files(path);
+            {
+                let at_it = RulesDir::new(path).open().unwrap();
+                let _locked = at_it.lock().unwrap();
+                mend_rules(path);
+                mend(&open).unwrap();
+                assert_eq!(files(path), noted, "another host is at it");
+            }
+            if made == 3 {
+                mend(&open).unwrap();
+                assert!(!is_noted(&open));
             }
             mend_rules(path);
             assert_eq!(files(path), before, "{made} made, {back} back, meddled: {meddled}");

@@ -33,7 +33,7 @@ use tidegate_pipeline::ResetError;
 pub(crate) use desired::{Mode, Others};
 use directory::FileError;
 pub(crate) use directory::RulesDir;
-pub use intent::mend_rules;
+pub use intent::{mend_rules, tell_of_half};
 use on_trial::OnTrial;
 pub(crate) use prune::Which as WhichModules;
 use schema::Schemas;
@@ -42,9 +42,11 @@ pub(crate) use signatures::{ManifestShape, Signature};
 
 use crate::gate::Changed;
 use crate::problem::Problem;
-use crate::rules::change::{Change, Write};
+use crate::rules::change::{AfterCrash, Change, Write};
 use crate::shapes::Description;
 
+/// The most rules that are named in an answer.
+const MOST_TOLD: usize = 10;
 /// The largest file of a rule, as the registry reads it.
 const MAX_RULE_FILE_BYTES: u64 = 1 << 20;
 
@@ -167,7 +169,7 @@ impl Desk {
 
     /// Makes a rule, or makes it anew. Blocks.
     pub fn put(&self, name: &str, definition: &Value, condition: &Condition) -> Result<Outcome, Problem> {
-        let _alone = self.begin();
+        let _alone = self.begin()?;
         let before = self.known(name);
         condition.check(before.as_ref())?;
         let (file, text) = RuleFile::from_json(definition, &format!("{name}.toml"))?;
@@ -176,7 +178,7 @@ impl Desk {
 
     /// Changes parts of a rule, by a merge patch (RFC 7396). Blocks.
     pub fn patch(&self, name: &str, patch: &Value, condition: &Condition) -> Result<Outcome, Problem> {
-        let _alone = self.begin();
+        let _alone = self.begin()?;
         let before = self.known(name).ok_or_else(|| no_rule(name))?;
         condition.check(Some(&before))?;
         let old = before.file.as_ref().ok_or_else(|| unreadable(name))?;
@@ -192,7 +194,7 @@ impl Desk {
 
     /// Takes a rule away. Its module stays; where that would then run by itself, it is renamed to its digest. Blocks.
     pub fn delete(&self, name: &str, condition: &Condition) -> Result<Changed, Problem> {
-        let _alone = self.begin();
+        let _alone = self.begin()?;
         let before = self.known(name).ok_or_else(|| no_rule(name))?;
         condition.check(Some(&before))?;
         let (directory, toml) = (self.directory.open()?, format!("{name}.toml"));
@@ -202,13 +204,15 @@ impl Desk {
         if directory.has(&toml)? {
             writes.push((toml, None));
         }
-        self.write_whole(&directory, &[writes], |_| self.still_called([name]).or_else(|| self.still_there(name)))?;
+        self.write_whole(&directory, &[writes], AfterCrash::Stands, |_| {
+            self.still_called(&[name]).or_else(|| self.still_there(name))
+        })?;
         Ok(Changed { before: Some(before.digest()), after: None })
     }
 
     /// Switches a rule on or off; when it returns, that holds. Blocks.
     pub fn switch(&self, name: &str, enabled: bool, condition: &Condition) -> Result<Outcome, Problem> {
-        let _alone = self.begin();
+        let _alone = self.begin()?;
         let before = self.known(name).ok_or_else(|| no_rule(name))?;
         condition.check(Some(&before))?;
         let (directory, own) = (self.directory.open()?, format!("{name}.toml"));
@@ -229,7 +233,7 @@ impl Desk {
 
     /// Lets a rule out of quarantine. Blocks.
     pub fn retry(&self, name: &str, condition: &Condition) -> Result<Outcome, Problem> {
-        let _alone = self.begin();
+        let _alone = self.begin()?;
         let before = self.known(name).ok_or_else(|| no_rule(name))?;
         condition.check(Some(&before))?;
         if before.status.state == RuleState::Disabled {
@@ -246,7 +250,7 @@ impl Desk {
         condition: &Condition,
         work: impl FnOnce(&str) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
-        let _alone = self.begin();
+        let _alone = self.begin()?;
         condition.check(Some(&self.rule(name)?))?;
         work(name)
     }
@@ -259,10 +263,20 @@ impl Desk {
     }
 
     /// Whether one of these rules, whose files want it gone, is called still: a lane is held back.
-    fn still_called<'a>(&self, rules: impl IntoIterator<Item = &'a str>) -> Option<Problem> {
+    fn still_called(&self, rules: &[&str]) -> Option<Problem> {
         let held = |name: &str| self.registry.rule(name).filter(|rule| rule.problem_code == Some(STILL_CALLED));
-        let (name, why) = rules.into_iter().find_map(|name| Some((name, held(name)?.problem.unwrap_or_default())))?;
-        Some(Problem::busy(format!("rule {name:?}: {why}; everything is as it was")))
+        let (name, why) = rules.iter().find_map(|name| Some((name, held(name)?.problem.unwrap_or_default())))?;
+        Some(Problem::busy(format!("rule {name:?}: {why}; everything is as it was{}", self.but_for(rules))))
+    }
+
+    /// Of rules that were to go and are to be put back: what is said of those that went, since no file brings back what they knew.
+    fn but_for(&self, rules: &[&str]) -> String {
+        let went: Vec<&&str> =
+            rules.iter().filter(|rule| self.registry.rule(rule).is_none()).take(MOST_TOLD).collect();
+        if went.is_empty() {
+            return String::new();
+        }
+        format!(", but for the state and the alerts of rules that had gone already, which begin anew: {went:?}")
     }
 
     /// Whether a rule that was deleted is one all the same: its module runs by itself, and nobody could say that it waits.
@@ -278,23 +292,21 @@ impl Desk {
         Ok(Outcome { rule, created: before.is_none(), changed })
     }
 
-    /// Begins a change: nobody else is at one, and what the files say now is known, if they can be read.
-    fn begin(&self) -> MutexGuard<'_, ()> {
+    /// Begins a change: nobody else is at one, none is left half made, and what the files say now is known, if they can be read.
+    fn begin(&self) -> Result<MutexGuard<'_, ()>, Problem> {
         let alone = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
-        // If it cannot be read, the change itself will hear of it.
+        // If it cannot be opened or read, the change itself will hear of it.
+        let directory = self.directory.open().ok().filter(|_| self.changes == Changes::Allowed);
+        directory.iter().try_for_each(intent::mend)?;
         let _ = self.registry.rescan();
         // What a crash has left of the change before.
-        if self.changes == Changes::Allowed
-            && let Ok(directory) = self.directory.open()
-        {
-            self.tidy(&directory);
-        }
-        alone
+        directory.iter().for_each(|directory| self.tidy(directory));
+        Ok(alone)
     }
 
     /// The same for what judges by the rules and cannot be taken back: by old ones it might delete what has just been put to use.
     fn begin_knowing(&self) -> Result<MutexGuard<'_, ()>, Problem> {
-        let alone = self.begin();
+        let alone = self.begin()?;
         self.registry.rescan().map_err(Problem::internal)?;
         Ok(alone)
     }

@@ -89,7 +89,7 @@ impl Desk {
         }
         let manifest = manifest_of(&upload.directory, &file)?;
         let admitted = self.registry.admit(&bytes, manifest.as_deref(), wasi)?;
-        let _alone = self.begin();
+        let _alone = self.begin()?;
         let known = self.files()?.into_iter().find(|module| module.sha256 == sha256);
         let new = known.is_none();
         let mut module = known.unwrap_or_else(|| Module::new(&sha256, &file, upload.bytes));

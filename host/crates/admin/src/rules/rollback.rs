@@ -26,7 +26,7 @@ impl Desk {
 
     /// Goes back to generation `to`, or to the one before. Blocks.
     pub fn rollback(&self, name: &str, to: Option<u64>, condition: &Condition) -> Result<Outcome, Problem> {
-        let _alone = self.begin();
+        let _alone = self.begin()?;
         let before = self.known(name).ok_or_else(|| no_rule(name))?;
         condition.check(Some(&before))?;
         let directory = self.directory.open()?;

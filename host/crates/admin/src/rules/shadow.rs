@@ -25,7 +25,7 @@ impl Desk {
         max_share_percent: u32,
         condition: &Condition,
     ) -> Result<(ShadowStatus, Changed), Problem> {
-        let _alone = self.begin();
+        let _alone = self.begin()?;
         let before = self.known(name).ok_or_else(|| no_rule(name))?;
         condition.check(Some(&before))?;
         if before.status.state != RuleState::Serving {
@@ -49,7 +49,7 @@ impl Desk {
 
     /// Lets the shadow of a rule go. Blocks: who lets it serve meanwhile is done first.
     pub fn end_shadow(&self, name: &str, condition: &Condition) -> Result<Changed, Problem> {
-        let _alone = self.begin();
+        let _alone = self.begin()?;
         condition.check(Some(&self.rule(name)?))?;
         let before = self.registry.shadow(name).map(|shadow| shadow.sha256);
         if !self.registry.end_shadow(name) {
@@ -60,7 +60,7 @@ impl Desk {
 
     /// Lets the shadow of a rule serve: its file is written, and it serves when this returns. Blocks.
     pub fn promote(&self, name: &str, state: PromoteState, condition: &Condition) -> Result<Outcome, Problem> {
-        let _alone = self.begin();
+        let _alone = self.begin()?;
         let before = self.known(name).ok_or_else(|| no_rule(name))?;
         condition.check(Some(&before))?;
         let ended = || {

@@ -70,7 +70,7 @@ impl Desk {
             return Err(Problem::conflict("no_keys", detail));
         }
         let signed = self.registry.trust().verify(&manifest, sha256, SystemTime::now()).map_err(LoadError::from)?;
-        let _alone = self.begin();
+        let _alone = self.begin()?;
         let directory = self.directory.open()?;
         let mut files: Vec<String> =
             self.files()?.into_iter().filter(|module| module.sha256 == sha256).map(|module| module.file).collect();

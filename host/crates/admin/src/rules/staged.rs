@@ -56,6 +56,13 @@ impl<'a> Staged<'a> {
     }
 }
 
+impl Staged<'_> {
+    /// Leaves its drafts where they are: it could not be put back, and who does that later needs them.
+    pub fn leave(mut self) {
+        (self.new, self.old) = (None, None);
+    }
+}
+
 impl Drop for Staged<'_> {
     fn drop(&mut self) {
         self.new.iter().chain(&self.old).for_each(|draft| self.directory.discard(draft));

@@ -108,7 +108,7 @@ impl Known {
             kind: self.serving.as_ref().map(|rule| rule.kind().as_str()),
             version: description.map(|d| d.version.clone()),
             summary: description.map(|d| d.summary.clone()),
-            signature_expires_ms: self.signature_expires.and_then(unix_ms),
+            signature_expires_ms: self.signature_expires.filter(|_| self.serving.is_some()).and_then(unix_ms),
             topics,
             order: self.serving.as_ref().map(|rule| rule.order).or(file.map(|file| file.order)).unwrap_or(0),
             generation: self.serving.as_ref().map_or(0, |rule| rule.generation),
@@ -173,6 +173,8 @@ impl Known {
             "rule serves"
         );
         self.problem = None;
+        // Who knows by what manifest says so.
+        self.signature_expires = None;
         self.serving = Some(rule);
     }
 }

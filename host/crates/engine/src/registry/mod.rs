@@ -200,17 +200,13 @@ impl Registry {
             why
         })?;
         let gone: Vec<String> = self.rules.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
-        for name in gone {
-            if self.lets_go(&name, "the rule was removed") {
-                self.rules.remove(&name);
-            }
-        }
+        let held = self.let_all_go(gone);
         if let Some(store) = &self.generations {
             // Those that are called still are here yet.
             store.rest_but(|rule| wanted.contains_key(rule) || self.rules.contains_key(rule));
         }
         for (name, wanted) in wanted {
-            self.bring(name.clone(), wanted);
+            self.bring(name.clone(), wanted, held.as_deref());
             if let Some(known) = self.rules.get_mut(&name) {
                 known.met = !known.waits_to_return();
             }
@@ -220,8 +216,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Brings one rule in line with its files.
-    fn bring(&mut self, name: String, wanted: Wanted) {
+    /// Brings one rule in line with its files. `held` is a rule that is to go before any new one comes.
+    fn bring(&mut self, name: String, wanted: Wanted, held: Option<&str>) {
         let ask = &self.ask;
         let known = self.rules.entry(name.clone()).or_insert_with(|| {
             let stats = Arc::new(RuleStats::default());
@@ -253,7 +249,12 @@ impl Registry {
         if self.stays_returned(&name, &file) {
             return;
         }
-        let Some(known) = self.rules.get(&name) else { return };
+        let Some(known) = self.rules.get_mut(&name) else { return };
+        if let Some(held) = held.filter(|_| known.serving.is_none()) {
+            // The one may take the place of the other: never both over the same rows.
+            let why = format!("rule {held:?}, which is to go first, is called still");
+            return known.failed(&name, &LoadError::Busy(why));
+        }
         let stats = known.stats.clone();
         let good = known.serving.clone().filter(|rule| !stats.is_quarantined(rule.generation));
         let manifest = known.wanted.manifest.clone();

@@ -1,5 +1,6 @@
 //! Rules tried again, switched off and taken away: what is to be called no more is not, or stays what it was while a lane is held back.
 
+use crate::load_error::LoadError;
 use crate::registry::Registry;
 use crate::registry::scan::Wanted;
 use crate::registry::status::QUARANTINED;
@@ -48,6 +49,24 @@ impl Registry {
         if let Some(store) = &self.generations {
             store.rest(name);
         }
+    }
+
+    /// Has rules called no more whose files are gone. Gives the first that is called still: what holds a lane back holds the others too, and one that went
+    /// would have lost its state should its file be put back with the first one's. So they wait for it.
+    pub(super) fn let_all_go(&mut self, gone: Vec<String>) -> Option<String> {
+        let why = "the rule was removed";
+        let mut held: Option<String> = None;
+        for name in gone {
+            if let Some(first) = &held {
+                let error = LoadError::Busy(format!("rule {first:?}, which goes before it, cannot go"));
+                self.rules.get_mut(&name).into_iter().for_each(|known| known.stays(&name, why, &error));
+            } else if self.lets_go(&name, why) {
+                self.rules.remove(&name);
+            } else {
+                held = Some(name);
+            }
+        }
+        held
     }
 
     /// Has a rule called no more, if it is; gives whether that is so. If not, it is tried again soon.
