@@ -9,7 +9,9 @@ pub struct NewSeries {
     pub topic: String,
     pub unit: Option<String>,
     pub labels: Vec<(String, String)>,
-    /// The input row it was met in; [`crate::columns::NO_ROW`] in a tick.
+    /// The input row it was met in, whose partition the series joins; [`crate::columns::NO_ROW`] in a tick: it then joins that of a series which
+    /// the instance knows, the nearest above it if there is one. Each lane has an instance: one series of all that the host sees is for a rule
+    /// of the scope `node`.
     pub from_row: u32,
 }
 

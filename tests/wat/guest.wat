@@ -8,6 +8,7 @@
   (import "tidegate:rule/host@0.1.0" "log" (func $log (param $level i32) (param $at i32) (param $len i32)))
   (import "tidegate:rule/host@0.1.0" "count" (func $count (param $at i32) (param $len i32) (param $by i64)))
   (import "tidegate:rule/host@0.1.0" "gauge" (func $gauge (param $at i32) (param $len i32) (param $value f64)))
+  (import "tidegate:rule/host@0.1.0" "resolve" (func $resolve (param $at i32) (param $len i32) (param $ids i32)))
   (memory (export "memory") 2)
   (global $free (mut i32) (i32.const 65536))
   (data (i32.const 1024) "\00\05\00\00{length}")

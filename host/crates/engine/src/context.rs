@@ -47,6 +47,7 @@ pub(crate) struct Context {
     pub topics: IdMap,
     pub series: IdMap,
     pub partitions: IdMap,
+    pub rowless: Rowless,
     /// Only of components that may have it.
     pub wasi: Option<Box<Wasi>>,
     /// What the running call has asked for; it takes effect when the call returns, or not at all.
@@ -90,6 +91,17 @@ pub(crate) enum Rows<'a> {
     Topics(&'a [TopicId]),
     /// By the series of each row.
     Series(&'a [SeriesId]),
+}
+
+/// To which partition a series belongs that no row led to, as in `tick`. The books fix it for as long as the process lives, and the state and the rows of
+/// a series go by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Rowless {
+    /// To the one of its own name.
+    #[default]
+    ByItself,
+    /// To that of a series or topic which the instance knows, the nearest above it or else the first: so that its state comes back to the lane that made it.
+    WithTheRest,
 }
 
 /// Memory a guest may grow to.
@@ -216,6 +228,7 @@ impl Context {
             topics: IdMap::default(),
             series: IdMap::default(),
             partitions: IdMap::default(),
+            rowless: Rowless::default(),
             wasi: None,
             effects: Effects::default(),
         }
@@ -308,7 +321,9 @@ impl Context {
         self.effects.asked.clear();
         self.effects.bytes = 0;
         for pending in std::mem::take(&mut self.effects.series) {
-            let partition = match self.partition_of(rows, pending.from_row) {
+            let led_to =
+                self.partition_of(rows, pending.from_row).or_else(|| self.partition_without(rows, &pending.topic));
+            let partition = match led_to {
                 Some(partition) => partition,
                 None => self.books.intern_partition(&pending.topic)?,
             };
@@ -337,6 +352,19 @@ impl Context {
             described.into_iter().for_each(|(id, description)| self.books.describe(id, description));
         }
         Ok(())
+    }
+
+    /// Of a series that no row led to, if it is not one of its own.
+    fn partition_without(&self, rows: &Rows<'_>, topic: &str) -> Option<PartitionId> {
+        if self.rowless == Rowless::ByItself {
+            return None;
+        }
+        let series = |id: u32| self.books.series(SeriesId(id)).map(|series| series.partition);
+        let known = |name: &str| self.books.all_series().find(name).filter(|&id| self.series.local(id).is_some());
+        let above = topic.match_indices('/').rev().find_map(|(at, _)| known(&topic[..at]));
+        let first_series = || self.series.global(0).and_then(series);
+        let first_topic = || self.books.topic(TopicId(self.topics.global(0)?)).map(|topic| topic.partition);
+        above.and_then(series).or_else(|| self.partition_of(rows, 0)).or_else(first_series).or_else(first_topic)
     }
 
     fn partition_of(&self, rows: &Rows<'_>, row: u32) -> Option<PartitionId> {

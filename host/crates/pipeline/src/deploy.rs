@@ -18,7 +18,7 @@ use crate::deploy::orders::tell_all;
 pub(crate) use crate::deploy::orders::{Held, Orders, at_hand, orders};
 pub(crate) use crate::deploy::placement::Placement;
 use crate::lane::{
-    Begins, Changed, Control, Copied, DISCARDED, LaneKind, OwnForm, Refused, STATE_GONE, Start, Surroundings,
+    Begins, Changed, Control, Copied, DISCARDED, Dealt, LaneKind, OwnForm, Refused, STATE_GONE, Start, Surroundings,
 };
 
 /// How many cells may have changed between two questions what did, for the successor to take over: so many more are saved and given in some 0.5 ms.
@@ -295,7 +295,7 @@ impl LaneDeploy {
     /// Of what is stored, the cells of the partitions that belong to a lane: another number of lanes shares them out anew.
     /// The node's lane has all of them.
     fn dealt(&self, lane: usize, lanes: usize, stored: &[KeptState]) -> Vec<KeptState> {
-        let here = |partition: PartitionId| partition.index() % lanes == lane;
+        let here = |partition: PartitionId| Dealt { index: lane, lanes }.has(partition);
         let part = |kept: &KeptState| {
             let series = kept
                 .cells

@@ -22,7 +22,7 @@ use crate::alert_book::{AlertBook, Standing};
 use crate::alert_history::{Past, PastFilter};
 use crate::deploy::{LaneDeploy, Orders, Placement, orders};
 use crate::flush::{Flush, FlushParts, SinkStatus, SinkTotals};
-use crate::lane::{HandOver, Lane, LaneBook, LaneKind, LaneStatus, Surroundings, ToNode};
+use crate::lane::{Dealt, HandOver, Lane, LaneBook, LaneKind, LaneStatus, Surroundings, ToNode};
 use crate::outlets::Outlets;
 use crate::sink_setup::SinkSetup;
 use crate::tap::{Tail, TooManyTails, Wanted};
@@ -199,7 +199,7 @@ impl Pipeline {
             let status = Arc::new(LaneStatus::new(LaneKind::Partitions));
             let hand_over = Some(HandOver(to_node.clone()));
             let around = pipeline.around.clone();
-            let lane = Lane::new(parcels, told, hand_over, around, status.clone(), (index, lanes));
+            let lane = Lane::new(parcels, told, hand_over, around, status.clone(), Dealt { index, lanes });
             let thread = tidegate_telemetry::thread(&format!("lane-{index}"), move || lane.run())?;
             pipeline.inlets.push(inlet);
             pipeline.orders.push(orders);
@@ -208,7 +208,8 @@ impl Pipeline {
         // It is always there, and sleeps while it has no rule. Only lanes have a way to it, so it ends when the last of them has.
         drop(to_node);
         let status = Arc::new(LaneStatus::new(LaneKind::Node));
-        let lane = Lane::new(handed, node_told, None, pipeline.around.clone(), status.clone(), (0, 1));
+        let lane =
+            Lane::new(handed, node_told, None, pipeline.around.clone(), status.clone(), Dealt { index: 0, lanes: 1 });
         let thread = tidegate_telemetry::thread("lane-node", move || lane.run())?;
         pipeline.lanes.push((status, thread));
         Ok(pipeline)

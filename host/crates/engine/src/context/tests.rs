@@ -161,3 +161,30 @@ fn a_hog_leaves_its_neighbours_room() {
     }
     assert!(books.intern_topic("t", "t").is_ok(), "topics have partitions still");
 }
+
+/// Guarantees: a series that no row led to belongs with what the instance knows: with the series or device above it, else with the first it was told of, by
+/// a batch or by name; a rule of the whole node, and one that knows nothing yet, makes it a partition of its own.
+#[test]
+fn what_no_row_led_to_stays_on_its_lane() {
+    let books = Arc::new(Books::new(100));
+    let partitions: Vec<_> = ["dev/a", "dev/b", "dev/c"].map(|name| books.intern_partition(name).unwrap()).into();
+    let known = |name: &str, at: usize| books.intern_series(name, partitions[at], Description::default()).unwrap();
+    let (a, b) = (known("dev/a", 0), known("dev/b", 1));
+    known("dev/c", 2);
+    let made = |rowless: Rowless, told: &[SeriesId], rows: &Rows<'_>, topic: &str| {
+        let mut context = context(&books, &Limits::default());
+        context.rowless = rowless;
+        told.iter().for_each(|id| _ = context.series.local_or_add(id.0));
+        ask(&mut context, topic).unwrap();
+        context.commit_series(rows, Descriptions::Told).unwrap();
+        let made = SeriesId(books.all_series().find(topic).unwrap());
+        books.partition(books.series(made).unwrap().partition).unwrap().to_string()
+    };
+    let rest = Rowless::WithTheRest;
+    assert_eq!(made(rest, &[a, b], &Rows::None, "dev/b/max/hourly"), "dev/b");
+    assert_eq!(made(rest, &[a, b], &Rows::None, "dev/c/max"), "dev/a", "it was never told of dev/c");
+    assert_eq!(made(rest, &[b, a], &Rows::None, "plant/avg"), "dev/b");
+    assert_eq!(made(rest, &[b, a], &Rows::Series(&[a]), "plant/max"), "dev/a", "the batch's lane");
+    assert_eq!(made(rest, &[], &Rows::None, "plant/min"), "plant/min");
+    assert_eq!(made(Rowless::ByItself, &[a, b], &Rows::None, "plant/sum"), "plant/sum");
+}

@@ -17,11 +17,12 @@ use crate::bindings::host::Level;
 use crate::bindings::telemetry;
 use crate::bindings::{decoder, lifecycle, naming, processor, state as state_bindings, ticking};
 use crate::calls::{Checker, Decoded, Emitted, Processed};
-use crate::context::{Context, Descriptions, Rows};
+use crate::context::{Context, Descriptions, Rowless, Rows};
 use crate::fault::Fault;
 use crate::ids::IdMap;
 use crate::instance::store::{Budget, Call, guarded, guarded_within, instantiate, load, new_store};
 use crate::load_error::LoadError;
+use crate::module::Scope;
 use crate::rule::Rule;
 use crate::stats::RuleStats;
 use crate::words::cut;
@@ -65,6 +66,9 @@ impl Instance {
         let exports = &module.exports;
         let descriptions_seen = books.descriptions();
         let mut store = new_store(&module, books, rule.stats.clone(), &rule.limits);
+        if module.description().scope != Scope::Node {
+            store.data_mut().rowless = Rowless::WithTheRest;
+        }
         let instance = instantiate(&mut store, &module.pre)?;
         let lifecycle: lifecycle::Guest = load(exports.lifecycle.load(&mut store, &instance))?;
         macro_rules! guest {

@@ -7,7 +7,7 @@
 
 use hashbrown::HashSet;
 use tidegate_engine::{Believed, Rule};
-use tidegate_model::{Alert, Delivery, Series, SeriesId, Transition};
+use tidegate_model::{Alert, Delivery, PartitionId, Series, SeriesId, Transition};
 
 use crate::alert_book::key_of;
 use crate::lane::{Lane, LaneId, Reset, STATE_GONE};
@@ -77,6 +77,6 @@ impl<L> Lane<L> {
 
     /// Whether this lane is the one that speaks for what is nobody's about that series, or about none.
     fn speaks_for(&self, series: Option<&Series>) -> bool {
-        series.map_or(0, |series| series.partition.index() % self.lanes) == self.index
+        self.dealt.has(series.map_or(PartitionId(0), |series| series.partition))
     }
 }

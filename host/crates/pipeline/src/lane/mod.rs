@@ -7,6 +7,7 @@ mod batch;
 mod book;
 mod checkpoint;
 mod control;
+mod dealt;
 mod decode;
 mod episodes;
 mod epoch;
@@ -39,6 +40,7 @@ use tokio::sync::{mpsc, watch};
 pub use crate::lane::batch::Fate;
 pub(crate) use crate::lane::book::LaneBook;
 use crate::lane::checkpoint::{Checkpoints, Handover};
+pub(crate) use crate::lane::dealt::Dealt;
 pub(crate) use crate::lane::epoch::Epoch;
 use crate::lane::flow::Flow;
 use crate::lane::last_saved::Changes;
@@ -209,9 +211,8 @@ pub(crate) struct Lane<L> {
     checkpoints: Option<Checkpoints>,
     /// A batch has been taken since the lane last waited.
     busy: bool,
-    /// Which of how many it is: its partitions are those whose index is so much beyond a multiple of them.
-    index: usize,
-    lanes: usize,
+    /// Which of how many it is, and so which partitions are its.
+    dealt: Dealt,
 }
 
 /// What a lane turns to next; it is matched at once and never kept.
@@ -232,12 +233,12 @@ impl<L: Load> Lane<L> {
         hand_over: Option<HandOver>,
         mut around: Surroundings,
         status: Arc<LaneStatus>,
-        (index, lanes): (usize, usize),
+        dealt: Dealt,
     ) -> Self {
-        around.alert_book = around.alert_book.of(LaneId { kind: status.kind, index });
+        around.alert_book = around.alert_book.of(LaneId { kind: status.kind, index: dealt.index });
         let saves_rest_until = Instant::now();
         let save_at = saves_rest_until + SAVE_EVERY;
-        let checkpoints = around.state.clone().map(|store| Checkpoints::new(store, around.give_up.clone()));
+        let checkpoints = around.state.clone().map(|store| Checkpoints::new(store, around.give_up.clone(), dealt));
         let (slots, routes, busy) = (Vec::new(), Routes::default(), false);
         Self {
             queue,
@@ -251,8 +252,7 @@ impl<L: Load> Lane<L> {
             saves_rest_until,
             checkpoints,
             busy,
-            index,
-            lanes,
+            dealt,
         }
     }
 

@@ -7,7 +7,7 @@ use tidegate_model::Journaled;
 use super::store::{Memory, house_with};
 use super::*;
 
-fn wat(instructions: &[(&str, &str)]) -> Arc<Module> {
+pub fn wat(instructions: &[(&str, &str)]) -> Arc<Module> {
     Arc::new(Module::load(&ENGINE, &wat_guest::wat_guest("guest", instructions)).unwrap())
 }
 

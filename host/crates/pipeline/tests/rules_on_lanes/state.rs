@@ -3,6 +3,7 @@
 use tidegate_model::SeriesId;
 use tidegate_pipeline::{Kept, Reset, StateReset};
 
+use super::bounds::wat;
 use super::store::{Memory, end, house_with, wait_empty};
 use super::swaps::{of_version, refuses};
 use super::*;
@@ -294,4 +295,65 @@ fn reset_and_a_crash() {
     // How soon the sink works again is not promised.
     wait_until("a reset that is kept", || reset(&house) == StateReset { cells: 0, kept: Kept::Now });
     assert_eq!(store.kept(), (0, 0));
+}
+
+/// A rule that makes `plant/avg` in its ticks once it was called, and gives it the number of those ticks: the state of that series.
+fn ticking() -> Arc<Module> {
+    let process = "(i32.store (i32.const 700) (i32.const 1))";
+    // The request: 9 bytes of a name, no unit, no labels, no row. The answer is a list of results, of which one stands there.
+    let tick = "(if (i32.eqz (i32.load (i32.const 700))) (then (return (i32.const 0))))
+        (i64.store (i32.const 720) (i64.const 0x76612f746e616c70)) (i32.store8 (i32.const 728) (i32.const 0x67))
+        (i32.store (i32.const 736) (i32.const 720)) (i32.store (i32.const 740) (i32.const 9))
+        (i32.store (i32.const 764) (i32.const -1))
+        (call $resolve (i32.const 736) (i32.const 1) (i32.const 784))
+        (i32.store (i32.const 792) (i32.load (i32.add (i32.load (i32.const 784)) (i32.const 4))))
+        (i32.store (i32.const 796) (i32.add (i32.load (i32.const 796)) (i32.const 1)))
+        (f64.store (i32.const 808) (f64.convert_i32_u (i32.load (i32.const 796))))
+        (i32.store8 (i32.const 816) (i32.const 192))
+        (i32.store (i32.const 512) (i32.const 792)) (i32.store (i32.const 516) (i32.const 1))
+        (i32.store (i32.const 520) (i32.const 800)) (i32.store (i32.const 524) (i32.const 1))
+        (i32.store (i32.const 528) (i32.const 808)) (i32.store (i32.const 532) (i32.const 1))
+        (i32.store (i32.const 536) (i32.const 816)) (i32.store (i32.const 540) (i32.const 1))
+        (call $give_back)
+        (return (i32.const 512))";
+    let save = "(if (i32.eqz (i32.load (i32.const 796))) (then (return (i32.const 0))))
+        (i32.store (i32.const 8192) (i32.const 792)) (i32.store (i32.const 8196) (i32.const 1))
+        (i32.store (i32.const 8200) (i32.const 8320)) (i32.store (i32.const 8204) (i32.const 1))
+        (i32.store (i32.const 8208) (i32.const 796)) (i32.store (i32.const 8212) (i32.const 4))
+        (i32.store (i32.const 8320) (i32.const 4))
+        (return (i32.const 8192))";
+    // Behind the version stand the ids, the ends and the bytes of the cells of series.
+    let restore = "(if (i32.load offset=12 (local.get $at)) (then
+          (i32.store (i32.const 792) (i32.load (i32.load offset=8 (local.get $at))))
+          (i32.store (i32.const 796) (i32.load (i32.load offset=24 (local.get $at))))
+          (i32.store (i32.const 700) (i32.const 1))))";
+    wat(&[("process", process), ("tick", tick), ("save", save), ("restore", restore)])
+}
+
+/// Guarantees: the state of a series that a rule makes in its ticks comes back to the lane that made it, and is kept once, also where another lane has made
+/// the same name: it is that of the first.
+#[test]
+fn of_series_made_in_ticks() {
+    let (books, store) = (Arc::new(Books::new(1_000)), Arc::<Memory>::default());
+    let ticks = |house: &House| -> Vec<f64> {
+        house.stored().iter().filter(|(topic, _)| topic == "plant/avg").map(|(_, value)| *value).collect()
+    };
+    let serve = || {
+        let mut house = house_with(2, &books, &store);
+        house.install_so("ticks", "threshold", 10, "dev/#", r#"{"above":1.0}"#, |rule| rule.module = ticking());
+        house
+    };
+    let house = serve();
+    house.send(&[reading("dev/a", 1.0)]);
+    wait_until("two ticks", || ticks(&house).contains(&2.0));
+    // On the other lane: one name after the other.
+    house.send(&[reading("dev/b", 1.0)]);
+    wait_until("the other lane's first tick", || ticks(&house).iter().filter(|&&tick| tick == 1.0).count() == 2);
+    end(&house);
+    let last = ticks(&house).into_iter().fold(0.0, f64::max);
+    let house = serve();
+    wait_until("two more ticks", || ticks(&house).len() >= 2);
+    end(&house);
+    let more: Vec<f64> = (1..=ticks(&house).len()).map(|n| last + n as f64).collect();
+    assert_eq!(ticks(&house), more, "on one lane, where it was");
 }
