@@ -75,6 +75,17 @@ pub struct ShortOf {
     pub bytes: u64,
     /// What the container may have in all, if it had no more left for the child: bytes.
     pub container_bytes: Option<u64>,
+    /// Who stopped it.
+    pub by: Stopped,
+}
+
+/// Who stopped a child that was short of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The limit that it was given.
+    ByItsLimit,
+    /// The kernel, to which the whole machine or container was short.
+    ByTheKernel,
 }
 
 /// How a child has ended.
@@ -110,6 +121,7 @@ impl Confined {
         let short_of = ShortOf {
             bytes: bounds.memory_bytes,
             container_bytes: room.map(|room| room.container_bytes).filter(|_| bounds.memory_bytes < wanted),
+            by: Stopped::ByItsLimit,
         };
         let child = Command::new(&self.program)
             .args(&self.arguments)
@@ -195,7 +207,7 @@ fn judge(status: ExitStatus, answer: Vec<u8>, words: &[u8], (most, short_of): (u
         Some(0) => Ended::ShortOfMemory(short_of),
         Some(code) if code == i32::from(REFUSED) => Ended::Refused(answer),
         // The kernel ran short of memory, and took the first to go.
-        _ if killed_by(Signal::KILL) => Ended::ShortOfMemory(short_of),
+        _ if killed_by(Signal::KILL) => Ended::ShortOfMemory(ShortOf { by: Stopped::ByTheKernel, ..short_of }),
         _ if killed_by(Signal::XCPU) => Ended::OutOfTime,
         // So Rust says it before it aborts.
         _ if words.contains("memory allocation of") => Ended::ShortOfMemory(short_of),

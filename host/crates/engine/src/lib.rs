@@ -36,13 +36,13 @@ pub use admission::{
     compile_and_exit,
 };
 pub use calls::{Decoded, Emitted, Passage, Processed, RawAlert, RawCommand, Rejects};
-pub use confined::{Bounds, Confined, Ended, ShortOf, serve_and_exit};
+pub use confined::{Bounds, Confined, Ended, ShortOf, Stopped, serve_and_exit};
 pub use context::thread_cpu;
 pub use engine::{Engine, EngineError};
 pub use fault::{Fault, FaultKind};
 pub use generations::{Generation, Generations, Version};
 pub use instance::{Cells, Instance, Voice};
-pub use load_error::LoadError;
+pub use load_error::{LoadError, Told};
 pub use module::{Description, Kind, MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Module, Scope, Wasi};
 pub use private_dir::DirectoryError;
 pub use registry::{

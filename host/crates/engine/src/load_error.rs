@@ -45,20 +45,34 @@ pub enum LoadError {
     )]
     Wasi(String),
     /// Its compiler took more memory than it may.
-    #[error("to compile the module took more than {} MiB of memory{}", .limit_bytes >> 20, instead(*.container_bytes))]
+    #[error("to compile the module took more than {} MiB of memory{}{}", .limit_bytes >> 20, instead(*.container_bytes), .told.words())]
     CompileMemory {
         /// What it may take.
         limit_bytes: u64,
         /// What the container may have in all, if that is why it may not take more.
         container_bytes: Option<u64>,
+        /// How that is known.
+        told: Told,
     },
     /// Its compiler took longer than it may.
     #[error(
-        "to compile the module took longer than {} s: split its largest functions, or build it with `--release`", .limit.as_secs()
+        "to compile the module took longer than {} s: split its largest functions, or build it with `--release`{}", .limit.as_secs(), .told.words()
     )]
     CompileTime {
         /// What it may take.
         limit: Duration,
+        /// How that is known.
+        told: Told,
+    },
+    /// Each of its instances would take up more beside its memory than it may.
+    #[error(
+        "an instance of the module would take up {} KiB for its globals, imports, tables and functions, where {} KiB are the most: declare fewer of them", .bytes >> 10, .most >> 10
+    )]
+    InstanceSize {
+        /// What it would take up.
+        bytes: u64,
+        /// What it may.
+        most: u64,
     },
     /// Its compiler ended without a result, or could not be started.
     #[error("the compiler ended without a result: {0}")]
@@ -122,6 +136,28 @@ pub enum LoadError {
     File(String),
 }
 
+/// How it is known that a module takes more to be compiled than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It ran into its own limit, and would again.
+    ByItsLimit,
+    /// The machine had too little for it just then.
+    ByTheMachine,
+    /// It did so before, and has not been tried again.
+    ByANote,
+}
+
+impl Told {
+    const fn words(self) -> &'static str {
+        match self {
+            Told::ByItsLimit | Told::ByTheMachine => "",
+            Told::ByANote => {
+                " (so it was when it was tried; `retry` of its rule, or another file, has it tried again)"
+            }
+        }
+    }
+}
+
 /// What to do about a compiler that is short of memory.
 fn instead(container_bytes: Option<u64>) -> String {
     match container_bytes {
@@ -145,6 +181,7 @@ impl LoadError {
             LoadError::Wasi(_) => "wasi",
             LoadError::CompileMemory { .. } => "compile_memory",
             LoadError::CompileTime { .. } => "compile_time",
+            LoadError::InstanceSize { .. } => "instance_size",
             LoadError::Compiler(_) => "compiler",
             LoadError::Fault(_) => "fault",
             LoadError::Trial { .. } => "trial",

@@ -7,18 +7,24 @@
 //! Beside it may stand `<the same>.passed`, a mark and a digest of its own name: the module's test cases passed, under this very version. They are
 //! not run again then. Nothing but the name tells what passed, and nobody but us writes there.
 //!
+//! And `<the same>.refused` says that to compile it took more than it may, and by which limit: then that is not tried at every start anew. Under a
+//! wider limit it is.
+//!
 //! The code stands first so that the file can be mapped: of a rule's some 800 KB only what runs is in memory then.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::admission::compile::CompileLimits;
 use crate::admission::native::Precompiled;
+use crate::load_error::{LoadError, Told};
 use crate::private_dir::{DirectoryError, PrivateDir};
 
 /// What all compiled modules may take up together; the ones not used for longest go first.
@@ -27,7 +33,11 @@ const MAX_BYTES: u64 = 1 << 30;
 const MARK: &[u8; 16] = b"tidegate-aot-02\n";
 /// What stands in the note that a module has passed its test cases.
 const PASSED: &[u8; 16] = b"tidegate-cases1\n";
+/// What the note begins with that a module was refused; the limit follows.
+const REFUSED: &[u8; 16] = b"tidegate-refuse1";
 const DIGEST_BYTES: usize = 32;
+/// Which limit, and how much.
+const LIMIT_BYTES: usize = 1 + size_of::<u64>();
 const TAIL_BYTES: usize = MARK.len() + DIGEST_BYTES;
 /// How much of a file is read at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -74,6 +84,11 @@ impl Key {
     /// The note that its test cases have passed.
     fn passed(&self) -> Self {
         Self(format!("{}.passed", self.0))
+    }
+
+    /// The note that it takes more to be compiled than it may.
+    fn refused(&self) -> Self {
+        Self(format!("{}.refused", self.0))
     }
 }
 
@@ -168,6 +183,59 @@ impl Cache {
         let note = key.passed();
         self.make_room((PASSED.len() + DIGEST_BYTES) as u64)?;
         self.directory.write(&note.0, &[PASSED, &digest(&note, PASSED)])
+    }
+
+    /// Whether that module is there, compiled; what that is worth is seen when it is loaded.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        matches!(self.directory.file(&key.0), Ok(Some(_)))
+    }
+
+    /// Why that module was refused, if it takes more to be compiled than these limits. Where that cannot be told it is tried.
+    pub(super) fn refusal(&self, key: &Key, limits: CompileLimits) -> Option<LoadError> {
+        let note = key.refused();
+        let most = (REFUSED.len() + LIMIT_BYTES + DIGEST_BYTES) as u64;
+        let kept = self.directory.read(&note.0, most).ok().flatten()?;
+        let (said, seal) = kept.split_at_checked(REFUSED.len() + LIMIT_BYTES)?;
+        if !said.starts_with(REFUSED) || seal != digest(&note, said) {
+            return None;
+        }
+        let (what, limit) = said[REFUSED.len()..].split_first()?;
+        let limit = u64::from_le_bytes(limit.try_into().ok()?);
+        let refusal = match what {
+            b't' if limits.time <= Duration::from_millis(limit) => {
+                LoadError::CompileTime { limit: limits.time, told: Told::ByANote }
+            }
+            b'm' if limits.memory_bytes <= limit => LoadError::CompileMemory {
+                limit_bytes: limits.memory_bytes,
+                container_bytes: None,
+                told: Told::ByANote,
+            },
+            _ => return None,
+        };
+        // As above.
+        let _ = self.directory.touch(&note.0);
+        Some(refusal)
+    }
+
+    /// Notes why a module was refused, if that is by a limit which it would run into again.
+    pub(super) fn note_refused(&self, key: &Key, why: &LoadError) -> io::Result<()> {
+        let (what, limit) = match why {
+            LoadError::CompileTime { limit, told: Told::ByItsLimit } => (b't', limit.as_millis() as u64),
+            LoadError::CompileMemory { limit_bytes, told: Told::ByItsLimit, .. } => (b'm', *limit_bytes),
+            _ => return Ok(()),
+        };
+        let note = key.refused();
+        let said = [&REFUSED[..], &[what], &limit.to_le_bytes()].concat();
+        self.make_room((said.len() + DIGEST_BYTES) as u64)?;
+        self.directory.write(&note.0, &[&said, &digest(&note, &said)])
+    }
+
+    /// Has that module tried again.
+    pub(super) fn forget_refusal(&self, key: &Key) -> io::Result<()> {
+        match self.directory.remove(&key.refused().0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
     }
 
     /// What it has done.

@@ -3,13 +3,13 @@
 
 use std::io;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::admission::compile::{Compile, CompileLimits, translate};
 use crate::admission::native::Precompiled;
-use crate::confined::{Bounds, Confined, Ended, ShortOf, serve_and_exit};
+use crate::confined::{Bounds, Confined, Ended, ShortOf, Stopped, serve_and_exit};
 use crate::engine::Engine;
-use crate::load_error::LoadError;
+use crate::load_error::{LoadError, Told};
 use crate::module::MAX_WASI_MODULE_BYTES;
 
 /// Machine code is some ten times as large as what it was made of; beyond this it is not taken.
@@ -37,7 +37,7 @@ impl ChildProcess {
 impl Compile for ChildProcess {
     fn compile(&self, _: &Engine, module: &[u8], limits: CompileLimits) -> Result<Precompiled, LoadError> {
         let CompileLimits { memory_bytes, time } = limits;
-        let (cpu, patience) = (time * 8, patience(time));
+        let (cpu, patience, began) = (time * 8, patience(time), Instant::now());
         match self.0.run(module, Bounds { memory_bytes, cpu, wall: time, patience, answer_bytes: MAX_CODE_BYTES }) {
             Ended::Answered(code) => Ok(Precompiled::vouched_for(code)),
             Ended::Refused(answer) => {
@@ -45,10 +45,16 @@ impl Compile for ChildProcess {
                 let (code, sentence) = answer.split_once('\n').unwrap_or(("", &answer));
                 Err(refusal(code, sentence, limits))
             }
-            Ended::ShortOfMemory(ShortOf { bytes, container_bytes }) => {
-                Err(LoadError::CompileMemory { limit_bytes: bytes, container_bytes })
+            Ended::ShortOfMemory(ShortOf { bytes, container_bytes, by }) => {
+                let own = container_bytes.is_none() && by == Stopped::ByItsLimit;
+                let told = if own { Told::ByItsLimit } else { Told::ByTheMachine };
+                Err(LoadError::CompileMemory { limit_bytes: bytes, container_bytes, told })
             }
-            Ended::OutOfTime => Err(LoadError::CompileTime { limit: time }),
+            Ended::OutOfTime => {
+                // One that is waited for to the very end has not had the processor.
+                let told = if began.elapsed() < patience { Told::ByItsLimit } else { Told::ByTheMachine };
+                Err(LoadError::CompileTime { limit: time, told })
+            }
             Ended::Broken(how) => Err(LoadError::Compiler(how)),
         }
     }
@@ -64,7 +70,11 @@ fn refusal(code: &str, sentence: &str, limits: CompileLimits) -> LoadError {
     match code {
         "not_wasm" => LoadError::NotWasm(sentence),
         "contract" => LoadError::Contract(sentence),
-        "compile_memory" => LoadError::CompileMemory { limit_bytes: limits.memory_bytes, container_bytes: None },
+        "compile_memory" => LoadError::CompileMemory {
+            limit_bytes: limits.memory_bytes,
+            container_bytes: None,
+            told: Told::ByItsLimit,
+        },
         _ => LoadError::Compiler(sentence),
     }
 }

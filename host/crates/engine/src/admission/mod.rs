@@ -135,6 +135,20 @@ impl Admission {
         &self.trust
     }
 
+    /// Whether to admit that module takes no compiling: it is compiled, or known to be refused.
+    pub(crate) fn is_at_hand(&self, sha256: &str, wasi: Wasi) -> bool {
+        let key = self.key(sha256);
+        let of = |cache: &Cache| cache.has(&key) || cache.refusal(&key, CompileLimits::of(wasi)).is_some();
+        self.cache.as_ref().is_some_and(of)
+    }
+
+    /// Has that module compiled, although it took more than it may when that was tried.
+    pub(crate) fn forget_refusal(&self, sha256: &str) {
+        if let Some(Err(error)) = self.cache.as_ref().map(|cache| cache.forget_refusal(&self.key(sha256))) {
+            tracing::warn!(sha256, "that a module was refused cannot be forgotten: {error}");
+        }
+    }
+
     /// What the cache has done, if there is one.
     pub fn cache(&self) -> Option<CacheTotals> {
         self.cache.as_ref().map(Cache::totals)
@@ -159,7 +173,17 @@ impl Admission {
                 Err(error) => cache.refuse(&key, &format!("cannot be used ({error:#})")),
             }
         }
-        let compiled = self.compiler.compile(&self.engine, bytes, CompileLimits::of(wasi))?;
+        let limits = CompileLimits::of(wasi);
+        if let Some(refusal) = self.cache.as_ref().and_then(|cache| cache.refusal(&key, limits)) {
+            return Err(refusal);
+        }
+        let compiled = self.compiler.compile(&self.engine, bytes, limits).inspect_err(|why| {
+            if let Some(Err(error)) = self.cache.as_ref().map(|cache| cache.note_refused(&key, why)) {
+                tracing::warn!(
+                    "that a module was refused cannot be noted, so it is tried again at the next start: {error}"
+                );
+            }
+        })?;
         if let Some(cache) = &self.cache {
             match cache.store(&key, &compiled).map(|stored| stored.map(|it| it.component(&self.engine.wasmtime))) {
                 Ok(Some(Ok(component))) => return Ok(component),

@@ -5,12 +5,14 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::child::ChildProcess;
 use super::*;
+use crate::load_error::Told;
 use crate::rule::{Limits, Rule};
 
 pub(super) use crate::wat_guest::wat_guest;
@@ -263,4 +265,51 @@ fn other_settings_have_other_keys() {
     let [one, other] = [0, 1].map(|at| Key::new("00", all.iter().nth(at).unwrap()));
     cache.store(&one, &Precompiled::vouched_for(b"code".to_vec())).unwrap();
     assert!(cache.load(&one).is_some() && cache.load(&other).is_none());
+}
+
+/// A compiler that says of each module that it takes too long, as it is told to, and counts how often it is asked.
+#[derive(Clone)]
+struct Refuses(Arc<AtomicUsize>, Told);
+
+impl Compile for Refuses {
+    fn compile(&self, _: &Engine, _: &[u8], limits: CompileLimits) -> Result<Precompiled, LoadError> {
+        self.0.fetch_add(1, Relaxed);
+        Err(LoadError::CompileTime { limit: limits.time, told: self.1 })
+    }
+}
+
+/// Guarantees: a module that ran into a limit of its compiler is not compiled again, by this host or the next, until somebody asks for it, its limits are
+/// wider, or the note is not whole; one that the machine had too little for is.
+#[test]
+fn what_takes_too_much_is_tried_once() {
+    let (engine, module) = (Engine::new().unwrap(), wat_guest("dear", &[]));
+    for (told, again) in [(Told::ByItsLimit, 0), (Told::ByTheMachine, 1)] {
+        let directory = TempDir::new().unwrap();
+        let (path, compiler) = (directory.path().join("cache"), Refuses(Arc::default(), told));
+        let tried = |wasi: Wasi| {
+            let admission =
+                Admission::new(engine.clone(), Box::new(compiler.clone()), Some(Cache::open(&path).unwrap()));
+            let before = compiler.0.load(Relaxed);
+            let error = admission.admit(&module, None, wasi).unwrap_err();
+            assert_eq!(error.code(), "compile_time");
+            let tried = compiler.0.load(Relaxed) - before;
+            assert_eq!(error.to_string().contains("retry"), tried == 0, "{error}");
+            assert_eq!(admission.is_at_hand(&hex(&Sha256::digest(&module)), wasi), again == 0);
+            (tried, admission)
+        };
+        assert_eq!(tried(Wasi::Refused).0, 1);
+        assert_eq!(tried(Wasi::Refused).0, again);
+        let (first, admission) = tried(Wasi::Empty);
+        assert_eq!(first, 1, "it may take longer so");
+        assert_eq!((tried(Wasi::Empty).0, tried(Wasi::Refused).0), (again, again));
+        admission.forget_refusal(&hex(&Sha256::digest(&module)));
+        assert_eq!((tried(Wasi::Refused).0, tried(Wasi::Refused).0), (1, again));
+        let notes = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+        for note in notes.filter(|path| path.extension().is_some_and(|ending| ending == "refused")) {
+            let mut said = fs::read(&note).unwrap();
+            said[20] ^= 1;
+            fs::write(&note, said).unwrap();
+        }
+        assert_eq!(tried(Wasi::Refused).0, 1, "a note that is not whole is none");
+    }
 }

@@ -205,7 +205,10 @@ impl Registry {
             // Those that are called still are here yet.
             store.rest_but(|rule| wanted.contains_key(rule) || self.rules.contains_key(rule));
         }
-        for (name, wanted) in wanted {
+        // What has yet to be compiled comes last: it may take a minute each, for which nobody else should wait.
+        let (at_hand, rest): (Vec<_>, Vec<_>) =
+            wanted.into_iter().partition(|(_, wanted)| self.scanner.is_at_hand(wanted));
+        for (name, wanted) in at_hand.into_iter().chain(rest) {
             self.bring(name.clone(), wanted, held.as_deref());
             if let Some(known) = self.rules.get_mut(&name) {
                 known.met = !known.waits_to_return();

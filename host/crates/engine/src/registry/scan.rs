@@ -245,6 +245,21 @@ impl Scanner {
         Ok(module)
     }
 
+    /// Whether what a rule's files ask for takes no compiling.
+    pub fn is_at_hand(&self, wanted: &Wanted) -> bool {
+        let (Ok(file), Ok(digest)) = (&wanted.file, &wanted.digest) else { return true };
+        let wasi = if file.wasi { Wasi::Empty } else { Wasi::Refused };
+        let is_loaded = self.modules.get(&(digest.clone(), wasi)).is_some_and(|module| module.strong_count() > 0);
+        !file.enabled || is_loaded || self.admission.is_at_hand(digest, wasi)
+    }
+
+    /// Has the module compiled that a rule's files ask for, although it took more than it may when that was tried.
+    pub fn forget_refusal(&self, wanted: &Wanted) {
+        if let Ok(digest) = &wanted.digest {
+            self.admission.forget_refusal(digest);
+        }
+    }
+
     /// Keeps a module in `store` if it is not there any more, as long as its file is still what it was.
     pub fn keep_again(&self, store: &Generations, sha256: &str, file: &str) -> io::Result<()> {
         if store.has_module(sha256) {

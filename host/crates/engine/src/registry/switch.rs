@@ -5,6 +5,9 @@ use crate::registry::Registry;
 use crate::registry::scan::Wanted;
 use crate::registry::status::QUARANTINED;
 
+/// The codes of what is noted, and not tried again by itself.
+const TOO_DEAR: [&str; 2] = ["compile_time", "compile_memory"];
+
 impl Registry {
     /// Gives a rule that is called no more another try.
     pub(super) fn retry(&mut self, rule: &str) -> Result<(), String> {
@@ -20,8 +23,14 @@ impl Registry {
             .map_or(Ok(()), |problem| Err(problem.text.clone()))
     }
 
-    /// A quarantined rule is given another try, though its files have not changed.
+    /// A quarantined rule is given another try, though its files have not changed, and so is one whose module took too much to be compiled.
     fn try_again(&mut self, rule: &str) {
+        if let Some(known) = self.rules.get_mut(rule)
+            && known.problem.as_ref().is_some_and(|problem| TOO_DEAR.contains(&problem.code))
+        {
+            self.scanner.forget_refusal(&known.wanted);
+            known.again = true;
+        }
         if let Some(known) = self.rules.get_mut(rule)
             && (known.stats.quarantined().is_some()
                 || known.stats.quarantined_partitions() > 0
