@@ -34,6 +34,12 @@ const LABEL_BYTES: usize = size_of::<(String, String)>();
 /// doing, and no guest has more names than the host gives it.
 const NAME_BYTES: usize = 256;
 const MAX_NAMES_PAID: usize = 100_000;
+/// Core instances that a component may make; what each takes up beside memory and tables is bounded when the module is looked over
+/// ([`crate::admission`]).
+pub(crate) const MAX_INSTANCES: usize = 20;
+const MAX_TABLE_ENTRIES: usize = 100_000;
+/// What an entry of a table takes up.
+const TABLE_ENTRY_BYTES: usize = 16;
 /// How many rules can have their share of the series beyond the limit of the host.
 const RULES_IN_RESERVE: usize = 4;
 
@@ -108,7 +114,15 @@ pub(crate) enum Rowless {
 pub(crate) struct MemoryLimit {
     pub limit_bytes: usize,
     pub now_bytes: usize,
+    /// What its tables take up of the same limit.
+    tables_bytes: usize,
     pub refused: bool,
+}
+
+impl MemoryLimit {
+    fn of(limit_bytes: usize) -> Self {
+        Self { limit_bytes, now_bytes: 0, tables_bytes: 0, refused: false }
+    }
 }
 
 /// When a running call is to be stopped.
@@ -145,7 +159,7 @@ pub fn thread_cpu() -> Duration {
 
 impl ResourceLimiter for MemoryLimit {
     fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
-        let fits = self.now_bytes - current.min(self.now_bytes) + desired <= self.limit_bytes;
+        let fits = self.now_bytes - current.min(self.now_bytes) + desired + self.tables_bytes <= self.limit_bytes;
         if fits {
             self.now_bytes += desired - current.min(desired);
         } else {
@@ -154,12 +168,20 @@ impl ResourceLimiter for MemoryLimit {
         Ok(fits)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= 100_000)
+    fn table_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        let more = desired.saturating_sub(current).saturating_mul(TABLE_ENTRY_BYTES);
+        let in_all = self.now_bytes.saturating_add(self.tables_bytes).saturating_add(more);
+        let fits = desired <= MAX_TABLE_ENTRIES && in_all <= self.limit_bytes;
+        if fits {
+            self.tables_bytes += more;
+        } else {
+            self.refused = true;
+        }
+        Ok(fits)
     }
 
     fn instances(&self) -> usize {
-        20
+        MAX_INSTANCES
     }
 
     fn tables(&self) -> usize {
@@ -220,7 +242,7 @@ impl Context {
     pub fn new(books: Arc<Books>, stats: Arc<RuleStats>, limits: &Limits) -> Self {
         Self {
             limits: *limits,
-            memory: MemoryLimit { limit_bytes: limits.memory_bytes, now_bytes: 0, refused: false },
+            memory: MemoryLimit::of(limits.memory_bytes),
             deadline: Deadline::new(limits.lifecycle_cpu, limits.lifecycle_wall),
             running: Running::default(),
             books,

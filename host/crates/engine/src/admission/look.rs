@@ -1,10 +1,12 @@
 //! What can be told of a module without compiling it: its size, whether it is whole, what it imports, and which test cases it ships.
 //!
-//! Only the outermost sections are read, in one pass, so that nothing in a module can make this long.
+//! Everything is read once and in order, so that nothing in a module can make this long; what its imports and sections say counts at the outermost level only. Of
+//! all levels it is added up what an instance takes up that no limit of memory covers.
 
 use tidegate_cases::{CasesError, SECTION};
-use wasmparser::{Imports, Parser, Payload};
+use wasmparser::{ElementItems, Parser, Payload};
 
+use crate::context::MAX_INSTANCES;
 use crate::load_error::LoadError;
 use crate::module::{MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Wasi};
 
@@ -13,6 +15,15 @@ const IMPORTS: [&str; 2] = ["tidegate:rule/host@0.1.0", "tidegate:rule/telemetry
 
 /// The most imports and sections that are listed.
 const MAX_LISTED: usize = 100;
+
+/// What the core instances of a module may take up beside memory and tables, all together: a component of Python or JavaScript has as many as are allowed, of
+/// one large module and of small ones, and is weighed as if all were of the large one.
+const MAX_INSTANCES_BYTES: u64 = 4 << 20;
+const MAX_WASI_INSTANCES_BYTES: u64 = 64 << 20;
+/// What an instance keeps for each global, and for each function that it imports or hands out, at most (wasmtime's `vmcontext`).
+const GLOBAL_BYTES: u64 = 16;
+const FUNCTION_BYTES: u64 = 64;
+const TABLE_BYTES: u64 = 64;
 
 /// What stands in a module's outermost sections.
 #[derive(Debug, Default)]
@@ -44,23 +55,41 @@ pub(super) fn look(bytes: &[u8], wasi: Wasi) -> Result<Outline<'_>, LoadError> {
     }
     let not_wasm = |error: wasmparser::BinaryReaderError| LoadError::NotWasm(error.to_string());
     let mut depth = 0_u32;
+    let (mut instances, mut here, mut heaviest) = (0_usize, Vec::from([0_u64]), 0);
     let mut outline = Outline::default();
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(not_wasm)? {
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
+                depth += 1;
+                here.push(0);
+            }
+            Payload::End(_) => {
+                depth = depth.saturating_sub(1);
+                heaviest = here.pop().unwrap_or_default().max(heaviest);
+            }
+            // How often a component within this one is instantiated is nowhere bounded but when it runs.
+            Payload::InstanceSection(section) => {
+                instances += if depth == 0 { section.count() as usize } else { MAX_INSTANCES };
+            }
+            ref weighty @ (Payload::GlobalSection(_)
+            | Payload::TableSection(_)
+            | Payload::ExportSection(_)
+            | Payload::ElementSection(_)) => {
+                let bytes = weight(weighty).map_err(not_wasm)?;
+                here.last_mut().into_iter().for_each(|here| *here += bytes);
+            }
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
                     outline.import(import.map_err(not_wasm)?.name.name, wasi)?;
                 }
             }
-            Payload::ImportSection(section) if depth == 0 => {
-                for imports in section {
-                    let module = match imports.map_err(not_wasm)? {
-                        Imports::Single(_, import) => import.module,
-                        Imports::Compact1 { module, .. } | Imports::Compact2 { module, .. } => module,
-                    };
-                    outline.import(module, wasi)?;
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    let module = import.map_err(not_wasm)?.module;
+                    here.last_mut().into_iter().for_each(|here| *here += FUNCTION_BYTES);
+                    if depth == 0 {
+                        outline.import(module, wasi)?;
+                    }
                 }
             }
             Payload::CustomSection(section) if depth == 0 => {
@@ -75,7 +104,34 @@ pub(super) fn look(bytes: &[u8], wasi: Wasi) -> Result<Outline<'_>, LoadError> {
             _ => {}
         }
     }
-    Ok(outline)
+    // A core module is instantiated once; the component that is made of it has a few more, small ones.
+    let bytes = heaviest.saturating_mul(instances.clamp(1, MAX_INSTANCES) as u64);
+    let most = match wasi {
+        Wasi::Refused => MAX_INSTANCES_BYTES,
+        Wasi::Empty => MAX_WASI_INSTANCES_BYTES,
+    };
+    if bytes > most { Err(LoadError::InstanceSize { bytes, most }) } else { Ok(outline) }
+}
+
+/// What a section adds to an instance, at most.
+fn weight(section: &Payload<'_>) -> Result<u64, wasmparser::BinaryReaderError> {
+    Ok(match section {
+        Payload::GlobalSection(section) => u64::from(section.count()) * (GLOBAL_BYTES + FUNCTION_BYTES),
+        Payload::TableSection(section) => u64::from(section.count()) * TABLE_BYTES,
+        Payload::ExportSection(section) => u64::from(section.count()) * FUNCTION_BYTES,
+        Payload::ElementSection(section) => {
+            let mut bytes = 0;
+            for element in section.clone() {
+                bytes += FUNCTION_BYTES
+                    * u64::from(match element?.items {
+                        ElementItems::Functions(items) => items.count(),
+                        ElementItems::Expressions(_, items) => items.count(),
+                    });
+            }
+            bytes
+        }
+        _ => 0,
+    })
 }
 
 impl Outline<'_> {
@@ -127,6 +183,37 @@ mod tests {
         ] {
             assert_eq!((code(wat, Wasi::Refused), code(wat, Wasi::Empty)), (refused, empty), "{wat}");
         }
+    }
+
+    /// Guarantees: what would take up much in each instance and is no memory is refused, at whatever level it stands, by all that makes it up; an ordinary module is
+    /// not, nor one that is large and instantiated once.
+    #[test]
+    fn what_an_instance_takes_up() {
+        let many = |what: &str, count: usize| format!("(module {})", what.repeat(count));
+        let global = "(global i32 (i32.const 0))";
+        let component = |module: &str, times: usize| {
+            let core = module.replacen("(module", "(core module $m", 1);
+            format!("(component {core} {})", "(core instance (instantiate $m))".repeat(times))
+        };
+        let nested = |module: &str| format!("(component {})", component(module, 1));
+        let elements = |count: usize| format!("(module (func $f) (elem declare func {}))", "$f ".repeat(count));
+        for (wat, fate) in [
+            (many(global, 1_000), "taken"),
+            (many(global, 100_000), "instance_size"),
+            (many("(table 0 funcref)", 100_000), "instance_size"),
+            (many("(import \"tidegate:rule/host@0.1.0\" \"log\" (func))", 100_000), "instance_size"),
+            (elements(10_000), "taken"),
+            (elements(100_000), "instance_size"),
+            (component(&many(global, 10_000), 1), "taken"),
+            (component(&many(global, 10_000), 20), "instance_size"),
+            (nested(&many(global, 10_000)), "instance_size"),
+        ] {
+            assert_eq!(code(&wat, Wasi::Refused), fate, "{} bytes: {}", wat.len(), &wat[..60]);
+        }
+        assert_eq!(code(&many(global, 100_000), Wasi::Empty), "taken", "one instance of a language's runtime");
+        let mut a_million = b"\0asm\x01\0\0\0\x06\xc3\x96\xb1\x02\xc0\x84\x3d".to_vec();
+        (0..1_000_000).for_each(|_| a_million.extend(b"\x7f\0\x41\0\x0b"));
+        assert_eq!(look(&a_million, Wasi::Empty).unwrap_err().code(), "instance_size");
     }
 
     /// Guarantees: what is empty, half written, foreign or too large is refused before anybody compiles it.
