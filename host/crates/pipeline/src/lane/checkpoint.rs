@@ -10,7 +10,6 @@ use tidegate_model::{Ack, Alert, Journaled, StateChange, StateStore, Transition}
 use tokio::sync::watch;
 
 use crate::alert_book::{AlertBook, Key, key_of};
-use crate::lane::dealt::Dealt;
 use crate::lane::epoch::Epoch;
 use crate::lane::held_acks::HeldAcks;
 use crate::lane::slot::Slot;
@@ -40,19 +39,16 @@ pub(crate) struct Checkpoints {
     alerts: HashSet<Key>,
     /// What waits for the next cut to be on disk.
     held: HeldAcks,
-    /// Whose state is kept from here.
-    dealt: Dealt,
 }
 
 impl Checkpoints {
-    pub fn new(store: Arc<dyn StateStore>, give_up: watch::Receiver<bool>, dealt: Dealt) -> Self {
+    pub fn new(store: Arc<dyn StateStore>, give_up: watch::Receiver<bool>) -> Self {
         Self {
             store_epoch: store.epoch(),
             epoch: Epoch::first(store.clone(), give_up),
             store,
             alerts: HashSet::new(),
             held: HeldAcks::default(),
-            dealt,
         }
     }
 
@@ -125,7 +121,7 @@ impl Checkpoints {
             changes.extend(book.standing().iter().map(|alert| StateChange::Alert(alert.raised())));
             slots.iter_mut().for_each(Slot::store_all);
         }
-        changes.extend(slots.iter_mut().filter_map(|slot| slot.unstored(self.dealt)));
+        changes.extend(slots.iter_mut().filter_map(Slot::unstored));
         let holds = self.due().is_some();
         if !changes.is_empty() || holds {
             let (taken, kept) = self.held.cut();

@@ -238,7 +238,7 @@ impl<L: Load> Lane<L> {
         around.alert_book = around.alert_book.of(LaneId { kind: status.kind, index: dealt.index });
         let saves_rest_until = Instant::now();
         let save_at = saves_rest_until + SAVE_EVERY;
-        let checkpoints = around.state.clone().map(|store| Checkpoints::new(store, around.give_up.clone(), dealt));
+        let checkpoints = around.state.clone().map(|store| Checkpoints::new(store, around.give_up.clone()));
         let (slots, routes, busy) = (Vec::new(), Routes::default(), false);
         Self {
             queue,

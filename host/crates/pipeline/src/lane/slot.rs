@@ -62,8 +62,6 @@ pub(crate) struct Slot {
     /// No tick before this.
     rests_until_us: i64,
     touched: bool,
-    /// That it has state which is another lane's was said.
-    told_of_strays: bool,
     account: Account,
     /// A candidate for the next generation, which is given the same.
     shadow: Option<Box<Shadow>>,
@@ -106,7 +104,6 @@ impl Slot {
             due_us: None,
             rests_until_us: i64::MIN,
             touched: true,
-            told_of_strays: false,
             account,
             shadow: None,
         };

@@ -7,7 +7,6 @@ use tidegate_engine::{Cells, Instance, LoadError};
 use tidegate_model::{PartitionId, SavedState, SeriesId, StateBook, StateChange};
 
 use super::Slot;
-use crate::lane::dealt::Dealt;
 use crate::lane::last_saved::LastSaved;
 use crate::lane::replay_log::ReplayLog;
 use crate::lane::{Begins, Changed, Left, OwnForm, Reset};
@@ -148,36 +147,11 @@ impl Slot {
         }
     }
 
-    /// What the store has not been told of its state, but for what is another lane's.
-    pub fn unstored(&mut self, dealt: Dealt) -> Option<StateChange> {
-        let mut cells = self.last_saved.unstored()?;
-        if dealt.lanes > 1 {
-            self.leave_out_strays(&mut cells, dealt);
-        }
-        if cells.is_empty() {
-            return None;
-        }
+    /// What the store has not been told of its state.
+    pub fn unstored(&mut self) -> Option<StateChange> {
+        let cells = self.last_saved.unstored()?;
         let version = self.rule.module.description().version.clone();
         Some(StateChange::Saved { rule: self.rule.name.clone(), version, cells })
-    }
-
-    /// What is kept goes back to the lane of its partition, and each cell is kept once: of a series that several lanes have made in a tick, by the lane
-    /// that it belongs to.
-    fn leave_out_strays(&mut self, cells: &mut SavedState, dealt: Dealt) {
-        let own = |id: &SeriesId| self.books.series(*id).is_none_or(|series| dealt.has(series.partition));
-        let stray = cells.series.iter().map(|(id, _)| *id).find(|id| !own(id));
-        let Some(stray) = stray else { return cells.removed_series.retain(own) };
-        cells.series.retain(|(id, _)| own(id));
-        cells.removed_series.retain(own);
-        if !std::mem::replace(&mut self.told_of_strays, true) {
-            let (rule, series) = (&*self.rule.name, self.books.series_topic(stray));
-            tracing::warn!(
-                rule,
-                series,
-                "the rule keeps state of a series that another lane has made too: only what that lane has of it outlives the process; a rule that makes one series \
-                 of many partitions is one of the whole node (`scope` node)"
-            );
-        }
     }
 
     /// The store has lost what it was told of its state.
