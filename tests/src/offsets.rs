@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -29,9 +30,20 @@ impl GroupOffsets {
     /// Of each partition; 0 for nothing yet.
     pub fn now(&self) -> Vec<i64> {
         let offset = |offset| if let Offset::Offset(number) = offset { number } else { 0 };
-        let found = in_time("the offsets of a group", self.reader.committed_offsets(self.asked.clone(), DEADLINE));
+        let what = "the offsets of a group";
+        let found = wait_for(what, DEADLINE, || match self.reader.committed_offsets(self.asked.clone(), DEADLINE) {
+            Err(error) if is_for_now(&error) => Err(error),
+            answer => Ok(in_time(what, answer)),
+        });
         found.elements().iter().map(|element| offset(element.offset())).collect()
     }
+}
+
+/// A broker that has just begun may not coordinate the group yet.
+fn is_for_now(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
+    let code = error.rdkafka_error_code();
+    code.is_some_and(|code| [CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator].contains(&code))
 }
 
 /// Partition and offset of every commit of a group in a topic, in the order in which the coordinator took them: read from its own log, of which the server has
