@@ -222,6 +222,20 @@ fn faults_are_its_own() {
         .expect_problem(404, "not_found");
 }
 
+/// Sends until so many rows have passed the shadow by; gives how many messages that were, and the differences when all are settled.
+fn loaded_until(house: &House, broker: &Mosquitto, rows: u64) -> (u64, Value) {
+    let load = Publisher::connect(broker, Qos::One)
+        .load(2_000, |number| plain(&format!("dev/t{}", number % 20), number, 1.0));
+    wait_for("calls that pass it by", DEADLINE, || {
+        let diff = differences(house);
+        if diff["skipped_rows"].as_u64() > Some(rows) { Ok(()) } else { Err(diff.to_string()) }
+    });
+    let publisher = load.end();
+    let sent = publisher.sent().len() as u64;
+    house.host.wait_settled(sent);
+    (sent, differences(house))
+}
+
 /// Guarantees: a shadow costs a lane no more of its time than it may; what passes it by is counted, and nothing is lost for it.
 #[test]
 fn its_cost_is_bounded() {
@@ -230,16 +244,7 @@ fn its_cost_is_bounded() {
     let candidate = json!({"module": "brittle.wasm", "topics": ["dev/#"]});
     begin(&house, json!({"definition": candidate, "max_share_percent": 1}));
     let began = Instant::now();
-    let load = Publisher::connect(&broker, Qos::One)
-        .load(2_000, |number| plain(&format!("dev/t{}", number % 20), number, 1.0));
-    wait_for("calls that pass it by", DEADLINE, || {
-        let diff = differences(&house);
-        if diff["skipped_rows"].as_u64() > Some(100) { Ok(()) } else { Err(diff.to_string()) }
-    });
-    let publisher = load.end();
-    let sent = publisher.sent().len() as u64;
-    house.host.wait_settled(sent);
-    let diff = differences(&house);
+    let (sent, diff) = loaded_until(&house, &broker, 100);
     let cost_s = diff["cost_nanos"].as_f64().unwrap() / 1e9;
     // Two lanes, each with what it may save up, and a call that takes longer than what was left.
     let most = 2.0 * (0.01 * began.elapsed().as_secs_f64() + 0.01 + 0.05);
@@ -259,16 +264,7 @@ fn what_burns_is_bounded() {
     let candidate = json!({"module": file, "topics": ["dev/#"], "limits": {"cpu_ms": 1_000}});
     begin(&house, json!({"definition": candidate, "max_share_percent": 1}));
     let began = Instant::now();
-    let load = Publisher::connect(&broker, Qos::One)
-        .load(2_000, |number| plain(&format!("dev/t{}", number % 20), number, 1.0));
-    wait_for("calls that pass it by", DEADLINE, || {
-        let diff = differences(&house);
-        if diff["skipped_rows"].as_u64() > Some(4_000) { Ok(()) } else { Err(diff.to_string()) }
-    });
-    let publisher = load.end();
-    let sent = publisher.sent().len() as u64;
-    house.host.wait_settled(sent);
-    let diff = differences(&house);
+    let (sent, diff) = loaded_until(&house, &broker, 4_000);
     let cost_s = diff["cost_nanos"].as_f64().unwrap() / 1e9;
     // Two lanes, each with what it may save up and the call that was under way when that was used up, which a busy machine makes long. All of its calls would
     // be as long as the load.
