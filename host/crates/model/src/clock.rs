@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Seconds until the beginning of 2025, when there was no Tidegate yet.
-const BEFORE_US_S: u64 = 1_735_689_600;
+/// Seconds until the beginning of 2025, when there was no Tidegate yet: no clock that was ever set shows less.
+pub const EARLIEST_S: u64 = 1_735_689_600;
 
 /// Whether a clock that shows `now` can have been set: one without a battery begins in 1970, and is right once the network is there.
 pub fn is_set(now: SystemTime) -> bool {
-    now.duration_since(UNIX_EPOCH).is_ok_and(|since| since >= Duration::from_secs(BEFORE_US_S))
+    now.duration_since(UNIX_EPOCH).is_ok_and(|since| since >= Duration::from_secs(EARLIEST_S))
 }
 
 /// Tells the time of day.

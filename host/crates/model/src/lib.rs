@@ -34,7 +34,7 @@ mod taken;
 pub use ack::{Ack, Outcome};
 pub use alert::{Alert, Command, Severity, Transition};
 pub use book::{Book, Books, Description, Full, Series, Topic};
-pub use clock::{Clock, ManualClock, SystemClock, is_set};
+pub use clock::{Clock, EARLIEST_S, ManualClock, SystemClock, is_set};
 pub use dead_letters::{DeadLetterAccount, DeadLetterTotals, DroppedLetters, Replays};
 pub use delivery::{DeadLetter, Delivery, OriginIs, Refused, Stage};
 pub use described::DescribedAs;

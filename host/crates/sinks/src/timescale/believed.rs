@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidegate_config::TimescaleSink;
 
 /// 2025-01-01. A clock of our own before that has never been set: many devices start so. Then nothing can be said of the clocks of others.
-const SET_US: i64 = 1_735_689_600_000_000;
+const SET_US: i64 = tidegate_model::EARLIEST_S as i64 * 1_000_000;
 
 /// For how long a host may have been away whose records come again: so long ago their points may have been judged before.
 const AWAY: Duration = Duration::from_secs(30 * 24 * 3600);
