@@ -9,6 +9,9 @@ const TOPICS: u64 = 20;
 const NUMBER: &str = "module = \"brittle.wasm\"\ntopics = [\"dev/count/#\"]\n";
 const HOT: &str = "module = \"threshold.wasm\"\ntopics = [\"dev/oven/#\"]\n[config]\nabove = 90.0\n";
 
+/// After so short a silence that one waits for it, and so long that the host is restarted within it.
+const SILENT: &str = "module = \"absence.wasm\"\ntopics = [\"dev/heart/#\"]\n[config]\nafter_s = 3.0\n";
+
 fn house(broker: &Mosquitto) -> House {
     let setup = Setup::new().module("threshold").bytes("brittle", &guest_module("brittle"));
     House::start(broker, setup.rule("number", NUMBER).rule("threshold", HOT))
@@ -124,4 +127,42 @@ fn an_alert_stands_over_a_restart() {
         (house.host.status().alerts_standing, transitions(&house)),
         (0, vec!["raised".into(), "cleared".into()])
     );
+}
+
+/// Guarantees: a sensor that was silent before the host ended, in order or killed, and is silent after it, is told of, though no message of anybody comes to remind
+/// the rule; one that was told of before is not told of again, and is when it is back.
+#[test]
+fn silence_goes_on_over_a_restart() {
+    let Some(broker) = Mosquitto::start() else { return };
+    for killed in [false, true] {
+        let setup = Setup::new().module("absence").rule("absence", SILENT);
+        let mut house = House::start(&broker, setup);
+        let told = |house: &House| -> Vec<String> {
+            house.host.alerts().iter().map(|alert| format!("{} {}", alert.transition, alert.topic)).collect()
+        };
+        let wait_told = |house: &House, expected: &[&str]| {
+            wait_for("what is told of silence", DEADLINE, || {
+                let told = told(house);
+                if told == expected { Ok(()) } else { Err(format!("{told:?}; {}", house.host.tail())) }
+            });
+        };
+        house.measure(&[("dev/heart/a", 1.0)]);
+        wait_told(&house, &["raised dev/heart/a"]);
+        house.measure(&[("dev/heart/b", 1.0)]);
+        wait_for("the state to be kept", DEADLINE, || {
+            let file = rusqlite::Connection::open(house.host.data_dir().join("state/state.db")).unwrap();
+            let ask = "SELECT count(*) FROM cells c JOIN rules r ON r.id = c.rule WHERE r.name = 'absence'";
+            let cells = file.query_row(ask, [], |row| row.get::<_, u64>(0)).unwrap_or(0);
+            if cells == 2 { Ok(()) } else { Err(format!("{cells} cells; {}", house.host.tail())) }
+        });
+        if killed {
+            house.host.kill();
+            house.start_again();
+        } else {
+            house.restart();
+        }
+        wait_told(&house, &["raised dev/heart/a", "raised dev/heart/b"]);
+        house.measure(&[("dev/heart/a", 1.0)]);
+        wait_told(&house, &["raised dev/heart/a", "raised dev/heart/b", "cleared dev/heart/a"]);
+    }
 }

@@ -125,8 +125,13 @@ impl<L> Lane<L> {
             Begins::At(start) | Begins::Afresh(start, _) => *start,
             Begins::WhereTheLastStands | Begins::InItsOwnForm(_) => Start::default(),
         };
+        let stood = !state.is_empty();
         let kept = LastSaved::new(state, self.checkpoints.as_ref().map(|_| differs));
-        self.slots.push(Slot::new(instance, kept, self.around.books.clone(), now_us));
+        let mut slot = Slot::new(instance, kept, self.around.books.clone(), now_us);
+        if stood {
+            slot.wake_for_its_state(now_us);
+        }
+        self.slots.push(slot);
         self.rules_changed();
         Ok(None)
     }

@@ -61,8 +61,8 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// that comes to an idle lane never waits for this: only one that follows a batch so closely does.
 const GATHER: Duration = Duration::from_micros(50);
 
-/// When a rule is to act again whose `tick` has failed.
-const TICK_AGAIN_US: i64 = 1_000_000;
+/// When a rule is to act whose `tick` has failed, or of which it is not known for when it asked.
+const TICK_SOON_US: i64 = 1_000_000;
 
 /// Why alerts are cleared of a rule that begins without the state that there was.
 pub(crate) const DISCARDED: &str = "the state of the rule was discarded";
@@ -347,7 +347,7 @@ impl<L> Lane<L> {
                 slot.replace(&fault);
                 slot.gave_up(&fault);
                 // What it waited for is in the state of the one in its place.
-                return slot.plan(now_us, true, Some(now_us + TICK_AGAIN_US));
+                return slot.plan(now_us, true, Some(now_us + TICK_SOON_US));
             }
         };
         slot.plan(now_us, true, emitted.wake_us);

@@ -17,6 +17,7 @@ use tidegate_engine::{
 };
 use tidegate_model::{Books, Messages, PartitionId, Points};
 
+use crate::lane::TICK_SOON_US;
 use crate::lane::episodes::{Episodes, Verdict};
 use crate::lane::last_saved::LastSaved;
 use crate::lane::replay_log::{Given, ReplayLog};
@@ -204,6 +205,14 @@ impl Slot {
             self.due_us = Some(self.due_us.map_or(wake_us, |due| due.min(wake_us)));
         }
         self.due_us = self.due_us.map(|due| due.max(self.rests_until_us));
+    }
+
+    /// Nobody knows any more when the one whose state this one has wanted to be woken, and no message may come to remind this one of it: it is ticked
+    /// soon, to ask again. One that is ticked in any case, by its period, asks then: what it does once a period is not done more often.
+    pub fn wake_for_its_state(&mut self, now_us: i64) {
+        if self.tick_us().is_none() {
+            self.plan(now_us, false, Some(now_us + TICK_SOON_US));
+        }
     }
 
     /// The instance has failed: counts it, and puts a new one in its place that stands where it stood before the call.

@@ -81,6 +81,54 @@ fn of_partitions_over_swaps_and_restarts() {
     }
 }
 
+/// A rule that is ticked only when it asks, and asks for so many microseconds from now with each batch, without a period; what it keeps is one byte.
+fn waker() -> Arc<Module> {
+    let process = "(i32.store8 (i32.const 584) (i32.const 1))
+        (i64.store (i32.const 592) (i64.add (local.get $now) (i64.const 3600000000)))
+        (call $give_back)
+        (return (i32.const 400))";
+    let tick = "(i64.store (i32.const 720) (i64.const 0x736b636974))
+        (call $count (i32.const 720) (i32.const 5) (i64.const 1))";
+    let save = "(i32.store (i32.const 512) (i32.const 708)) (i32.store (i32.const 516) (i32.const 1))
+        (i32.store (i32.const 520) (i32.const 704)) (i32.store (i32.const 524) (i32.const 1))
+        (i32.store (i32.const 528) (i32.const 1024)) (i32.store (i32.const 532) (i32.const 1))
+        (i32.store (i32.const 704) (i32.const 1))
+        (return (i32.const 512))";
+    let mut module = super::wat_guest::wat_guest("waker", &[("process", process), ("tick", tick), ("save", save)]);
+    let period = b"\"tick-ms\":1000,";
+    let at = module.windows(period.len()).position(|bytes| bytes == period).unwrap();
+    module[at..at + period.len()].fill(b' ');
+    let module = Module::load(&ENGINE, &module).unwrap();
+    assert_eq!(module.description().tick_ms, None);
+    Arc::new(module)
+}
+
+/// Guarantees: a rule that is ticked only when it asks to be woken, and had asked for that, is ticked after a restart, since nobody knows when it wanted that and
+/// no message may come; so is one that takes over from one that is quarantined. One that has no state is not.
+#[test]
+fn who_wanted_to_be_woken_is_ticked_after_a_restart() {
+    let (books, store) = (Arc::new(Books::new(100)), Arc::<Memory>::default());
+    let ticks = |rule: &Rule| rule.stats.totals().counts.get("ticks").copied().unwrap_or(0);
+    let (mut house, module) = (house_with(1, &books, &store), waker());
+    let rule = house.install_so("waker", "threshold", 10, "dev/#", "{}", |rule| rule.module = module.clone());
+    house.send(&[reading("dev/a", 1.0)]);
+    end(&house);
+    assert_eq!((ticks(&rule), store.kept().0), (0, 1), "it wanted to be woken in an hour");
+
+    let mut house = house_with(1, &books, &store);
+    let none = house.install_so("none", "threshold", 20, "dev/#", "{}", |rule| rule.module = module.clone());
+    let rule = house.install_so("waker", "threshold", 10, "dev/#", "{}", |rule| rule.module = module.clone());
+    wait_until("a tick after a restart", || ticks(&rule) == 1);
+    assert_eq!(ticks(&none), 0);
+
+    rule.stats.quarantine(rule.generation, "told so");
+    house.send(&[reading("dev/a", 1.0)]);
+    let next = house.next(&rule, |_| {});
+    house.deploy.install(&next).unwrap();
+    wait_until("a tick after a quarantine", || ticks(&rule) == 2);
+    end(&house);
+}
+
 /// Guarantees: an alert that stood stands after a restart: it is not published again while it lasts, and is cleared once; a rule that is
 /// removed clears it and leaves no state, and so does one that went while the host was away.
 #[test]

@@ -75,7 +75,10 @@ impl Slot {
         };
         let mut new = Self::new(next, kept, self.books.clone(), now_us);
         // What the last one waited for is in its state, and no message may come to remind this one of it.
-        new.plan(now_us, false, self.due_us);
+        match self.instance {
+            Some(_) => new.plan(now_us, false, self.due_us),
+            None => new.wake_for_its_state(now_us),
+        }
         Ok(Some(Box::new((std::mem::replace(self, new), spare))))
     }
 
