@@ -321,3 +321,90 @@ fn a_refused_change_does_not_bring_it_back() {
         registry.stop();
     }
 }
+
+/// Guarantees: where the one that stands in for a quarantined generation cannot be loaded when the host is started, because its module or what is known of
+/// it is damaged, the good one before that stands in from then on; where none can, none serves, until somebody says that the quarantined one is to be tried.
+#[test]
+fn the_next_older_good_one_stands_in() {
+    for damaged in ["the module", "the record", "all modules"] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        std::fs::create_dir(path.join("rules.d")).unwrap();
+        let modules = [&[][..], &[("tick", "nop")], &[("save", "nop")]].map(|w| wat_guest::wat_guest("watch", w));
+        put(path, "watch.wasm", &modules[0]);
+        put(path, "hot.toml", &rule_file(0));
+        let (registry, installed) = start(path);
+        for module in &modules[1..] {
+            put(path, "watch.wasm", module);
+            registry.rescan().unwrap();
+        }
+        let served: Vec<_> = installed.try_iter().collect();
+        served[2].stats.quarantine(3, "it fails on Mondays");
+        registry.rescan().unwrap();
+        assert_eq!(shown(&registry), (4, 0, RuleState::Serving, Some("quarantined")));
+        registry.stop();
+
+        let kept = |name: &str| path.join("generations").join(name);
+        let module = |at: usize| kept(&format!("{}.wasm", served[at].module.sha256()));
+        match damaged {
+            "the record" => std::fs::write(kept("hot.4.generation"), b"not one").unwrap(),
+            "the module" => std::fs::write(module(1), b"not it").unwrap(),
+            _ => [0, 1].iter().for_each(|at| std::fs::write(module(*at), b"not it").unwrap()),
+        }
+        let older = served[0].module.sha256();
+        for round in ["once", "and once more"] {
+            let (registry, installed) = start(path);
+            registry.rescan().unwrap();
+            let rule = registry.rule("hot").unwrap();
+            let said = rule.problem.unwrap();
+            assert!(
+                rule.problem_code == Some("quarantined") && said.contains("Mondays"),
+                "{damaged}, {round}: {said}"
+            );
+            let came: Vec<_> = installed.try_iter().map(|rule| rule.module.sha256().clone()).collect();
+            if damaged == "all modules" {
+                assert_eq!((rule.state, came.len()), (RuleState::Failed, 0), "{round}: {said}");
+                assert!(said.contains("generation 4 could not return") && said.contains("generation 1"), "{said}");
+            } else {
+                // Of a record that cannot be read nobody knows the number.
+                let number = if damaged == "the record" { 4 } else { 5 };
+                assert_eq!((rule.state, rule.generation), (RuleState::Serving, number), "{damaged}, {round}: {said}");
+                assert_eq!(came, std::slice::from_ref(older), "{damaged}, {round}");
+            }
+            registry.stop();
+        }
+        let (registry, installed) = start(path);
+        registry.retry("hot").unwrap();
+        assert_eq!(installed.try_iter().last().unwrap().module.sha256(), served[2].module.sha256());
+        registry.stop();
+    }
+}
+
+/// Guarantees: a quarantined generation after which those on disk are to return gives way to the newest of them that the lanes take, and waits for lanes that
+/// are busy.
+#[test]
+fn a_retreat_from_disk_goes_on() {
+    let (state, busy) = (|| LoadError::Unsupported("no such thing".into()), || LoadError::Busy("a sink".into()));
+    for (not, order) in [(vec![state()], 0), (vec![busy()], 1), (vec![busy(), state()], 0)] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        std::fs::create_dir(path.join("rules.d")).unwrap();
+        put(path, "watch.wasm", &wat_guest::wat_guest("watch", &[]));
+        for order in 0..3 {
+            put(path, "hot.toml", &rule_file(order));
+            start(path).0.stop();
+        }
+        let lanes = Not::default();
+        let (registry, installed) = start_with(path, &lanes);
+        *lanes.lock().unwrap() = not;
+        installed.recv().unwrap().stats.quarantine(3, "it fails on Mondays");
+        while !lanes.lock().unwrap().is_empty() {
+            registry.rescan().unwrap();
+        }
+        registry.rescan().unwrap();
+        let (_, came, state, code) = shown(&registry);
+        assert_eq!((came, state, code), (order, RuleState::Serving, Some("quarantined")));
+        assert_eq!(installed.try_iter().count(), 1, "it serves, and nothing is tried again");
+        registry.stop();
+    }
+}

@@ -161,13 +161,22 @@ impl Generations {
         version.fault.is_none().then_some(version.generation)
     }
 
-    /// The newest generation of a rule, other than `but` in what it is, that nothing is known against.
-    pub(crate) fn good_before(&self, rule: &str, but: u64) -> Option<u64> {
+    /// Whether another served in the place of the quarantined `bad` when the host ended: also where nothing good is kept of that one any more.
+    pub(crate) fn was_replaced(&self, rule: &str, bad: u64) -> bool {
         let rules = self.rules();
-        let versions = &rules.get(rule)?.versions;
-        let but = versions.get(&but)?;
+        let Some((kept, serving)) = rules.get(rule).and_then(|kept| Some((kept, kept.serving?))) else {
+            return false;
+        };
+        serving != bad && kept.versions.get(&serving).is_none_or(|version| version.returned_for == Some(bad))
+    }
+
+    /// The generations of a rule, other than `but` in what they are, that nothing is known against; the newest first.
+    pub(crate) fn good_but(&self, rule: &str, but: u64) -> Vec<u64> {
+        let rules = self.rules();
+        let Some(versions) = rules.get(rule).map(|kept| &kept.versions) else { return Vec::new() };
+        let Some(but) = versions.get(&but) else { return Vec::new() };
         let other = |version: &&Version| version.fault.is_none() && !version.is(&but.sha256, &but.file_digest);
-        versions.values().rev().find(other).map(|version| version.generation)
+        versions.values().rev().filter(other).map(|version| version.generation).collect()
     }
 
     /// The name of the module's file of a rule's newest generation.

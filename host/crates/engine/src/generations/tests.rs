@@ -81,13 +81,13 @@ fn one_of_each() {
     keep(&store, 2, 90, b"one");
     keep(&store, 3, 80, b"one");
     assert_eq!((numbers(&store), store.serving("hot")), (vec![3, 2], Some(3)));
-    assert_eq!(store.good_before("hot", 3), Some(2));
+    assert_eq!(store.good_but("hot", 3), [2]);
     assert!(store.blame("hot", 3, "it trapped") && !store.blame("hot", 3, "it trapped again"));
     assert_eq!(store.serving("hot"), None, "it is not to return by itself");
     store.returns("hot", 2, 4, 3).unwrap();
     let store = Generations::open(&directory.path().join("generations")).unwrap();
     assert_eq!((store.returned_for("hot", 4), store.returned_for("hot", 3)), (Some(3), None));
-    assert_eq!((numbers(&store), store.serving("hot"), store.good_before("hot", 4)), (vec![4, 3], Some(4), None));
+    assert_eq!((numbers(&store), store.serving("hot"), store.good_but("hot", 4)), (vec![4, 3], Some(4), vec![]));
     assert_eq!(store.versions("hot")[1].fault.as_deref(), Some("it trapped"));
 }
 

@@ -6,6 +6,7 @@
 mod handle;
 mod known;
 mod look;
+mod retreat;
 mod scan;
 mod shadows;
 mod signed;
@@ -27,12 +28,10 @@ use crate::generations::Generations;
 use crate::load_error::LoadError;
 use crate::module::Module;
 use crate::registry::handle::Ask;
-use crate::registry::known::{Known, Problem};
+use crate::registry::known::Known;
 use crate::registry::scan::{Scanner, Wanted};
 use crate::registry::shadows::Shadows;
-use crate::registry::status::QUARANTINED;
 use crate::registry::status::Snapshot;
-use crate::registry::stored::Returned;
 use crate::rule::Rule;
 use crate::shadow::ShadowReport;
 use crate::stats::RuleStats;
@@ -296,49 +295,9 @@ impl Registry {
         }
     }
 
-    /// Where a generation is quarantined, the one before it returns, if there is one that was good; if not now, then with the next reading.
-    fn retreat(&mut self) {
-        let quarantined = self.rules.values().filter_map(|known| known.serving.clone());
-        let quarantined: Vec<_> = quarantined.filter(|rule| rule.stats.is_quarantined(rule.generation)).collect();
-        for bad in quarantined {
-            let why = bad.stats.quarantined().unwrap_or_default();
-            if let Some(store) = &self.generations {
-                store.blame(&bad.name, bad.generation, &why);
-            }
-            let Some(known) = self.rules.get(&*bad.name) else { continue };
-            let Some(before) = known.before.clone() else {
-                if !known.returned {
-                    self.retreat_to_disk(&bad, &why);
-                }
-                continue;
-            };
-            self.generation += 1;
-            let returned = self.let_return(before.next_generation(self.generation));
-            let Some(known) = self.rules.get_mut(&*bad.name) else { continue };
-            let text = match returned {
-                Ok(Returned { rule, state }) => {
-                    self.shadows.end(&bad.name, "the rule was quarantined");
-                    let (store, new) = (self.generations.as_deref(), rule.generation);
-                    stored::note_return(store, &bad, before.generation, new);
-                    let bad = bad.generation;
-                    let text =
-                        format!("generation {bad} was quarantined, the one before it serves again{state}: {why}");
-                    known.returns(rule, text.clone());
-                    text
-                }
-                // It is kept, and tried again soon.
-                Err(error @ LoadError::Busy(_)) => {
-                    format!("{why}; and the generation before it could not return yet: {error}")
-                }
-                Err(error) => {
-                    known.before = None;
-                    known.returned = true;
-                    format!("{why}; and the generation before it could not return: {error}")
-                }
-            };
-            tracing::warn!(rule = &*bad.name, "{text}");
-            known.problem = Some(Problem { code: QUARANTINED, text });
-        }
+    fn next_number(&mut self) -> u64 {
+        self.generation += 1;
+        self.generation
     }
 
     fn load(
