@@ -25,7 +25,8 @@ pub(crate) struct Wasi {
 
 impl Wasi {
     fn empty() -> Self {
-        let context = WasiCtx::builder().max_random_size(MAX_RANDOM_BYTES).build();
+        // A socket that may not be bound is a descriptor of this process all the same.
+        let context = WasiCtx::builder().max_random_size(MAX_RANDOM_BYTES).allow_tcp(false).allow_udp(false).build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
         Self { context, table }
@@ -72,7 +73,7 @@ mod tests {
     use crate::engine::Engine;
     use crate::rule::Limits;
 
-    /// Tells the time, draws random numbers, and waits for a thousand seconds. What there is of files, environment and network `tests/python/warmer.py` tries.
+    /// Tells the time, draws random numbers, and waits for a thousand seconds.
     const GUEST: &str = r#"(component
         (import "wasi:io/poll@0.2.3" (instance $io
             (export "pollable" (type $p (sub resource)))
@@ -106,14 +107,111 @@ mod tests {
         (func (export "number") (result u64) (canon lift (core func $i "number")))
         (func (export "wait") (canon lift (core func $i "wait"))))"#;
 
+    /// Asks for sockets, and counts what there is of files, environment and arguments.
+    const SEEKER: &str = r#"(component
+        (import "wasi:sockets/network@0.2.3" (instance $network
+            (type $code (enum "unknown" "access-denied" "not-supported" "invalid-argument" "out-of-memory" "timeout"
+                "concurrency-conflict" "not-in-progress" "would-block" "invalid-state" "new-socket-limit"
+                "address-not-bindable" "address-in-use" "remote-unreachable" "connection-refused" "connection-reset"
+                "connection-aborted" "datagram-too-large" "name-unresolvable" "temporary-resolver-failure"
+                "permanent-resolver-failure"))
+            (export "error-code" (type (eq $code)))
+            (type $family (enum "ipv4" "ipv6"))
+            (export "ip-address-family" (type (eq $family)))))
+        (alias export $network "error-code" (type $code))
+        (alias export $network "ip-address-family" (type $family))
+        (import "wasi:sockets/tcp@0.2.3" (instance $tcp (export "tcp-socket" (type (sub resource)))))
+        (alias export $tcp "tcp-socket" (type $tcp-socket))
+        (import "wasi:sockets/tcp-create-socket@0.2.3" (instance $tcp-create
+            (alias outer 1 $code (type $code)) (alias outer 1 $family (type $family))
+            (alias outer 1 $tcp-socket (type $socket))
+            (export "create-tcp-socket" (func
+                (param "address-family" $family) (result (result (own $socket) (error $code)))))))
+        (import "wasi:sockets/udp@0.2.3" (instance $udp (export "udp-socket" (type (sub resource)))))
+        (alias export $udp "udp-socket" (type $udp-socket))
+        (import "wasi:sockets/udp-create-socket@0.2.3" (instance $udp-create
+            (alias outer 1 $code (type $code)) (alias outer 1 $family (type $family))
+            (alias outer 1 $udp-socket (type $socket))
+            (export "create-udp-socket" (func
+                (param "address-family" $family) (result (result (own $socket) (error $code)))))))
+        (import "wasi:filesystem/types@0.2.3" (instance $types (export "descriptor" (type (sub resource)))))
+        (alias export $types "descriptor" (type $descriptor))
+        (import "wasi:filesystem/preopens@0.2.3" (instance $preopens
+            (alias outer 1 $descriptor (type $descriptor))
+            (export "get-directories" (func (result (list (tuple (own $descriptor) string)))))))
+        (import "wasi:cli/environment@0.2.3" (instance $environment
+            (export "get-environment" (func (result (list (tuple string string)))))
+            (export "get-arguments" (func (result (list string))))))
+        (core module $room
+            (memory (export "memory") 1)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
+        (core instance $room (instantiate $room))
+        (alias core export $room "memory" (core memory $memory))
+        (alias core export $room "realloc" (core func $realloc))
+        (core func $tcp (canon lower (func $tcp-create "create-tcp-socket") (memory $memory)))
+        (core func $udp (canon lower (func $udp-create "create-udp-socket") (memory $memory)))
+        (core func $directories
+            (canon lower (func $preopens "get-directories") (memory $memory) (realloc $realloc)))
+        (core func $variables
+            (canon lower (func $environment "get-environment") (memory $memory) (realloc $realloc)))
+        (core func $arguments
+            (canon lower (func $environment "get-arguments") (memory $memory) (realloc $realloc)))
+        (core module $m
+            (import "room" "memory" (memory 1))
+            (import "wasi" "tcp" (func $tcp (param i32 i32)))
+            (import "wasi" "udp" (func $udp (param i32 i32)))
+            (import "wasi" "directories" (func $directories (param i32)))
+            (import "wasi" "variables" (func $variables (param i32)))
+            (import "wasi" "arguments" (func $arguments (param i32)))
+            ;; 100 and the error, if it is one.
+            (func $refused (result i64)
+                (i64.add (i64.mul (i64.load8_u (i32.const 0)) (i64.const 100)) (i64.load8_u (i32.const 4))))
+            (func (export "tcp") (result i64) (call $tcp (i32.const 0) (i32.const 0)) (call $refused))
+            (func (export "udp") (result i64) (call $udp (i32.const 1) (i32.const 0)) (call $refused))
+            (func (export "directories") (result i64)
+                (call $directories (i32.const 0)) (i64.load32_u (i32.const 4)))
+            (func (export "variables") (result i64) (call $variables (i32.const 0)) (i64.load32_u (i32.const 4)))
+            (func (export "arguments") (result i64) (call $arguments (i32.const 0)) (i64.load32_u (i32.const 4))))
+        (core instance $wasi
+            (export "tcp" (func $tcp)) (export "udp" (func $udp)) (export "directories" (func $directories))
+            (export "variables" (func $variables)) (export "arguments" (func $arguments)))
+        (core instance $i (instantiate $m (with "room" (instance $room)) (with "wasi" (instance $wasi))))
+        (func (export "tcp") (result u64) (canon lift (core func $i "tcp")))
+        (func (export "udp") (result u64) (canon lift (core func $i "udp")))
+        (func (export "directories") (result u64) (canon lift (core func $i "directories")))
+        (func (export "variables") (result u64) (canon lift (core func $i "variables")))
+        (func (export "arguments") (result u64) (canon lift (core func $i "arguments"))))"#;
+
+    fn store_and(engine: &Engine, text: &str) -> (Store<Context>, Component) {
+        let component = Component::new(&engine.wasmtime, wat::parse_str(text).unwrap()).unwrap();
+        let context = Context::new(Arc::new(Books::new(1)), Arc::default(), &Limits::default());
+        let mut store = Store::new(&engine.wasmtime, context);
+        store.set_epoch_deadline(1_000_000);
+        (store, component)
+    }
+
+    /// Guarantees: a guest that imports sockets, files and environment is given none: no socket is made for it, not even one that leads nowhere, however
+    /// often it asks; there are no directories, variables or arguments.
+    #[test]
+    fn nothing_else() {
+        let engine = Engine::new().unwrap();
+        let (mut store, component) = store_and(&engine, SEEKER);
+        let guest = engine.linker(crate::module::Wasi::Empty).instantiate(&mut store, &component).unwrap();
+        let mut ask = |name: &str| {
+            let function = guest.get_typed_func::<(), (u64,)>(&mut store, name).unwrap();
+            function.call(&mut store, ()).unwrap().0
+        };
+        for _ in 0..2 * MAX_HANDLES {
+            assert_eq!((ask("tcp"), ask("udp")), (101, 101), "access is denied");
+        }
+        assert_eq!([ask("directories"), ask("variables"), ask("arguments")], [0, 0, 0]);
+    }
+
     /// Guarantees: a guest has clocks and random numbers, and cannot wait.
     #[test]
     fn clocks_and_random_numbers_and_no_waiting() {
         let engine = Engine::new().unwrap();
-        let component = Component::new(&engine.wasmtime, wat::parse_str(GUEST).unwrap()).unwrap();
-        let context = Context::new(Arc::new(Books::new(1)), Arc::default(), &Limits::default());
-        let mut store = Store::new(&engine.wasmtime, context);
-        store.set_epoch_deadline(1_000_000);
+        let (mut store, component) = store_and(&engine, GUEST);
         let guest = engine.linker(crate::module::Wasi::Empty).instantiate(&mut store, &component).unwrap();
         let mut ask = |name: &str| {
             let function = guest.get_typed_func::<(), (u64,)>(&mut store, name).unwrap();

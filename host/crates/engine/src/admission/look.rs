@@ -171,6 +171,9 @@ mod tests {
         let foreign = r#"(module (import "env" "now" (func)))"#;
         let preview1 = r#"(module (import "wasi_snapshot_preview1" "fd_write" (func)))"#;
         let clock = r#"(component (import "wasi:clocks/wall-clock@0.2.3" (instance)))"#;
+        let socket = r#"(component (import "wasi:sockets/tcp-create-socket@0.2.3" (instance)))"#;
+        let files = r#"(component (import "wasi:filesystem/preopens@0.2.3" (instance)))"#;
+        let environment = r#"(component (import "wasi:cli/environment@0.2.3" (instance)))"#;
         let network = r#"(component (import "acme:net/socket" (instance)))"#;
         let inner = r#"(component (core module (import "env" "now" (func))))"#;
         for (wat, refused, empty) in [
@@ -178,6 +181,9 @@ mod tests {
             (foreign, "import", "import"),
             (preview1, "wasi", "import"),
             (clock, "wasi", "taken"),
+            (socket, "wasi", "taken"),
+            (files, "wasi", "taken"),
+            (environment, "wasi", "taken"),
             (network, "import", "import"),
             (inner, "taken", "taken"),
         ] {
