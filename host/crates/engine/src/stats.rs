@@ -56,6 +56,8 @@ pub struct RuleStats {
     pub bypassed: AtomicU64,
     /// Rows that went to the dead letters since their partition is quarantined.
     pub parked: AtomicU64,
+    /// Partitions it is called for again since too many others are quarantined.
+    pub partitions_let_go: AtomicU64,
     /// Letters of parked rows that were put back, since it is called for their partition again.
     pub unparked: AtomicU64,
     /// Batches given again after faults, so that its state is exact.
@@ -134,6 +136,8 @@ pub struct RuleTotals {
     pub bypassed: u64,
     pub parked: u64,
     pub unparked: u64,
+    /// Partitions it was called for again since too many others were quarantined.
+    pub partitions_let_go: u64,
     pub replayed: u64,
     pub cells_restored: u64,
     pub state_lost: u64,
@@ -216,6 +220,15 @@ impl RuleStats {
         let mut quarantine = lock(&self.quarantine);
         if generation >= quarantine.since {
             quarantine.partitions.insert(partition.to_owned(), (generation, reason.to_owned()));
+        }
+    }
+
+    /// Generation `generation` is called for the rows of `partition` again: others take up the room there is for such.
+    pub fn let_partition_go(&self, generation: u64, partition: &str) {
+        self.partitions_let_go.fetch_add(1, Relaxed);
+        let mut quarantine = lock(&self.quarantine);
+        if quarantine.partitions.get(partition).is_some_and(|(of, _)| *of == generation) {
+            quarantine.partitions.remove(partition);
         }
     }
 
@@ -305,6 +318,7 @@ impl RuleStats {
             bypassed: self.bypassed.load(Relaxed),
             parked: self.parked.load(Relaxed),
             unparked: self.unparked.load(Relaxed),
+            partitions_let_go: self.partitions_let_go.load(Relaxed),
             replayed: self.replayed.load(Relaxed),
             cells_restored: self.cells_restored.load(Relaxed),
             state_lost: self.state_lost.load(Relaxed),
@@ -372,6 +386,10 @@ mod tests {
         stats.quarantine(4, "four");
         stats.quarantine(3, "three, late");
         stats.quarantine_partition(3, "a", "three, late");
+        stats.quarantine_partition(4, "b", "four");
+        stats.let_partition_go(3, "b");
+        assert!(stats.shuns("b") && !stats.shuns("a"), "it is another generation that lets it go");
+        stats.let_partition_go(4, "b");
         assert_eq!((stats.quarantined().as_deref(), stats.is_quarantined(4)), (Some("four"), true));
         assert_eq!(stats.quarantined_partitions(), 0);
         stats.release(4);

@@ -132,6 +132,7 @@ pub(super) const RULES: Table<RuleStatus> = Table {
         counter("rule_bypassed", "Rows that passed a quarantined rule by", |r| r.stats.bypassed as f64),
         counter("rule_parked", "Rows parked in the dead letters", |r| r.stats.parked as f64),
         counter("rule_unparked", "Letters of parked rows put back", |r| r.stats.unparked as f64),
+        counter("rule_partitions_let_go", "Partitions the rule is called for again since too many others are quarantined", |r| r.stats.partitions_let_go as f64),
         counter("rule_replayed", "Calls repeated after faults", |r| r.stats.replayed as f64),
         counter("rule_cells_restored", "Cells of state given to instances after faults", |r| r.stats.cells_restored as f64),
         counter("rule_alerts_refused", "Alerts beyond those a rule may have standing", |r| r.stats.alerts_refused as f64),

@@ -14,6 +14,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 const A_PARTITION: usize = 5;
 /// So many partitions quarantined within [`WINDOW`], and the rule is: as many over months are bad devices.
 const PARTITIONS: usize = 10;
+/// The most partitions that are quarantined at once. Devices come and go for years: who has been left alone for longest is tried again.
+const MAX_QUARANTINED: usize = 1_000;
 /// Episodes within [`WINDOW`], of [`PARTITIONS`] different ones, that are enough for the rule.
 const A_RULE: usize = 100;
 
@@ -33,7 +35,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Episodes {
     /// The last ones, the oldest first; at most [`A_RULE`].
     recent: VecDeque<(Instant, PartitionId)>,
-    /// Each with when it was.
+    /// Each with when it was; at most [`MAX_QUARANTINED`] between two entries.
     quarantined: HashMap<PartitionId, Instant>,
 }
 
@@ -61,6 +63,16 @@ impl Episodes {
             return if of_late >= PARTITIONS { Verdict::Rule } else { Verdict::Partition };
         }
         Verdict::Noted
+    }
+
+    /// The partition that has been quarantined for longest, where there are more than may be: the rule is called for it again.
+    pub fn let_one_go(&mut self) -> Option<PartitionId> {
+        if self.quarantined.len() <= MAX_QUARANTINED {
+            return None;
+        }
+        let (&oldest, _) = self.quarantined.iter().min_by_key(|(_, then)| **then)?;
+        self.quarantined.remove(&oldest);
+        Some(oldest)
     }
 
     /// Whether the rule is not called for some partition.
@@ -106,5 +118,28 @@ mod tests {
         assert!(verdicts.iter().all(|&verdict| verdict != Verdict::Rule) && episodes.quarantined.len() == 10);
         let (verdicts, _) = run((0..100).map(|at| (at / 2, at as u32)));
         assert_eq!(verdicts.iter().position(|&verdict| verdict == Verdict::Rule), Some(99));
+    }
+
+    /// Guarantees: however many partitions are quarantined over time, so many are at once; the oldest goes, and can come again.
+    #[test]
+    fn quarantine_is_bounded() {
+        let (mut episodes, start) = (Episodes::default(), Instant::now());
+        let quarantine = |episodes: &mut Episodes, partition: u32, minute: u64| {
+            let now = start + Duration::from_secs(minute * 60);
+            let last = (0..A_PARTITION).map(|_| episodes.enter(PartitionId(partition), now)).last();
+            assert_eq!(last, Some(Verdict::Partition));
+            episodes.let_one_go()
+        };
+        let most = MAX_QUARANTINED as u32;
+        for partition in 0..most {
+            assert_eq!(quarantine(&mut episodes, partition, partition.into()), None);
+        }
+        for partition in most..most + 10 {
+            let gone = PartitionId(partition - most);
+            assert_eq!(quarantine(&mut episodes, partition, partition.into()), Some(gone));
+            assert!(!episodes.is_quarantined(gone) && episodes.is_quarantined(PartitionId(partition)));
+        }
+        assert_eq!(episodes.quarantined.len(), MAX_QUARANTINED);
+        assert_eq!(quarantine(&mut episodes, 0, (most + 10).into()), Some(PartitionId(10)));
     }
 }

@@ -270,6 +270,15 @@ impl Slot {
                     partition,
                     "the rule is not called for this partition any more, until its module or file changes, or it is enabled again: {fault}"
                 );
+                if let Some(oldest) = self.episodes.let_one_go() {
+                    let partition = self.books.partition(oldest).map_or("", |name| name);
+                    self.rule.stats.let_partition_go(self.rule.generation, partition);
+                    tracing::warn!(
+                        rule,
+                        partition,
+                        "so many are quarantined that this one, the first of them, is tried again"
+                    );
+                }
             }
             Verdict::Rule => self.quarantine(&format!("it failed on many partitions, last so: {fault}")),
         }
