@@ -71,6 +71,8 @@ pub(crate) enum Descriptions {
 pub(crate) struct Effects {
     /// Series asked for, in the order of their local ids, which begin at the number of those known before the call.
     pub series: Vec<PendingSeries>,
+    /// How many of them the host did not know when they were asked for.
+    new: usize,
     /// Where each of them stands: whoever asks again gets the same id.
     asked: HashMap<Arc<str>, usize>,
     /// What series and descriptions take up: bytes. wasmtime bounds what one call to the host hands over; a guest can make many of them.
@@ -314,6 +316,7 @@ impl Context {
             return Err(Refusal::Limit);
         }
         self.effects.make_room(&topic, &description, self.limits.call_bytes)?;
+        self.effects.new += usize::from(known.is_none());
         let (topic, at) = (Arc::<str>::from(topic), self.effects.series.len());
         self.effects.asked.insert(topic.clone(), at);
         self.effects.series.push(PendingSeries { topic, description, from_row });
@@ -322,7 +325,7 @@ impl Context {
 
     /// Whether this rule may make a series more than it has made and has asked for in this call.
     fn may_make_one(&self) -> bool {
-        let (series, asked) = (self.books.all_series(), self.effects.series.len());
+        let (series, asked) = (self.books.all_series(), self.effects.new);
         if self.stats.series_made.load(Relaxed) + asked as u64 >= self.limits.series {
             return false;
         }
@@ -341,7 +344,7 @@ impl Context {
     pub fn commit_series(&mut self, rows: &Rows<'_>, told: Descriptions) -> Result<(), Full> {
         let described = std::mem::take(&mut self.effects.described);
         self.effects.asked.clear();
-        self.effects.bytes = 0;
+        (self.effects.new, self.effects.bytes) = (0, 0);
         for pending in std::mem::take(&mut self.effects.series) {
             let led_to =
                 self.partition_of(rows, pending.from_row).or_else(|| self.partition_without(rows, &pending.topic));
