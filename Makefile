@@ -46,6 +46,7 @@ torture: ## kills host, broker and database under load, then accounts for every 
 
 fuzz: ## what comes from outside, changed at random: filters, modules, their test cases, guests' results, saved state (SECONDS=180 each)
 	@deploy/dev/build-rules.sh
+	@$(CARGO) build --workspace --bins
 	@tests/fuzz/run.sh "$(or $(SECONDS),180)"
 
 swaps: ## 1,000 changes of a rule by the API under load, then accounts for every message (SWAPS=n)

@@ -31,11 +31,7 @@ pub fn wat_guest_with_schema(name: &str, schema: &str, instructions: &[(&str, &s
     let description = format!(
         r#"{{"name":"{name}","version":"1.0.0","summary":"","default-topics":["hostile/#"],"scope":"series","tick-ms":1000,"config-schema":{schema}}}"#
     );
-    let length: String =
-        (description.len() as u32).to_le_bytes().iter().map(|byte| format!("\\{byte:02x}")).collect();
-    let mut text = TEMPLATE
-        .replace("{length}", &length)
-        .replace("{description}", &description.replace('\\', "\\\\").replace('"', "\\\""));
+    let mut text = TEMPLATE.to_owned();
     for (place, _) in instructions {
         assert!(PLACES.contains(place), "the template has no place {place:?}");
     }
@@ -43,10 +39,20 @@ pub fn wat_guest_with_schema(name: &str, schema: &str, instructions: &[(&str, &s
         let words = instructions.iter().find(|(at, _)| *at == place).map_or("", |(_, words)| words);
         text = text.replace(&format!("{{{place}}}"), words);
     }
-    let mut module = wat::parse_str(&text).unwrap_or_else(|error| panic!("{name}: {error}\n{text}"));
+    of_world("processor-rule", &text, &description)
+}
+
+/// A module of the contract's `world`: `text`, which says of itself what `description` does.
+pub(crate) fn of_world(world: &str, text: &str, description: &str) -> Vec<u8> {
+    let length: String =
+        (description.len() as u32).to_le_bytes().iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let text = text
+        .replace("{length}", &length)
+        .replace("{description}", &description.replace('\\', "\\\\").replace('"', "\\\""));
+    let mut module = wat::parse_str(&text).unwrap_or_else(|error| panic!("{description}: {error}\n{text}"));
     let mut resolve = Resolve::default();
     let package = resolve.push_source("rule.wit", CONTRACT).unwrap();
-    let world = resolve.select_world(&[package], Some("processor-rule")).unwrap();
+    let world = resolve.select_world(&[package], Some(world)).unwrap();
     wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).unwrap();
     module
 }

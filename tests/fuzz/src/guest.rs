@@ -16,6 +16,14 @@ pub(crate) fn engine() -> Engine {
     ENGINE.get_or_init(|| Engine::new().unwrap()).clone()
 }
 
+/// A decoder that returns what stands at the beginning of its payloads.
+pub(crate) fn wat_decoder() -> Vec<u8> {
+    let description = r#"{"name":"decoder","version":"1.0.0","summary":"","default-topics":["dev/#"],"scope":"none","config-schema":null}"#;
+    let decode = "(call $give_back) (return (i32.load offset=40 (local.get $at)))";
+    let text = include_str!("../../wat/decoder.wat").replace("{decode}", decode);
+    wat_guest::of_world("plain-decoder", &text, description)
+}
+
 /// A rule of these bytes.
 pub(crate) fn rule(bytes: &[u8], config: &str) -> Arc<Rule> {
     Arc::new(Rule {

@@ -1,11 +1,13 @@
 //! Modules: looked over, compiled, asked what they are. Nothing but a module or a reason may come of it.
 //!
-//! Components only. To make one of a core module is the work of the compiler's child process, and it dies of some: wit-parser 0.263 calls itself
-//! without end where packages are said to depend on each other. The host refuses such a module as its child dies; this process is no child.
+//! A core module is compiled where the host compiles it, in a child process of its binary: to make a component of it is work that a compiler dies of
+//! at times (wit-parser 0.263 calls itself without end where packages are said to depend on each other). A component is compiled in this process, whose
+//! code libFuzzer sees.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use tidegate_engine::{Admission, Wasi};
+use tidegate_engine::{Admission, ChildProcess, Wasi};
 use wit_component::ComponentEncoder;
 
 use crate::guest::{engine, wat_guest};
@@ -14,11 +16,13 @@ use crate::guest::{engine, wat_guest};
 const COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 
 pub(super) fn run(data: &[u8]) {
-    if !data.starts_with(&COMPONENT) {
-        return;
-    }
-    static ADMISSION: OnceLock<Admission> = OnceLock::new();
-    let admission = ADMISSION.get_or_init(|| Admission::in_process(engine()));
+    static COMPONENTS: OnceLock<Admission> = OnceLock::new();
+    static CORES: OnceLock<Admission> = OnceLock::new();
+    let admission = if data.starts_with(&COMPONENT) {
+        COMPONENTS.get_or_init(|| Admission::in_process(engine()))
+    } else {
+        CORES.get_or_init(|| Admission::new(engine(), Box::new(ChildProcess::of(binary(), &["compile"])), None))
+    };
     match admission.admit(data, None, Wasi::Refused) {
         Ok(module) => {
             let description = module.description();
@@ -29,7 +33,18 @@ pub(super) fn run(data: &[u8]) {
     }
 }
 
+/// The host's binary, of the profile that this program was built with; this one is beside it, or a test in `deps/` there.
+fn binary() -> PathBuf {
+    let this = std::env::current_exe().unwrap();
+    let directory = this.parent().unwrap();
+    let directory = if directory.ends_with("deps") { directory.parent().unwrap() } else { directory };
+    let binary = directory.join("tidegate");
+    assert!(binary.exists(), "{} is not there; `make fuzz` builds it", binary.display());
+    binary
+}
+
 pub(super) fn seeds() -> Vec<Vec<u8>> {
-    let component = |core: Vec<u8>| ComponentEncoder::default().module(&core).unwrap().encode().unwrap();
-    vec![component(wat_guest("sound", &[])), component(wat_guest("trapping", &[("describe", "unreachable")]))]
+    let component = |core: &[u8]| ComponentEncoder::default().module(core).unwrap().encode().unwrap();
+    let cores = [wat_guest("sound", &[]), wat_guest("trapping", &[("describe", "unreachable")])];
+    cores.iter().map(|core| component(core)).chain(cores.clone()).collect()
 }

@@ -28,8 +28,8 @@ impl ChildProcess {
         Self(Confined::of_this_binary(arguments))
     }
 
-    #[cfg(test)]
-    pub(crate) fn of(program: std::path::PathBuf, arguments: &[&str]) -> Self {
+    /// A child of another binary, which does the same: for tests that are not that binary.
+    pub fn of(program: std::path::PathBuf, arguments: &[&str]) -> Self {
         Self(Confined::of(program, arguments))
     }
 }
