@@ -18,6 +18,12 @@ pub trait Sink: Send {
     /// deliveries: at least once.
     async fn write(&mut self, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError>;
 
+    /// Where it is told, before a write, what the next one will bring: to be made ready while the target works, in this process and no further. It is lent,
+    /// and may come later, in other company or not at all. None of a sink that makes nothing ready.
+    fn upcoming(&mut self) -> Option<&mut Vec<Arc<Delivery>>> {
+        None
+    }
+
     /// Points of a time before this are slow to store, and need no order with others: they may be given to another sink of this kind,
     /// so that none of the others waits for them. None where there are none such, or it is not known yet.
     fn late_before_us(&self) -> Option<i64> {

@@ -1,6 +1,7 @@
 //! What a sink keeps of each series, so that a row costs an index and no lock, hash or string.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tidegate_model::{Books, Description, SeriesId};
 
@@ -11,7 +12,7 @@ use tidegate_model::{Books, Description, SeriesId};
 pub(crate) struct SeriesCache<F> {
     known: Vec<Option<Known<F>>>,
     /// Descriptions are compared once a write: a unit that changes within one is seen by the next.
-    write: u64,
+    write: AtomicU64,
     untold: Vec<SeriesId>,
 }
 
@@ -19,21 +20,21 @@ pub(crate) struct SeriesCache<F> {
 struct Known<F> {
     /// Kept, and not only its address: the address of a description that was dropped may come again.
     description: Arc<Description>,
-    checked_in: u64,
+    checked_in: AtomicU64,
     told: bool,
     form: F,
 }
 
 impl<F> Default for SeriesCache<F> {
     fn default() -> Self {
-        Self { known: Vec::new(), write: 0, untold: Vec::new() }
+        Self { known: Vec::new(), write: AtomicU64::new(0), untold: Vec::new() }
     }
 }
 
 impl<F> SeriesCache<F> {
-    /// A write begins: from now on each series is compared with its description once.
-    pub(crate) fn begin_write(&mut self) {
-        self.write += 1;
+    /// A write begins, and this is its number: from now on each series is compared with its description once.
+    pub(crate) fn begin_write(&self) -> u64 {
+        self.write.fetch_add(1, Relaxed) + 1
     }
 
     /// The form of a series, made with `make` where it is new or its description has changed; `None` for an id that the books
@@ -44,31 +45,40 @@ impl<F> SeriesCache<F> {
         id: SeriesId,
         make: impl FnOnce(&str, &Description) -> F,
     ) -> Option<&F> {
-        let fresh = matches!(self.known.get(id.index()), Some(Some(known)) if known.checked_in == self.write);
-        if !fresh {
-            self.compare(books, id, make)?;
+        if !self.stands(books, id) {
+            self.make(books, id, make)?;
         }
         self.get(id)
     }
 
-    fn compare(&mut self, books: &Books, id: SeriesId, make: impl FnOnce(&str, &Description) -> F) -> Option<()> {
+    /// Whether the form of a series is there, and of its description as it is. Nothing changes by asking.
+    pub(crate) fn stands(&self, books: &Books, id: SeriesId) -> bool {
+        let Some(Some(known)) = self.known.get(id.index()) else { return false };
+        let write = self.write.load(Relaxed);
+        if known.checked_in.load(Relaxed) == write {
+            return true;
+        }
+        let stands =
+            books.series(id).is_some_and(|series| Arc::ptr_eq(&known.description, &series.description.load()));
+        if stands {
+            known.checked_in.store(write, Relaxed);
+        }
+        stands
+    }
+
+    fn make(&mut self, books: &Books, id: SeriesId, make: impl FnOnce(&str, &Description) -> F) -> Option<()> {
         let series = books.series(id)?;
         let described = series.description.load();
         if self.known.len() <= id.index() {
             self.known.resize_with(id.index() + 1, || None);
         }
         let slot = &mut self.known[id.index()];
-        match slot {
-            Some(known) if Arc::ptr_eq(&known.description, &described) => known.checked_in = self.write,
-            _ => {
-                if slot.as_ref().is_none_or(|known| known.told) {
-                    self.untold.push(id);
-                }
-                let form = make(&series.topic, &described);
-                *slot =
-                    Some(Known { description: Arc::clone(&described), checked_in: self.write, told: false, form });
-            }
+        if slot.as_ref().is_none_or(|known| known.told) {
+            self.untold.push(id);
         }
+        let form = make(&series.topic, &described);
+        let checked_in = AtomicU64::new(self.write.load(Relaxed));
+        *slot = Some(Known { description: Arc::clone(&described), checked_in, told: false, form });
         Some(())
     }
 

@@ -20,6 +20,7 @@ pub(super) const SPOOL_RETRY: Duration = Duration::from_millis(250);
 const WRITE_BYTES: usize = 16 << 20;
 
 /// Deliveries that are written together, and their acks.
+#[derive(Default)]
 pub(super) struct Batch {
     pub deliveries: Vec<Arc<Delivery>>,
     pub acks: Vec<Ack>,
@@ -61,6 +62,8 @@ pub(super) struct Intake {
     pub give_up: watch::Receiver<bool>,
     /// What the spool would not take: it comes before all that waits.
     pub held: Option<Batch>,
+    /// What a sink was told of, or is to be told of when it is a whole batch: it comes before all that waits in the queue.
+    pub ahead: Batch,
     /// When the spool is asked again to take it.
     pub ask_at: Instant,
     /// How many rows may be appended now. Below 0 when the last batch had more.
@@ -71,8 +74,8 @@ impl Intake {
     /// The next batch: what waits, up to the limit, and never waiting for more than its first delivery. None when nobody sends any
     /// more and all was taken. What is cancelled here has taken nothing.
     pub async fn next(&mut self) -> Option<Batch> {
-        if self.held.is_some() {
-            return self.held.take();
+        if let Some(batch) = self.taken() {
+            return Some(batch);
         }
         let first = tokio::select! {
             biased;
@@ -82,35 +85,64 @@ impl Intake {
                 self.queue.recv().await
             }
         };
-        first.map(|first| self.gather(first))
+        first.map(|first| self.gathered(first))
     }
 
     /// The next batch, if one waits.
     pub fn waiting(&mut self) -> Option<Batch> {
+        if let Some(batch) = self.taken() {
+            return Some(batch);
+        }
+        let first = self.queue.try_recv().ok()?;
+        Some(self.gathered(first))
+    }
+
+    /// What was taken from the queue before, the oldest first.
+    fn taken(&mut self) -> Option<Batch> {
         if self.held.is_some() {
             return self.held.take();
         }
-        let first = self.queue.try_recv().ok()?;
-        Some(self.gather(first))
+        if self.ahead.acks.is_empty() {
+            return None;
+        }
+        let mut batch = std::mem::take(&mut self.ahead);
+        self.fill(&mut batch);
+        self.in_hand(batch.acks.len());
+        Some(batch)
     }
 
-    fn gather(&mut self, (delivery, ack): Consignment) -> Batch {
-        let (mut rows, mut bytes) = (self.wants.rows_of(&delivery), delivery.bytes());
+    fn gathered(&mut self, (delivery, ack): Consignment) -> Batch {
         let mut batch = Batch { deliveries: vec![delivery], acks: vec![ack] };
+        self.fill(&mut batch);
+        self.in_hand(batch.acks.len());
+        batch
+    }
+
+    /// Adds what waits, and tells whether the batch is as large as it may be.
+    fn fill(&mut self, batch: &mut Batch) -> bool {
+        let mut rows: usize = batch.deliveries.iter().map(|delivery| self.wants.rows_of(delivery)).sum();
+        let mut bytes: usize = batch.deliveries.iter().map(|delivery| delivery.bytes()).sum();
         while rows < self.rows && bytes < WRITE_BYTES {
-            let Ok((delivery, ack)) = self.queue.try_recv() else { break };
+            let Ok((delivery, ack)) = self.queue.try_recv() else { return false };
             rows += self.wants.rows_of(&delivery);
             bytes += delivery.bytes();
             batch.deliveries.push(delivery);
             batch.acks.push(ack);
         }
-        self.in_hand(batch.acks.len());
-        batch
+        true
     }
 
-    /// So many deliveries are taken and not settled.
+    /// What the batch after the one in hand will be, where that is certain: nothing could be added to it, and nothing comes before it. It stays here.
+    pub fn upcoming(&mut self) -> &[Arc<Delivery>] {
+        let mut batch = std::mem::take(&mut self.ahead);
+        let is_full = self.fill(&mut batch);
+        self.ahead = batch;
+        if is_full && self.held.is_none() { &self.ahead.deliveries } else { &[] }
+    }
+
+    /// So many deliveries are taken and not settled, beside those that are taken ahead.
     pub fn in_hand(&self, deliveries: usize) {
-        self.status.waiting.store((self.queue.len() + deliveries) as u64, Relaxed);
+        self.status.waiting.store((self.queue.len() + self.ahead.acks.len() + deliveries) as u64, Relaxed);
     }
 
     /// Whether nobody sends any more, and all was taken.
@@ -118,7 +150,7 @@ impl Intake {
         if *self.finish.borrow() {
             self.queue.close();
         }
-        self.queue.is_closed() && self.queue.is_empty() && self.held.is_none()
+        self.queue.is_closed() && self.queue.is_empty() && self.held.is_none() && self.ahead.acks.is_empty()
     }
 
     /// Waits for `work`, and meanwhile appends what comes to the spool. None when it was left, as `at_end` says, or given up.
@@ -207,5 +239,74 @@ impl Intake {
             batch.resolve(Outcome::Returned);
         }
         self.in_hand(0);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use tidegate_model::{NO_ROW, Points, SeriesId};
+
+    use super::*;
+
+    fn of_rows(rows: usize) -> Consignment {
+        let mut points = Points::default();
+        (0..rows).for_each(|row| points.push(SeriesId(0), 0, row as f64, 192));
+        (Arc::new(Delivery { points, from_row: vec![NO_ROW; rows], ..Delivery::default() }), Ack::none())
+    }
+
+    fn sizes<'a>(deliveries: impl IntoIterator<Item = &'a Arc<Delivery>>) -> Vec<usize> {
+        deliveries.into_iter().map(|delivery| delivery.points.len()).collect()
+    }
+
+    fn next(intake: &mut Intake) -> Vec<usize> {
+        intake.waiting().map_or(Vec::new(), |batch| sizes(&batch.deliveries))
+    }
+
+    /// Guarantees: a batch is foretold when nothing can be added to it and nothing comes before it, and is the next one then; what was taken and is not whole is
+    /// filled up, and nothing more is taken ahead than one batch. Till it has its turn it counts as waiting, and there is no end.
+    #[test]
+    fn what_comes_next_is_known_when_it_is_whole() {
+        let (queue, receiver) = mpsc::channel(16);
+        let (finish, give_up) = (watch::Sender::new(false), watch::Sender::new(false));
+        let mut intake = Intake {
+            name: "test".into(),
+            queue: receiver,
+            wants: Wants { points: true, ..Wants::default() },
+            rows: 8,
+            status: Arc::new(SinkStatus::new(None)),
+            finish: finish.subscribe(),
+            give_up: give_up.subscribe(),
+            held: None,
+            ahead: Batch::default(),
+            ask_at: Instant::now(),
+            allowance: 0,
+        };
+        let send = |rows: &[usize]| rows.iter().for_each(|&rows| queue.try_send(of_rows(rows)).unwrap());
+        assert!(intake.upcoming().is_empty());
+
+        send(&[5, 2]);
+        assert!(intake.upcoming().is_empty(), "there is room in it");
+        send(&[3, 8, 8]);
+        assert_eq!((next(&mut intake), intake.queue.len()), (vec![5, 2, 3], 2));
+
+        assert_eq!(sizes(intake.upcoming()), [8]);
+        assert_eq!(
+            (sizes(intake.upcoming()), intake.queue.len()),
+            (vec![8], 1),
+            "one batch, however often it is asked"
+        );
+        intake.in_hand(3);
+        assert_eq!(intake.status.waiting.load(Relaxed), 3 + 1 + 1);
+
+        let (delivery, ack) = of_rows(1);
+        intake.held = Some(Batch { deliveries: vec![delivery], acks: vec![ack] });
+        assert!(intake.upcoming().is_empty(), "what the spool did not take comes first");
+        assert_eq!([next(&mut intake), next(&mut intake)], [vec![1], vec![8]]);
+        assert_eq!(sizes(intake.upcoming()), [8]);
+        finish.send_replace(true);
+        assert!(!intake.is_over());
+        assert_eq!(next(&mut intake), [8]);
+        assert!(intake.is_over());
     }
 }

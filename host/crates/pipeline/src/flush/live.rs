@@ -43,6 +43,10 @@ impl Flush {
                     () = told(&self.give_up) => return self.returned(batch),
                 }
             }
+            if let Some(upcoming) = self.sink.upcoming() {
+                upcoming.clear();
+                upcoming.extend_from_slice(self.intake.upcoming());
+            }
             match self.attempt(&mut batch).await {
                 Attempt::Done(Ok(written)) => {
                     self.worked();

@@ -54,7 +54,7 @@ use tokio::time::Instant;
 use crate::outlets::Consignment;
 use confirmed::Confirmed;
 use drain::{Drained, Given};
-use intake::Intake;
+use intake::{Batch, Intake};
 use live::Went;
 use pause::Pause;
 pub use status::{SinkStatus, SinkTotals};
@@ -153,6 +153,7 @@ impl Flush {
             finish,
             give_up: give_up.clone(),
             held: None,
+            ahead: Batch::default(),
             ask_at: Instant::now(),
             allowance: UNLIMITED,
         };

@@ -50,13 +50,17 @@ struct World {
     outcomes: Mutex<(usize, usize)>,
 }
 
-/// And what it has taken the first delivery of, when it failed.
-struct TestSink(Arc<World>, Vec<Arc<Delivery>>);
+/// And what it has taken the first delivery of, when it failed; and what it was told of.
+struct TestSink(Arc<World>, Vec<Arc<Delivery>>, Vec<Arc<Delivery>>);
 
 #[async_trait]
 impl Sink for TestSink {
     fn wants(&self) -> Wants {
         Wants { points: true, ..Wants::default() }
+    }
+
+    fn upcoming(&mut self) -> Option<&mut Vec<Arc<Delivery>>> {
+        Some(&mut self.2)
     }
 
     fn late_before_us(&self) -> Option<i64> {
@@ -172,7 +176,7 @@ impl House {
         let flush = Flush::new(FlushParts {
             name: "test".into(),
             letters_name: "test".into(),
-            sink: Box::new(TestSink(world.clone(), Vec::new())),
+            sink: Box::new(TestSink(world.clone(), Vec::new(), Vec::new())),
             spool: Some(spool),
             late: late.map(|house| house.queue.clone()),
             limits: SinkLimits { rows: 8, queue: 4 },

@@ -1,6 +1,6 @@
 //! Rows on their way to the wire, in parts: while the database reads one, the next is made. When all of a share are sent, and the database is
-//! at work on them until it has committed, the first rows of the share that comes next on the same connection are made: one share ahead, and
-//! no more.
+//! at work on them until it has committed, the first rows of the share that comes next on the same connection are made, of this write or of the
+//! one announced after it: one share ahead, and no more. Nothing of it is sent before COMMIT is answered.
 
 use std::ops::Range;
 use std::pin::pin;
@@ -10,11 +10,12 @@ use fail::fail_point;
 use futures_util::future::{join3, try_join3};
 use futures_util::{FutureExt as _, SinkExt};
 use tidegate_model::Alert;
+use tokio::task::yield_now;
 use tokio_postgres::Statement;
 
 use super::fault::Fault;
 use super::stage;
-use super::store::{Manner, Store, Task};
+use super::store::{Manner, Next, Store, Task};
 use super::survey::Survey;
 use super::template::{
     COPY_HEADER, COPY_TRAILER, RowTemplate, nearest_timestamp, put_cleaned, put_number, put_timestamp,
@@ -46,30 +47,30 @@ pub(super) struct Lines {
 /// The first COPY of a share, made before its turn.
 #[derive(Debug)]
 struct Ahead {
-    /// The number of the share.
-    share: usize,
+    /// The number of the write, and of the share in it.
+    of: (u64, usize),
     rows: usize,
     parts: Vec<Bytes>,
 }
 
 /// Rows that are being encoded.
 struct Encoding<'a> {
-    survey: &'a Survey<'a>,
+    survey: &'a Survey,
     series: &'a SeriesCache<RowTemplate>,
     left: std::slice::Chunks<'a, u32>,
     over: bool,
 }
 
 impl Lines {
-    /// What was made ahead of another write's shares is none of this one's.
-    pub(super) fn begin_write(&mut self) {
+    /// Another write begins than the one that was announced: what was made ahead is of no use.
+    pub(super) fn forget_ahead(&mut self) {
         self.ahead = None;
     }
 
-    fn begin<'a>(&mut self, task: Task<'a>, manner: Manner<'a>, numbers: &'a [u32]) -> Encoding<'a> {
+    fn begin<'a>(&mut self, survey: &'a Survey, manner: Manner<'a>, numbers: &'a [u32]) -> Encoding<'a> {
         self.buffer.clear();
         self.buffer.extend_from_slice(&COPY_HEADER);
-        Encoding { survey: task.survey, series: manner.series, left: numbers.chunks(PART_ROWS), over: false }
+        Encoding { survey, series: manner.series, left: numbers.chunks(PART_ROWS), over: false }
     }
 
     /// The next part, until all rows are in one.
@@ -91,13 +92,20 @@ impl Lines {
         Some(part)
     }
 
-    /// Makes the first COPY of the share that comes next, if there is one.
-    fn look_ahead(&mut self, task: Task<'_>, manner: Manner<'_>) {
-        let Some((share, next)) = task.next else { return };
-        let rows = next.numbers.len().min(manner.max_rows);
-        let mut encoding = self.begin(task, manner, &next.numbers[..rows]);
-        let parts = std::iter::from_fn(|| self.part(&mut encoding)).collect();
-        self.ahead = Some(Ahead { share, rows, parts });
+    /// Makes the first COPY of the share that comes next, if there is one. What is on its way to the database has its turn first, and in between.
+    async fn look_ahead(&mut self, next: Option<Next<'_>>, manner: Manner<'_>) {
+        let Some(next) = next else { return };
+        yield_now().await;
+        let Some((survey, number)) = next.share() else { return };
+        let numbers = &survey.shares()[number].numbers;
+        let rows = numbers.len().min(manner.max_rows);
+        let mut encoding = self.begin(survey, manner, &numbers[..rows]);
+        let mut parts = Vec::new();
+        while let Some(part) = self.part(&mut encoding) {
+            parts.push(part);
+            yield_now().await;
+        }
+        self.ahead = Some(Ahead { of: (survey.write(), number), rows, parts });
         fail_point!("encoded-ahead");
     }
 
@@ -106,7 +114,7 @@ impl Lines {
         let ahead = self.ahead.take()?;
         // Some of a share's rows may be stored already.
         let all = std::ptr::eq(task.numbers, &raw const *task.share.numbers);
-        (all && ahead.share == task.number && *range == (0..ahead.rows)).then_some(ahead.parts)
+        (all && ahead.of == (task.survey.write(), task.number) && *range == (0..ahead.rows)).then_some(ahead.parts)
     }
 }
 
@@ -134,7 +142,7 @@ impl Store<'_> {
                     }
                 }
                 None => {
-                    let mut rows = lines.begin(task, self.manner, &task.numbers[range]);
+                    let mut rows = lines.begin(task.survey, self.manner, &task.numbers[range]);
                     while let Some(part) = lines.part(&mut rows) {
                         wire.feed(part).await?;
                     }
@@ -143,8 +151,7 @@ impl Store<'_> {
             Ok(wire)
         };
         let mut wire = self.session.answer(sending).await?;
-        // Behind what it is polled with, so that all of that is on its way to the database first.
-        let ahead = async { lines.look_ahead(task, self.manner) };
+        let ahead = lines.look_ahead(task.next, self.manner);
         let finish = async {
             let copied = self.session.answer(wire.as_mut().finish()).await;
             fail_point!("copy-after", |_| std::process::abort());

@@ -51,7 +51,7 @@ mod store;
 mod survey;
 mod template;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -66,7 +66,7 @@ use fault::Fault;
 use pace::{Pace, Slower};
 use pool::{Failed, Pool};
 use schema::{ExtensionTried, Found, Tables};
-use store::{Manner, Others, Stored};
+use store::{Announced, Manner, Others, Stored};
 use survey::{Division, Survey};
 use template::RowTemplate;
 
@@ -87,6 +87,8 @@ pub struct Timescale {
     pool: Pool,
     known: Option<Known>,
     unfinished: Option<Unfinished>,
+    /// What the next write will bring.
+    upcoming: Vec<Arc<Delivery>>,
     pace: Pace,
     /// Whether the database has ever taken a point, since the process began.
     ever: Others,
@@ -97,6 +99,8 @@ pub struct Timescale {
 struct Known {
     found: Found,
     series: SeriesCache<RowTemplate>,
+    /// The write announced, looked over during the one before it; the connections have its first rows.
+    ahead: Option<Survey>,
 }
 
 /// A write that failed in part.
@@ -111,9 +115,13 @@ struct Unfinished {
 
 impl Unfinished {
     fn is_of(&self, deliveries: &[Arc<Delivery>]) -> bool {
-        self.deliveries.len() == deliveries.len()
-            && self.deliveries.iter().zip(deliveries).all(|(a, b)| Arc::ptr_eq(a, b))
+        are_same(&self.deliveries, deliveries)
     }
+}
+
+/// Whether these are the very same deliveries.
+fn are_same(some: &[Arc<Delivery>], others: &[Arc<Delivery>]) -> bool {
+    some.len() == others.len() && some.iter().zip(others).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
 impl Timescale {
@@ -129,6 +137,7 @@ impl Timescale {
             pool: Pool::default(),
             known: None,
             unfinished: None,
+            upcoming: Vec::new(),
             pace: Pace::default(),
             ever: Others::Unknown,
         }
@@ -151,7 +160,12 @@ impl Timescale {
         settings.max_rows * settings.connections * transactions
     }
 
-    async fn write_over(&mut self, pool: &mut Pool, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {
+    async fn write_over(
+        &mut self,
+        pool: &mut Pool,
+        deliveries: &[Arc<Delivery>],
+        upcoming: &[Arc<Delivery>],
+    ) -> Result<Written, SinkError> {
         let mut known = match self.known(pool).await {
             Ok(known) => known,
             Err(fault) => return Err(self.failed_first(pool, fault).await),
@@ -162,7 +176,13 @@ impl Timescale {
             Some(unfinished) => unfinished.division,
             None => self.division(known.found.chunks),
         };
-        let survey = Survey::new(deliveries, &self.books, &mut known.series, division);
+        let survey = match known.ahead.take().filter(|ahead| ahead.is_of(deliveries)) {
+            Some(ahead) => ahead,
+            None => {
+                pool.forget_ahead();
+                Survey::new(deliveries, &self.books, &mut known.series, division)
+            }
+        };
         let shares = survey.shares().len();
         if let Err(fault) = self.tell_series(pool, &mut known).await {
             return Err(self.failed_first(pool, fault).await);
@@ -184,7 +204,14 @@ impl Timescale {
             timeout: self.timeout(),
             unpacking: known.found.unpacking,
         };
-        let faults = pool.store(&survey, &mut done, manner).await;
+        let chunks = known.found.chunks;
+        let look = || match upcoming {
+            [] => None,
+            some => Survey::ahead(some, &self.books, &known.series, self.division(chunks)),
+        };
+        let announced = Announced { look: &look, survey: OnceLock::new() };
+        let faults = pool.store(&survey, &announced, &mut done, manner).await;
+        let ahead = announced.survey.into_inner().flatten();
         let faults = self.paced(faults);
         if !faults.is_empty() {
             if done.iter().any(Option::is_some) {
@@ -199,7 +226,7 @@ impl Timescale {
         if others_of(&survey, &done) == Others::Passed {
             self.ever = Others::Passed;
         }
-        self.known = Some(known);
+        self.known = Some(Known { ahead, ..known });
         self.pace.stored(self.settings.max_rows.max(1));
         let all = survey.shares().iter().map(|share| share.numbers.len()).sum::<usize>() as u64;
         let (again, late) = (survey.again(), survey.late());
@@ -234,7 +261,7 @@ impl Timescale {
             _ => {
                 let found = schema::prepare(session, &self.settings, &self.tables, &mut self.extension_tried).await?;
                 tracing::debug!(database = self.address, "connected");
-                Ok(Known { found, series: SeriesCache::default() })
+                Ok(Known { found, series: SeriesCache::default(), ahead: None })
             }
         }
     }
@@ -305,7 +332,7 @@ impl Timescale {
 }
 
 /// Whether some points of the write are stored.
-fn others_of(survey: &Survey<'_>, done: &[Option<Stored>]) -> Others {
+fn others_of(survey: &Survey, done: &[Option<Stored>]) -> Others {
     let mut shares = survey.shares().iter().zip(done);
     let passed = shares.any(|(share, done)| done.as_ref().is_some_and(|stored| stored.has_passed(share)));
     if passed { Others::Passed } else { Others::Unknown }
@@ -321,9 +348,14 @@ impl Sink for Timescale {
     async fn write(&mut self, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {
         // Taken out: a write that is given up in the middle takes its connections, and their open transactions, with it.
         let mut pool = std::mem::take(&mut self.pool);
-        let written = self.write_over(&mut pool, deliveries).await;
+        let upcoming = std::mem::take(&mut self.upcoming);
+        let written = self.write_over(&mut pool, deliveries, &upcoming).await;
         self.pool = pool;
         written
+    }
+
+    fn upcoming(&mut self) -> Option<&mut Vec<Arc<Delivery>>> {
+        Some(&mut self.upcoming)
     }
 
     fn late_before_us(&self) -> Option<i64> {

@@ -15,7 +15,7 @@ use super::copy::Lines;
 use super::dial::LastHost;
 use super::fault::Fault;
 use super::session::Session;
-use super::store::{Alerts, Manner, Others, Store, Stored, Task};
+use super::store::{Alerts, Announced, Manner, Next, Others, Store, Stored, Task};
 use super::survey::{Share, Survey};
 
 /// How long fewer connections than wanted do, after one could not be made: the server may have no more to give.
@@ -49,7 +49,7 @@ impl Member {
     /// Stores its shares up to the first fault; it is number `at` of `of`. Whether the database has taken any row is told to all by `passed`.
     async fn store(
         &mut self,
-        survey: &Survey<'_>,
+        (survey, announced): (&Survey, &Announced<'_>),
         before: &[Option<Stored>],
         mut manner: Manner<'_>,
         (at, of): (usize, usize),
@@ -57,13 +57,17 @@ impl Member {
     ) -> Outcome {
         let Self { session, lines } = self;
         let mut stored = Vec::new();
-        lines.begin_write();
         let ours = survey.shares().iter().enumerate().filter(|(_, share)| share.connection % of == at);
         let mut ours = ours.filter(|(number, share)| before[*number].is_none() && !is_empty(survey, *number, share));
         let mut now = ours.next();
         while let Some((number, share)) = now {
-            let next = ours.next();
+            let after = ours.next();
+            let next = match after {
+                Some((number, _)) => Next::Share(survey, number),
+                None => Next::Write(announced, (at, of)),
+            };
             let (spans, alerts) = (survey.spans_of(share), alerts_of(number));
+            let next = Some(next);
             let task = Task { survey, share, number, next, numbers: &share.numbers, spans: &spans, alerts };
             if passed.load(Relaxed) {
                 manner.others = Others::Passed;
@@ -75,7 +79,7 @@ impl Member {
                 }
                 Err(fault) => return (stored, Some(fault)),
             }
-            now = next;
+            now = after;
         }
         (stored, None)
     }
@@ -134,7 +138,8 @@ impl Pool {
     /// the rows are at fault.
     pub(super) async fn store(
         &mut self,
-        survey: &Survey<'_>,
+        survey: &Survey,
+        announced: &Announced<'_>,
         done: &mut [Option<Stored>],
         manner: Manner<'_>,
     ) -> Vec<Failed> {
@@ -143,7 +148,7 @@ impl Pool {
         let mut faults = Vec::with_capacity(of);
         let before = &*done;
         let work = self.members.iter_mut().enumerate();
-        let work = work.map(|(at, member)| member.store(survey, before, manner, (at, of), passed));
+        let work = work.map(|(at, member)| member.store((survey, announced), before, manner, (at, of), passed));
         for (stored, fault) in join_all(work).await {
             note(done, stored);
             faults.push(fault);
@@ -155,7 +160,7 @@ impl Pool {
                 members.filter(|(_, (_, fault))| fault.as_ref().is_some_and(|fault| fault.of_data().is_some()));
             let again = again.map(|(at, (member, fault))| async move {
                 let (stored, left) = match member.session.run("ROLLBACK").await {
-                    Ok(_) => member.store(survey, before, manner, (at, of), passed).await,
+                    Ok(_) => member.store((survey, announced), before, manner, (at, of), passed).await,
                     Err(fault) => (Vec::new(), Some(fault)),
                 };
                 *fault = left;
@@ -176,6 +181,11 @@ impl Pool {
         failed
     }
 
+    /// What was made ahead is of no use.
+    pub(super) fn forget_ahead(&mut self) {
+        self.members.iter_mut().for_each(|member| member.lines.forget_ahead());
+    }
+
     /// Ends all connections.
     pub(super) async fn close(self) {
         join_all(self.members.into_iter().map(|member| member.session.end())).await;
@@ -194,7 +204,7 @@ fn alerts_of(share: usize) -> Alerts {
 }
 
 /// Whether a share has nothing to store.
-fn is_empty(survey: &Survey<'_>, number: usize, share: &Share) -> bool {
+fn is_empty(survey: &Survey, number: usize, share: &Share) -> bool {
     let no_alerts = alerts_of(number) == Alerts::Elsewhere || survey.alerts().next().is_none();
     share.numbers.is_empty() && no_alerts && survey.spans_of(share).is_empty()
 }

@@ -1,6 +1,7 @@
 //! The transaction of a share: alerts and points, or nothing.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use fail::fail_point;
@@ -55,12 +56,12 @@ pub(super) struct Store<'a> {
 /// What is stored in one transaction.
 #[derive(Clone, Copy)]
 pub(super) struct Task<'a> {
-    pub(super) survey: &'a Survey<'a>,
+    pub(super) survey: &'a Survey,
     pub(super) share: &'a Share,
     /// The share's number.
     pub(super) number: usize,
-    /// What the connection stores next, with its number.
-    pub(super) next: Option<(usize, &'a Share)>,
+    /// What the connection stores next.
+    pub(super) next: Option<Next<'a>>,
     /// The numbers of its points, as far as they are to be stored.
     pub(super) numbers: &'a [u32],
     /// The logs that move on with it.
@@ -76,6 +77,35 @@ impl<'a> Task<'a> {
             Alerts::Elsewhere => Vec::new(),
         }
     }
+}
+
+/// What a connection stores after a share.
+#[derive(Clone, Copy)]
+pub(super) enum Next<'a> {
+    /// The share of this number.
+    Share(&'a Survey, usize),
+    /// Its first share of the write announced, where it is number so much of so many connections.
+    Write(&'a Announced<'a>, (usize, usize)),
+}
+
+impl<'a> Next<'a> {
+    /// The number of the share, and what it is a share of.
+    pub(super) fn share(self) -> Option<(&'a Survey, usize)> {
+        match self {
+            Next::Share(survey, number) => Some((survey, number)),
+            Next::Write(announced, (at, of)) => {
+                let survey = announced.survey.get_or_init(announced.look).as_ref()?;
+                let is_first = |share: &Share| share.connection % of == at && !share.numbers.is_empty();
+                Some((survey, survey.shares().iter().position(is_first)?))
+            }
+        }
+    }
+}
+
+/// The write that was announced, looked over when a connection has sent all that it has to send before.
+pub(super) struct Announced<'a> {
+    pub(super) look: &'a (dyn Fn() -> Option<Survey> + Sync),
+    pub(super) survey: OnceLock<Option<Survey>>,
 }
 
 /// Which share the alerts go with.

@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use tidegate_config::Offsets;
 use tidegate_model::{Alert, Books, Delivery, Log, Position, Positions, Rejected, SeriesId};
 
+use super::are_same;
 use super::believed::Believed;
 use super::chunks::{Age, Chunks};
 use super::earlier::EarlierRows;
@@ -47,8 +48,11 @@ pub(super) struct Share {
 
 /// All points of a write, numbered through from 0 over all its deliveries: which of them cannot be stored, and which connection
 /// takes which of the others. The rows of one series go over one connection, in order, but those for chunks that may be compressed.
-pub(super) struct Survey<'a> {
-    deliveries: &'a [Arc<Delivery>],
+#[derive(Debug)]
+pub(super) struct Survey {
+    /// Which write it is of: no other has this number while the same is known of the database.
+    write: u64,
+    deliveries: Vec<Arc<Delivery>>,
     /// The number of each delivery's first point.
     starts: Vec<usize>,
     /// The storable points: what each connection takes is in the order in which it writes it.
@@ -74,15 +78,45 @@ struct Entry {
     again: Vec<u32>,
 }
 
-impl<'a> Survey<'a> {
-    /// Looks at every point once: series are brought up to date, points that PostgreSQL could not take are noted, the others are dealt
+impl Survey {
+    /// Looks at every point: series are brought up to date, points that PostgreSQL could not take are noted, the others are dealt
     /// out over the connections, and parted where they are too far apart in time.
     pub(super) fn new(
-        deliveries: &'a [Arc<Delivery>],
+        deliveries: &[Arc<Delivery>],
         books: &Books,
         series: &mut SeriesCache<RowTemplate>,
         division: Division,
-    ) -> Survey<'a> {
+    ) -> Self {
+        let write = series.begin_write();
+        for &id in deliveries.iter().flat_map(|delivery| &delivery.points.series) {
+            series.refresh(books, id, RowTemplate::new);
+        }
+        Self::with(write, deliveries, books, series, division)
+    }
+
+    /// The same of a write that is yet to come, while another is under way. None where a series is new or described anew, which is told
+    /// before; or where points are late, which may go another way.
+    pub(super) fn ahead(
+        deliveries: &[Arc<Delivery>],
+        books: &Books,
+        series: &SeriesCache<RowTemplate>,
+        division: Division,
+    ) -> Option<Self> {
+        let write = series.begin_write();
+        let mut all = deliveries.iter().flat_map(|delivery| &delivery.points.series);
+        if !all.all(|&id| series.stands(books, id)) {
+            return None;
+        }
+        Some(Self::with(write, deliveries, books, series, division)).filter(|survey| survey.late == 0)
+    }
+
+    fn with(
+        write: u64,
+        deliveries: &[Arc<Delivery>],
+        books: &Books,
+        series: &SeriesCache<RowTemplate>,
+        division: Division,
+    ) -> Self {
         let total: usize = deliveries.iter().map(|delivery| delivery.points.len()).sum();
         let connections = total.div_ceil(LEAST_SHARE).clamp(1, division.most.max(1));
         let share = |connection| Share {
@@ -91,8 +125,9 @@ impl<'a> Survey<'a> {
             age: Age::Fresh,
             places: Vec::new(),
         };
-        let mut survey = Survey {
-            deliveries,
+        let mut survey = Self {
+            write,
+            deliveries: deliveries.to_vec(),
             starts: Vec::with_capacity(deliveries.len()),
             shares: (0..connections).map(share).collect(),
             connections,
@@ -104,7 +139,6 @@ impl<'a> Survey<'a> {
             earlier: EarlierRows::default(),
         };
         let (mut first_us, mut last_us) = (i64::MAX, i64::MIN);
-        series.begin_write();
         let mut first = 0;
         for (at, delivery) in deliveries.iter().enumerate() {
             survey.starts.push(first);
@@ -115,7 +149,7 @@ impl<'a> Survey<'a> {
             };
             let mut texts = TextCursor::from_row(&points.texts, 0);
             for (row, (&id, &time_us)) in points.series.iter().zip(&points.time_us).enumerate() {
-                let latest = series.refresh(books, id, RowTemplate::new);
+                let latest = series.get(id);
                 let of_then = survey.earlier.make(books, at, delivery, id);
                 let number = (first + row) as u32;
                 if entry.as_ref().is_some_and(|entry| entry.has_again(delivery, row as u32)) {
@@ -284,6 +318,16 @@ impl<'a> Survey<'a> {
         &self.shares
     }
 
+    /// Whether it is of these deliveries.
+    pub(super) fn is_of(&self, deliveries: &[Arc<Delivery>]) -> bool {
+        are_same(&self.deliveries, deliveries)
+    }
+
+    /// The number of its write.
+    pub(super) fn write(&self) -> u64 {
+        self.write
+    }
+
     /// How many points are left out because their messages are in the write before.
     pub(super) fn again(&self) -> u64 {
         self.again
@@ -305,9 +349,8 @@ impl<'a> Survey<'a> {
     }
 
     /// All alerts of the write.
-    pub(super) fn alerts(&self) -> impl Iterator<Item = &'a Alert> + use<'a> {
-        let deliveries: &'a [Arc<Delivery>] = self.deliveries;
-        deliveries.iter().flat_map(|delivery| &delivery.alerts)
+    pub(super) fn alerts(&self) -> impl Iterator<Item = &Alert> {
+        self.deliveries.iter().flat_map(|delivery| &delivery.alerts)
     }
 
     /// The points that were not stored, as the pipeline names them: those noted here, and those that the database refused.

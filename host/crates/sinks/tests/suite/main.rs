@@ -15,6 +15,7 @@ mod postgres;
 #[path = "../../../../../tests/src/servers_run.rs"]
 mod servers_run;
 mod sqlite_sink;
+mod timescale_ahead;
 mod timescale_faults;
 mod timescale_many;
 mod timescale_objections;

@@ -1,6 +1,6 @@
 //! The TimescaleDB sink over several connections: whole, in part, through a pooler, and when the first host is the wrong one.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -268,6 +268,44 @@ async fn a_host_that_says_nothing_is_passed_by() {
     assert_eq!(asked(), 0);
 }
 
+/// Each COMMIT waits for as long as this session holds the lock.
+pub(crate) const HOLD_COMMITS: &str = "CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS \
+    'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END'; \
+    CREATE CONSTRAINT TRIGGER held AFTER INSERT ON metrics DEFERRABLE INITIALLY DEFERRED \
+    FOR EACH ROW EXECUTE FUNCTION held(); SELECT pg_advisory_lock(7)";
+
+thread_local! {
+    /// Tests beside one write too, on their threads; all of one is on its own.
+    static AHEAD: Arc<AtomicUsize> = Arc::default();
+}
+
+/// How often rows were encoded ahead, from now on.
+pub(crate) fn encoded_ahead() -> Arc<AtomicUsize> {
+    fail::cfg_callback("encoded-ahead", || AHEAD.with(|ahead| _ = ahead.fetch_add(1, Relaxed))).unwrap();
+    AHEAD.with(|ahead| {
+        ahead.store(0, Relaxed);
+        ahead.clone()
+    })
+}
+
+/// Goes on with a write until its first COMMIT waits and rows were encoded ahead.
+pub(crate) async fn until_committing<T: std::fmt::Debug>(
+    client: &Client,
+    ahead: &AtomicUsize,
+    mut write: Pin<&mut impl Future<Output = T>>,
+) {
+    let deadline = Instant::now() + LONG;
+    let committing = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    while ahead.load(Relaxed) == 0 || number(client, committing).await == 0 {
+        assert!(Instant::now() < deadline, "{ahead:?} encoded ahead while the first waits for its COMMIT");
+        tokio::select! {
+            biased;
+            done = &mut write => panic!("its first COMMIT cannot be over: {done:?}"),
+            () = tokio::time::sleep(Duration::from_millis(5)) => {}
+        }
+    }
+}
+
 /// Guarantees: while a transaction is being committed, the rows of the next on the same connection are encoded, and of that one alone; nothing is
 /// confirmed before all of them are committed.
 #[tokio::test]
@@ -281,36 +319,14 @@ async fn the_next_is_encoded_while_one_is_committed() {
         settings.statement_timeout = 10 * LONG;
         let mut sink = Timescale::new(settings, Arc::clone(&books));
         sink.write(&[many(&books, 0, 10)]).await.unwrap();
-        // Each COMMIT waits for as long as this session holds the lock.
-        let held = "CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS \
-            'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END'; \
-            CREATE CONSTRAINT TRIGGER held AFTER INSERT ON metrics DEFERRABLE INITIALLY DEFERRED \
-            FOR EACH ROW EXECUTE FUNCTION held(); SELECT pg_advisory_lock(7)";
-        client.batch_execute(held).await.unwrap();
-
-        // Tests beside this one write too, on their threads; all of this one is on its own.
-        let (ours, ahead) = (std::thread::current().id(), Arc::new(AtomicUsize::new(0)));
-        let count = ahead.clone();
-        fail::cfg_callback("encoded-ahead", move || {
-            count.fetch_add(usize::from(std::thread::current().id() == ours), Relaxed);
-        })
-        .unwrap();
+        client.batch_execute(HOLD_COMMITS).await.unwrap();
+        let ahead = encoded_ahead();
         let deliveries = [many(&books, 10, 3_000)];
         let mut write = pin!(sink.write(&deliveries));
-        let deadline = Instant::now() + LONG;
-        let committing = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
-        while ahead.load(Relaxed) == 0 || number(&client, committing).await == 0 {
-            assert!(Instant::now() < deadline, "{ahead:?} encoded ahead while the first waits for its COMMIT");
-            tokio::select! {
-                biased;
-                done = &mut write => panic!("its first COMMIT cannot be over: {done:?}"),
-                () = tokio::time::sleep(Duration::from_millis(5)) => {}
-            }
-        }
+        until_committing(&client, &ahead, write.as_mut()).await;
         assert_eq!((ahead.load(Relaxed), number(&client, COUNT).await), (1, 10));
         client.batch_execute("SELECT pg_advisory_unlock(7)").await.unwrap();
         let written = write.await.unwrap();
-        fail::remove("encoded-ahead");
         assert_eq!((written.points, written.repeats, ahead.load(Relaxed)), (3_000, 0, 2));
         assert_eq!((number(&client, COUNT).await, number(&client, DISTINCT).await), (3_010, 3_010));
         assert_eq!(number(&client, "SELECT count(DISTINCT xmin::text) FROM metrics").await, 4);
