@@ -28,7 +28,8 @@ async fn twenty_connections() {
     sink.close().await;
 }
 
-/// Guarantees: what the writer allocates does not grow with the rows of a transaction: for 35,000 more of them it is not a hundredth of an allocation a row.
+/// Guarantees: what the writer allocates does not grow with the rows of a transaction: for 35,000 more of them it is an allocation in about 280, some four for each
+/// part of 64 KiB (126 in each of six runs).
 #[test]
 fn rows_allocate_nothing() {
     let Some(server) = Postgres::start() else { return };
@@ -49,6 +50,6 @@ fn rows_allocate_nothing() {
     // Tables, series, and buffers that grow to their size.
     write(40_000);
     let (few, many) = (write(5_000), write(40_000));
-    assert!(many.saturating_sub(few) < 350, "{few} allocations for 5,000 rows, {many} for 40,000");
+    assert!(many.saturating_sub(few) < 150, "{few} allocations for 5,000 rows, {many} for 40,000");
     runtime.block_on(sink.close());
 }
