@@ -25,8 +25,7 @@ pub(crate) struct Wasi {
 
 impl Wasi {
     fn empty() -> Self {
-        // A socket that may not be bound is a descriptor of this process all the same.
-        let context = WasiCtx::builder().max_random_size(MAX_RANDOM_BYTES).allow_tcp(false).allow_udp(false).build();
+        let context = WasiCtx::builder().max_random_size(MAX_RANDOM_BYTES).build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
         Self { context, table }
