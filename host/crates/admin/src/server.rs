@@ -19,9 +19,6 @@ use crate::status::View;
 use crate::table::Table;
 use crate::tls::{self, TlsError};
 
-/// How far the threads beside the interface's own give way to all others: what they do takes milliseconds and more, as compiling does. The interface's own does not
-/// give way: what it does for an answer takes some microseconds, which are over sooner when nobody pushes in between, and who waits for it may be a lane.
-const NICE: i32 = 5;
 /// How long changes under way are waited for at the end.
 const LAST_CHANGES: Duration = Duration::from_secs(2);
 
@@ -81,7 +78,10 @@ impl Admin {
         }
         let (stop, stopped) = oneshot::channel();
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = builder.enable_all().on_thread_start(give_way).build().map_err(AdminError::Start)?;
+        // The interface's own thread does not give way: what it does for an answer takes some microseconds, which are over sooner when nobody pushes in
+        // between, and who waits for it may be a lane.
+        let runtime =
+            builder.enable_all().on_thread_start(tidegate_telemetry::give_way).build().map_err(AdminError::Start)?;
         let most = settings.max_connections;
         let serve = move || {
             runtime.block_on(async move {
@@ -116,13 +116,6 @@ impl Drop for Admin {
             // It ends at once; that it panicked has been said by then.
             let _ = thread.join();
         }
-    }
-}
-
-/// On Linux this is the priority of a thread, and those that it starts begin with it.
-fn give_way() {
-    if let Err(error) = rustix::process::nice(NICE) {
-        tracing::info!("what the HTTP interface does at length is done at the priority of the lanes: {error}");
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod orders;
 mod placement;
+mod reply;
 mod shadowing;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tidegate_model::{KeptState, PartitionId, SavedState, StateBook};
 use crate::deploy::orders::tell_all;
 pub(crate) use crate::deploy::orders::{Held, Orders, at_hand, orders};
 pub(crate) use crate::deploy::placement::Placement;
+pub(crate) use crate::deploy::reply::Reply;
 use crate::lane::{
     Begins, Changed, Control, Copied, DISCARDED, Dealt, LaneKind, OwnForm, Refused, STATE_GONE, Start, Surroundings,
 };

@@ -10,7 +10,7 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
-pub use task::{THREAD_STACK, caught, named, spawn, thread};
+pub use task::{THREAD_STACK, caught, give_way, named, spawn, thread};
 
 /// The variable that says what is logged, in the syntax of `RUST_LOG`: `info`, `tidegate_engine=debug,warn`.
 pub const FILTER_VARIABLE: &str = "TIDEGATE_LOG";

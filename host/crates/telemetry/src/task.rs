@@ -51,6 +51,18 @@ where
     })
 }
 
+/// By how much who works beside the lanes gives way to all others, as `nice` counts.
+const BESIDE_LANES: i32 = 5;
+
+/// Has this thread, and those that it starts from now on, give way to all others: for work of milliseconds and more beside the lanes, as compiling and making
+/// ready. For good: a thread may not take its priority back.
+pub fn give_way() {
+    // On Linux this is the priority of a thread.
+    if let Err(error) = rustix::process::nice(BESIDE_LANES) {
+        tracing::info!("what is done beside the lanes is done at their priority: {error}");
+    }
+}
+
 /// Runs `f` on this thread, for who has to clean up when it panics, and goes on: the panic is logged under `name`. What `f` has borrowed may be
 /// half changed then.
 ///

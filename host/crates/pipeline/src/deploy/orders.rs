@@ -3,8 +3,7 @@
 //! So nobody waits without end, neither for an answer nor for room in a lane's queue; and what must not be done in part, or after its asker was
 //! told that it could not be done, is ordered only once all lanes concerned have said that they are there ([`at_hand`]).
 
-use std::sync::mpsc::sync_channel;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use tidegate_engine::LoadError;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::{SendError, TrySendError};
 
+use crate::deploy::reply::{Reply, reply};
 use crate::lane::Control;
 
 /// Orders that wait for a lane.
@@ -96,7 +96,7 @@ pub(crate) fn tell_all(lanes: &[Orders], order: impl Fn(SyncSender<()>) -> Contr
 
 impl Orders {
     /// Gives an order, and waits until it has been obeyed, within our patience.
-    pub fn tell<T>(&self, order: impl FnOnce(SyncSender<T>) -> Control) -> Told<T> {
+    pub fn tell<T>(&self, order: impl FnOnce(Reply<T>) -> Control) -> Told<T> {
         self.tell_by(Instant::now() + PATIENCE, order)
     }
 
@@ -105,13 +105,12 @@ impl Orders {
         self.to.send(Control::Finish).await
     }
 
-    fn tell_by<T>(&self, deadline: Instant, order: impl FnOnce(SyncSender<T>) -> Control) -> Told<T> {
-        // Without room: the lane sees whether somebody takes its answer.
-        let (reply, answer) = sync_channel(0);
+    fn tell_by<T>(&self, deadline: Instant, order: impl FnOnce(Reply<T>) -> Control) -> Told<T> {
+        let (reply, answer) = reply();
         if self.give(deadline, order(reply)).is_err() {
             return Told::Not;
         }
-        match answer.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        match answer.by(deadline) {
             Ok(answer) => {
                 *self.in_vain() = None;
                 Told::Done(answer)

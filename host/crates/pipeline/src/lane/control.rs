@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::SendError;
 
 use tidegate_engine::{Instance, LoadError, Rule};
 
@@ -36,8 +35,8 @@ impl<L> Lane<L> {
                 // Last, since it may wake somebody who takes this processor.
                 match reply.send(done) {
                     Ok(()) => {}
-                    Err(SendError(Ok(left))) => let_go(left),
-                    Err(SendError(Err(why))) => self.follow(&rule, &why, now_us),
+                    Err(Ok(left)) => let_go(left),
+                    Err(Err(why)) => self.follow(&rule, &why, now_us),
                 }
             }
             Control::Reset { rule, of, reply } => {

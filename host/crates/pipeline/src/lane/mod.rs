@@ -30,13 +30,14 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use tidegate_engine::{Instance, LoadError, Rule, Shadow};
+use tidegate_engine::{Instance, LoadError, Rule, Shadow, thread_cpu};
 use tidegate_model::{
     Books, Clock, Latency, Messages, NO_ROW, PartitionId, RawMessages, SavedState, SeriesId, StateBook, StateStore,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use crate::deploy::Reply;
 pub use crate::lane::batch::Fate;
 pub(crate) use crate::lane::book::LaneBook;
 use crate::lane::checkpoint::{Checkpoints, Handover};
@@ -73,27 +74,27 @@ pub(crate) const STATE_GONE: &str = "nothing is kept of the state by which this 
 /// What a lane is told between batches.
 pub(crate) enum Control {
     /// Give the version and a copy of the state of a rule, for a successor that is being made ready; nothing if it does not run here.
-    Copy { rule: Arc<str>, reply: SyncSender<Option<Copied>> },
+    Copy { rule: Arc<str>, reply: Reply<Option<Copied>> },
     /// Give what has changed in the state of a rule since that copy, or since this was last asked for; nothing if what was given is no longer
     /// a part of what there is.
-    Changed { rule: Arc<str>, reply: SyncSender<Option<Changed>> },
-    /// Let this instance serve from the next batch on, in the place of the one of that name. An error leaves that one serving. `reply` has no room:
-    /// where nobody takes an error any more, other lanes have gone on with the new one, so it serves here too, without state.
-    Install { instance: Box<Instance>, begins: Begins, refused: Refused, reply: SyncSender<Result<Left, LoadError>> },
+    Changed { rule: Arc<str>, reply: Reply<Option<Changed>> },
+    /// Let this instance serve from the next batch on, in the place of the one of that name. An error leaves that one serving.
+    /// Where nobody takes an error any more, other lanes have gone on with the new one, so it serves here too, without state.
+    Install { instance: Box<Instance>, begins: Begins, refused: Refused, reply: Reply<Result<Left, LoadError>> },
     /// Let this rule forget that part of its state; nothing if it does not run here.
-    Reset { rule: Arc<str>, of: Reset, reply: SyncSender<Option<Result<Forgot, LoadError>>> },
+    Reset { rule: Arc<str>, of: Reset, reply: Reply<Option<Result<Forgot, LoadError>>> },
     /// Call this rule no more, keep nothing of it, and, if a reason is given, clear for that what it has raised.
     Remove { rule: Arc<str>, clear: Option<Arc<str>>, reply: SyncSender<()> },
     /// Give this shadow what its rule is given, after what has changed since a copy of its state was given, if there was one.
-    Shadow { shadow: Box<Shadow>, rule: Arc<str>, has_copy: bool, reply: SyncSender<Result<(), LoadError>> },
+    Shadow { shadow: Box<Shadow>, rule: Arc<str>, has_copy: bool, reply: Reply<Result<(), LoadError>> },
     /// Let the shadow of a rule go.
     EndShadow { rule: Arc<str>, reply: SyncSender<()> },
     /// Let the shadow serve from the next batch on, with its own state; where there is none any more, this instance.
-    Promote { fresh: Box<Instance>, reply: SyncSender<Result<(), LoadError>> },
+    Promote { fresh: Box<Instance>, reply: Reply<Result<(), LoadError>> },
     /// Hand what these rules match to the node's lane from the next batch on, once that has done with what it was handed before.
     NodeRules { rules: Arc<[Arc<Rule>]>, reply: SyncSender<()> },
     /// Say that you are here.
-    Here { reply: SyncSender<()> },
+    Here { reply: Reply<()> },
     /// Take nothing more in, finish what has come, and end.
     Finish,
 }
@@ -262,9 +263,11 @@ impl<L: Load> Lane<L> {
             match self.next() {
                 Event::Told(Control::Finish) => self.queue.close(),
                 Event::Told(told) => {
-                    let began = Instant::now();
+                    let (began, cpu_began) = (Instant::now(), thread_cpu());
                     self.obey(told);
+                    let worked = thread_cpu().saturating_sub(cpu_began);
                     self.status.changing_nanos.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
+                    self.status.changing_cpu_nanos.fetch_add(worked.as_nanos() as u64, Relaxed);
                 }
                 Event::Taken(load) => {
                     self.busy = true;

@@ -32,6 +32,7 @@ pub struct LaneStatus {
     pub(super) rows: AtomicU64,
     pub(super) busy_nanos: AtomicU64,
     pub(super) changing_nanos: AtomicU64,
+    pub(super) changing_cpu_nanos: AtomicU64,
     pub(super) waiting: AtomicU64,
     pub(super) memory_bytes: AtomicU64,
 }
@@ -51,6 +52,8 @@ pub struct LaneTotals {
     pub busy_nanos: u64,
     /// Time in which batches waited since its rules were changed: nanoseconds.
     pub changing_nanos: u64,
+    /// What of it the lane worked: nanoseconds of CPU time. For the rest it had no processor.
+    pub changing_cpu_nanos: u64,
     /// Parcels in its queue when it last looked; batches on the node's lane.
     pub waiting: u64,
     /// Linear memory of its rules: bytes.
@@ -72,6 +75,7 @@ impl LaneStatus {
             rows: self.rows.load(Relaxed),
             busy_nanos: self.busy_nanos.load(Relaxed),
             changing_nanos: self.changing_nanos.load(Relaxed),
+            changing_cpu_nanos: self.changing_cpu_nanos.load(Relaxed),
             waiting: self.waiting.load(Relaxed),
             memory_bytes: self.memory_bytes.load(Relaxed),
         }
