@@ -40,6 +40,10 @@ const KAFKA_ROWS: usize = 20_000;
 /// How long after the start the state of rules that are not there, or are disabled, is kept.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
+/// How long sources wait where no rule comes to serve any more and modules are still to be compiled. The compiler has its say on most within this
+/// time; what comes of a module after it begins with the messages that come then.
+const RULES_PATIENCE: Duration = Duration::from_secs(30);
+
 /// A running host.
 pub struct Host {
     view: View,
@@ -50,8 +54,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// Starts everything, sinks and rules before sources, so that the first message meets a complete house. Blocks until the rules
-    /// that are there serve: not for a runtime's thread.
+    /// Starts everything, sinks and rules before sources, so that the first message meets a complete house; the API before the rules, so that it can be asked
+    /// what takes so long. Blocks until the rules that are there serve, or no more of them do for [`RULES_PATIENCE`]: not for a runtime's thread.
     pub fn start(config: &Config, runtime: &Handle) -> anyhow::Result<Self> {
         let open = descriptors::raise();
         let settings_of_admin = descriptors::within(&config.admin, open);
@@ -97,7 +101,7 @@ impl Host {
             Changes::Allowed => tidegate_admin::mend_rules(&config.rules_dir),
             Changes::Refused => tidegate_admin::tell_of_half(&config.rules_dir),
         }
-        let registry = Registry::start(admission, &config.rules_dir, generations, Box::new(pipeline.deploy()))
+        let registry = Registry::begin(admission, &config.rules_dir, generations, Box::new(pipeline.deploy()))
             .with_context(|| format!("the rules directory {} cannot be used", config.rules_dir.display()))?;
         chores.push(tidegate_telemetry::spawn("forget-state", forget_state(pipeline.clone(), registry.clone())));
         let letters = DeadLetters::path(&config.data_dir);
@@ -120,8 +124,13 @@ impl Host {
             sources: config.sources.keys().map(ToString::to_string).collect(),
             started: Instant::now(),
         };
-        tell_of_scattered_rules(config, &view.registry);
         let admin = Admin::start(&settings_of_admin, view.clone())?;
+        if !view.registry.looked_over_or_stuck(RULES_PATIENCE) {
+            let rules = view.registry.rules().into_iter().filter(|rule| rule.state == RuleState::Pending);
+            let rules: Vec<String> = rules.map(|rule| rule.name).collect();
+            tracing::warn!(?rules, "the sources start without rules whose modules are still being compiled");
+        }
+        tell_of_scattered_rules(config, &view.registry);
         for (name, settings) in &config.sources {
             let limits = config.limits.get(name).copied().unwrap_or_default();
             view.pipeline.add_source(name.as_str(), source(settings, config, &state), limits);

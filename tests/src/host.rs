@@ -31,6 +31,8 @@ pub struct Host {
     probes: Option<u16>,
     /// How many files it may have open, if that is less than it could have.
     open_files: Option<u32>,
+    /// It counts as started when it answers, whatever it does then.
+    early: bool,
     /// Where its next start ends, in the words of the crate `fail`.
     armed: Option<String>,
     /// It was armed when it was started.
@@ -48,6 +50,14 @@ impl Host {
         host
     }
 
+    /// The same for one that is seen while it starts.
+    pub(crate) fn launch_early(directory: TempDir, top: String, sections: String) -> Self {
+        let mut host = Self::idle(directory, top, sections);
+        host.early = true;
+        host.launch_again();
+        host
+    }
+
     /// The same for one that answers probes at a port of their own.
     pub(crate) fn launch_at(directory: TempDir, top: String, sections: String, probes: u16) -> Self {
         let mut host = Self::idle(directory, top, sections);
@@ -58,7 +68,8 @@ impl Host {
 
     fn idle(directory: TempDir, top: String, sections: String) -> Self {
         let (server, probes, open_files, armed) = (None, None, None, None);
-        Self { server, directory, top, sections, port: 0, probes, open_files, armed, crash_due: false }
+        let (early, crash_due) = (false, false);
+        Self { server, directory, top, sections, port: 0, probes, open_files, early, armed, crash_due }
     }
 
     /// Starts it again after [`Self::stop`] or [`Self::kill`], and waits until messages flow.
@@ -67,7 +78,7 @@ impl Host {
         self.wait_ready();
     }
 
-    /// Starts it again and waits until it answers, ready or not.
+    /// Starts it again and waits until it answers and has looked its rules over, ready or not.
     pub fn launch_again(&mut self) {
         for _ in 0..3 {
             if self.answers() {
@@ -132,7 +143,15 @@ impl Host {
             }
             let live = request(self.probes.unwrap_or(self.port), "GET", "/livez")
                 .map_err(|error| format!("{error}; {}", server.tail()))?;
-            if live.code == 200 { Ok(true) } else { Err(format!("{live:?}; {}", server.tail())) }
+            if live.code != 200 {
+                return Err(format!("{live:?}; {}", server.tail()));
+            }
+            if self.early {
+                return Ok(true);
+            }
+            let ready =
+                request(self.probes.unwrap_or(self.port), "GET", "/readyz").map_err(|error| error.to_string())?;
+            if ready.body.contains("the host is starting") { Err(ready.body) } else { Ok(true) }
         });
         self.server = Some(server);
         up

@@ -125,13 +125,18 @@ impl Setup {
         host
     }
 
-    /// Starts the host and waits until it answers, ready or not.
+    /// Starts the host and waits until it answers and has looked its rules over, ready or not.
     pub fn launch(mut self) -> Host {
         if !self.top.contains("shutdown_timeout_s") {
             // A test that ends its host wants all of it drained, on a slow machine too; and its exit code before the test's own deadline.
             self.top += "shutdown_timeout_s = 150\n";
         }
         Host::launch(self.directory, self.top, self.sections, self.open_files)
+    }
+
+    /// The same, and does not wait until its rules have been looked over.
+    pub fn launch_early(self) -> Host {
+        Host::launch_early(self.directory, self.top, self.sections)
     }
 
     /// The same for a host that answers probes at a port of their own.

@@ -256,6 +256,30 @@ fn refused_while_the_good_one_serves() {
     host.account(publisher.sent()).assert_exact("refused");
 }
 
+/// Guarantees: while a module that takes long is compiled at the first start the host answers and says what it waits for, and what is compiled serves; the
+/// sources start after that, and nothing is lost.
+#[test]
+fn it_answers_while_it_starts() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let mut host = Setup::new()
+        .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
+        .module("json-reading")
+        .bytes("slow", &compile_bomb(100_000, 1_000))
+        .launch_early();
+    host.wait_status("one rule to serve and one to wait", |status| {
+        let state = |name| status.rules.iter().find(|rule| rule.name == name).map(|rule| rule.state.as_str());
+        (state("json-reading") == Some("serving") && state("slow") == Some("pending")).then_some(())
+    });
+    let starting = host.get("/readyz");
+    assert_eq!(starting.code, 503, "{starting:?}");
+    assert!(starting.body.contains("the host is starting"), "{starting:?}");
+    host.wait_ready();
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    publisher.deliver(readings(0..50, 10));
+    host.wait_rows(50);
+    host.account(publisher.sent()).assert_exact("starting");
+}
+
 /// Guarantees: a generation that fails on partition after partition is quarantined, and the good one before it returns by itself; the status
 /// says what happened. A restart is no reason to call the bad one again, though its file is still there; somebody who enables it is.
 #[test]

@@ -18,6 +18,9 @@ use crate::recent::Page;
 use crate::route::{Answer, Call, Sees};
 use crate::status::View;
 
+/// The most rules that are named while the host starts.
+const MOST_NAMED: usize = 10;
+
 /// The answer of the health routes.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Health {
@@ -113,6 +116,14 @@ impl Health {
 fn blocked(view: &View, status: &PipelineStatus) -> Vec<Finding> {
     if view.pipeline.phase() != Phase::Running {
         return vec![Finding::plain("the host is shutting down")];
+    }
+    if view.registry.is_starting() {
+        let pending = view.registry.rules().into_iter().filter(|rule| rule.state == RuleState::Pending);
+        let pending: Vec<String> = pending.map(|rule| rule.name).take(MOST_NAMED).collect();
+        let of = "the host is starting: its rules are looked over first";
+        let full =
+            if pending.is_empty() { of.to_owned() } else { format!("{of}; to be compiled: {}", pending.join(", ")) };
+        return vec![Finding { short: of.to_owned(), full }];
     }
     let there: Vec<&str> = status.sources.iter().map(|source| source.name.as_str()).collect();
     let missing = missing(&view.sources, &there)

@@ -122,7 +122,7 @@ impl JsonSchema for RuleShape {
             "required": ["name", "state", "module", "topics", "order", "generation", "etag", "stats"],
             "properties": {
                 "name": { "type": "string" },
-                "state": { "enum": ["serving", "disabled", "failed", "quarantined"] },
+                "state": { "enum": ["serving", "pending", "disabled", "failed", "quarantined"] },
                 "problem": { "type": "string", "description": "What is wrong with it, or with its newest file." },
                 "problem_code": { "type": "string", "description": "The same, for programs." },
                 "module": { "type": "string", "description": "The module's file." },

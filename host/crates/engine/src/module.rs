@@ -33,6 +33,7 @@ pub struct Module {
     pub(crate) exports: Exports,
     pub(crate) engine: Engine,
     sha256: Arc<str>,
+    wasi: Wasi,
     kind: Kind,
     description: Description,
 }
@@ -137,6 +138,7 @@ impl Module {
             exports,
             engine: engine.clone(),
             sha256: sha256.into(),
+            wasi,
             kind,
             description: Description::default(),
         };
@@ -153,6 +155,11 @@ impl Module {
     /// The file's sha256, in hex.
     pub fn sha256(&self) -> &Arc<str> {
         &self.sha256
+    }
+
+    /// Whether it was let import WASI.
+    pub(crate) fn wasi(&self) -> Wasi {
+        self.wasi
     }
 
     /// What it does.

@@ -3,12 +3,15 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, getpid, getpriority_process};
 use tempfile::TempDir;
 use tidegate_engine::{
     Admission, Cache, Compile, CompileLimits, Deploy, Engine, InProcess, LoadError, Precompiled, Registry,
-    RegistryHandle, Rule, ShadowReport, ShadowStart, Told,
+    RegistryHandle, Rule, RuleState, ShadowReport, ShadowStart, Told, Wasi,
 };
 
 #[path = "../../../../tests/src/wat_guest.rs"]
@@ -17,11 +20,17 @@ mod wat_guest;
 /// What happens, in order.
 type Events = Arc<Mutex<Vec<String>>>;
 
-/// Notes who serves.
+/// Notes who serves. Successors are made ready here: beside lanes, by a thread that gives way to them.
 struct Lanes(Events);
+
+/// As `nice` counts: of this thread, or of the one that the process began with.
+fn priority(of: Option<Pid>) -> i32 {
+    getpriority_process(of).unwrap()
+}
 
 impl Deploy for Lanes {
     fn install(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
+        assert_eq!(priority(None), (priority(Some(getpid())) + 5).min(19));
         self.0.lock().unwrap().push(rule.name.to_string());
         Ok(())
     }
@@ -96,5 +105,68 @@ fn what_is_compiled_already_serves_first() {
     assert!(said.contains("to compile the module took longer"), "{said}");
     registry.retry("a").unwrap();
     assert_eq!(*events.lock().unwrap(), ["compiled", "compiled", "a"]);
+    registry.stop();
+}
+
+/// Compiles the first module at once, and each after it when it is told to.
+struct Held {
+    told: Mutex<Receiver<()>>,
+    compiled: AtomicUsize,
+}
+
+impl Compile for Held {
+    fn compile(&self, engine: &Engine, module: &[u8], limits: CompileLimits) -> Result<Precompiled, LoadError> {
+        if self.compiled.fetch_add(1, Relaxed) > 0 {
+            self.told.lock().unwrap().recv().unwrap();
+        }
+        InProcess.compile(engine, module, limits)
+    }
+}
+
+/// Guarantees: while a module is compiled at the first start, what serves is seen to serve, and the rule that waits to be on its way; who waits for the rules
+/// goes on without it when nothing comes any more, and the rule serves when it is compiled.
+#[test]
+fn a_start_that_takes_long() {
+    let directory = TempDir::new().unwrap();
+    let rules = directory.path().join("rules.d");
+    std::fs::create_dir(&rules).unwrap();
+    for name in ["a", "b", "c"] {
+        std::fs::write(rules.join(format!("{name}.wasm")), wat_guest::wat_guest(name, &[])).unwrap();
+    }
+    let (tell, told) = mpsc::channel();
+    let compiler = Held { told: Mutex::new(told), compiled: AtomicUsize::new(0) };
+    let cache = Cache::open(&directory.path().join("cache")).unwrap();
+    let admission = Admission::new(Engine::new().unwrap(), Box::new(compiler), Some(cache));
+    let lanes = Box::new(Lanes(Events::default()));
+    let registry = Registry::begin(admission, &rules, None, lanes).unwrap();
+    let states = || registry.rules().into_iter().map(|rule| (rule.state, rule.problem_code)).collect::<Vec<_>>();
+    let (serves, waits) = ((RuleState::Serving, None), (RuleState::Pending, Some("pending")));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while states() != [serves, waits, waits] {
+        assert!(Instant::now() < deadline, "{:?}", states());
+        std::thread::yield_now();
+    }
+    assert!(registry.is_starting());
+    assert!(!registry.looked_over_or_stuck(Duration::ZERO), "nothing comes any more");
+    assert!(!registry.is_starting());
+    tell.send(()).unwrap();
+    tell.send(()).unwrap();
+    registry.looked_over();
+    assert_eq!(states(), [serves; 3]);
+    assert!(registry.looked_over_or_stuck(Duration::ZERO));
+    registry.stop();
+}
+
+/// Guarantees: a module that a rule serves with is not compiled, read from the cache or asked what it is again for who looks it over.
+#[test]
+fn what_serves_is_at_hand() {
+    let directory = TempDir::new().unwrap();
+    std::fs::create_dir(directory.path().join("rules.d")).unwrap();
+    let module = wat_guest::wat_guest("a", &[]);
+    std::fs::write(directory.path().join("rules.d/a.wasm"), &module).unwrap();
+    let (registry, ..) = start(directory.path(), 0);
+    let admit = |wasi| registry.admit(&module, None, wasi).unwrap();
+    assert!(Arc::ptr_eq(&admit(Wasi::Refused), &registry.serving()[0].module));
+    assert!(!Arc::ptr_eq(&admit(Wasi::Empty), &registry.serving()[0].module), "it may do less");
     registry.stop();
 }

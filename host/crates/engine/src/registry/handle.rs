@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tidegate_config::RuleFile;
 
 use crate::admission::{Admission, CacheTotals};
 use crate::generations::{Generation, Generations, Version};
 use crate::load_error::LoadError;
-use crate::module::{Module, Wasi};
+use crate::module::{Module, Wasi, hex};
+use crate::registry::first::FirstReading;
 use crate::registry::look::tried;
 use crate::registry::shadows::{Candidate, PromoteState, ShadowOrder, ShadowStatus, Shadows};
 use crate::registry::status::{Entry, RuleStatus, Snapshot};
@@ -24,6 +27,7 @@ pub struct RegistryHandle {
     pub(super) ask: SyncSender<Ask>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) shadows: Arc<Shadows>,
+    pub(super) first: Arc<FirstReading>,
     pub(super) admission: Arc<Admission>,
     pub(super) generations: Option<Arc<Generations>>,
     pub(super) thread: Arc<Mutex<Option<JoinHandle<()>>>>,
@@ -60,6 +64,21 @@ impl RegistryHandle {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Entry::status).collect()
     }
 
+    /// Whether the directory is being read for the first time, and somebody waits for that.
+    pub fn is_starting(&self) -> bool {
+        self.first.is_awaited()
+    }
+
+    /// Waits until the directory has been read for the first time and what was there serves, or was refused. Blocks: not for a runtime's thread.
+    pub fn looked_over(&self) {
+        self.first.over();
+    }
+
+    /// The same, but gives up once no rule has come to serve for `patience`; gives whether all have been looked over.
+    pub fn looked_over_or_stuck(&self, patience: Duration) -> bool {
+        self.first.over_or_stuck(patience)
+    }
+
     /// One rule.
     pub fn rule(&self, name: &str) -> Option<RuleStatus> {
         let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,11 +111,18 @@ impl RegistryHandle {
         serving.map(|rule| &rule.module).find(|module| &**module.sha256() == sha256).cloned()
     }
 
-    /// Looks over a module as before it serves, without letting it. Blocks, for as long as it compiles: not for a runtime's thread.
+    /// Looks over a module as before it serves, without letting it. Blocks, for as long as it compiles: not for a runtime's thread. One that a rule
+    /// serves with is that one.
     ///
     /// # Errors
     /// It cannot serve.
     pub fn admit(&self, bytes: &[u8], manifest: Option<&[u8]>, wasi: Wasi) -> Result<Arc<Module>, LoadError> {
+        let sha256 = hex(&Sha256::digest(bytes));
+        if let Some(serving) = self.module(&sha256).filter(|module| module.wasi() == wasi) {
+            // What vouches for it may be another now, or have expired.
+            self.trust().check(&sha256, manifest)?;
+            return Ok(serving);
+        }
         self.admission.admit(bytes, manifest, wasi)
     }
 

@@ -9,7 +9,7 @@ use tidegate_config::RuleFile;
 use crate::load_error::LoadError;
 use crate::module::hex;
 use crate::registry::scan::Wanted;
-use crate::registry::status::{Entry, QUARANTINED, RuleState, RuleStatus, STILL_CALLED};
+use crate::registry::status::{Entry, PENDING, QUARANTINED, RuleState, RuleStatus, STILL_CALLED};
 use crate::rule::Rule;
 use crate::stats::{RuleStats, RuleTotals};
 
@@ -70,6 +70,13 @@ impl Known {
         }
     }
 
+    /// It is new, and its module has to be compiled first.
+    pub fn pending(stats: Arc<RuleStats>, wanted: Wanted) -> Self {
+        let text = "its module is being compiled, or waits for that".to_owned();
+        let problem = Some(Problem { code: PENDING, text });
+        Self { wanted, problem, again: true, ..Self::new(stats) }
+    }
+
     /// Whether it is to be tried again without a sign: its newest files, or the generation before one that is quarantined.
     pub fn is_unfinished(&self) -> bool {
         let waits = |rule: &Arc<Rule>| self.before.is_some() && rule.stats.is_quarantined(rule.generation);
@@ -89,6 +96,7 @@ impl Known {
         let state = match (&self.serving, file.map(|file| file.enabled)) {
             (Some(_), _) => RuleState::Serving,
             (None, Some(false)) => RuleState::Disabled,
+            (None, _) if self.problem.as_ref().is_some_and(|problem| problem.code == PENDING) => RuleState::Pending,
             (None, _) => RuleState::Failed,
         };
         let topics = match &self.serving {

@@ -3,6 +3,7 @@
 //! One thread reads the directory when it changes (and now and then, should a change go unseen), compiles what is
 //! new, and hands it to a [`Deploy`]. Lanes never wait for it. Who asks how the rules are reads a snapshot.
 
+mod first;
 mod handle;
 mod known;
 mod look;
@@ -27,6 +28,7 @@ use crate::admission::{Admission, try_out};
 use crate::generations::Generations;
 use crate::load_error::LoadError;
 use crate::module::Module;
+use crate::registry::first::FirstReading;
 use crate::registry::handle::Ask;
 use crate::registry::known::Known;
 use crate::registry::scan::{Scanner, Wanted};
@@ -75,13 +77,26 @@ pub struct Registry {
     generations: Option<Arc<Generations>>,
     snapshot: Arc<Snapshot>,
     shadows: Arc<Shadows>,
+    first: Arc<FirstReading>,
     ask: SyncSender<Ask>,
 }
 
 impl Registry {
-    /// Reads `directory` (made if it is missing), puts its rules to work, and goes on watching it; what serves is kept in `generations`.
-    /// Returns when what was there serves.
+    /// As [`Self::begin`], and returns when what was there serves.
     pub fn start(
+        admission: Admission,
+        directory: &Path,
+        generations: Option<Generations>,
+        deploy: Box<dyn Deploy>,
+    ) -> std::io::Result<RegistryHandle> {
+        let handle = Self::begin(admission, directory, generations, deploy)?;
+        handle.looked_over();
+        Ok(handle)
+    }
+
+    /// Reads `directory` (made if it is missing), puts its rules to work, and goes on watching it, all on a thread of its own; what serves is kept
+    /// in `generations`.
+    pub fn begin(
         admission: Admission,
         directory: &Path,
         generations: Option<Generations>,
@@ -89,6 +104,7 @@ impl Registry {
     ) -> std::io::Result<RegistryHandle> {
         std::fs::create_dir_all(directory)?;
         let (snapshot, shadows) = (Arc::<Snapshot>::default(), Arc::<Shadows>::default());
+        let first = Arc::<FirstReading>::default();
         let (admission, generations) = (Arc::new(admission), generations.map(Arc::new));
         let (ask, asked) = mpsc::sync_channel(64);
         let mut registry = Registry {
@@ -100,11 +116,16 @@ impl Registry {
             generations: generations.clone(),
             snapshot: snapshot.clone(),
             shadows: shadows.clone(),
+            first: first.clone(),
             ask: ask.clone(),
         };
         let watcher = watch::watch(directory, ask.clone());
-        registry.read();
         let thread = tidegate_telemetry::thread("rules", move || {
+            tidegate_telemetry::give_way();
+            let first = registry.first.clone();
+            let under_way = first.begin();
+            registry.read();
+            drop(under_way);
             let poll = if watcher.is_some() { POLL } else { POLL_UNWATCHED };
             registry.run(&asked, poll);
             drop(watcher);
@@ -113,6 +134,7 @@ impl Registry {
             ask,
             snapshot,
             shadows,
+            first,
             admission,
             generations,
             thread: Arc::new(Mutex::new(Some(thread))),
@@ -207,10 +229,19 @@ impl Registry {
         // What has yet to be compiled comes last: it may take a minute each, for which nobody else should wait.
         let (at_hand, rest): (Vec<_>, Vec<_>) =
             wanted.into_iter().partition(|(_, wanted)| self.scanner.is_at_hand(wanted));
-        for (name, wanted) in at_hand.into_iter().chain(rest) {
+        self.expect(&rest);
+        let at_once = at_hand.len();
+        for (at, (name, wanted)) in at_hand.into_iter().chain(rest).enumerate() {
+            if at >= at_once {
+                // Who looks meanwhile sees what serves already.
+                self.publish();
+            }
             self.bring(name.clone(), wanted, held.as_deref());
             if let Some(known) = self.rules.get_mut(&name) {
                 known.met = !known.waits_to_return();
+                if known.serving.is_some() {
+                    self.first.one_serves();
+                }
             }
         }
         self.retreat();
@@ -221,13 +252,7 @@ impl Registry {
     /// Brings one rule in line with its files. `held` is a rule that is to go before any new one comes.
     fn bring(&mut self, name: String, wanted: Wanted, held: Option<&str>) {
         let ask = &self.ask;
-        let known = self.rules.entry(name.clone()).or_insert_with(|| {
-            let stats = Arc::new(RuleStats::default());
-            let ask = ask.clone();
-            // A full queue has it read the directory soon, which looks after those in quarantine too.
-            stats.on_quarantine(move || drop(ask.try_send(Ask::Quarantined)));
-            Known::new(stats)
-        });
+        let known = self.rules.entry(name.clone()).or_insert_with(|| Known::new(counted(ask)));
         if known.wanted == wanted && !known.again {
             known.held = None;
             return;
@@ -318,6 +343,14 @@ impl Registry {
         let entries = self.rules.iter().map(|(name, known)| known.entry(name)).collect();
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = entries;
     }
+}
+
+/// The account of a rule, which rings when that is quarantined.
+fn counted(ask: &SyncSender<Ask>) -> Arc<RuleStats> {
+    let (stats, ask) = (Arc::new(RuleStats::default()), ask.clone());
+    // A full queue has it read the directory soon, which looks after those in quarantine too.
+    stats.on_quarantine(move || drop(ask.try_send(Ask::Quarantined)));
+    stats
 }
 
 /// The file of a rule's settings, by its name.

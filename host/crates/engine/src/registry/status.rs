@@ -12,6 +12,9 @@ use crate::stats::{RuleStats, RuleTotals};
 /// The code of the problem of a rule that is called no more, or whose newest generation is.
 pub(super) const QUARANTINED: &str = "quarantined";
 
+/// The code of what is no problem yet: a new rule whose module has to be compiled first.
+pub(super) const PENDING: &str = "pending";
+
 /// The code of the problem of a rule whose files want it gone, while a lane that is held back has yet to be told.
 pub const STILL_CALLED: &str = "still_called";
 
@@ -25,7 +28,8 @@ pub struct RuleStatus {
     /// What is wrong: with the newest file, while an older generation may serve; or why it is called no more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// The sort of that problem, for programs: [`crate::LoadError::code`], `quarantined`, `partitions_quarantined` or `still_called`.
+    /// The sort of that problem, for programs: [`crate::LoadError::code`], `quarantined`, `partitions_quarantined`, `still_called`
+    /// or `pending`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem_code: Option<&'static str>,
     /// The module's file.
@@ -63,6 +67,8 @@ pub struct RuleStatus {
 pub enum RuleState {
     /// It gets its rows.
     Serving,
+    /// It is new, and its module is being compiled, or waits for that.
+    Pending,
     /// Its file says `enabled = false`.
     Disabled,
     /// It cannot be loaded, and no older generation is there.
