@@ -183,11 +183,13 @@ fn converse(child: &mut Child, given: &[u8], time: &TimeLeft, most: u64) -> io::
 
 /// Waits until the child has ended, or its time is over; gives whether it has. It closes its pipes as it ends, so this is soon over.
 fn ends(child: &mut Child, time: &TimeLeft) -> io::Result<bool> {
+    let mut pause = Duration::from_micros(20);
     while child.try_wait()?.is_none() {
         if time.is_over() {
             return Ok(false);
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(1));
     }
     Ok(true)
 }

@@ -125,13 +125,20 @@ impl PrivateDir {
 
     /// Writes a file, whole or not at all, and on the disk when this returns. The pieces stand one after another in it.
     pub fn write(&self, name: &str, pieces: &[&[u8]]) -> io::Result<()> {
-        let part = format!("{name}{PART}");
-        let written = self.draft(&part, pieces);
-        let placed = written.and_then(|()| Ok(renameat(&self.fd, &part, &self.fd, name)?));
-        if let Err(error) = placed {
-            // A rest that cannot be removed goes at the next start.
-            let _ = self.remove(&part);
-            return Err(error);
+        self.write_each([(name, pieces)])
+    }
+
+    /// The same with several, one after another: a failure or a crash leaves the first of them.
+    pub fn write_each<const N: usize>(&self, files: [(&str, &[&[u8]]); N]) -> io::Result<()> {
+        for (name, pieces) in files {
+            let part = format!("{name}{PART}");
+            let written = self.draft(&part, pieces);
+            let placed = written.and_then(|()| Ok(renameat(&self.fd, &part, &self.fd, name)?));
+            if let Err(error) = placed {
+                // A rest that cannot be removed goes at the next start.
+                let _ = self.remove(&part);
+                return Err(error);
+            }
         }
         Ok(rustix::fs::fsync(&self.fd)?)
     }

@@ -273,16 +273,18 @@ impl Generations {
 
     fn write(&self, rule: &str, record: Record) -> io::Result<()> {
         let bytes = record.sealed();
-        self.directory.write(&record.name(), &[&bytes])?;
         let version = record.version(bytes.len() as u64);
         let number = version.generation;
+        let (name, serving) = (record.name(), number.to_string());
+        // That it serves is written last: it is there by then.
+        self.directory.write_each([(&name, &[&bytes]), (&serving_name(rule), &[serving.as_bytes()])])?;
         let mut rules = self.rules();
         let kept = rules.entry(rule.to_owned()).or_default();
         let same = |old: &&Version| old.is(&version.sha256, &version.file_digest) && old.generation != number;
         let old: Vec<u64> = kept.versions.values().filter(same).map(|old| old.generation).collect();
         kept.versions.insert(number, version);
+        kept.serving = Some(number);
         drop(rules);
-        self.serves(rule, number)?;
         for old in old {
             self.forget(rule, old)?;
         }
