@@ -135,6 +135,12 @@ fn engine_and_lanes() -> Vec<Bench> {
             loading::measure(modules, compiled, effort, progress)
         }));
     }
+    for (name, compiled) in [("loading/dropped-cold", Compiled::Not), ("loading/dropped-cached", Compiled::Before)] {
+        let bench = Bench::new(name, "ms", Better::Lower, move |effort, progress| {
+            loading::dropped(compiled, effort, progress)
+        });
+        all.push(bench.by_difference());
+    }
     for (name, modules, pages) in [
         ("loading/memory-one-module", Modules::Shared, Pages::Private),
         ("loading/memory-own-modules", Modules::Own, Pages::Private),
@@ -144,11 +150,7 @@ fn engine_and_lanes() -> Vec<Bench> {
             loading::memory(modules, pages, effort, progress)
         }));
     }
-    all.push(Bench::new("swap/pause-p99-100000-series", "ms", Better::Lower, |effort, progress| {
-        swap::measure(swap::Figure::Pause, effort, progress)
-    }));
-    let delay = |effort, progress: &Progress| swap::measure(swap::Figure::Delay, effort, progress);
-    all.push(Bench::new("swap/delay-p99-100000-series", "ms", Better::Lower, delay).by_difference());
+    all.extend(swaps());
     for name in hostile::MEASURED {
         all.push(Bench::new(format!("stop/{name}"), "ms CPU", Better::Lower, move |effort, progress| {
             hostile::stop(name, effort, progress)
@@ -158,6 +160,21 @@ fn engine_and_lanes() -> Vec<Bench> {
         all.push(Bench::new(format!("neighbour/p99-{name}"), "ms", Better::Lower, move |effort, progress| {
             hostile::neighbour(name, effort, progress)
         }));
+    }
+    all
+}
+
+fn swaps() -> Vec<Bench> {
+    let mut all = Vec::new();
+    for next in swap::Next::ALL {
+        // The swaps of one run, all figures.
+        let swaps = Rc::new(swap::Swaps::of(next));
+        for figure in swap::Figure::ALL {
+            let (swaps, name) = (swaps.clone(), format!("swap/{}-100000-series{}", figure.name(), next.suffix()));
+            let bench =
+                Bench::new(name, "ms", Better::Lower, move |effort, progress| swaps.figure(figure, effort, progress));
+            all.push(if figure == swap::Figure::Delay { bench.by_difference() } else { bench });
+        }
     }
     all
 }

@@ -4,6 +4,9 @@
 //!   all lanes: the file read, looked over, compiled in a child process (cold) or taken from the cache of compiled modules (cached),
 //!   tried on a scratch instance, installed. **Out**: the quiet that a running host waits for before it reads a directory that changes.
 //! - `loading/restart-50-rules-cached`: the same of fifty rules, each with a module of its own.
+//! - `loading/dropped-cold`, `loading/dropped-cached`: milliseconds from a decoder's file coming into the directory of a host that runs, in one step and
+//!   without a rule's file, to its being seen to serve; kept on disk to go back to by then. The baseline is the quiet that is waited for first: what
+//!   is judged is the rest.
 //! - `loading/memory-…`: KiB of memory that a rule adds on one lane and that only this process has (`RssAnon`), linear memory included: what of it
 //!   is touched. Measured in a process of its own that loads a hundred rules: of one module, and each of its own.
 //! - `loading/mapped-…`: KiB beside that of files, mapped and touched (`RssFile`): machine code, which is read from the cache again when it is
@@ -13,7 +16,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use tidegate_engine::{Admission, Cache, ChildProcess, Deploy, Engine, Registry, RuleState, Wasi, compile_and_exit};
+use tidegate_engine::{
+    Admission, Cache, ChildProcess, Deploy, Engine, Generations, Registry, RuleState, RuleStatus, Wasi,
+    compile_and_exit,
+};
 use tidegate_model::Books;
 use tidegate_pipeline::SinkSetup;
 use tidegate_sinks::Discard;
@@ -26,6 +32,10 @@ use crate::resident::{self, Pages};
 use crate::rules::{self, Setup};
 
 const REPETITIONS: usize = 9;
+/// For how long nothing must change in the directory of a host that runs before it is read: milliseconds.
+const QUIET_MS: f64 = 100.0;
+/// How long a change may take to be seen.
+const PATIENCE: Duration = Duration::from_secs(60);
 const WEIGHINGS: usize = 3;
 /// Rules that are weighed together.
 const WEIGHED: usize = 100;
@@ -104,6 +114,45 @@ fn serve(rules: &Path, cache: &Path, due: u32) -> Result<f64> {
     registry.stop();
     line.close()?;
     Ok(millis(took))
+}
+
+/// Milliseconds until a module that comes into the directory serves.
+pub fn dropped(compiled: Compiled, effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
+    let directory = tempfile::tempdir()?;
+    let in_it = |name: &str| directory.path().join(name);
+    let (rules, draft) = (in_it("rules.d"), in_it("draft"));
+    let line = line(std::thread::available_parallelism().map_or(1, Into::into))?;
+    let compiler = ChildProcess::of_this_binary(&["compile"]);
+    let admission = Admission::new(Engine::new()?, Box::new(compiler), Some(Cache::open(&in_it("cache"))?));
+    let generations = Generations::open(&in_it("generations"))?;
+    let registry = Registry::start(admission, &rules, Some(generations), Box::new(line.deploy()))?;
+    let decoder = rules::file("json-reading")?;
+    let mut number = 0;
+    let samples = alone(effort.repetitions(REPETITIONS), progress, || {
+        number += 1;
+        let (name, mark) = (format!("rule-{number}"), if compiled == Compiled::Not { number } else { 0 });
+        std::fs::write(&draft, rules::variant(&decoder, mark))?;
+        let (file, began) = (rules.join(format!("{name}.wasm")), Instant::now());
+        std::fs::rename(&draft, &file)?;
+        let serves = |rule: RuleStatus| rule.state == RuleState::Serving;
+        until(|| registry.rule(&name).is_some_and(serves))?;
+        let took = began.elapsed();
+        std::fs::remove_file(&file)?;
+        until(|| registry.rule(&name).is_none())?;
+        Ok(millis(took))
+    })?;
+    registry.stop();
+    line.close()?;
+    Ok(samples.into_iter().map(|sample| Sample { baseline: Some(QUIET_MS), ..sample }).collect())
+}
+
+fn until(mut it_is: impl FnMut() -> bool) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !it_is() {
+        ensure!(Instant::now() < deadline, "the rules were not read anew within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    Ok(())
 }
 
 fn line(lanes: usize) -> Result<Line> {
