@@ -127,9 +127,7 @@ fn in_order(all: Insert) -> Flow {
 fn call(work: &mut Work<'_>, slot: &mut Slot, part: &Messages, rows: Option<&[u32]>) -> Insert {
     let mut patience = Patience::default();
     let made = attempt(work, slot, part, rows, &mut patience);
-    if patience.is_tried() {
-        slot.put_together();
-    }
+    slot.done_with(&patience);
     made
 }
 

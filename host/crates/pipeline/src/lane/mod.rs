@@ -12,6 +12,8 @@ mod decode;
 mod episodes;
 mod epoch;
 mod flow;
+#[cfg(test)]
+mod guest;
 mod held_acks;
 mod last_saved;
 mod node;

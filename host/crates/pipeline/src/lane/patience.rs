@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tidegate_engine::{Limits, thread_cpu};
+use tidegate_engine::{Fault, Limits, thread_cpu};
 
 /// A part that fails is cut into so many. Of a thousand rows each then stands alone after two cuts; each fault costs an instance, and where a
 /// rule runs into its limit of time, all of that: to halve would take ten.
@@ -36,6 +36,8 @@ pub(crate) fn sole<T: PartialEq>(mut of: impl Iterator<Item = T>) -> Option<T> {
 pub(crate) struct Patience {
     /// When it failed first.
     began: Option<Duration>,
+    /// What it said last.
+    last: String,
     /// What the calls took that have failed since a poison row was found last.
     failing: Duration,
     /// What it took to bring the first new instance to where the first one stood.
@@ -43,9 +45,9 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// Whether the rule has failed in this batch.
-    pub fn is_tried(&self) -> bool {
-        self.began.is_some()
+    /// How the rule has failed last in this batch, if it has.
+    pub fn last_fault(&self) -> Option<&str> {
+        self.began.map(|_| &*self.last)
     }
 
     /// When a call begins, where that may be asked of it: a rule that has not failed yet pays for no clock.
@@ -54,7 +56,8 @@ impl Patience {
     }
 
     /// A call that began at `call` has failed at `now`; gives whether it is the first.
-    pub fn failed(&mut self, call: Option<Duration>, now: Duration) -> bool {
+    pub fn failed(&mut self, fault: &Fault, call: Option<Duration>, now: Duration) -> bool {
+        self.last = fault.to_string();
         self.failing += call.map_or(Duration::ZERO, |call| now.saturating_sub(call));
         let first = self.began.is_none();
         self.began.get_or_insert(now);
@@ -92,7 +95,8 @@ impl Patience {
         (!part.is_empty()).then_some(part)
     }
 
-    fn since_first(&self, now: Duration) -> Duration {
+    /// How long ago it failed first.
+    pub fn since_first(&self, now: Duration) -> Duration {
         self.began.map_or(Duration::ZERO, |began| now.saturating_sub(began))
     }
 
@@ -112,6 +116,10 @@ mod tests {
 
     fn limits(cpu_ms: u64) -> Limits {
         Limits { batch_cpu: Duration::from_millis(cpu_ms), ..Limits::default() }
+    }
+
+    fn fault() -> Fault {
+        Fault::bad_output("it fails")
     }
 
     /// Guarantees: any batch is taken apart to single rows in a few cuts.
@@ -137,29 +145,29 @@ mod tests {
             let revival = Duration::from_secs(2);
             let began = Duration::from_secs(5);
             let (mut patience, mut now) = (Patience::default(), began);
-            assert!(patience.failed(None, now));
+            assert!(patience.failed(&fault(), None, now));
             now += revival;
             patience.revived(now);
             // Of a thousand rows, and then of thirty; the next is the row alone.
             let call = now;
             now += cpu;
-            assert!(!patience.failed(Some(call), now) && !patience.is_spent(&limits, now), "{cpu_ms} ms");
+            assert!(!patience.failed(&fault(), Some(call), now) && !patience.is_spent(&limits, now), "{cpu_ms} ms");
             now += revival + cpu;
             patience.found();
             while !patience.is_spent(&limits, now) {
                 let call = now;
                 now += cpu + revival;
-                patience.failed(Some(call), call + cpu);
+                patience.failed(&fault(), Some(call), call + cpu);
                 patience.found();
             }
             let waited = now - began;
             assert!(waited < Duration::from_millis(most_ms) + cpu + revival, "{waited:?} with {cpu_ms} ms");
         }
         let (limits, mut patience) = (limits(50), Patience::default());
-        patience.failed(None, Duration::ZERO);
-        patience.failed(Some(Duration::ZERO), Duration::from_millis(999));
+        patience.failed(&fault(), None, Duration::ZERO);
+        patience.failed(&fault(), Some(Duration::ZERO), Duration::from_millis(999));
         assert!(!patience.is_spent(&limits, Duration::from_millis(999)));
-        patience.failed(Some(Duration::from_millis(999)), Duration::from_millis(1_001));
+        patience.failed(&fault(), Some(Duration::from_millis(999)), Duration::from_millis(1_001));
         assert!(patience.is_spent(&limits, Duration::from_millis(1_001)), "no poison was found for so long");
     }
 
@@ -169,7 +177,7 @@ mod tests {
         let rows: Vec<u32> = (0..1_000).collect();
         for (seconds_a_part, calls) in [(0, 32), (1, 9), (30, 2)] {
             let (mut patience, mut now) = (Patience::default(), Duration::from_secs(5));
-            patience.failed(None, now);
+            patience.failed(&fault(), None, now);
             let (mut left, mut taken) = (&rows[..], Vec::new());
             while let Some(part) = patience.next_part(&mut left, rows.len(), &limits(50), now) {
                 taken.push(part);

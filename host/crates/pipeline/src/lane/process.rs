@@ -141,9 +141,7 @@ fn call(
 ) {
     let mut patience = Patience::default();
     attempt(work, slot, part, origin, change, copy, &mut patience);
-    if patience.is_tried() {
-        slot.put_together();
-    }
+    slot.done_with(&patience);
 }
 
 /// One call of [`call`], and those that become necessary by it.

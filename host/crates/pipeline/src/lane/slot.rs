@@ -6,6 +6,7 @@
 mod shadowing;
 mod succession;
 mod taking_apart;
+mod toll;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,6 +23,7 @@ use crate::lane::episodes::{Episodes, Verdict};
 use crate::lane::last_saved::LastSaved;
 use crate::lane::replay_log::{Given, ReplayLog};
 use crate::lane::slot::taking_apart::{LaidAside, instance_at};
+use crate::lane::slot::toll::Toll;
 
 pub(crate) use taking_apart::{Poison, Tried};
 
@@ -57,6 +59,7 @@ pub(crate) struct Slot {
     /// While a batch is taken apart.
     laid_aside: Option<LaidAside>,
     episodes: Episodes,
+    toll: Toll,
     given_up: Vec<Instant>,
     /// When `tick` is due: microseconds since 1970-01-01 UTC.
     pub due_us: Option<i64>,
@@ -101,6 +104,7 @@ impl Slot {
             replay_log: ReplayLog::default(),
             laid_aside: None,
             episodes: Episodes::default(),
+            toll: Toll::default(),
             given_up: Vec::new(),
             due_us: None,
             rests_until_us: i64::MIN,

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
 use tidegate_engine::{Fault, Instance, LoadError, Rule, Scope, thread_cpu};
@@ -60,7 +60,7 @@ impl Slot {
         patience: &mut Patience,
     ) -> Poison {
         let now = thread_cpu();
-        let first = patience.failed(call, now);
+        let first = patience.failed(fault, call, now);
         let spent = patience.is_spent(&self.rule.limits, now);
         self.replace(fault);
         if tried.len() > 1 && !spent {
@@ -78,8 +78,19 @@ impl Slot {
         Poison::Found
     }
 
-    /// The batch is done with: the instance has all the state again.
-    pub fn put_together(&mut self) {
+    /// The batch is done with: if the rule has failed in it, the instance has all the state again, and what that took of the lane counts.
+    pub fn done_with(&mut self, patience: &Patience) {
+        let Some(fault) = patience.last_fault() else { return };
+        self.put_together();
+        let too_much = self.toll.enter(patience.since_first(thread_cpu()), Instant::now(), &self.rule.limits);
+        if too_much && self.instance.is_some() {
+            self.quarantine(&format!(
+                "to set right what it fails on takes too much of a lane's time, last so: {fault}"
+            ));
+        }
+    }
+
+    pub(super) fn put_together(&mut self) {
         let Some(LaidAside { mut whole, .. }) = self.laid_aside.take() else { return };
         let again = self.replay_log.replay(&mut whole);
         self.instance = Some(whole);
@@ -164,28 +175,5 @@ pub(super) fn instance_at(rule: &Arc<Rule>, books: &Arc<Books>, cells: &StateBoo
 }
 
 #[cfg(test)]
-mod tests {
-    use tidegate_model::{Cell, SeriesId};
-
-    use super::*;
-
-    /// Guarantees: an instance that is tried has a part of the state only where the partitions of the batch say which part: for a decoder that keeps
-    /// state of series, which another partition's topic may have named first, they do not, nor for a rule of the node.
-    #[test]
-    fn whose_cells_the_partitions_tell() {
-        let (mut of_series, mut of_partitions) = (StateBook::default(), StateBook::default());
-        let cell = Cell::from([1]);
-        of_series.take(SavedState { series: vec![(SeriesId(1), cell.clone())], ..SavedState::default() });
-        of_partitions.take(SavedState { partitions: vec![(PartitionId(1), cell)], ..SavedState::default() });
-        let (messages, points) = (Messages::default(), Points::default());
-        for (scope, decoder, processor) in [
-            (Scope::Series, [false, false], [true, true]),
-            (Scope::Partition, [false, true], [true, true]),
-            (Scope::Node, [false, false], [false, false]),
-        ] {
-            let of = |batch| [&of_series, &of_partitions].map(|all| say_all(batch, scope, all));
-            assert_eq!(of(Tried::Messages(&messages)), decoder, "{scope:?}");
-            assert_eq!(of(Tried::Points(&points)), processor, "{scope:?}");
-        }
-    }
-}
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;
