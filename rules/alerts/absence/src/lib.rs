@@ -143,7 +143,9 @@ impl Alert for Absence {
 
     fn tick(&mut self, states: &mut BySeries<Watch>, out: &mut Alarms) {
         let now_us = out.now_us();
-        let began_us = *self.began_us.get_or_insert(now_us);
+        // The clock may have been set back: what is said to have been later than now was now at the latest.
+        let began_us = *self.began_us.insert(self.began_us.map_or(now_us, |began_us| began_us.min(now_us)));
+        self.looked_us = self.looked_us.min(now_us);
         let note_us = self.note_us();
         let away_us = *self.away_us.get_or_insert_with(|| {
             let away_us = away(states, began_us);
@@ -157,6 +159,9 @@ impl Alert for Absence {
             (state.looked_us, self.looked_us) = (now_us, now_us);
         }
         for (series, state) in states.iter_mut() {
+            if state.last_us > now_us {
+                state.unmarked().last_us = now_us;
+            }
             let grace_us = if state.last_us < began_us { away_us } else { 0 };
             let silent_us = now_us - state.last_us;
             if !state.absent && silent_us - grace_us >= self.after_us {

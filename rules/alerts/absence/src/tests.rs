@@ -36,6 +36,17 @@ fn silence_is_told_once() {
     assert_eq!(seen.alerts[0].message, "back after 12 s without a reading");
 }
 
+/// Guarantees: where the clock is set back by an hour, who falls silent is told of after as long as ever, and who is read is not.
+#[test]
+fn a_clock_that_is_set_back() {
+    let mut rule = watch();
+    read(&mut rule, 3_700, &["a", "b"]);
+    assert!(rule.tick(100 * S).alerts.is_empty());
+    read(&mut rule, 109, &["b"]);
+    assert_eq!(rule.tick(110 * S).transitions(), [("a", Transition::Raised)]);
+    assert!(rule.tick(118 * S).alerts.is_empty());
+}
+
 /// Guarantees: a historical reading, and where configured one that is not good, breaks no silence.
 #[test]
 fn some_readings_break_no_silence() {

@@ -213,6 +213,8 @@ pub(crate) struct Lane<L> {
     /// What the store has yet to be told, if there is one.
     checkpoints: Option<Checkpoints>,
     /// A batch has been taken since the lane last waited.
+    /// When it was looked last what is due, by the clock, which may be set back.
+    looked_us: i64,
     busy: bool,
     /// Which of how many it is, and so which partitions are its.
     dealt: Dealt,
@@ -256,6 +258,7 @@ impl<L: Load> Lane<L> {
             checkpoints,
             busy,
             dealt,
+            looked_us: i64::MIN,
         }
     }
 
@@ -335,6 +338,14 @@ impl<L> Lane<L> {
         for at in 0..self.slots.len() {
             if self.slots[at].due_us.is_some_and(|due| due <= now_us) {
                 let began = Instant::now();
+        if now_us < self.looked_us {
+            let back_us = self.looked_us - now_us;
+            if back_us >= 1_000_000 {
+                tracing::warn!(back_us, "the clock was set back: what is due is due so much earlier by it");
+            }
+            self.slots.iter_mut().for_each(|slot| slot.set_back(back_us));
+        }
+        self.looked_us = now_us;
                 self.tick_one(at, now_us);
                 self.status.busy_nanos.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
             }

@@ -219,6 +219,12 @@ impl Slot {
         }
     }
 
+    /// The clock was set back by so much: what was due in a second is due in a second.
+    pub fn set_back(&mut self, back_us: i64) {
+        self.due_us = self.due_us.map(|due| due.saturating_sub(back_us));
+        self.rests_until_us = self.rests_until_us.saturating_sub(back_us);
+    }
+
     /// The instance has failed: counts it, and puts a new one in its place that stands where it stood before the call.
     pub fn replace(&mut self, fault: &Fault) {
         self.rule.stats.fault(fault.kind);

@@ -197,3 +197,30 @@ fn saves_have_a_share() {
     assert!(began.elapsed() >= least, "4 saves of {of_one_save:?} in {:?}", began.elapsed());
     assert_eq!((rule.stats.quarantined(), rule.stats.totals().faults.values().sum::<u64>()), (None, 0));
 }
+
+/// Guarantees: whether a rule is ticked by its period or asks to be woken, it is ticked on as before where the clock is set back by hours, also where it was
+/// resting then.
+#[test]
+fn a_clock_that_is_set_back() {
+    let counted = "(i64.store (i32.const 720) (i64.const 0x736b636974))
+        (call $count (i32.const 720) (i32.const 5) (i64.const 1))";
+    // `wake-us`, which stands after points, alerts and commands: in 100 ms.
+    let woken = format!(
+        "{counted} (i32.store8 (i32.const 648) (i32.const 1))
+        (i64.store (i32.const 656) (i64.add (local.get $now) (i64.const 100000)))
+        (return (i32.const 512))"
+    );
+    for tick in [counted, &woken] {
+        let mut house = House::new(1);
+        let module = wat(&[("tick", tick)]);
+        let rule = house.install_so("ticker", "threshold", 10, "#", r#"{"above":1.0}"#, |rule| rule.module = module);
+        let ticks = || rule.stats.totals().counts.get("ticks").copied().unwrap_or(0);
+        for _ in 0..2 {
+            let before = ticks();
+            wait_until("it to be ticked", || ticks() > before);
+            house.gate.set_back(Duration::from_secs(7_200));
+        }
+        let before = ticks();
+        wait_until("it to be ticked by the other clock", || ticks() > before + 1);
+    }
+}

@@ -1,5 +1,7 @@
 //! The pipeline that the tests feed, and what watches it.
 
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
 use super::*;
 
 /// Keeps every delivery; refuses to write while told so.
@@ -46,11 +48,17 @@ pub struct House {
 pub struct Gate {
     closed_for: Mutex<Option<&'static str>>,
     opened: Condvar,
+    back_us: AtomicI64,
 }
 
 impl Gate {
     pub fn close_for(&self, thread: &'static str) {
         *self.closed_for.lock().unwrap() = Some(thread);
+    }
+
+    /// Sets the time back.
+    pub fn set_back(&self, by: Duration) {
+        self.back_us.fetch_add(by.as_micros() as i64, Relaxed);
     }
 
     pub fn open(&self) {
@@ -64,7 +72,7 @@ impl Clock for Gate {
         let thread = std::thread::current();
         let held = |closed: &mut Option<&str>| closed.is_some() && *closed == thread.name();
         drop(self.opened.wait_while(self.closed_for.lock().unwrap(), |closed| held(closed)).unwrap());
-        SystemClock.now_us()
+        SystemClock.now_us() - self.back_us.load(Relaxed)
     }
 }
 
