@@ -20,7 +20,8 @@ pub(crate) use crate::deploy::orders::{Held, Orders, at_hand, orders};
 pub(crate) use crate::deploy::placement::Placement;
 pub(crate) use crate::deploy::reply::Reply;
 use crate::lane::{
-    Begins, Changed, Control, Copied, DISCARDED, Dealt, LaneKind, OwnForm, Refused, STATE_GONE, Start, Surroundings,
+    Awaits, Begins, Changed, Control, Copied, DISCARDED, Dealt, LaneKind, OwnForm, Refused, STATE_GONE, Start,
+    Surroundings,
 };
 
 /// How many cells may have changed between two questions what did, for the successor to take over: so many more are saved and given in some 0.5 ms.
@@ -51,6 +52,8 @@ struct Ready {
     before: Option<Arc<Rule>>,
     /// What it was given of the state of that one, where that is of another version.
     given: Option<StateBook>,
+    /// Where it was given a copy.
+    awaits: Option<Arc<Awaits>>,
 }
 
 impl Deploy for LaneDeploy {
@@ -205,15 +208,17 @@ impl LaneDeploy {
                 begins: Begins::Afresh(Box::default(), DISCARDED),
                 before: Some(old),
                 given: None,
+                awaits: None,
             }),
-            Some(Copied { rule: old, state }) => {
+            Some(Copied { rule: old, state, awaits }) => {
                 let taken = instance.restore(&old.module.description().version, &state);
                 taken.map_err(LoadError::of_old_state)?;
                 let given = is_foreign(&instance, &old).then(|| StateBook::clone(&state));
-                Ok(Ready { instance, begins: Begins::WhereTheLastStands, before: Some(old), given })
+                let (begins, awaits) = (Begins::WhereTheLastStands, Some(awaits));
+                Ok(Ready { instance, begins, before: Some(old), given, awaits })
             }
             None if self.around.state.is_none() => {
-                Ok(Ready { instance, begins: Begins::At(Box::default()), before: None, given: None })
+                Ok(Ready { instance, begins: Begins::At(Box::default()), before: None, given: None, awaits: None })
             }
             None => {
                 let stored = self.stored(rule, stored)?;
@@ -229,14 +234,16 @@ impl LaneDeploy {
                     Before::TakenOver => Begins::At(without(own)),
                     Before::Discarded => Begins::Afresh(without(own), DISCARDED),
                 };
-                Ok(Ready { instance, begins, before: None, given: None })
+                Ok(Ready { instance, begins, before: None, given: None, awaits: None })
             }
         }
     }
 
     /// Gives an instance what has changed since its copy of the state was made, until little is left: for what is left the lane stands still.
     fn brought_close(&self, lane: &Orders, ready: Ready) -> Result<Ready, LoadError> {
-        let Ready { mut instance, begins: Begins::WhereTheLastStands, before: Some(old), mut given } = ready else {
+        let Ready { mut instance, begins: Begins::WhereTheLastStands, before: Some(old), mut given, mut awaits } =
+            ready
+        else {
             return Ok(ready);
         };
         let version = &old.module.description().version;
@@ -252,7 +259,8 @@ impl LaneDeploy {
                 let rule = instance.rule().clone();
                 instance = rule.instantiate(&self.around.books)?;
                 let copied = lane.tell(|reply| Control::Copy { rule: name.clone(), reply }).answer()?;
-                if let Some(Copied { rule: old, state }) = copied {
+                if let Some(Copied { rule: old, state, awaits: again }) = copied {
+                    awaits = Some(again);
                     let version = &old.module.description().version;
                     instance.restore(version, &state).map_err(LoadError::of_old_state)?;
                     given = given.map(|_| StateBook::clone(&state));
@@ -271,7 +279,7 @@ impl LaneDeploy {
             Some(given) => self.in_its_own_form(&mut instance, &given)?,
             None => Begins::WhereTheLastStands,
         };
-        Ok(Ready { instance, begins, before: Some(old), given: None })
+        Ok(Ready { instance, begins, before: Some(old), given: None, awaits })
     }
 
     /// Where an instance begins that was `given` the state of another version: so that the lane need not ask it for all of that in its own form.
@@ -373,7 +381,7 @@ pub(crate) fn leave(lanes: &[Orders], rule: &str, clear: Option<&str>) -> Result
 }
 
 fn takes_over(lane: &Orders, ready: Ready) -> Result<(), LoadError> {
-    let Ready { instance, begins, .. } = ready;
+    let Ready { instance, begins, awaits: _until_then, .. } = ready;
     // Where the answer comes too late, other lanes have gone on with it: what is refused then serves without state (`Control::Install`).
     let refused = Refused::TheOldServesOn;
     let told = lane.tell(|reply| Control::Install { instance: Box::new(instance), begins, refused, reply });

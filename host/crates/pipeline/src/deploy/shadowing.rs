@@ -68,9 +68,11 @@ impl LaneDeploy {
     ) -> Result<(), LoadError> {
         let mut shadow = Box::new(Shadow::new(rule, &self.around.books, report)?);
         let has_copy = state == ShadowStart::Copied;
+        let mut _until_then = None;
         if has_copy {
             let copied = lane.tell(|reply| Control::Copy { rule: rule.name.clone(), reply }).answer()?;
-            if let Some(Copied { rule, state }) = copied {
+            if let Some(Copied { rule, state, awaits }) = copied {
+                _until_then = Some(awaits);
                 shadow.restore(&rule.module.description().version, &state)?;
             }
         }

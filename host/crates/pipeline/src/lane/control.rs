@@ -9,15 +9,14 @@ use crate::lane::checkpoint::{Checkpoints, Handover};
 use crate::lane::last_saved::LastSaved;
 use crate::lane::route::Routed;
 use crate::lane::slot::Slot;
-use crate::lane::{Begins, Control, Copied, DISCARDED, Forgot, Lane, Left, Refused, Reset, Start};
+use crate::lane::{Begins, Control, DISCARDED, Forgot, Lane, Left, Refused, Reset, Start};
 
 impl<L> Lane<L> {
     pub(super) fn obey(&mut self, told: Control) {
         let now_us = self.around.clock.now_us();
         match told {
             Control::Copy { rule, reply } => {
-                let slot = self.slots.iter_mut().find(|slot| slot.rule().name == rule);
-                let copy = slot.map(|slot| Copied { state: slot.copy(), rule: slot.rule().clone() });
+                let copy = self.slot(&rule).map(Slot::copy);
                 // Who asked may have stopped waiting.
                 let _ = reply.send(copy);
             }
@@ -45,7 +44,8 @@ impl<L> Lane<L> {
                 let _ = reply.send(done);
             }
             Control::Remove { rule, clear, reply } => {
-                self.slots.retain(|slot| slot.rule().name != rule);
+                let gone = self.slots.iter().position(|slot| slot.rule().name == rule);
+                let_go(gone.map(|at| self.slots.remove(at)));
                 if let Some(reason) = clear {
                     self.clear_alerts_of(&rule, Reset::Everything, &reason);
                 }
@@ -64,9 +64,7 @@ impl<L> Lane<L> {
                 let _ = reply.send(done);
             }
             Control::EndShadow { rule, reply } => {
-                if let Some(slot) = self.slot(&rule) {
-                    slot.end_shadow();
-                }
+                let_go(self.slot(&rule).and_then(Slot::end_shadow));
                 let _ = reply.send(());
             }
             Control::Promote { fresh, reply } => {
@@ -202,7 +200,7 @@ impl<L> Lane<L> {
 }
 
 /// Nobody waits for what is left of an instance: its memory is given back beside the lane. Where no thread can be had it happens here.
-fn let_go(left: Left) {
+fn let_go<T: Send + 'static>(left: Option<T>) {
     if left.is_some() {
         let _ = tidegate_telemetry::thread("last-instance", move || drop(left));
     }

@@ -6,7 +6,7 @@
 //!
 //! Where state outlives the process, it also gathers what the store has yet to be told.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tidegate_model::{SavedState, StateBook};
 
@@ -21,11 +21,16 @@ pub(crate) struct LastSaved {
     base: Arc<StateBook>,
     /// What was saved while somebody else had `base` too, or was being made ready to follow.
     over: Changes,
-    /// What was saved since [`Self::copy`].
+    /// What was saved since [`Self::copy`], for as long as somebody waits for it.
     since_copy: Option<Changes>,
+    awaited: Weak<Awaits>,
     /// What the store has not been told; none without a store.
     unstored: Option<Changes>,
 }
+
+/// Of whoever was given a copy, and has a use for what changes after it: a successor that comes to nothing must leave nothing to be gathered for it.
+#[derive(Debug)]
+pub(crate) struct Awaits;
 
 /// What was saved since some moment. The last saves wait as they came: while a successor is made ready a lane stands still for each of them, and
 /// to enter its cells into a book, which is a look into a table for each, can be done when nobody waits, or by who asked.
@@ -89,11 +94,14 @@ impl LastSaved {
             changes.take(Arc::new(differs));
             changes
         });
-        Self { base: Arc::new(state), over: Changes::default(), since_copy: None, unstored }
+        Self { base: Arc::new(state), over: Changes::default(), since_copy: None, awaited: Weak::new(), unstored }
     }
 
     /// Takes over what has changed.
     pub fn take(&mut self, changed: SavedState) {
+        if self.awaited.strong_count() == 0 {
+            self.copied();
+        }
         let changed = Arc::new(changed);
         for changes in self.since_copy.iter_mut().chain(&mut self.unstored) {
             changes.take(changed.clone());
@@ -126,11 +134,12 @@ impl LastSaved {
         self.base.bytes_after(&changes) > most
     }
 
-    /// All of it, for a successor that is made ready elsewhere; what changes from now on is [`Self::since_copy`].
-    pub fn copy(&mut self) -> Arc<StateBook> {
-        self.since_copy = Some(Changes::default());
+    /// All of it, for a successor that is made ready elsewhere; what changes from now on is [`Self::since_copy`], while that one awaits it.
+    pub fn copy(&mut self) -> (Arc<StateBook>, Arc<Awaits>) {
+        let awaits = Arc::new(Awaits);
+        (self.since_copy, self.awaited) = (Some(Changes::default()), Arc::downgrade(&awaits));
         self.fold();
-        self.base.clone()
+        (self.base.clone(), awaits)
     }
 
     /// What changed since the last copy was given, but for what [`Self::changed`] gave since.
@@ -176,7 +185,7 @@ impl LastSaved {
             });
             Changes::of(differs)
         });
-        Self { base: Arc::new(state), over: Changes::default(), since_copy: None, unstored }
+        Self { base: Arc::new(state), over: Changes::default(), since_copy: None, awaited: Weak::new(), unstored }
     }
 
     /// The copy has served its purpose.
@@ -237,7 +246,7 @@ mod tests {
     fn a_copy_and_what_changed_since() {
         let mut kept = LastSaved::new(StateBook::default(), Some(SavedState::default()));
         kept.take(saved([(1, 1), (2, 2)]));
-        let copy = kept.copy();
+        let (copy, _awaits) = kept.copy();
         kept.take(SavedState { removed_series: vec![SeriesId(1)], ..saved([(3, 3)]) });
         assert_eq!(cells(&copy), [(1, 1), (2, 2)]);
         let since = kept.since_copy().cloned().unwrap_or_default();
@@ -265,7 +274,8 @@ mod tests {
             let mut kept = LastSaved::new(StateBook::default(), Some(SavedState::default()));
             kept.take(saved((0..100).map(|id| (id, 0))));
             kept.unstored();
-            let copy = Some(kept.copy()).filter(|_| reads);
+            let (copy, _awaits) = kept.copy();
+            let copy = Some(copy).filter(|_| reads);
             for round in 1..=50 {
                 kept.take(SavedState {
                     removed_series: vec![SeriesId(99 - u32::from(round))],
@@ -290,7 +300,8 @@ mod tests {
         }
     }
 
-    /// Guarantees: large saves of the same cells are not kept one beside the other for the store, also where they came while a successor was made ready.
+    /// Guarantees: large saves of the same cells are not kept one beside the other for the store, also where they came while a successor was made ready; and
+    /// where that comes to nothing, nothing is gathered for it any more.
     #[test]
     fn large_saves_wait_once() {
         let wide = |byte: u8| SavedState {
@@ -303,11 +314,14 @@ mod tests {
             kept.take(wide(round));
             assert!(waits(&kept) <= MOST_LATE_BYTES + MOST_LATE_BYTES / 2, "round {round}: {}", waits(&kept));
         }
-        drop(kept.copy());
+        let (copy, awaits) = kept.copy();
+        drop(copy);
         (8..12).for_each(|round| kept.take(wide(round)));
-        kept.copied();
+        assert_eq!(kept.since_copy.as_ref().unwrap().bytes(), 4 * MOST_LATE_BYTES / 2);
+        drop(awaits);
         kept.take(wide(12));
-        assert_eq!(waits(&kept), MOST_LATE_BYTES / 2);
+        assert_eq!((waits(&kept), kept.bytes()), (MOST_LATE_BYTES / 2, MOST_LATE_BYTES / 2));
+        assert!(kept.since_copy().is_none());
         assert_eq!(kept.unstored().unwrap().series, wide(12).series);
     }
 
@@ -338,7 +352,7 @@ mod tests {
         let saved = |series: Vec<_>| SavedState { series, ..SavedState::default() };
         let mut kept = LastSaved::new(StateBook::default(), None);
         kept.take(saved(vec![wide(1, 60), wide(2, 30)]));
-        let copy = kept.copy();
+        let (copy, _awaits) = kept.copy();
         kept.take(saved(vec![wide(1, 50)]));
         for _ in 0..2 {
             assert!(!kept.would_exceed(&saved(vec![wide(1, 50), wide(2, 50)]), 100));
@@ -359,7 +373,7 @@ mod tests {
         kept.take(saved([(1, 1), (2, 1), (3, 1), (4, 1)]));
         let mut store = StateBook::default();
         store.take(kept.unstored().unwrap());
-        let given = kept.copy();
+        let (given, _awaits) = kept.copy();
         kept.take(SavedState { removed_series: vec![SeriesId(4)], ..saved([(1, 2), (5, 2)]) });
         // What was given was saved otherwise, but for one that the successor does not keep.
         let (mut state, mut differs) = (StateBook::default(), StateBook::of_changes());

@@ -46,6 +46,7 @@ use crate::lane::checkpoint::{Checkpoints, Handover};
 pub(crate) use crate::lane::dealt::Dealt;
 pub(crate) use crate::lane::epoch::Epoch;
 use crate::lane::flow::Flow;
+pub(crate) use crate::lane::last_saved::Awaits;
 use crate::lane::last_saved::Changes;
 pub(crate) use crate::lane::node::{HandOver, ToNode};
 use crate::lane::replay_log::ReplayLog;
@@ -105,6 +106,8 @@ pub(crate) enum Control {
 pub(crate) struct Copied {
     pub rule: Arc<Rule>,
     pub state: Arc<StateBook>,
+    /// To be held until it follows: what changes meanwhile is gathered for it.
+    pub awaits: Arc<Awaits>,
 }
 
 /// What has changed in a state. Who asked for it sorts it, and lets go of what it took to know it: no batch waits for either.
@@ -210,11 +213,11 @@ pub(crate) struct Lane<L> {
     save_at: Instant,
     /// No save before this.
     saves_rest_until: Instant,
+    /// When it was looked last what is due, by the clock, which may be set back.
+    looked_us: i64,
     /// What the store has yet to be told, if there is one.
     checkpoints: Option<Checkpoints>,
     /// A batch has been taken since the lane last waited.
-    /// When it was looked last what is due, by the clock, which may be set back.
-    looked_us: i64,
     busy: bool,
     /// Which of how many it is, and so which partitions are its.
     dealt: Dealt,
@@ -255,10 +258,10 @@ impl<L: Load> Lane<L> {
             hand_over,
             save_at,
             saves_rest_until,
+            looked_us: i64::MIN,
             checkpoints,
             busy,
             dealt,
-            looked_us: i64::MIN,
         }
     }
 
@@ -335,9 +338,6 @@ impl<L> Lane<L> {
             return;
         }
         let now_us = self.around.clock.now_us();
-        for at in 0..self.slots.len() {
-            if self.slots[at].due_us.is_some_and(|due| due <= now_us) {
-                let began = Instant::now();
         if now_us < self.looked_us {
             let back_us = self.looked_us - now_us;
             if back_us >= 1_000_000 {
@@ -346,6 +346,9 @@ impl<L> Lane<L> {
             self.slots.iter_mut().for_each(|slot| slot.set_back(back_us));
         }
         self.looked_us = now_us;
+        for at in 0..self.slots.len() {
+            if self.slots[at].due_us.is_some_and(|due| due <= now_us) {
+                let began = Instant::now();
                 self.tick_one(at, now_us);
                 self.status.busy_nanos.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
             }

@@ -41,11 +41,9 @@ impl Slot {
         Ok(())
     }
 
-    /// There is no shadow any more.
-    pub fn end_shadow(&mut self) {
-        self.shadow = None;
-        // It may have been asked for by one that could not begin after all.
-        self.last_saved.copied();
+    /// There is no shadow any more; gives what is left of it.
+    pub fn end_shadow(&mut self) -> Option<Box<Shadow>> {
+        self.shadow.take()
     }
 
     /// The shadow takes the instance's place, with the state it has built. Where it has been stopped, `fresh` does, without state. Gives the

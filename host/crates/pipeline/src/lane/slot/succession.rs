@@ -1,6 +1,5 @@
 //! What becomes of a rule's state on a lane beside its calls: it goes to a successor, to the store, or is forgotten.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tidegate_engine::{Cells, Instance, LoadError};
@@ -9,7 +8,7 @@ use tidegate_model::{PartitionId, SavedState, SeriesId, StateBook, StateChange};
 use super::Slot;
 use crate::lane::last_saved::LastSaved;
 use crate::lane::replay_log::ReplayLog;
-use crate::lane::{Begins, Changed, Left, OwnForm, Reset};
+use crate::lane::{Begins, Changed, Copied, Left, OwnForm, Reset};
 
 /// What of its state a successor of another version has yet to be told of.
 enum Rest {
@@ -36,8 +35,9 @@ fn rest_of(changed: &StateBook, version: &str, scratch: &mut Instance) -> Option
 
 impl Slot {
     /// Its state for a successor, as it was last saved; what is saved from now on is gathered for [`Self::succeed`].
-    pub fn copy(&mut self) -> Arc<StateBook> {
-        self.last_saved.copy()
+    pub fn copy(&mut self) -> Copied {
+        let (state, awaits) = self.last_saved.copy();
+        Copied { rule: self.rule.clone(), state, awaits }
     }
 
     /// What was saved since [`Self::copy`], or since this was last asked for, and has changed until now; none if that copy is no longer a part of
