@@ -184,12 +184,14 @@ impl Generations {
         self.rules().get(rule)?.versions.values().next_back().map(|version| version.module.clone())
     }
 
-    /// Keeps a module, if it is not kept yet.
+    /// Keeps a module, if it is not kept yet. What was kept for rules that did not come to serve goes where that becomes too much; who needs it after all
+    /// keeps it again.
     pub(crate) fn keep_module(&self, sha256: &str, bytes: &[u8]) -> io::Result<()> {
         let name = module_name(sha256);
         if !self.directory.has(&name) {
             self.directory.write(&name, &[bytes])?;
-            self.modules().insert(name, bytes.len() as u64);
+            self.modules().insert(name.clone(), bytes.len() as u64);
+            self.bound_unnamed(&name)?;
         }
         Ok(())
     }

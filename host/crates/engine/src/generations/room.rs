@@ -8,6 +8,8 @@ use crate::generations::names::module_name;
 
 /// The most generations kept of a rule.
 pub(super) const MAX_A_RULE: usize = 10;
+/// This part of the bytes is for modules that no generation names, yet or any more.
+const UNNAMED_PART: u64 = 8;
 
 impl Generations {
     /// Keeps within the bounds: the oldest go, and the modules that none names any more.
@@ -64,12 +66,29 @@ impl Generations {
         all.map(|version| version.sha256.clone()).collect()
     }
 
+    /// Lets modules go that no generation names, but for the one that has just come, where all of them have more than their share.
+    pub(super) fn bound_unnamed(&self, come: &str) -> io::Result<()> {
+        let unnamed = self.unnamed();
+        let modules = self.modules();
+        let bytes: u64 = unnamed.iter().filter_map(|name| modules.get(name)).sum();
+        drop(modules);
+        if bytes <= self.max_bytes / UNNAMED_PART { Ok(()) } else { self.sweep_but(Some(come)) }
+    }
+
+    fn unnamed(&self) -> Vec<String> {
+        let named: BTreeSet<String> = self.digests().iter().map(|sha256| module_name(sha256)).collect();
+        self.modules().keys().filter(|name| !named.contains(*name)).cloned().collect()
+    }
+
     /// Removes modules that no generation names.
     fn sweep(&self) -> io::Result<()> {
-        let named: BTreeSet<String> = self.digests().iter().map(|sha256| module_name(sha256)).collect();
+        self.sweep_but(None)
+    }
+
+    fn sweep_but(&self, spared: Option<&str>) -> io::Result<()> {
+        let unnamed = self.unnamed();
         let mut modules = self.modules();
-        let unnamed: Vec<String> = modules.keys().filter(|name| !named.contains(*name)).cloned().collect();
-        for name in unnamed {
+        for name in unnamed.into_iter().filter(|name| Some(&**name) != spared) {
             self.directory.remove(&name)?;
             modules.remove(&name);
         }

@@ -71,6 +71,25 @@ fn bounded() {
     assert!(store.generation("hot", 27).is_ok());
 }
 
+/// Guarantees: modules that are admitted one after the other and never come to serve do not fill the disk: the last one is there, and what generations
+/// are of.
+#[test]
+fn modules_that_never_serve() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("generations");
+    let mut store = Generations::open(&path).unwrap();
+    store.max_bytes = 160_000;
+    keep(&store, 1, 80, b"one");
+    for number in 0..100 {
+        let module = [number as u8; 5_000];
+        let sha256 = hex(&Sha256::digest(module));
+        store.keep_module(&sha256, &module).unwrap();
+        assert!(store.has_module(&sha256), "{number}");
+        assert!(count(&path, ".wasm") <= 5, "{number}: {}", count(&path, ".wasm"));
+    }
+    assert!(store.generation("hot", 1).is_ok());
+}
+
 /// Guarantees: what comes again has its newest number only; one that was quarantined is not gone back to, and neither is another of the
 /// same.
 #[test]
