@@ -116,14 +116,15 @@ pub struct Series {
     pub description: ArcSwap<Description>,
     /// The value of [`Books::descriptions`] since they were told; 0 if they never changed.
     pub described_at: AtomicU64,
-    /// What they were before, with the value that was theirs; the oldest first, the last few only.
+    /// What the unit was before, with the value that was its; the oldest first, the last few only. No labels: nobody asks for those of a time, and they may
+    /// be a hundred times as long.
     earlier: ArcSwapOption<Vec<Told>>,
 }
 
-/// A description, and the value of [`Books::descriptions`] since it was told.
+/// A description without its labels, and the value of [`Books::descriptions`] since its unit was told.
 type Told = (u64, Arc<Description>);
 
-/// So many earlier descriptions of a series are remembered.
+/// So many earlier units of a series are remembered.
 const EARLIER: usize = 4;
 
 impl Series {
@@ -132,7 +133,8 @@ impl Series {
         self.described_at.load(Acquire) > seen
     }
 
-    /// What it was described as when [`Books::descriptions`] was `seen`; of a time that is not remembered, the first that is.
+    /// What it was described as when [`Books::descriptions`] was `seen`; of a time that is not remembered, the first that is. Where that is not what it is
+    /// now, without labels.
     pub fn described_by(&self, seen: u64) -> Arc<Description> {
         // In the opposite order of that in which they are written: what is not the latest is found among the earlier ones.
         let latest = self.description.load_full();
@@ -146,13 +148,16 @@ impl Series {
     }
 
     fn describe(&self, number: u64, description: Description) {
-        let last = (self.described_at.load(Acquire), self.description.load_full());
+        let (told, last) = (self.described_at.load(Acquire), self.description.load());
         let mut earlier = self.earlier.load().as_deref().cloned().unwrap_or_default();
-        if earlier.len() == EARLIER {
-            earlier.remove(0);
+        // One that stood through other labels has stood since it was told first.
+        if earlier.last().is_none_or(|(_, before)| before.unit != last.unit) {
+            if earlier.len() == EARLIER {
+                earlier.remove(0);
+            }
+            earlier.push((told, Arc::new(Description { unit: last.unit.clone(), labels: Vec::new() })));
+            self.earlier.store(Some(Arc::new(earlier)));
         }
-        earlier.push(last);
-        self.earlier.store(Some(Arc::new(earlier)));
         self.described_at.store(number, Release);
         self.description.store(Arc::new(description));
     }
@@ -349,5 +354,26 @@ mod tests {
         let series = books.series(s).unwrap();
         assert_eq!(series.description.load().unit.as_deref(), Some("K"));
         assert_eq!(series.partition, PartitionId(0));
+    }
+
+    /// Guarantees: of what a series was described as before, labels are not kept, which a rule may tell anew without end; the unit of any time is found
+    /// through them.
+    #[test]
+    fn labels_are_kept_once() {
+        let books = Books::new(9);
+        let told = |unit: &str, label: u32| Description {
+            unit: Some(unit.into()),
+            labels: vec![("label".into(), label.to_string())],
+        };
+        let s = books.intern_series("t", PartitionId(0), told("C", 0)).unwrap();
+        let series = books.series(s).unwrap();
+        let mut before = Vec::new();
+        for n in 1..=20 {
+            before.push(Arc::downgrade(&series.description.load_full()));
+            books.describe(s, told(if n < 10 { "C" } else { "K" }, n));
+        }
+        assert!(before.iter().all(|before| before.upgrade().is_none()));
+        let unit = |seen| series.described_by(seen).unit.as_deref().map(str::to_owned).unwrap();
+        assert_eq!([0, 9, 10, 19, 20].map(unit), ["C", "C", "K", "K", "K"]);
     }
 }

@@ -45,7 +45,7 @@ impl DescribedAs {
         !self.own.is_empty() || books.announced() > self.as_of
     }
 
-    /// What a series was described as, where the books say something else by now. Where they do not, what was read of them before this call holds: to
+    /// What a series was described as, perhaps without its labels, where the books say something else by now. Where they do not, what was read of them before this call holds: to
     /// be asked for each row, and after the books, since a series may be described anew at any time. Costs one load where nothing was.
     #[inline]
     pub fn other(&self, books: &Books, id: SeriesId) -> Option<Arc<Description>> {
@@ -61,10 +61,16 @@ impl DescribedAs {
         series.has_changed_since(self.as_of).then(|| series.described_by(self.as_of))
     }
 
-    /// What a series was described as.
+    /// What a series was described as; its labels are those of now, where others are not remembered.
     pub fn of(&self, books: &Books, id: SeriesId) -> Option<Arc<Description>> {
         let latest = books.series(id)?.description.load_full();
-        Some(self.other(books, id).unwrap_or(latest))
+        Some(match self.other(books, id) {
+            None => latest,
+            Some(then) if then.labels.is_empty() => {
+                Arc::new(Description { unit: then.unit.clone(), labels: latest.labels.clone() })
+            }
+            Some(then) => then,
+        })
     }
 }
 
