@@ -24,6 +24,8 @@ pub struct AlertBook {
 
 /// The most alerts of one rule that stand at once: a rule that makes up keys without end must not fill the host's memory.
 pub const MAX_STANDING: usize = 100_000;
+/// And the most bytes of their topics, keys and messages: each may have some thousands, which so many need not.
+pub const MAX_STANDING_BYTES: usize = 64 << 20;
 
 /// What an alert is to the book.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,15 +34,15 @@ pub enum News {
     Publish,
     /// It says what is known.
     Known,
-    /// [`MAX_STANDING`] of its rule stand already: it is not entered.
+    /// [`MAX_STANDING`] of its rule stand already, or it would have more than [`MAX_STANDING_BYTES`]: it is not entered.
     Refused,
 }
 
 #[derive(Debug, Default)]
 struct Book {
     standing: HashMap<Key, Entry>,
-    /// How many of each rule; no rule has none.
-    by_rule: HashMap<Arc<str>, usize>,
+    /// How many of each rule, and how many bytes of text they have; no rule has none.
+    by_rule: HashMap<Arc<str>, (usize, usize)>,
     /// The same alerts, for readers.
     listed: Listed,
 }
@@ -81,6 +83,10 @@ pub struct Standing {
 }
 
 impl Standing {
+    fn bytes(&self) -> usize {
+        self.topic.len() + self.key.len() + self.message.len()
+    }
+
     /// The alert that raised it, without its value.
     pub(crate) fn raised(&self) -> Alert {
         Alert {
@@ -154,16 +160,17 @@ impl AlertBook {
                         known.void = false;
                         return News::Known;
                     }
-                    Some(known) => Some(known.place),
-                    None => {
-                        let count = book.by_rule.entry(alert.rule.clone()).or_default();
-                        if *count >= MAX_STANDING {
-                            return News::Refused;
-                        }
-                        *count += 1;
-                        None
-                    }
+                    Some(known) => Some((known.place, known.alert.bytes())),
+                    None => None,
                 };
+                let new = alert.topic.len() + alert.key.len() + alert.message.len();
+                let (count, bytes) = book.by_rule.get(&alert.rule).copied().unwrap_or_default();
+                let count = count + usize::from(place.is_none());
+                let bytes = bytes + new - place.map_or(0, |(_, before)| before);
+                if count > MAX_STANDING || bytes > MAX_STANDING_BYTES {
+                    return News::Refused;
+                }
+                book.by_rule.insert(alert.rule.clone(), (count, bytes));
                 let standing = Arc::new(Standing {
                     rule: alert.rule.to_string(),
                     topic: alert.topic.to_string(),
@@ -173,7 +180,7 @@ impl AlertBook {
                     message: alert.message.clone(),
                 });
                 let place = match place {
-                    Some(place) => {
+                    Some((place, _)) => {
                         book.listed.change(place, standing.clone());
                         place
                     }
@@ -187,12 +194,7 @@ impl AlertBook {
                 let mut book = self.lock();
                 let Some(gone) = book.standing.remove(&key()) else { return News::Known };
                 book.listed.free(gone.place);
-                if let Some(count) = book.by_rule.get_mut(&alert.rule) {
-                    *count -= 1;
-                    if *count == 0 {
-                        book.by_rule.remove(&alert.rule);
-                    }
-                }
+                book.take_off(&alert.rule, 1, gone.alert.bytes());
                 self.count.store(book.standing.len(), Relaxed);
                 News::Publish
             }
@@ -238,12 +240,7 @@ impl AlertBook {
         };
         gone.iter().for_each(|(_, entry)| book.listed.free(entry.place));
         self.count.store(book.standing.len(), Relaxed);
-        if let Some(count) = book.by_rule.get_mut(rule) {
-            *count -= gone.len();
-            if *count == 0 {
-                book.by_rule.remove(rule);
-            }
-        }
+        book.take_off(rule, gone.len(), gone.iter().map(|(_, entry)| entry.alert.bytes()).sum());
         drop(book);
         let cleared = |((rule, topic, key), was): (Key, Entry)| Alert {
             rule,
@@ -310,6 +307,19 @@ impl AlertBook {
 
     fn lock(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    /// So many of a rule are gone.
+    fn take_off(&mut self, rule: &str, gone: usize, gone_bytes: usize) {
+        if let Some((count, bytes)) = self.by_rule.get_mut(rule) {
+            *count -= gone;
+            *bytes -= gone_bytes;
+            if *count == 0 {
+                self.by_rule.remove(rule);
+            }
+        }
     }
 }
 

@@ -163,3 +163,26 @@ fn whose_an_alert_is() {
     assert!(book.clear_where("hot", |_, by| by == lane(0), 9, "reset").is_empty());
     assert_eq!(book.clear_where("hot", |_, by| by == node, 9, "reset").len(), 1);
 }
+
+/// Guarantees: the texts of what stands are bounded too, where each is as long as it may be, and counted for as long as they stand; another rule has room of
+/// its own.
+#[test]
+fn few_long_ones() {
+    const LONG: usize = 1 << 20;
+    let book = AlertBook::default();
+    let say = |rule: &str, key: usize, transition, severity, long| {
+        let (rule, key, message) = (rule.into(), key.to_string().into(), "x".repeat(long));
+        book.enter(&Alert { rule, key, message, ..alert(transition, severity) })
+    };
+    let raise = |rule, key| say(rule, key, Transition::Raised, Severity::Warning, LONG);
+    let most = (0..MAX_STANDING).take_while(|&key| raise("hot", key) == News::Publish).count();
+    assert_eq!(most, MAX_STANDING_BYTES / LONG - 1);
+    assert_eq!(raise("cold", 0), News::Publish);
+    assert_eq!(say("hot", 0, Transition::Raised, Severity::Critical, 1), News::Publish, "graver, and shorter");
+    assert_eq!(raise("hot", most), News::Publish, "of which there is room");
+    assert_eq!(raise("hot", most + 1), News::Refused);
+    assert_eq!(say("hot", 1, Transition::Cleared, Severity::Warning, 0), News::Publish);
+    assert_eq!(raise("hot", most + 1), News::Publish);
+    assert_eq!(book.clear_where("hot", |_, _| true, 9, "gone").len(), most + 1);
+    assert!((0..most).all(|key| raise("hot", key) == News::Publish) && raise("hot", most) == News::Refused);
+}

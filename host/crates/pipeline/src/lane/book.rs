@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tidegate_engine::Rule;
 use tidegate_model::Alert;
 
-use crate::alert_book::{AlertBook, MAX_STANDING, News};
+use crate::alert_book::{AlertBook, MAX_STANDING, MAX_STANDING_BYTES, News};
 use crate::lane::status::LaneId;
 
 /// The book, and who has it.
@@ -38,7 +38,7 @@ impl LaneBook {
                 if rule.stats.alerts_refused.fetch_add(1, Relaxed) == 0 {
                     tracing::warn!(
                         rule = &*rule.name,
-                        "the rule has {MAX_STANDING} alerts standing, which is the most: those it raises beside them are not published (said once, counted always)"
+                        "as many alerts of the rule stand as may ({MAX_STANDING}, or {MAX_STANDING_BYTES} bytes of topics, keys and messages): those it raises beside them are not published (said once, counted always)"
                     );
                 }
                 false
