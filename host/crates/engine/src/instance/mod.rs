@@ -53,10 +53,11 @@ pub struct Instance {
 pub enum Voice {
     /// It is.
     Live,
-    /// It is not: a trial, or batches given again after a fault.
+    /// It is not: a trial.
     Silent,
-    /// It is not, and what it says of series that others have made is not taken either: it runs beside one that serves.
-    Shadow,
+    /// It is not, and what it says of series that the host knows is not taken either: it runs beside one that serves, or is given again what one was
+    /// given that has failed since.
+    Withheld,
 }
 
 impl Instance {
@@ -334,7 +335,7 @@ impl Instance {
     /// The call has returned what it should: what it asked for takes effect.
     fn commit(&mut self, rows: &Rows<'_>) -> Result<(), Fault> {
         let context = self.store.data_mut();
-        let told = if self.voice == Voice::Shadow { Descriptions::Withheld } else { Descriptions::Told };
+        let told = if self.voice == Voice::Withheld { Descriptions::Withheld } else { Descriptions::Told };
         context
             .commit_series(rows, told)
             .map_err(|full| Fault::bad_output(format!("it made too many series: {full}")))?;

@@ -71,7 +71,7 @@ impl Shadow {
         // What it counts, and how many series it makes, is no word on the rule that serves.
         let limits = Limits { series: self.rule.limits.series.min(MAX_SERIES), ..self.rule.limits };
         let apart = Rule { stats: Arc::new(RuleStats::default()), limits, ..self.rule.next_generation(0) };
-        Instance::new(Arc::new(apart), self.books.clone(), Voice::Shadow)
+        Instance::new(Arc::new(apart), self.books.clone(), Voice::Withheld)
     }
 
     /// The number of the candidate.

@@ -61,7 +61,7 @@ impl ReplayLog {
 
     /// Gives all of it to `instance` again. What comes of it has gone its way before, so nobody sees it now.
     pub fn replay(&self, instance: &mut Instance) -> Result<(), Fault> {
-        instance.set_voice(Voice::Silent);
+        instance.set_voice(Voice::Withheld);
         for (now_us, given) in &self.calls {
             match given {
                 Given::Messages(messages) => drop(instance.decode(*now_us, messages)?),
@@ -75,9 +75,12 @@ impl ReplayLog {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use tidegate_model::{Books, Description, PartitionId, SeriesId};
+
     use super::*;
-    use tidegate_model::SeriesId;
+    use crate::lane::guest;
 
     /// Guarantees: it says when it is full, by rows, by bytes of texts and by calls, and is empty when cleared.
     #[test]
@@ -97,5 +100,29 @@ mod tests {
         journal.clear();
         assert!((1..MAX_CALLS).all(|_| !journal.note(0, Given::Tick)));
         assert!(journal.note(0, Given::Tick));
+    }
+
+    /// Guarantees: what a rule said of a series is not said again when it is given all once more: somebody may have said otherwise since.
+    #[test]
+    fn says_nothing_again() {
+        // Of the topic `a`: that its unit is `C`.
+        let process = "(i32.store8 (i32.const 720) (i32.const 0x61)) (i32.store8 (i32.const 721) (i32.const 0x43))
+            (i32.store (i32.const 728) (i32.const 720)) (i32.store (i32.const 732) (i32.const 1))
+            (i32.store (i32.const 736) (i32.const 1))
+            (i32.store (i32.const 740) (i32.const 721)) (i32.store (i32.const 744) (i32.const 1))
+            (call $resolve (i32.const 728) (i32.const 1) (i32.const 800))";
+        let rule = guest::rule(&[("process", process)]);
+        let books = Arc::new(Books::new(9));
+        let unit = |unit: &str| Description { unit: Some(unit.into()), labels: Vec::new() };
+        let series = books.intern_series("a", PartitionId(0), unit("K")).unwrap();
+        let is = || books.series(series).unwrap().description.load().unit.as_deref().unwrap().to_owned();
+        let (mut points, mut log) = (Points::default(), ReplayLog::default());
+        points.push(series, 0, 1.0, 192);
+        rule.instantiate(&books).unwrap().process(0, &points).unwrap();
+        assert_eq!(is(), "C");
+        log.note(0, Given::Points(Arc::new(points)));
+        books.describe(series, unit("F"));
+        log.replay(&mut rule.instantiate(&books).unwrap()).unwrap();
+        assert_eq!(is(), "F");
     }
 }
