@@ -15,12 +15,14 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::machine::{installed, root, runtime};
 use crate::proxy::Proxy;
 use crate::server::Server;
-use crate::servers_run::{missing, used};
+use crate::servers_run::{missing, skipped, used};
 use crate::wait::{DEADLINE, wait_for};
 
 /// The variable that names another TimescaleDB to run the same tests against; its user must be allowed to make databases. TLS is used with
 /// `sslmode=require`, as by the host itself.
 const URL: &str = "TIDEGATE_TEST_TIMESCALE_URL";
+/// The same for one whose configuration says `timescaledb.license = 'apache'`.
+const APACHE_URL: &str = "TIDEGATE_TEST_TIMESCALE_APACHE_URL";
 
 /// An empty database with the extension.
 ///
@@ -43,21 +45,30 @@ enum Place {
 impl Timescale {
     /// One under the Community licence. None, loudly, where neither is to be had.
     pub fn start() -> Option<Self> {
-        match std::env::var(URL) {
-            Ok(from) if !from.is_empty() => {
-                used(&format!("TimescaleDB: the one of {URL}"));
-                let database = format!("tidegate_test_{:016x}", fastrand::u64(..));
-                run(&from, &format!("CREATE DATABASE {database}"));
-                let url = Url { path: format!("/{database}"), ..Url::of(&from) }.to_string();
-                Some(Self { url, place: Place::Elsewhere { database, from } })
-            }
-            _ => Self::bridge(&[]),
-        }
+        Self::elsewhere(URL).or_else(|| Self::bridge(&[]))
     }
 
-    /// One under its Apache licence, always as WebAssembly: on another server that is a matter of its configuration.
+    /// One with a scheduler, which the WebAssembly has not.
+    pub fn with_scheduler() -> Option<Self> {
+        let database = Self::elsewhere(URL);
+        if database.is_none() {
+            skipped("TimescaleDB's own scheduler", &format!("the WebAssembly has none, set {URL}"));
+        }
+        database
+    }
+
+    /// One under its Apache licence, which is a matter of a server's configuration.
     pub fn under_apache() -> Option<Self> {
-        Self::bridge(&["apache"])
+        Self::elsewhere(APACHE_URL).or_else(|| Self::bridge(&["apache"]))
+    }
+
+    fn elsewhere(variable: &str) -> Option<Self> {
+        let from = std::env::var(variable).ok().filter(|from| !from.is_empty())?;
+        used(&format!("TimescaleDB: the one of {variable}"));
+        let database = format!("tidegate_test_{:016x}", fastrand::u64(..));
+        run(&from, &format!("CREATE DATABASE {database}"));
+        let url = Url { path: format!("/{database}"), ..Url::of(&from) }.to_string();
+        Some(Self { url, place: Place::Elsewhere { database, from } })
     }
 
     fn bridge(more: &[&str]) -> Option<Self> {
@@ -136,13 +147,21 @@ impl Timescale {
 
     /// Runs a job of TimescaleDB's now, as its scheduler would: the one of this kind for this table or aggregate.
     pub fn run_job(&self, kind: &str, of: &str) {
+        self.execute(&format!("CALL run_job({})", self.job(kind, of)));
+    }
+
+    /// Tells the server's scheduler that it is time for a job.
+    pub fn job_is_due(&self, kind: &str, of: &str) {
+        self.execute(&format!("SELECT alter_job({}, next_start => now())", self.job(kind, of)));
+    }
+
+    fn job(&self, kind: &str, of: &str) -> i64 {
         let job = format!(
             "SELECT j.job_id FROM timescaledb_information.jobs j LEFT JOIN timescaledb_information.continuous_aggregates a \
              ON a.materialization_hypertable_name = j.hypertable_name \
              WHERE j.proc_name = '{kind}' AND '{of}' IN (j.hypertable_name, a.view_name)"
         );
-        let id = self.number(&job).unwrap_or_else(|error| panic!("no {kind} of {of}: {error}"));
-        self.execute(&format!("CALL run_job({id})"));
+        self.number(&job).unwrap_or_else(|error| panic!("no {kind} of {of}: {error}"))
     }
 }
 

@@ -58,6 +58,7 @@ mod swaps;
 mod tidy;
 mod timescale;
 mod timescale_cuts;
+mod timescale_jobs;
 mod timescale_late;
 mod timescale_times;
 mod waited;

@@ -190,12 +190,12 @@ impl Checker<'_> {
 
     fn refreshes(&mut self, place: &Place, raw: Option<&RawRefreshes>, retain_days: Option<u32>) -> [Refresh; 3] {
         let each = [
-            ("minute", 1, raw.and_then(|raw| raw.minute.as_ref())),
-            ("hour", 60, raw.and_then(|raw| raw.hour.as_ref())),
-            ("day", 1_440, raw.and_then(|raw| raw.day.as_ref())),
+            ("minute", raw.and_then(|raw| raw.minute.as_ref())),
+            ("hour", raw.and_then(|raw| raw.hour.as_ref())),
+            ("day", raw.and_then(|raw| raw.day.as_ref())),
         ];
         let mut all = Refresh::USUAL;
-        for (refresh, (name, minutes, raw)) in all.iter_mut().zip(each) {
+        for ((refresh, minutes), (name, raw)) in all.iter_mut().zip(Refresh::BUCKET_MINUTES).zip(each) {
             let Some(raw) = raw else { continue };
             let at = place.key("refresh").key(name);
             let Refresh { window_days, every_minutes, behind_minutes } = *refresh;
@@ -204,15 +204,11 @@ impl Checker<'_> {
                 every_minutes: self.number(&at, "every_minutes", raw.every_minutes, every_minutes, 1..=525_600),
                 behind_minutes: self.number(&at, "behind_minutes", raw.behind_minutes, behind_minutes, 0..=525_600),
             };
-            // TimescaleDB refuses less.
-            if refresh.window_days * 1_440 < refresh.behind_minutes + 2 * minutes {
+            if !refresh.has_room(minutes, None) {
                 let what = format!("between `behind_minutes` and `window_days` there are no two buckets of a {name}");
                 self.error(&at, what, "raise `window_days`, or lower `behind_minutes`");
-            }
-            // What retention has dropped would be taken for deleted.
-            if let Some(retained) = retain_days
-                && (retained - 1) * 1_440 < refresh.behind_minutes + 2 * minutes
-            {
+            } else if name == "minute" && !refresh.has_room(minutes, retain_days) {
+                // The others are made of it, and it is not dropped.
                 let what = format!("between `behind_minutes` and `retain_days` there are no two buckets of a {name}");
                 self.error(&at, what, "raise `retain_days`, or lower `behind_minutes`");
             }

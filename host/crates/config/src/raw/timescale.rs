@@ -101,7 +101,7 @@ pub(crate) struct RawRefreshes {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawRefresh {
-    /// How far back it looks for what came late, in days: never as far as `retain_days`.
+    /// How far back it looks for what came late, in days; `minute`, and all three before TimescaleDB 2.9, never as far as `retain_days`.
     #[schemars(range(min = 1, max = 36_500))]
     pub window_days: Option<i64>,
     /// How often it is done, in minutes.

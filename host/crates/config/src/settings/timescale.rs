@@ -172,6 +172,20 @@ impl Refresh {
         Self { window_days: 14, every_minutes: 30, behind_minutes: 60 },
         Self { window_days: 60, every_minutes: 360, behind_minutes: 1_440 },
     ];
+    /// How long a bucket of each is, in minutes.
+    pub const BUCKET_MINUTES: [u32; 3] = [1, 60, 1_440];
+
+    /// How far back it looks, in minutes. At what is made of points that are dropped after so many days, an hour less than those: what is gone would be
+    /// taken for deleted.
+    pub fn reach_minutes(&self, retain_days: Option<u32>) -> u32 {
+        let kept = retain_days.map_or(u32::MAX, |days| days * 1_440 - 60);
+        kept.min(self.window_days * 1_440)
+    }
+
+    /// Whether it sees two buckets, before what is left to the next time; TimescaleDB refuses less.
+    pub fn has_room(&self, bucket_minutes: u32, retain_days: Option<u32>) -> bool {
+        self.reach_minutes(retain_days) >= self.behind_minutes + 2 * bucket_minutes
+    }
 }
 
 impl Default for Upkeep {

@@ -154,8 +154,15 @@ fn refreshes_without_room() {
         by_itself.contains("`behind_minutes` and `window_days` there are no two buckets of a day"),
         "{by_itself}"
     );
-    let by_retention = of("retain_days = 3\n[sinks.timescale.db.refresh.day]\nbehind_minutes = 1440");
+    let by_retention = of("retain_days = 1\n[sinks.timescale.db.refresh.minute]\nbehind_minutes = 1440");
     assert!(by_retention.contains("`behind_minutes` and `retain_days` there are no two"), "{by_retention}");
+    // What days are made of is not dropped; something else is wrong.
+    let of_the_minutes =
+        of("retain_days = 1\nconnections = 0\n[sinks.timescale.db.refresh.day]\nbehind_minutes = 1440");
+    assert!(
+        of_the_minutes.contains("`connections` cannot be 0") && !of_the_minutes.contains("no two"),
+        "{of_the_minutes}"
+    );
 }
 
 /// Guarantees: what an MQTT source cannot be is refused, with the reason.

@@ -3,6 +3,7 @@
 use tidegate_config::{Offsets, Repeats, TableNames, TimescaleSink};
 
 use super::super::stage;
+use super::steps::{File, Part};
 
 /// The tables by their names, quoted for SQL, and what is said to them in every write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,14 +96,10 @@ impl Tables {
     }
 
     /// A file of deploy/sql for these names in `schema`: psql's own lines (`\…`) left out, its variables put in.
-    pub(super) fn fill_in(&self, sql: &str, schema: &str, settings: &TimescaleSink) -> String {
+    pub(super) fn fill_in(&self, file: &File, schema: &str, settings: &TimescaleSink) -> String {
         let upkeep = &settings.upkeep;
         let columns = &self.names.columns;
         let table = self.names.own_table();
-        // A refresh must not look at what retention has dropped, which it would take for deleted; and must see two buckets at least.
-        let within = |days: u32, least: u32| {
-            upkeep.retain_days.map_or(days, |retained| days.min(retained.saturating_sub(1)).max(least))
-        };
         let named = [
             ("schema", schema.to_owned()),
             ("table", table.to_owned()),
@@ -126,15 +123,15 @@ impl Tables {
             ("retain", format!("{} days", upkeep.retain_days.unwrap_or(0))),
         ];
         let mut values: Vec<(String, String)> = named.map(|(name, value)| (name.to_owned(), value)).into();
-        let each = [("minute", 1, 1), ("hour", 60, 1), ("day", 1_440, 4)];
-        for ((name, bucket_minutes, least), refresh) in each.into_iter().zip(upkeep.refresh) {
-            // Two buckets at least, before what is left to the next time.
-            let least = least.max((refresh.behind_minutes + 2 * bucket_minutes).div_ceil(1_440));
-            values.push((format!("{name}_window"), format!("{} days", within(refresh.window_days, least))));
+        for (name, refresh) in ["minute", "hour", "day"].into_iter().zip(upkeep.refresh) {
+            // An aggregate of an aggregate has under it what no retention drops.
+            let of_points = name == "minute" || file.of == Part::AggregatesOfPoints;
+            let reach = refresh.reach_minutes(upkeep.retain_days.filter(|_| of_points));
+            values.push((format!("{name}_window"), format!("{} days {} minutes", reach / 1_440, reach % 1_440)));
             values.push((format!("{name}_every"), format!("{} minutes", refresh.every_minutes)));
             values.push((format!("{name}_behind"), format!("{} minutes", refresh.behind_minutes)));
         }
-        let lines: Vec<&str> = sql.lines().filter(|line| !line.starts_with('\\')).collect();
+        let lines: Vec<&str> = file.sql.lines().filter(|line| !line.starts_with('\\')).collect();
         let mut sql = lines.join("\n");
         for (name, value) in &values {
             sql =
@@ -171,6 +168,29 @@ mod tests {
         assert!(text.contains("SELECT, INSERT, UPDATE on \"source_positions\""), "{text}");
     }
 
+    /// Guarantees: what is refreshed from the points looks at nothing that retention has dropped, however little it keeps; what is refreshed from other aggregates
+    /// as far back as is said.
+    #[test]
+    fn refreshes_end_where_points_do() {
+        let mut settings = TimescaleSink::new(Secret::new(""));
+        let windows = |retain_days, settings: &mut TimescaleSink| {
+            settings.upkeep.retain_days = retain_days;
+            ["009_aggregate_minute.sql", "010_aggregates_longer.sql", "012_aggregates_of_points.sql"].map(|name| {
+                let file = FILES.iter().find(|file| file.name == name);
+                let sql =
+                    file.map(|file| Tables::new(settings).fill_in(file, "public", settings)).unwrap_or_default();
+                let all = sql.split("start_offset => INTERVAL '").skip(1);
+                all.map(|rest| rest.split('\'').next().unwrap_or_default().replace(" 0 minutes", ""))
+                    .collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(windows(Some(1), &mut settings)[..2], [vec!["0 days 1380 minutes"], vec!["14 days", "60 days"]]);
+        let month = [vec!["3 days"], vec!["14 days", "60 days"], vec!["14 days", "29 days 1380 minutes"]];
+        assert_eq!(windows(Some(30), &mut settings), month);
+        let ever = [vec!["3 days"], vec!["14 days", "60 days"], vec!["14 days", "60 days"]];
+        assert_eq!(windows(None, &mut settings), ever);
+    }
+
     /// Guarantees: names are quoted whatever they are, all tables share a schema, and no psql syntax is left in what is sent.
     #[test]
     fn names_are_put_in() {
@@ -183,7 +203,7 @@ mod tests {
         assert_eq!(tables.alerts, "\"plant\".\"alerts\"");
         assert!(tables.move_over.ends_with("ON CONFLICT (\"topic\", \"ts\") DO NOTHING"), "{}", tables.move_over);
         for file in FILES {
-            let sql = tables.fill_in(file.sql, "plant", &settings);
+            let sql = tables.fill_in(&file, "plant", &settings);
             let code: String = sql.lines().filter(|line| !line.starts_with("--")).collect();
             assert!(!code.contains('\\') && !code.contains(":\"") && !code.contains(":'"), "{sql}");
         }

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use tidegate_config::{Aggregates, Repeats, TimescaleSink};
+use tidegate_config::{Aggregates, Refresh, Repeats, TimescaleSink, Upkeep};
 
 use super::super::fault::Fault;
 use super::super::session::Session;
@@ -18,7 +18,7 @@ pub(super) struct File {
     pub(super) sql: &'static str,
     makes: &'static str,
     needs: RangeInclusive<Level>,
-    of: Part,
+    pub(super) of: Part,
 }
 
 /// What a file is about.
@@ -32,6 +32,8 @@ pub(super) enum Part {
     Compression,
     Retention,
     Aggregates,
+    /// Those that others are made of elsewhere.
+    AggregatesOfPoints,
 }
 
 /// What a database can do; each can what those before it can.
@@ -80,7 +82,7 @@ pub(super) const FILES: [File; 12] = [
     file!("009_aggregate_minute.sql", "the aggregate by minute", Level::Filters, Part::Aggregates),
     file!("010_aggregates_longer.sql", LONGER, Level::Hierarchies, Part::Aggregates),
     file!("011_source_positions.sql", "the table of Kafka offsets", Level::Plain, Part::Positions),
-    file!("012_aggregates_of_points.sql", LONGER, Level::Filters, Level::Filters, Part::Aggregates),
+    file!("012_aggregates_of_points.sql", LONGER, Level::Filters, Level::Filters, Part::AggregatesOfPoints),
 ];
 
 /// What was done, and what could not be.
@@ -101,14 +103,20 @@ pub(super) fn is_wanted(file: &File, settings: &TimescaleSink) -> bool {
         Part::Index(repeats) => settings.repeats == repeats,
         Part::Compression => settings.upkeep.compress_after_days.is_some(),
         Part::Retention => settings.upkeep.retain_days.is_some(),
-        Part::Aggregates => settings.upkeep.aggregates == Aggregates::Kept,
+        Part::Aggregates | Part::AggregatesOfPoints => settings.upkeep.aggregates == Aggregates::Kept,
     }
+}
+
+/// Whether what a file makes can be refreshed from what retention leaves.
+fn has_room(file: &File, upkeep: &Upkeep) -> bool {
+    let fits = |(refresh, minutes): (&Refresh, u32)| refresh.has_room(minutes, upkeep.retain_days);
+    file.of != Part::AggregatesOfPoints || upkeep.refresh.iter().zip(Refresh::BUCKET_MINUTES).all(fits)
 }
 
 /// What the files chosen say for these settings, for people.
 pub(super) fn text(tables: &Tables, settings: &TimescaleSink, schema: &str) -> String {
     let wanted = FILES.iter().filter(|file| is_wanted(file, settings) && file.needs.contains(&Level::Hierarchies));
-    wanted.map(|file| format!("-- {}\n{}\n", file.name, tables.fill_in(file.sql, schema, settings).trim())).collect()
+    wanted.map(|file| format!("-- {}\n{}\n", file.name, tables.fill_in(file, schema, settings).trim())).collect()
 }
 
 /// How long making may take.
@@ -150,8 +158,8 @@ pub(super) async fn apply(
     let mut report = Report { because: why(level), ..Report::default() };
     let mut files = Vec::new();
     for file in FILES.iter().filter(|file| is_wanted(file, settings) && choose(file.of)) {
-        if file.needs.contains(&level) {
-            files.push((file, tables.fill_in(file.sql, &schema, settings)));
+        if file.needs.contains(&level) && has_room(file, &settings.upkeep) {
+            files.push((file, tables.fill_in(file, &schema, settings)));
             report.done.push(file.makes);
         } else if !report.missing.contains(&file.makes) {
             report.missing.push(file.makes);
@@ -188,7 +196,8 @@ fn why(level: Level) -> &'static str {
         Level::Plain => "this PostgreSQL has no TimescaleDB",
         Level::Apache => "this TimescaleDB runs under its Apache licence",
         Level::Community => "this TimescaleDB is older than 2.7",
-        Level::Filters | Level::Hierarchies => "",
+        Level::Filters => "this TimescaleDB is older than 2.9, and `retain_days` leaves no two buckets to refresh",
+        Level::Hierarchies => "",
     }
 }
 
@@ -258,6 +267,22 @@ fn at_least(version: &str, wanted: (u32, u32)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Guarantees: aggregates by hour and day are not made of points that retention drops before two buckets are full; those of others are.
+    #[test]
+    fn aggregates_need_points() {
+        let longer = FILES.iter().filter(|file| file.makes == LONGER);
+        let made = |retain_days| -> Vec<&str> {
+            let upkeep = Upkeep { retain_days, ..Upkeep::default() };
+            longer.clone().filter(|file| has_room(file, &upkeep)).map(|file| file.name).collect()
+        };
+        for retain_days in [Some(1), Some(2), Some(3)] {
+            assert_eq!(made(retain_days), ["010_aggregates_longer.sql"]);
+        }
+        for retain_days in [Some(4), None] {
+            assert_eq!(made(retain_days).len(), 2);
+        }
+    }
 
     /// Guarantees: versions are compared as numbers, with whatever stands after them.
     #[test]
