@@ -266,10 +266,23 @@ async fn a_commit_that_waits_for_a_standby_is_waited_for() {
     sink.write(&[Arc::new(counted(&books, 0, 1))]).await.unwrap();
     client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
     client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    // The server takes that up by and by. It has when one who goes on committing is held.
+    let probe = server.client().await;
+    let probing =
+        tokio::spawn(
+            async move { while probe.batch_execute("CREATE TABLE probe (); DROP TABLE probe").await.is_ok() {} },
+        );
+    let held = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let deadline = Instant::now() + PATIENCE;
+    while client.query_one(held, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        assert!(Instant::now() < deadline, "the standby is never waited for");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let deliveries = [Arc::new(counted(&books, 1, 11))];
     let mut write = std::pin::pin!(sink.write(&deliveries));
     // Longer than a statement and its answer may take.
-    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND now() - state_change > INTERVAL '15 s'";
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tidegate' AND wait_event = 'SyncRep' \
+        AND now() - state_change > INTERVAL '15 s'";
     let deadline = Instant::now() + PATIENCE;
     while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
         assert!(Instant::now() < deadline, "no COMMIT has waited for so long");
@@ -286,4 +299,5 @@ async fn a_commit_that_waits_for_a_standby_is_waited_for() {
     assert_eq!(write.await.unwrap().points, 10);
     let there: i64 = client.query_one("SELECT count(*) FROM metrics", &[]).await.unwrap().get(0);
     assert_eq!(there, 11);
+    probing.abort();
 }
