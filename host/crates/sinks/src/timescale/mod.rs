@@ -107,13 +107,18 @@ struct Known {
 #[derive(Debug)]
 struct Unfinished {
     deliveries: Vec<Arc<Delivery>>,
-    /// How they were shared out: the same again, though time has passed.
+    /// How they were shared out: the same again, though time has passed. A write made ready ahead was shared out then, not when it was written.
     division: Division,
     /// By share, those that are committed.
     done: Vec<Option<Stored>>,
 }
 
 impl Unfinished {
+    fn of(survey: &Survey, done: Vec<Option<Stored>>) -> Self {
+        let (deliveries, division) = survey.made_of();
+        Self { deliveries: deliveries.to_vec(), division, done }
+    }
+
     fn is_of(&self, deliveries: &[Arc<Delivery>]) -> bool {
         are_same(&self.deliveries, deliveries)
     }
@@ -172,14 +177,12 @@ impl Timescale {
         };
         // It stays where it is until the shares are written: what fails before them must not have them all written again.
         let unfinished = self.unfinished.as_ref().filter(|unfinished| unfinished.is_of(deliveries));
-        let division = match unfinished {
-            Some(unfinished) => unfinished.division,
-            None => self.division(known.found.chunks),
-        };
         let survey = match known.ahead.take().filter(|ahead| ahead.is_of(deliveries)) {
             Some(ahead) => ahead,
             None => {
                 pool.forget_ahead();
+                let division =
+                    unfinished.map_or_else(|| self.division(known.found.chunks), |unfinished| unfinished.division);
                 Survey::new(deliveries, &self.books, &mut known.series, division)
             }
         };
@@ -215,7 +218,7 @@ impl Timescale {
         let faults = self.paced(faults);
         if !faults.is_empty() {
             if done.iter().any(Option::is_some) {
-                self.unfinished = Some(Unfinished { deliveries: deliveries.to_vec(), division, done });
+                self.unfinished = Some(Unfinished::of(&survey, done));
             }
             return Err(self.gravest(faults));
         }

@@ -66,7 +66,7 @@ pub(super) struct Survey {
     again: u64,
     /// Points for chunks that may be compressed.
     late: u64,
-    believed: Believed,
+    division: Division,
     earlier: EarlierRows,
 }
 
@@ -135,7 +135,7 @@ impl Survey {
             refused: Vec::new(),
             again: 0,
             late: 0,
-            believed: division.believed,
+            division,
             earlier: EarlierRows::default(),
         };
         let (mut first_us, mut last_us) = (i64::MAX, i64::MIN);
@@ -323,6 +323,11 @@ impl Survey {
         are_same(&self.deliveries, deliveries)
     }
 
+    /// The deliveries, and how they were shared out.
+    pub(super) fn made_of(&self) -> (&[Arc<Delivery>], Division) {
+        (&self.deliveries, self.division)
+    }
+
     /// The number of its write.
     pub(super) fn write(&self) -> u64 {
         self.write
@@ -340,7 +345,7 @@ impl Survey {
 
     /// Why a point may be nowhere though its message is stored already.
     pub(super) fn doubt(&self, number: u32) -> Option<String> {
-        self.believed.doubt(self.time_us(number))
+        self.division.believed.doubt(self.time_us(number))
     }
 
     /// How many connections they are for.

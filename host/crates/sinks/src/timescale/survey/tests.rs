@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::timescale::{Stored, Unfinished};
 use tidegate_config::{Secret, TimescaleSink};
 use tidegate_model::{Description, Marks, Messages, NO_ROW, PartitionId, Points, TopicId};
 
@@ -244,4 +245,38 @@ fn late_rows_among_others_are_counted() {
         let survey = Survey::new(&deliveries, &books, &mut series, Division { offsets, ..division });
         assert_eq!(survey.late(), 2, "{offsets:?}");
     }
+}
+
+/// Guarantees: of a write made ready ahead that fails in part it is known how it was shared out then: when it comes again, later, a point that was refused is so again
+/// and each share has the same points, so that what is stored is told from what is not.
+#[test]
+fn made_ready_and_shared_out_again_later() {
+    const DAY: i64 = 86_400_000_000;
+    let books = Books::new(9);
+    let mut settings = TimescaleSink::new(Secret::new("postgres://h/d"));
+    settings.ahead = Some(Duration::from_secs(3_600));
+    let at = |now_us| Division {
+        now_us,
+        believed: Believed::near(now_us, &settings),
+        chunks: Some(Chunks::daily_compressed_after(7)),
+        ..over(1)
+    };
+    // The second is a microsecond too far ahead when it is looked over, and the others are late a day after.
+    let now = 30_000 * DAY;
+    let ahead_us = 3_600_000_000;
+    let times: Vec<i64> =
+        (0..10_000).map(|row| if row == 1 { now + ahead_us + 1 } else { now - 7 * DAY + row }).collect();
+    let rows: Vec<_> = times.iter().map(|&time_us| ("t", time_us, None)).collect();
+    let deliveries = [delivery(&books, &rows)];
+    let mut series = SeriesCache::default();
+    Survey::new(&deliveries, &books, &mut series, at(now));
+    let ahead = Survey::ahead(&deliveries, &books, &series, at(now)).unwrap();
+    let later = at(now + DAY);
+    assert_ne!(Survey::new(&deliveries, &books, &mut series, later).shares(), ahead.shares());
+
+    let unfinished = Unfinished::of(&ahead, vec![Some(Stored::default()), None]);
+    assert!(unfinished.is_of(&deliveries) && unfinished.done.len() == ahead.shares().len());
+    let again = Survey::new(&deliveries, &books, &mut series, unfinished.division);
+    assert_eq!(again.shares(), ahead.shares());
+    assert_eq!(again.rejected([]).len(), 1);
 }
