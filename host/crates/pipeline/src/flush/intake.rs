@@ -16,7 +16,7 @@ use crate::outlets::Consignment;
 /// How long the spool is left alone when it did not take a batch. It is on a disk of this machine: no fleet comes back to it.
 pub(super) const SPOOL_RETRY: Duration = Duration::from_millis(250);
 
-/// No more is written together than this: what a sink has in hand is in memory.
+/// No more is written together than this: what a sink has in hand is in memory, and so is the batch after it, with what the sink has made ready of it.
 const WRITE_BYTES: usize = 16 << 20;
 
 /// Deliveries that are written together, and their acks.

@@ -50,7 +50,8 @@ pub(super) struct Share {
 /// takes which of the others. The rows of one series go over one connection, in order, but those for chunks that may be compressed.
 #[derive(Debug)]
 pub(super) struct Survey {
-    /// Which write it is of: no other has this number while the same is known of the database.
+    /// Which write it is of: no other has this number while the same is known of the database. Then they begin again from 1, so what connections made ahead must be
+    /// forgotten before: no survey is at hand then, and a write without one forgets it.
     write: u64,
     deliveries: Vec<Arc<Delivery>>,
     /// The number of each delivery's first point.
