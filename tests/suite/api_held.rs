@@ -68,7 +68,7 @@ fn who_looks_on_waits_for_no_change() {
     });
 }
 
-/// Guarantees: a rule that is to be deleted, disabled, enabled, changed or left out of what is desired, and state that is to be forgotten, are refused as busy while a lane
+/// Guarantees: a rule that is to be deleted, disabled, enabled, changed, renamed or left out of what is desired, and state that is to be forgotten, are refused as busy while a lane
 /// is held back, and everything is as it was; reading is answered meanwhile; and once the sink works the rule goes as it is asked to, with its alerts.
 #[test]
 fn refused_and_as_it_was() {
@@ -88,6 +88,12 @@ fn refused_and_as_it_was() {
     host.ask("POST", "/api/v1/rules/hot/disable").send().expect_problem(503, "busy");
     host.ask("PUT", "/api/v1/rules/hot").json(&off).send().expect_problem(503, "busy");
     host.ask("PUT", "/api/v1/desired").json(&json!({"rules": {}})).send().expect_problem(503, "busy");
+    let mut renamed = host.ask("GET", "/api/v1/export?modules=false").send().expect(200);
+    let rules = renamed["rules"].as_object_mut().unwrap();
+    let hot = rules.remove("hot").unwrap();
+    rules.insert("warm".to_owned(), hot);
+    host.ask("PUT", "/api/v1/desired").json(&json!({"rules": rules})).send().expect_problem(503, "busy");
+    host.ask("GET", "/api/v1/rules/warm").send().expect_problem(404, "not_found");
     // One that no file names, too: what said meanwhile that its module waits is gone with the answer.
     host.ask("DELETE", "/api/v1/rules/json-reading").send().expect_problem(503, "busy");
     let decoder = host.ask("GET", "/api/v1/rules/json-reading").send().expect(200);

@@ -185,7 +185,8 @@ fn over_files() {
     }
     assert!(host.stop().success());
     host.launch_again();
-    wait_rule(&host, "serving", Some("signature_downgrade"), newer["sha256"].as_str());
+    let kept = wait_rule(&host, "serving", Some("signature_downgrade"), newer["sha256"].as_str());
+    assert_eq!(kept["signature_expires_ms"], newer["signature_expires_ms"], "of what serves, from disk: {kept}");
     // The same bytes, vouched for anew.
     lay(&host, &one, Some(&manifest(&desk.sign(&one, "1.2.0", "release"))));
     wait_rule(&host, "serving", None, Some(&sha256));

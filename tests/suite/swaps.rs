@@ -9,6 +9,8 @@ use tidegate_tests::{
 };
 
 const SWAPS: u32 = 50;
+/// How many times rules are given another name.
+const RENAMES: u32 = 20;
 
 /// How many swaps by the API; TIDEGATE_SWAPS says otherwise, as `make swaps` does.
 const SWAPS_BY_API: u32 = 100;
@@ -120,6 +122,47 @@ fn many_swaps_by_the_api() {
     Account::of(publisher.sent(), rows, &host.dead_letters()).assert_exact("swaps by the API");
     assert_eq!(factors, BTreeSet::from([2, 3]), "both configurations have served");
     println!("{swaps} swaps, {} messages in {} batches", publisher.sent().len(), of_batch.len());
+}
+
+/// Guarantees: a decoder, a transform and a rule of the whole node that documents give other names, again and again under load, take each row once: none comes to
+/// the dead letters for want of a decoder, none passes the transform by, and none goes through it twice.
+#[test]
+fn renamed_under_load() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let host = Setup::new()
+        .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
+        .bytes("json-reading", &built_module("json-reading"))
+        .bytes("scale", &built_module("scale"))
+        .rule("read-0", "module = \"json-reading.wasm\"\ntopics = [\"dev/#\"]\n")
+        .rule("double-0", &scale_file(2))
+        .bytes("k-of-n", &built_module("k-of-n"))
+        .rule("together-0", "module = \"k-of-n.wasm\"\ntopics = [\"dev/swap/#\"]\n[config]\nk = 2\ntopic = \"dev/hot-together\"\nabove = 1e9\n")
+        .start();
+    let load = Publisher::connect(&broker, Qos::One).load(2_000, telling);
+    for name in 1..=RENAMES {
+        let together = json!({"k": 2, "topic": "dev/hot-together", "above": 1e9});
+        let document = json!({"rules": {
+            format!("together-{name}"): {"module": "k-of-n.wasm", "topics": ["dev/swap/#"], "config": together},
+            format!("read-{name}"): {"module": "json-reading.wasm", "topics": ["dev/#"]},
+            format!("double-{name}"): {"module": "scale.wasm", "topics": ["dev/#"], "config": {"factor": 2.0}},
+        }});
+        let before = host.status().messages.received;
+        host.ask("PUT", "/api/v1/desired").json(&document).send().expect(200);
+        let rules = host.ask("GET", "/api/v1/rules").send().expect(200);
+        let names: Vec<&str> = rules.as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["double", "read", "together"].map(|rule| format!("{rule}-{name}")));
+        host.wait_status("rows by the new names", |status| {
+            let go_by = |rule: &str| status.rule(&format!("{rule}-{name}")).stats.rows_in > 0;
+            (status.messages.received > before + 200 && go_by("together") && go_by("double")).then_some(())
+        });
+    }
+    let publisher = load.end();
+    let status = host.wait_settled(publisher.sent().len() as u64);
+    status.assert_balanced("renaming");
+    let mut factors = BTreeSet::new();
+    let rows = host.rows().into_iter().map(|row| unscaled(row, &mut factors));
+    Account::of(publisher.sent(), rows, &host.dead_letters()).assert_exact("renaming");
+    assert_eq!(factors, BTreeSet::from([2]));
 }
 
 /// A reading whose value tells by which factor it went, once or twice: it is one more than a multiple of six.

@@ -122,6 +122,7 @@ fn with_limits(setup: &Setup, module: &Arc<Module>, number: u64, limits: Limits)
         on_quarantine: OnQuarantine::default(),
         on_refused_state: Default::default(),
         limits,
+        signature_expires: None,
         stats: Arc::new(RuleStats::default()),
     }))
 }

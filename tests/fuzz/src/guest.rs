@@ -37,6 +37,7 @@ pub(crate) fn rule(bytes: &[u8], config: &str) -> Arc<Rule> {
         on_quarantine: OnQuarantine::default(),
         on_refused_state: Default::default(),
         limits: Limits::default(),
+        signature_expires: None,
         stats: Arc::default(),
     })
 }

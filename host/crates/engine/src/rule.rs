@@ -1,7 +1,7 @@
 //! A rule: a named use of a module. One value is one generation; a change makes a new one.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tidegate_config::{OnQuarantine, RuleFile, RuleLimits};
 use tidegate_model::{Books, TopicFilter};
@@ -34,6 +34,8 @@ pub struct Rule {
     pub on_refused_state: OnRefusedState,
     /// What it may use up.
     pub limits: Limits,
+    /// When what vouches for its module expires, where that is required.
+    pub signature_expires: Option<SystemTime>,
     /// What it has done; shared by its generations.
     pub stats: Arc<RuleStats>,
 }
@@ -141,6 +143,7 @@ impl Rule {
             on_quarantine: file.on_quarantine,
             on_refused_state: if file.discard_state { OnRefusedState::Discard } else { OnRefusedState::Refuse },
             limits: Limits::from(&file.limits),
+            signature_expires: None,
             stats,
         })
     }

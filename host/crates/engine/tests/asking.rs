@@ -31,6 +31,7 @@ fn rule(engine: &Engine, module: &[u8]) -> Arc<Rule> {
         on_quarantine: OnQuarantine::default(),
         on_refused_state: Default::default(),
         limits: Limits { lifecycle_cpu: cpu, lifecycle_wall: wall, ..Limits::default() },
+        signature_expires: None,
         stats: Arc::default(),
     })
 }

@@ -32,6 +32,7 @@ fn instance(module: &str, config: &str, books: &Arc<Books>) -> Instance {
         commands: vec![],
         on_quarantine: OnQuarantine::default(),
         on_refused_state: Default::default(),
+        signature_expires: None,
         // How fast this machine is is not the question.
         limits: Limits {
             batch_cpu: Duration::from_secs(60),

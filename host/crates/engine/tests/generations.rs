@@ -29,6 +29,10 @@ impl Deploy for Lanes {
         Ok(())
     }
 
+    fn rename(&mut self, rule: &Arc<Rule>, _gone: &str, _reason: &str) -> Result<(), LoadError> {
+        self.install(rule)
+    }
+
     fn remove(&mut self, _rule: &str, _reason: &str) -> Result<(), LoadError> {
         Ok(())
     }

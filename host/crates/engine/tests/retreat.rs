@@ -20,6 +20,8 @@ struct Lanes {
     not: Arc<Mutex<(usize, Not)>>,
     /// What was to go, each time.
     removals: Arc<Mutex<Vec<String>>>,
+    /// What was to be called otherwise, each time.
+    renamed: Arc<Mutex<Vec<String>>>,
 }
 
 /// Why not.
@@ -54,6 +56,11 @@ impl Deploy for Lanes {
         Ok(())
     }
 
+    fn rename(&mut self, rule: &Arc<Rule>, gone: &str, _reason: &str) -> Result<(), LoadError> {
+        self.renamed.lock().unwrap().push(format!("{gone} → {}", rule.name));
+        self.install(rule)
+    }
+
     fn remove(&mut self, rule: &str, _reason: &str) -> Result<(), LoadError> {
         self.removals.lock().unwrap().push(rule.to_owned());
         self.is_free()
@@ -85,6 +92,7 @@ struct House {
     attempts: Receiver<Arc<Rule>>,
     not: Arc<Mutex<(usize, Not)>>,
     removals: Arc<Mutex<Vec<String>>>,
+    renamed: Arc<Mutex<Vec<String>>>,
     directory: TempDir,
 }
 
@@ -98,11 +106,11 @@ impl House {
         }
         let (send, attempts) = channel();
         let not = Arc::<Mutex<(usize, Not)>>::default();
-        let removals = Arc::<Mutex<Vec<String>>>::default();
-        let lanes = Lanes { attempts: send, not: not.clone(), removals: removals.clone() };
+        let (removals, renamed) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<Mutex<Vec<String>>>::default());
+        let lanes = Lanes { attempts: send, not: not.clone(), removals: removals.clone(), renamed: renamed.clone() };
         let admission = Admission::in_process(Engine::new().unwrap());
         let registry = Registry::start(admission, directory.path(), None, Box::new(lanes)).unwrap();
-        Self { registry, attempts, not, removals, directory }
+        Self { registry, attempts, not, removals, renamed, directory }
     }
 
     fn is_not(&self, times: usize, not: Not) {
@@ -201,8 +209,8 @@ fn a_rule_goes_when_the_lanes_let_it() {
     registry.stop();
 }
 
-/// Guarantees: of rules that are to go at once, none goes before the first can, so that all of them can be put back as they were; and a new rule, which
-/// may be one of them under another name, does not serve before they are gone.
+/// Guarantees: of rules that are to go at once, none goes before the first can, so that all of them can be put back as they were; and a new rule, be it one of
+/// them under another name, does not serve before that; then it takes the place of that one in one step.
 #[test]
 fn rules_go_one_after_the_other_and_others_come_after() {
     let text = "module = \"watch.wasm\"\n";
@@ -223,17 +231,48 @@ fn rules_go_one_after_the_other_and_others_come_after() {
     assert_eq!([shown("hot"), shown("warm")], [held, held]);
     assert_eq!(shown("new"), Some((RuleState::Failed, Some("busy"))));
     assert!(attempts.try_recv().is_err(), "beside the one that is to go");
-    assert!(house.removals.lock().unwrap().iter().all(|rule| rule == "hot"), "the next waits for it");
+    assert!(house.removals.lock().unwrap().iter().all(|rule| rule == "warm"), "the other waits for it");
+    assert!(house.renamed.lock().unwrap().is_empty());
     std::fs::rename(file("new"), file("hot")).unwrap();
     std::fs::write(file("warm"), text).unwrap();
     registry.rescan().unwrap();
     assert_eq!([shown("hot"), shown("warm"), shown("new")], [serves, serves, None]);
     assert!(attempts.try_recv().is_err(), "what never went need not come again");
 
-    house.is_not(0, Not::Busy);
+    // Alone it is held where it would take the place.
     std::fs::rename(file("hot"), file("new")).unwrap();
     registry.rescan().unwrap();
+    assert_eq!([shown("hot"), shown("warm"), shown("new")], [held, serves, Some((RuleState::Failed, Some("busy")))]);
+    house.is_not(0, Not::Busy);
+    registry.rescan().unwrap();
     assert_eq!([shown("hot"), shown("warm"), shown("new")], [None, serves, serves]);
-    assert_eq!(&*next(attempts).name, "new");
+    assert!(house.renamed.lock().unwrap().iter().all(|it| it == "hot → new"));
+    assert!(house.removals.lock().unwrap().iter().all(|rule| rule == "warm"), "it never went by itself");
+    registry.stop();
+}
+
+/// Guarantees: of several rules of one module that go, the one with the same settings is the one that has another name now; where the new one cannot serve, the old
+/// one goes alone, as its files say.
+#[test]
+fn the_same_under_another_name() {
+    let text = |order: u32| format!("module = \"watch.wasm\"\norder = {order}\n");
+    let house = House::new(Some(&text(1)));
+    let House { registry, directory, .. } = &house;
+    let file = |name: &str| directory.path().join(format!("{name}.toml"));
+    for (name, order) in [("cold", 3), ("warm", 2)] {
+        std::fs::write(file(name), text(order)).unwrap();
+    }
+    registry.rescan().unwrap();
+    for (from, to) in [("hot", "z"), ("warm", "b"), ("cold", "a")] {
+        std::fs::rename(file(from), file(to)).unwrap();
+    }
+    registry.rescan().unwrap();
+    assert_eq!(*house.renamed.lock().unwrap(), ["cold → a", "warm → b", "hot → z"]);
+    house.is_not(1, Not::State);
+    std::fs::rename(file("z"), file("y")).unwrap();
+    registry.rescan().unwrap();
+    assert_eq!(*house.removals.lock().unwrap(), ["z"]);
+    let shown = registry.rule("y").map(|rule| (rule.state, rule.problem_code));
+    assert_eq!((shown, registry.rules().len()), (Some((RuleState::Failed, Some("state"))), 3));
     registry.stop();
 }

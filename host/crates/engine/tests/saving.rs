@@ -24,6 +24,7 @@ fn guest(series: usize, instructions: &str, limits: Limits) -> (Instance, Points
         commands: vec![],
         on_quarantine: OnQuarantine::default(),
         on_refused_state: Default::default(),
+        signature_expires: None,
         limits,
         stats: Arc::default(),
     });

@@ -36,6 +36,7 @@ fn traps_leave_nothing_behind() {
         commands: vec![],
         on_quarantine: OnQuarantine::default(),
         on_refused_state: Default::default(),
+        signature_expires: None,
         limits: Limits::default(),
         stats: Arc::default(),
     });

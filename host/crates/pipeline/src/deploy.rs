@@ -20,7 +20,7 @@ pub(crate) use crate::deploy::orders::{Held, Orders, at_hand, orders};
 pub(crate) use crate::deploy::placement::Placement;
 pub(crate) use crate::deploy::reply::Reply;
 use crate::lane::{
-    Awaits, Begins, Changed, Control, Copied, DISCARDED, Dealt, LaneKind, OwnForm, Refused, STATE_GONE, Start,
+    Awaits, Begins, Changed, Control, Copied, DISCARDED, Dealt, Gone, LaneKind, OwnForm, Refused, STATE_GONE, Start,
     Surroundings,
 };
 
@@ -63,7 +63,7 @@ impl Deploy for LaneDeploy {
     fn install(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
         let changes = self.placement.clone();
         let _alone = changes.change();
-        let done = self.placed(rule);
+        let done = self.placed(rule, None);
         if done.is_ok() {
             let handed = Placement::of(rule) == LaneKind::Node || self.placement.elsewhere(rule).is_some();
             self.placement.enter(rule);
@@ -72,6 +72,21 @@ impl Deploy for LaneDeploy {
             }
         }
         done
+    }
+
+    /// On each lane both happen between the same two batches; what the lanes hand over to the node's is what the old name matched until all is done.
+    fn rename(&mut self, rule: &Arc<Rule>, gone: &str, reason: &str) -> Result<(), LoadError> {
+        let changes = self.placement.clone();
+        let _alone = changes.change();
+        self.placed(rule, Some(&Gone { rule: gone.into(), reason: reason.into() }))?;
+        let of_node = Placement::of(rule) == LaneKind::Node;
+        self.placement.enter(rule);
+        self.placement.leave(gone);
+        leave(if of_node { &self.lanes } else { &self.node }, gone, None)?;
+        if of_node {
+            self.tell_what_is_handed_over("")?;
+        }
+        Ok(())
     }
 
     fn shadow(&mut self, rule: &Arc<Rule>, report: &Arc<ShadowReport>, state: ShadowStart) -> Result<(), LoadError> {
@@ -131,9 +146,10 @@ impl LaneDeploy {
         tell_all(&self.lanes, |reply| Control::NodeRules { rules: rules.clone(), reply })
     }
 
-    fn placed(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
+    /// `gone` is a rule that goes where this one comes.
+    fn placed(&mut self, rule: &Arc<Rule>, gone: Option<&Gone>) -> Result<(), LoadError> {
         let serves = match self.placement.elsewhere(rule) {
-            None => self.let_serve(rule, Before::TakenOver),
+            None => self.let_serve(rule, Before::TakenOver, gone),
             Some(before) => Err(LoadError::State(format!(
                 "it belongs to something else now: the `scope` was {:?} and is {:?}; to let it begin without state, write `discard_state = true` in its file",
                 before.module.description().scope,
@@ -143,7 +159,7 @@ impl LaneDeploy {
         match serves {
             Err(LoadError::State(why)) if rule.on_refused_state == OnRefusedState::Discard => {
                 // Where it does not come to serve, the one before it goes on with its state and its alerts.
-                self.let_serve(rule, Before::Discarded)?;
+                self.let_serve(rule, Before::Discarded, gone)?;
                 rule.stats.state_discarded.fetch_add(1, Relaxed);
                 tracing::warn!(
                     rule = &*rule.name,
@@ -155,7 +171,7 @@ impl LaneDeploy {
         }
     }
 
-    fn let_serve(&mut self, rule: &Arc<Rule>, state: Before) -> Result<(), LoadError> {
+    fn let_serve(&mut self, rule: &Arc<Rule>, state: Before, gone: Option<&Gone>) -> Result<(), LoadError> {
         let lanes = self.lanes_of(rule);
         let mut all = Vec::with_capacity(lanes.len());
         let mut stored = None;
@@ -177,7 +193,7 @@ impl LaneDeploy {
             at_hand(left.iter())?;
         }
         for (at, ready) in all.into_iter().enumerate() {
-            if let Err(error) = takes_over(&lanes[at], ready) {
+            if let Err(error) = takes_over(&lanes[at], ready, gone.cloned()) {
                 if let Some(before) = &before {
                     self.go_back(at, before);
                 }
@@ -326,7 +342,8 @@ impl LaneDeploy {
         for lane in &self.lanes_of(old)[..lanes] {
             let told = old.instantiate(&self.around.books).and_then(|instance| {
                 let (instance, begins) = (Box::new(instance), Begins::WhereTheLastStands);
-                let order = |reply| Control::Install { instance, begins, refused: Refused::BeginsWithout, reply };
+                let refused = Refused::BeginsWithout;
+                let order = |reply| Control::Install { instance, begins, refused, gone: None, reply };
                 lane.tell(order).or_later(Ok(None))?
             });
             if let Err(error) = told {
@@ -380,11 +397,11 @@ pub(crate) fn leave(lanes: &[Orders], rule: &str, clear: Option<&str>) -> Result
     tell_all(lanes, |reply| Control::Remove { rule: rule.into(), clear: clear.map(Into::into), reply })
 }
 
-fn takes_over(lane: &Orders, ready: Ready) -> Result<(), LoadError> {
+fn takes_over(lane: &Orders, ready: Ready, gone: Option<Gone>) -> Result<(), LoadError> {
     let Ready { instance, begins, awaits: _until_then, .. } = ready;
     // Where the answer comes too late, other lanes have gone on with it: what is refused then serves without state (`Control::Install`).
     let refused = Refused::TheOldServesOn;
-    let told = lane.tell(|reply| Control::Install { instance: Box::new(instance), begins, refused, reply });
+    let told = lane.tell(|reply| Control::Install { instance: Box::new(instance), begins, refused, gone, reply });
     // What it has left ends here, and holds up no lane.
     told.or_later(Ok(None))?.map(drop).map_err(LoadError::of_old_state)
 }

@@ -109,7 +109,12 @@ impl Desk {
         }
         let mut noted = several;
         let done = staged.iter_mut().enumerate().try_for_each(|(step, files)| {
-            files.iter_mut().try_for_each(Staged::put)?;
+            let put = {
+                // Who reads in between would have rules go before others come in their place.
+                let _unread = self.registry.keep_unread();
+                files.iter_mut().try_for_each(Staged::put)
+            };
+            put?;
             if noted && after_crash == AfterCrash::Stands && step + 1 == steps.len() {
                 intent::forget(directory)?;
                 noted = false;
@@ -129,8 +134,11 @@ impl Desk {
         };
         // Where there is no room for it, a crash in the midst of this would leave half of it.
         let noted = noted || several && intent::note(directory, &entries).is_ok();
-        let back = staged.iter().flatten().rev().filter_map(|file| file.back().err());
-        let not_back: Vec<String> = back.map(|error| error.to_string()).collect();
+        let not_back: Vec<String> = {
+            let _unread = self.registry.keep_unread();
+            let back = staged.iter().flatten().rev().filter_map(|file| file.back().err());
+            back.map(|error| error.to_string()).collect()
+        };
         // If it cannot be read now, it is read later.
         let _ = self.registry.rescan();
         if not_back.is_empty() {

@@ -3,7 +3,7 @@
 //! Everything in a document is looked over before anything is written: names, definitions, modules and who vouches for them, configurations
 //! against schemas, each changed rule on a scratch instance. Then all files are written under hidden names, where a full disk shows; then
 //! modules take their places, which nothing runs yet; then the files of rules that are replaced, one after the other; then the directory is read. When all of those
-//! serve, what is to go goes, with its state and its alerts, and only then what is new comes: a rule under another name never runs beside itself. If a rule cannot serve after all, every file is put back; and so it is by the next start if the host ends in the
+//! serve, what is to go goes, with its state and its alerts, and what is new comes: a rule under another name in the very place of the old one. If a rule cannot serve after all, every file is put back; and so it is by the next start if the host ends in the
 //! midst of it (`intent.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -313,7 +313,7 @@ impl Desk {
             steps[0].extend(created.iter().map(text));
         } else {
             // What goes takes its state and its alerts with it, which no file put back would bring again: so only when all serve that did before. What is new
-            // may be what goes, under another name: both over the same rows would do to them twice what they do. The registry lets rules go before others come.
+            // may be what goes, under another name: both over the same rows would do to them twice what they do, and neither nothing. The registry changes them as one.
             let files = gone.iter().map(|name| format!("{name}.toml"));
             let files =
                 files.filter_map(|file| directory.has(&file).map(|has| has.then_some((file, None))).transpose());

@@ -29,6 +29,7 @@ fn rule(engine: &Engine, module: &[u8]) -> Result<Rule, LoadError> {
         on_quarantine: Default::default(),
         on_refused_state: Default::default(),
         limits: Limits::default(),
+        signature_expires: None,
         stats: Arc::default(),
     })
 }

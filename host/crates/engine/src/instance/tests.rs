@@ -26,6 +26,7 @@ fn processed(limits: Limits, process: &str) -> (Option<FaultKind>, Duration) {
         on_quarantine: Default::default(),
         on_refused_state: Default::default(),
         limits,
+        signature_expires: None,
         stats: Arc::default(),
     });
     let books = Arc::new(Books::new(10));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{self, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ pub struct RegistryHandle {
     pub(super) first: Arc<FirstReading>,
     pub(super) admission: Arc<Admission>,
     pub(super) generations: Option<Arc<Generations>>,
+    pub(super) files: Arc<Mutex<()>>,
     pub(super) thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -212,6 +213,12 @@ impl RegistryHandle {
     /// What the cache of compiled modules has done, if there is one.
     pub fn cache(&self) -> Option<CacheTotals> {
         self.admission.cache()
+    }
+
+    /// Keeps the directory from being read as long as this is held, so that several files of it change as one. Whoever holds it asks nothing else of the registry.
+    /// Blocks while it is being read.
+    pub fn keep_unread(&self) -> MutexGuard<'_, ()> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the directory now, and returns when what is there serves. Blocks: not for a runtime's thread.

@@ -33,8 +33,6 @@ pub(super) struct Known {
     pub returned: bool,
     /// What serves stands in for the generation of these files, which was quarantined.
     pub stands_in: Option<StandsIn>,
-    /// When the manifest expires by which its files last served; none where none is required.
-    pub signature_expires: Option<SystemTime>,
 }
 
 /// For what a generation that returned stands in.
@@ -66,7 +64,6 @@ impl Known {
             met: false,
             returned: false,
             stands_in: None,
-            signature_expires: None,
         }
     }
 
@@ -116,7 +113,7 @@ impl Known {
             kind: self.serving.as_ref().map(|rule| rule.kind().as_str()),
             version: description.map(|d| d.version.clone()),
             summary: description.map(|d| d.summary.clone()),
-            signature_expires_ms: self.signature_expires.filter(|_| self.serving.is_some()).and_then(unix_ms),
+            signature_expires_ms: self.serving.as_ref().and_then(|rule| unix_ms(rule.signature_expires?)),
             topics,
             order: self.serving.as_ref().map(|rule| rule.order).or(file.map(|file| file.order)).unwrap_or(0),
             generation: self.serving.as_ref().map_or(0, |rule| rule.generation),
@@ -181,8 +178,6 @@ impl Known {
             "rule serves"
         );
         self.problem = None;
-        // Who knows by what manifest says so.
-        self.signature_expires = None;
         self.serving = Some(rule);
     }
 }

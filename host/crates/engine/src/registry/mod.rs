@@ -7,6 +7,7 @@ mod first;
 mod handle;
 mod known;
 mod look;
+mod renamed;
 mod retreat;
 mod scan;
 mod shadows;
@@ -16,7 +17,7 @@ mod stored;
 mod switch;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,10 +53,16 @@ const POLL: Duration = Duration::from_secs(30);
 /// The same where it cannot be watched at all.
 const POLL_UNWATCHED: Duration = Duration::from_secs(2);
 
+/// Why a rule goes whose files are gone.
+const REMOVED: &str = "the rule was removed";
+
 /// Where rules are put to work.
 pub trait Deploy: Send {
     /// Lets `rule` serve, in the place of its last generation if there is one; an error leaves that one serving.
     fn install(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError>;
+    /// Lets `rule`, which is new, serve in the place of the rule called `gone`, of the same scope, which serves no more from the very batch on that `rule`
+    /// serves from: no row passes both, and none passes neither. Nothing of the state goes over. An error leaves `gone` serving, to be asked again.
+    fn rename(&mut self, rule: &Arc<Rule>, gone: &str, reason: &str) -> Result<(), LoadError>;
     /// Lets the rule of that name serve no more. `reason` is for people. An error leaves it serving, to be asked again.
     fn remove(&mut self, rule: &str, reason: &str) -> Result<(), LoadError>;
     /// Gives `rule`, a candidate, what the rule of its name is given from now on, and compares what comes of it.
@@ -79,6 +86,8 @@ pub struct Registry {
     shadows: Arc<Shadows>,
     first: Arc<FirstReading>,
     ask: SyncSender<Ask>,
+    /// Held by who changes several files, and by who reads them: none is read in between.
+    files: Arc<Mutex<()>>,
 }
 
 impl Registry {
@@ -107,6 +116,7 @@ impl Registry {
         let first = Arc::<FirstReading>::default();
         let (admission, generations) = (Arc::new(admission), generations.map(Arc::new));
         let (ask, asked) = mpsc::sync_channel(64);
+        let files = Arc::<Mutex<()>>::default();
         let mut registry = Registry {
             scanner: Scanner::new(directory.to_owned(), admission.clone(), generations.clone()),
             deploy,
@@ -118,6 +128,7 @@ impl Registry {
             shadows: shadows.clone(),
             first: first.clone(),
             ask: ask.clone(),
+            files: files.clone(),
         };
         let watcher = watch::watch(directory, ask.clone());
         let thread = tidegate_telemetry::thread("rules", move || {
@@ -137,6 +148,7 @@ impl Registry {
             first,
             admission,
             generations,
+            files,
             thread: Arc::new(Mutex::new(Some(thread))),
         })
     }
@@ -215,17 +227,18 @@ impl Registry {
 
     /// The same for who needs to know whether it was read.
     fn read_now(&mut self) -> Result<(), String> {
+        let files = self.files.clone();
+        let unchanged = files.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = self.scanner.scan().map_err(|error| {
             let why = format!("the rules directory cannot be read, the rules stay as they are: {error}");
             tracing::error!("{why}");
             why
         })?;
-        let gone: Vec<String> = self.rules.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
-        let held = self.let_all_go(gone);
-        if let Some(store) = &self.generations {
-            // Those that are called still are here yet.
-            store.rest_but(|rule| wanted.contains_key(rule) || self.rules.contains_key(rule));
-        }
+        drop(unchanged);
+        let gone: BTreeSet<String> = self.rules.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+        let renamed = self.renamed(&gone, &wanted);
+        let old: BTreeSet<&String> = renamed.values().collect();
+        let held = self.let_all_go(gone.into_iter().filter(|name| !old.contains(name)));
         // What has yet to be compiled comes last: it may take a minute each, for which nobody else should wait.
         let (at_hand, rest): (Vec<_>, Vec<_>) =
             wanted.into_iter().partition(|(_, wanted)| self.scanner.is_at_hand(wanted));
@@ -236,7 +249,7 @@ impl Registry {
                 // Who looks meanwhile sees what serves already.
                 self.publish();
             }
-            self.bring(name.clone(), wanted, held.as_deref());
+            self.bring(name.clone(), wanted, held.as_deref(), renamed.get(&name).map(String::as_str));
             if let Some(known) = self.rules.get_mut(&name) {
                 known.met = !known.waits_to_return();
                 if known.serving.is_some() {
@@ -244,13 +257,18 @@ impl Registry {
                 }
             }
         }
+        self.let_renamed_go(&renamed);
+        if let Some(store) = &self.generations {
+            // Those that are called still are here yet.
+            store.rest_but(|rule| self.rules.contains_key(rule));
+        }
         self.retreat();
         self.publish();
         Ok(())
     }
 
-    /// Brings one rule in line with its files. `held` is a rule that is to go before any new one comes.
-    fn bring(&mut self, name: String, wanted: Wanted, held: Option<&str>) {
+    /// Brings one rule in line with its files. `held` is a rule that is to go before any new one comes; `renamed` is one that serves, which this one was until now.
+    fn bring(&mut self, name: String, wanted: Wanted, held: Option<&str>, renamed: Option<&str>) {
         let ask = &self.ask;
         let known = self.rules.entry(name.clone()).or_insert_with(|| Known::new(counted(ask)));
         if known.wanted == wanted && !known.again {
@@ -288,7 +306,10 @@ impl Registry {
         let loaded = match self.promoted(&name, &file) {
             Some(rule) => self.promote(rule, manifest.as_deref()),
             None => self.load(&name, &file, manifest.as_deref(), stats).and_then(|rule| {
-                self.deploy.install(&rule)?;
+                match renamed {
+                    Some(old) => self.deploy.rename(&rule, old, REMOVED)?,
+                    None => self.deploy.install(&rule)?,
+                }
                 Ok(rule)
             }),
         };
@@ -296,6 +317,10 @@ impl Registry {
             Ok(rule) => rule,
             Err(error) => return self.failed(&name, &error),
         };
+        if let Some(old) = renamed {
+            self.has_gone(old, REMOVED);
+            self.rules.remove(old);
+        }
         if let Some(known) = self.rules.get_mut(&name) {
             known.serves(rule.clone());
             known.returned = false;
@@ -305,10 +330,7 @@ impl Registry {
             known.before = good.or(known.before.take());
         }
         self.shadows.end(&name, "the rule was replaced");
-        let expires = self.note_signature(&rule, manifest.as_deref());
-        if let Some(known) = self.rules.get_mut(&name) {
-            known.signature_expires = expires;
-        }
+        self.note_signature(&rule, manifest.as_deref());
         self.remember(&rule, &file, manifest.as_deref());
     }
 
@@ -336,7 +358,7 @@ impl Registry {
         let generation = self.number(name, module.sha256(), file);
         let rule = Rule::of_file(name, file, module, stats, generation)?;
         try_out(&rule)?;
-        Ok(Arc::new(rule))
+        Ok(Arc::new(Rule { signature_expires: self.scanner.trust().expires(manifest), ..rule }))
     }
 
     fn publish(&self) {

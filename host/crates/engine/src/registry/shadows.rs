@@ -178,7 +178,7 @@ impl Registry {
     pub(super) fn promote(&mut self, rule: Arc<Rule>, manifest: Option<&[u8]>) -> Result<Arc<Rule>, LoadError> {
         self.scanner.trust().check(rule.module.sha256(), manifest)?;
         self.deploy.promote(&rule)?;
-        Ok(rule)
+        Ok(Arc::new(Rule { signature_expires: self.scanner.trust().expires(manifest), ..Rule::clone(&rule) }))
     }
 
     /// The shadow that is to serve with its own state, if that is what the rule's files say now and it runs on some lane still.

@@ -1,16 +1,14 @@
 //! What serves by a signed manifest: from then on nothing older of its name is taken.
 
-use std::time::SystemTime;
-
 use crate::registry::Registry;
 use crate::rule::Rule;
 use crate::signature::{Manifest, Signed};
 
 impl Registry {
-    /// `rule` serves, and `manifest` stands beside its module. Gives when that expires, where one is required.
-    pub(super) fn note_signature(&self, rule: &Rule, manifest: Option<&[u8]>) -> Option<SystemTime> {
+    /// `rule` serves, and `manifest` stands beside its module.
+    pub(super) fn note_signature(&self, rule: &Rule, manifest: Option<&[u8]>) {
         let trust = self.scanner.trust();
-        let Ok(Some(signed)) = trust.check(rule.module.sha256(), manifest) else { return None };
+        let Ok(Some(signed)) = trust.check(rule.module.sha256(), manifest) else { return };
         if let Err(error) = trust.serves(&signed) {
             tracing::error!("after a restart, an older version of {} would be taken again: {error}", signed.name);
         }
@@ -23,7 +21,6 @@ impl Registry {
                 signed.version
             );
         }
-        Some(signed.expires)
     }
 
     /// The rules that serve an older version of the same.

@@ -80,6 +80,6 @@ impl Registry {
         let module = self.admission.admit_again(&kept.module, manifest, wasi)?;
         let rule = Rule::of_file(name, &kept.file, module, stats, new)?;
         try_out(&rule)?;
-        Ok(rule)
+        Ok(Rule { signature_expires: self.scanner.trust().expires(manifest), ..rule })
     }
 }

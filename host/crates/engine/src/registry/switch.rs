@@ -1,9 +1,9 @@
 //! Rules tried again, switched off and taken away: what is to be called no more is not, or stays what it was while a lane is held back.
 
 use crate::load_error::LoadError;
-use crate::registry::Registry;
 use crate::registry::scan::Wanted;
 use crate::registry::status::QUARANTINED;
+use crate::registry::{REMOVED, Registry};
 
 /// The codes of what is noted, and not tried again by itself.
 const TOO_DEAR: [&str; 2] = ["compile_time", "compile_memory"];
@@ -62,8 +62,8 @@ impl Registry {
 
     /// Has rules called no more whose files are gone. Gives the first that is called still: what holds a lane back holds the others too, and one that went
     /// would have lost its state should its file be put back with the first one's. So they wait for it.
-    pub(super) fn let_all_go(&mut self, gone: Vec<String>) -> Option<String> {
-        let why = "the rule was removed";
+    pub(super) fn let_all_go(&mut self, gone: impl IntoIterator<Item = String>) -> Option<String> {
+        let why = REMOVED;
         let mut held: Option<String> = None;
         for name in gone {
             if let Some(first) = &held {
@@ -81,15 +81,24 @@ impl Registry {
     /// Has a rule called no more, if it is; gives whether that is so. If not, it is tried again soon.
     pub(super) fn lets_go(&mut self, name: &str, why: &str) -> bool {
         let Some(known) = self.rules.get_mut(name) else { return true };
-        if known.serving.is_some() {
-            if let Err(error) = self.deploy.remove(name, why) {
-                known.stays(name, why, &error);
-                return false;
-            }
+        if known.serving.is_none() {
+            self.shadows.end(name, why);
+            return true;
+        }
+        if let Err(error) = self.deploy.remove(name, why) {
+            known.stays(name, why, &error);
+            return false;
+        }
+        self.has_gone(name, why);
+        true
+    }
+
+    /// A rule is called no more.
+    pub(super) fn has_gone(&mut self, name: &str, why: &str) {
+        if let Some(known) = self.rules.get_mut(name) {
             known.serving = None;
-            tracing::info!(rule = name, "{why}");
         }
         self.shadows.end(name, why);
-        true
+        tracing::info!(rule = name, "{why}");
     }
 }

@@ -178,6 +178,12 @@ impl Trust {
         }
     }
 
+    /// When a manifest expires that was found good; none where none is required.
+    pub(crate) fn expires(&self, manifest: Option<&[u8]>) -> Option<SystemTime> {
+        let manifest = manifest.filter(|_| self.required)?;
+        Manifest::read(manifest).ok()?.expires().ok()
+    }
+
     /// Whether `manifest` vouches for the module with this digest at the time `now`, whether that is required or not.
     ///
     /// # Errors

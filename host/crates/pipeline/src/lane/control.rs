@@ -9,7 +9,7 @@ use crate::lane::checkpoint::{Checkpoints, Handover};
 use crate::lane::last_saved::LastSaved;
 use crate::lane::route::Routed;
 use crate::lane::slot::Slot;
-use crate::lane::{Begins, Control, DISCARDED, Forgot, Lane, Left, Refused, Reset, Start};
+use crate::lane::{Begins, Control, DISCARDED, Forgot, Gone, Lane, Left, Refused, Reset, Start};
 
 impl<L> Lane<L> {
     pub(super) fn obey(&mut self, told: Control) {
@@ -25,11 +25,14 @@ impl<L> Lane<L> {
                 // Who does not get it has no use for its copy any more, and asks for another.
                 let _ = reply.send(changed);
             }
-            Control::Install { instance, begins, refused, reply } => {
+            Control::Install { instance, begins, refused, gone, reply } => {
                 let rule = instance.rule().clone();
                 let mut done = self.install(*instance, begins, now_us);
                 if let (Err(why), Refused::BeginsWithout) = (&done, refused) {
                     done = self.install_without_state(&rule, why, now_us);
+                }
+                if let Some(Gone { rule, reason }) = gone.filter(|_| done.is_ok()) {
+                    self.let_rule_go(&rule, Some(&reason));
                 }
                 // Last, since it may wake somebody who takes this processor.
                 match reply.send(done) {
@@ -44,15 +47,7 @@ impl<L> Lane<L> {
                 let _ = reply.send(done);
             }
             Control::Remove { rule, clear, reply } => {
-                let gone = self.slots.iter().position(|slot| slot.rule().name == rule);
-                let_go(gone.map(|at| self.slots.remove(at)));
-                if let Some(reason) = clear {
-                    self.clear_alerts_of(&rule, Reset::Everything, &reason);
-                }
-                if let Some(checkpoints) = &mut self.checkpoints {
-                    checkpoints.forget(&rule);
-                }
-                self.rules_changed();
+                self.let_rule_go(&rule, clear.as_deref());
                 let _ = reply.send(());
             }
             Control::Shadow { mut shadow, rule, has_copy, reply } => {
@@ -131,6 +126,18 @@ impl<L> Lane<L> {
         self.slots.push(slot);
         self.rules_changed();
         Ok(None)
+    }
+
+    fn let_rule_go(&mut self, rule: &Arc<str>, clear: Option<&str>) {
+        let gone = self.slots.iter().position(|slot| slot.rule().name == *rule);
+        let_go(gone.map(|at| self.slots.remove(at)));
+        if let Some(reason) = clear {
+            self.clear_alerts_of(rule, Reset::Everything, reason);
+        }
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.forget(rule);
+        }
+        self.rules_changed();
     }
 
     /// A rule has forgotten so many cells: clears what it raised by them, and has that kept with the rest.

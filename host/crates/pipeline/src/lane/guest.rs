@@ -22,6 +22,7 @@ pub(crate) fn rule(instructions: &[(&str, &str)]) -> Arc<Rule> {
         on_quarantine: OnQuarantine::default(),
         on_refused_state: OnRefusedState::Refuse,
         limits: Limits::default(),
+        signature_expires: None,
         stats: Arc::default(),
     })
 }

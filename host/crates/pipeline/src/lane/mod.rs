@@ -81,9 +81,15 @@ pub(crate) enum Control {
     /// Give what has changed in the state of a rule since that copy, or since this was last asked for; nothing if what was given is no longer
     /// a part of what there is.
     Changed { rule: Arc<str>, reply: Reply<Option<Changed>> },
-    /// Let this instance serve from the next batch on, in the place of the one of that name. An error leaves that one serving.
+    /// Let this instance serve from the next batch on, in the place of the one of that name, or of a rule that has `gone`. An error leaves that one serving.
     /// Where nobody takes an error any more, other lanes have gone on with the new one, so it serves here too, without state.
-    Install { instance: Box<Instance>, begins: Begins, refused: Refused, reply: Reply<Result<Left, LoadError>> },
+    Install {
+        instance: Box<Instance>,
+        begins: Begins,
+        refused: Refused,
+        gone: Option<Gone>,
+        reply: Reply<Result<Left, LoadError>>,
+    },
     /// Let this rule forget that part of its state; nothing if it does not run here.
     Reset { rule: Arc<str>, of: Reset, reply: Reply<Option<Result<Forgot, LoadError>>> },
     /// Call this rule no more, keep nothing of it, and, if a reason is given, clear for that what it has raised.
@@ -100,6 +106,14 @@ pub(crate) enum Control {
     Here { reply: Reply<()> },
     /// Take nothing more in, finish what has come, and end.
     Finish,
+}
+
+/// A rule that is there under another name from the same batch on.
+#[derive(Clone)]
+pub(crate) struct Gone {
+    pub rule: Arc<str>,
+    /// Why what it raised is cleared.
+    pub reason: Arc<str>,
 }
 
 /// The state of the rule that serves, for the one that is to follow it.

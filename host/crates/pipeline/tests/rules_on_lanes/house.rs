@@ -124,6 +124,7 @@ impl House {
             on_quarantine: OnQuarantine::default(),
             on_refused_state: OnRefusedState::Refuse,
             limits: Limits::default(),
+            signature_expires: None,
             stats: Arc::default(),
         };
         change(&mut rule);

@@ -108,6 +108,7 @@ pub(crate) fn run(module: &Arc<Module>, case: &Case, allowance: &Allowance) -> R
         on_quarantine: Default::default(),
         on_refused_state: Default::default(),
         limits,
+        signature_expires: None,
         stats: Arc::default(),
     };
     Stage::new(case, rule, allowance)?.play()
