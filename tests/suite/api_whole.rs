@@ -106,6 +106,81 @@ fn another_module_over_a_crash() {
     assert_eq!(shown(&host, "tally")[1], other);
 }
 
+/// Guarantees: a change that comes to nothing and cannot be put back says so, and stays noted: the next change takes it back before it is made, and so does the next
+/// start, but for one that may change no files, which says what it found.
+#[test]
+fn put_back_later() {
+    for by_start in [false, true] {
+        let setup = quiet().admin("readonly = false");
+        let mut host = setup.bytes("tally", &guest_module("tally")).module("threshold").rule("hot", HOT).launch();
+        let threshold = upload(&host, &tidegate_tests::variant(&built_module("threshold"), 1));
+        let before = (shown(&host, "tally"), files(&host.rules_dir()));
+        host.kill();
+        host.arm("rules-back", 0);
+        host.launch_again();
+        let other = json!({"module": threshold, "topics": ["dev/#"], "config": {"above": 1.0}});
+        let refused = host.ask("PUT", "/api/v1/rules/tally").json(&other).send().expect_problem(409, "not_serving");
+        let told = refused["detail"].as_str().unwrap();
+        assert!(told.contains("not all could be put back, that is tried again before the next change"), "{told}");
+        let note = host.rules_dir().join(".change.intent");
+        assert!(note.exists(), "{:?}", files(&host.rules_dir()));
+        if by_start {
+            host.kill();
+            host.replace_in_config("readonly = false", "readonly = true");
+            host.launch_again();
+            assert!(note.exists() && host.log().contains("may not take it back"), "{}", host.tail());
+            host.kill();
+            host.replace_in_config("readonly = true", "readonly = false");
+            host.launch_again();
+        } else {
+            // It is taken back by whoever changes anything next, here something else.
+            host.ask("POST", "/api/v1/rules/hot/disable").send().expect(200);
+            host.ask("POST", "/api/v1/rules/hot/enable").send().expect(200);
+        }
+        assert_eq!((shown(&host, "tally"), files(&host.rules_dir())), before, "by a start: {by_start}");
+    }
+}
+
+/// Guarantees: while another host is at the files of the same directory nothing is changed, nor what is left of its change taken back; after it both are.
+#[test]
+fn two_hosts_on_one_directory() {
+    let mut host = quiet().module("threshold").rule("hot", HOT).launch();
+    let rule = |order: u32| json!({"module": "threshold.wasm", "topics": ["dev/+/temp"], "order": order, "config": {"above": 90.0}});
+    let document = json!({"rules": {"hot": rule(1), "warm": rule(2)}});
+    let put = document.clone();
+    let before = files(&host.rules_dir());
+    let other = std::fs::File::open(host.rules_dir()).unwrap();
+    crash(&mut host, "rules-place-after", 1, move |port| Ask::new(port, "PUT", "/api/v1/desired").json(&put).send());
+    assert_eq!(files(&host.rules_dir()), before, "it started alone");
+
+    other.lock().unwrap();
+    // As the other one would say of a module that its change leaves without a rule.
+    let waits = host.rules_dir().join(".threshold.wasm.waits");
+    std::fs::write(&waits, "").unwrap();
+    host.ask("PUT", "/api/v1/desired").json(&document).send().expect_problem(503, "busy");
+    let told = host.ask("POST", "/api/v1/rules/hot/disable").send().expect_problem(503, "busy");
+    assert!(told["detail"].as_str().unwrap().contains("another host"), "{told}");
+    std::fs::remove_file(waits).unwrap();
+    assert_eq!(files(&host.rules_dir()), before);
+    other.unlock().unwrap();
+    host.kill();
+    host.arm("rules-place-after", 1);
+    host.launch_again();
+    let (port, put) = (host.port(), document.clone());
+    assert!(catch_unwind(|| Ask::new(port, "PUT", "/api/v1/desired").json(&put).send()).is_err());
+    host.wait_crash();
+    let half = files(&host.rules_dir());
+    assert_ne!(half, before);
+    other.lock().unwrap();
+    host.launch_again();
+    assert!(files(&host.rules_dir()) == half && host.log().contains("left to it"), "{}", host.tail());
+    host.ask("POST", "/api/v1/rules/hot/disable").send().expect_problem(503, "busy");
+    assert_eq!(files(&host.rules_dir()), half);
+    other.unlock().unwrap();
+    host.ask("PUT", "/api/v1/desired").json(&document).send().expect(200);
+    assert_eq!(shown(&host, "warm")[0], "serving");
+}
+
 /// Guarantees: a host that dies between two files of a document has all of its rules as they were, and nothing of the attempts is left; once rules have
 /// gone, which no file brings back as they were, it has them all as the document says; given again, that is what there is.
 #[test]

@@ -24,6 +24,7 @@ mod shown;
 pub use env::{Env, ProcessEnv};
 pub use error::{ConfigError, ConfigErrors, Position};
 pub use load::EXAMPLE;
+pub use nearest::nearest;
 pub use rule_file::{OnQuarantine, RuleFile, RuleLimits};
 pub use settings::*;
 

@@ -1,7 +1,7 @@
 //! "Did you mean …?"
 
 /// The one of `known` that `wrong` was probably meant to be.
-pub(crate) fn nearest<'k>(wrong: &str, known: &[&'k str]) -> Option<&'k str> {
+pub fn nearest<'k>(wrong: &str, known: &[&'k str]) -> Option<&'k str> {
     let lower = wrong.to_lowercase().replace('-', "_");
     // A part of the right word counts as near too: `listen_address` for `listen`, `session_expiry` for `session_expiry_s`.
     let score = |k: &str| {

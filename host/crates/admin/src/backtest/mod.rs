@@ -174,3 +174,72 @@ impl Backtests {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use std::path::Path;
+    use std::time::Instant;
+
+    use tidegate_engine::{Engine, Limits, Module};
+    use tidegate_model::{Books, HistoryError, Page, Past};
+
+    use super::*;
+
+    /// A history that is a mistake of ours, or has no row.
+    struct Odd {
+        panics: bool,
+    }
+
+    impl History for Odd {
+        fn open(&self, _: Span, _: Arc<Books>) -> Result<Box<dyn Past>, HistoryError> {
+            assert!(!self.panics, "row 7 is secret");
+            Ok(Box::new(Nothing))
+        }
+    }
+
+    struct Nothing;
+
+    impl Past for Nothing {
+        fn next_page(&mut self) -> Result<Option<Page>, HistoryError> {
+            Ok(None)
+        }
+    }
+
+    /// Guarantees: jobs that panic give their places back, of which there are few: as many as there are places, one after the other and side by side, and what comes
+    /// after them runs.
+    #[test]
+    fn a_panic_gives_its_place_back() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../target/rules/json-reading.wasm");
+        let bytes = std::fs::read(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}; `make rules` builds it", path.display()));
+        let rule = Arc::new(Rule {
+            name: "read".into(),
+            generation: 1,
+            module: Arc::new(Module::load(&Engine::new().unwrap(), &bytes).unwrap()),
+            config: "{}".into(),
+            filters: vec!["#".parse().unwrap()],
+            order: 0,
+            commands: Vec::new(),
+            on_quarantine: Default::default(),
+            on_refused_state: Default::default(),
+            limits: Limits::default(),
+            signature_expires: None,
+            stats: Arc::default(),
+        });
+        let all = Arc::<Backtests>::default();
+        let ask = |panics| {
+            let source = Source::Stored(Arc::new(Odd { panics }), Span::default(), Before::default());
+            all.ask(rule.clone(), source).ok().unwrap()
+        };
+        let jobs: Vec<_> = (0..=RUNS).map(|_| ask(true)).chain([ask(false)]).collect();
+        let deadline = Instant::now() + Duration::from_secs(180);
+        while let Some(job) = jobs.iter().find(|job| !job.state().is_over()) {
+            assert!(Instant::now() < deadline, "waited for backtest {}: {:?}", job.id, job.state());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let states: Vec<_> = jobs.iter().map(|job| job.state()).collect();
+        assert!(states[..=RUNS].iter().all(|state| *state == JobState::Failed), "{states:?}");
+        assert_eq!(states[RUNS + 1], JobState::Done);
+    }
+}

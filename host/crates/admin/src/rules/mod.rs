@@ -3,6 +3,7 @@
 
 mod change;
 mod compare;
+mod condition;
 mod desired;
 mod directory;
 mod document;
@@ -10,6 +11,7 @@ mod examine;
 mod intent;
 mod left;
 mod linked;
+mod merge;
 mod modules;
 mod on_trial;
 mod prune;
@@ -23,17 +25,19 @@ use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::StatusCode;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tidegate_config::{Changes, RuleFile};
 use tidegate_engine::{Confined, RegistryHandle, RuleState, RuleStatus, STILL_CALLED};
 use tidegate_pipeline::ResetError;
 
+pub(crate) use condition::Condition;
 pub(crate) use desired::{Mode, Others};
 use directory::FileError;
 pub(crate) use directory::RulesDir;
 pub use intent::{mend_rules, tell_of_half};
+use merge::merge;
 use on_trial::OnTrial;
 pub(crate) use prune::Which as WhichModules;
 use schema::Schemas;
@@ -77,13 +81,6 @@ pub(crate) struct Outcome {
     pub changed: Changed,
 }
 
-/// What must hold for a change to be made: `If-Match` and `If-None-Match` of its request.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Condition {
-    matches: Option<String>,
-    absent: bool,
-}
-
 impl Known {
     /// The version of its file and module: opaque, quoted, as in `ETag`.
     pub fn etag(&self) -> &str {
@@ -93,48 +90,6 @@ impl Known {
     /// The same for the audit log.
     fn digest(&self) -> String {
         self.etag().trim_matches('"').to_owned()
-    }
-}
-
-impl Condition {
-    pub fn of(headers: &HeaderMap) -> Result<Self, Problem> {
-        let text = |name| {
-            headers
-                .get(name)
-                .map(|value: &axum::http::HeaderValue| value.to_str().unwrap_or_default().trim().to_owned())
-        };
-        let absent = match text(header::IF_NONE_MATCH).as_deref() {
-            None => false,
-            Some("*") => true,
-            Some(_) => return Err(Problem::bad("If-None-Match can only be `*` here: make it, do not replace it")),
-        };
-        Ok(Self { matches: text(header::IF_MATCH), absent })
-    }
-
-    /// The same for all rules together, of which `etag` is the ETag.
-    fn check_whole(&self, etag: &str) -> Result<(), Problem> {
-        let matches = |tags: &String| tags.split(',').any(|tag| matches!(tag.trim(), "*") || tag.trim() == etag);
-        if self.matches.as_ref().is_none_or(matches) {
-            return Ok(());
-        }
-        let detail = format!("the rules have been changed since; their ETag is {etag} now");
-        Err(Problem::new(StatusCode::PRECONDITION_FAILED, "changed_since", detail))
-    }
-
-    fn check(&self, known: Option<&Known>) -> Result<(), Problem> {
-        let failed = |detail: String| Err(Problem::new(StatusCode::PRECONDITION_FAILED, "changed_since", detail));
-        if let Some(known) = known.filter(|_| self.absent) {
-            return failed(format!("there is a rule {:?} already", known.status.name));
-        }
-        match (self.matches.as_deref(), known) {
-            (None, _) | (Some("*"), Some(_)) => Ok(()),
-            (Some(_), None) => failed("there is no such rule (any more)".to_owned()),
-            // Weak tags never match for a change (RFC 9110, 13.1.1).
-            (Some(tags), Some(known)) if tags.split(',').any(|tag| tag.trim() == known.etag()) => Ok(()),
-            (Some(_), Some(known)) => {
-                failed(format!("the rule has been changed since; its ETag is {} now", known.etag()))
-            }
-        }
     }
 }
 
@@ -160,7 +115,16 @@ impl Desk {
 
     /// A rule as it is. Does not block.
     pub fn rule(&self, name: &str) -> Result<Known, Problem> {
-        self.known(name).ok_or_else(|| no_rule(name))
+        self.known(name).ok_or_else(|| self.no_rule(name))
+    }
+
+    /// Who has misspelt a name hears which was meant.
+    fn no_rule(&self, name: &str) -> Problem {
+        let rules = self.registry.rules();
+        let names: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
+        let meant = tidegate_config::nearest(name, &names).map(|meant| format!("; did you mean {meant:?}?"));
+        let meant = meant.unwrap_or_default();
+        Problem::missing(format!("there is no rule {name:?}{meant}; GET /api/v1/rules lists them"))
     }
 
     fn known(&self, name: &str) -> Option<Known> {
@@ -179,7 +143,7 @@ impl Desk {
     /// Changes parts of a rule, by a merge patch (RFC 7396). Blocks.
     pub fn patch(&self, name: &str, patch: &Value, condition: &Condition) -> Result<Outcome, Problem> {
         let _alone = self.begin()?;
-        let before = self.known(name).ok_or_else(|| no_rule(name))?;
+        let before = self.known(name).ok_or_else(|| self.no_rule(name))?;
         condition.check(Some(&before))?;
         let old = before.file.as_ref().ok_or_else(|| unreadable(name))?;
         let mut definition = serde_json::to_value(old).map_err(|error| Problem::internal(error.to_string()))?;
@@ -195,7 +159,7 @@ impl Desk {
     /// Takes a rule away. Its module stays; where that would then run by itself, it is renamed to its digest. Blocks.
     pub fn delete(&self, name: &str, condition: &Condition) -> Result<Changed, Problem> {
         let _alone = self.begin()?;
-        let before = self.known(name).ok_or_else(|| no_rule(name))?;
+        let before = self.known(name).ok_or_else(|| self.no_rule(name))?;
         condition.check(Some(&before))?;
         let (directory, toml) = (self.directory.open()?, format!("{name}.toml"));
         directory.ours(&toml)?;
@@ -213,7 +177,7 @@ impl Desk {
     /// Switches a rule on or off; when it returns, that holds. Blocks.
     pub fn switch(&self, name: &str, enabled: bool, condition: &Condition) -> Result<Outcome, Problem> {
         let _alone = self.begin()?;
-        let before = self.known(name).ok_or_else(|| no_rule(name))?;
+        let before = self.known(name).ok_or_else(|| self.no_rule(name))?;
         condition.check(Some(&before))?;
         let (directory, own) = (self.directory.open()?, format!("{name}.toml"));
         directory.ours(&own)?;
@@ -234,7 +198,7 @@ impl Desk {
     /// Lets a rule out of quarantine. Blocks.
     pub fn retry(&self, name: &str, condition: &Condition) -> Result<Outcome, Problem> {
         let _alone = self.begin()?;
-        let before = self.known(name).ok_or_else(|| no_rule(name))?;
+        let before = self.known(name).ok_or_else(|| self.no_rule(name))?;
         condition.check(Some(&before))?;
         if before.status.state == RuleState::Disabled {
             return Err(Problem::conflict("disabled", "the rule is disabled; enable it"));
@@ -299,8 +263,9 @@ impl Desk {
         let directory = self.directory.open().ok().filter(|_| self.changes == Changes::Allowed);
         directory.iter().try_for_each(intent::mend)?;
         let _ = self.registry.rescan();
-        // What a crash has left of the change before.
-        directory.iter().for_each(|directory| self.tidy(directory));
+        // What a crash has left of the change before; what another host is at is its own.
+        let locked = directory.iter().filter_map(|directory| Some((directory, directory.lock()?)));
+        locked.for_each(|(directory, _locked)| self.tidy(directory));
         Ok(alone)
     }
 
@@ -310,29 +275,6 @@ impl Desk {
         self.registry.rescan().map_err(Problem::internal)?;
         Ok(alone)
     }
-}
-
-/// RFC 7396.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(changes) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(serde_json::Map::new());
-    }
-    let Some(fields) = target.as_object_mut() else { return };
-    for (key, value) in changes {
-        if value.is_null() {
-            fields.remove(key);
-        } else {
-            merge(fields.entry(key.clone()).or_insert(Value::Null), value);
-        }
-    }
-}
-
-fn no_rule(name: &str) -> Problem {
-    Problem::missing(format!("there is no rule {name:?}; GET /api/v1/rules lists them"))
 }
 
 fn unreadable(name: &str) -> Problem {
@@ -380,30 +322,4 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         .flat_map(|byte| [byte >> 4, byte & 15])
         .filter_map(|digit| char::from_digit(digit.into(), 16))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    /// Guarantees: the examples of RFC 7396, appendix A, as far as they differ.
-    #[test]
-    fn merge_patches() {
-        for (target, patch, result) in [
-            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
-            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
-            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
-            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
-            (json!({"a": [1]}), json!({"a": [2, 3]}), json!({"a": [2, 3]})),
-            (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
-            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
-            (json!([1]), json!({"a": 1}), json!({"a": 1})),
-        ] {
-            let mut made = target.clone();
-            merge(&mut made, &patch);
-            assert_eq!(made, result, "{target} + {patch}");
-        }
-    }
 }

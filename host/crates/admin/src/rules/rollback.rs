@@ -5,7 +5,7 @@ use tidegate_engine::{Generation, MAX_WASI_MODULE_BYTES, Version};
 
 use super::change::Change;
 use super::directory::{FileError, Open};
-use super::{Condition, Desk, Known, Outcome, digest, modules, no_rule};
+use super::{Condition, Desk, Known, Outcome, digest, modules};
 use crate::problem::Problem;
 
 /// Where the module of a generation stands.
@@ -27,7 +27,7 @@ impl Desk {
     /// Goes back to generation `to`, or to the one before. Blocks.
     pub fn rollback(&self, name: &str, to: Option<u64>, condition: &Condition) -> Result<Outcome, Problem> {
         let _alone = self.begin()?;
-        let before = self.known(name).ok_or_else(|| no_rule(name))?;
+        let before = self.known(name).ok_or_else(|| self.no_rule(name))?;
         condition.check(Some(&before))?;
         let directory = self.directory.open()?;
         let number = to.map_or_else(|| self.one_before(&directory, &before), Ok)?;

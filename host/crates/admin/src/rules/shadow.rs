@@ -5,7 +5,7 @@ use tidegate_config::RuleFile;
 use tidegate_engine::{PromoteState, RuleState, ShadowOrder, ShadowStart, ShadowStatus};
 
 use super::change::Change;
-use super::{Condition, Desk, Outcome, no_rule};
+use super::{Condition, Desk, Outcome};
 use crate::gate::Changed;
 use crate::problem::Problem;
 
@@ -26,7 +26,7 @@ impl Desk {
         condition: &Condition,
     ) -> Result<(ShadowStatus, Changed), Problem> {
         let _alone = self.begin()?;
-        let before = self.known(name).ok_or_else(|| no_rule(name))?;
+        let before = self.known(name).ok_or_else(|| self.no_rule(name))?;
         condition.check(Some(&before))?;
         if before.status.state != RuleState::Serving {
             return Err(Problem::conflict(
@@ -61,7 +61,7 @@ impl Desk {
     /// Lets the shadow of a rule serve: its file is written, and it serves when this returns. Blocks.
     pub fn promote(&self, name: &str, state: PromoteState, condition: &Condition) -> Result<Outcome, Problem> {
         let _alone = self.begin()?;
-        let before = self.known(name).ok_or_else(|| no_rule(name))?;
+        let before = self.known(name).ok_or_else(|| self.no_rule(name))?;
         condition.check(Some(&before))?;
         let ended = || {
             let why = self.registry.shadow(name).and_then(|shadow| shadow.totals.reason);

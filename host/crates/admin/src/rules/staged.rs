@@ -4,6 +4,8 @@
 //! name. Up to there nobody sees anything. What is left are renames, each of which happens or does not; to put everything back takes
 //! renames and removals only.
 
+use fail::fail_point;
+
 use super::directory::{FileError, Open};
 use super::intent::Entry;
 
@@ -48,6 +50,7 @@ impl<'a> Staged<'a> {
 
     /// Puts it back, if it has been changed.
     pub fn back(&self) -> Result<(), FileError> {
+        fail_point!("rules-back", |_| Err(FileError::Io(self.name.to_owned(), std::io::ErrorKind::Other.into())));
         match &self.old {
             _ if !self.touched => Ok(()),
             Some(old) => self.directory.place(old, self.name),
