@@ -30,6 +30,8 @@ const VERSION: &str = if fail::has_failpoints() {
 /// back to MQTT. No message is lost silently, and a bad rule hurts nobody.
 ///
 /// First time here: tidegate demo
+///
+/// Exit code 0: done. 1: refused, failed, or a host could not be reached. 2: the command line has mistakes. Commands with others say so.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version = VERSION, propagate_version = true)]
 struct Tidegate {

@@ -118,6 +118,20 @@ fn how_far() {
         assert_eq!(untold.status, told.status, "{words:?}");
     }
     assert_eq!(done(&tidegate(&[&host], &["export", "--progress"])), exported);
+    let (definition, points) = (host.path().join("hot.toml"), host.path().join("points.ndjson"));
+    std::fs::write(&definition, "module = \"threshold.wasm\"\ntopics = [\"dev/#\"]\n[config]\nabove = 90.0\n")
+        .unwrap();
+    std::fs::write(&points, "{\"topic\":\"dev/a\",\"time_us\":1,\"value\":99}\n".repeat(1_000)).unwrap();
+    let words = ["backtest", "--definition", definition.to_str().unwrap(), "--file", points.to_str().unwrap()];
+    let told = tidegate(&[&host], &[&words[..], &["--progress"]].concat());
+    let said = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(done(&told).contains("1000") && said.lines().all(|line| line.starts_with("tidegate: http://")), "{said}");
+    assert!(
+        said.lines().last().is_some_and(|line| line.ends_with("done: 100 %  1000 rows read, 1 alerts raised")),
+        "{said}"
+    );
+    let untold = tidegate(&[&host], &words);
+    assert!(done(&untold).contains("1000") && untold.stderr.is_empty(), "{untold:?}");
     if installed("script", "bsdutils") {
         let node = format!("http://127.0.0.1:{}", host.port());
         let typed = format!("'{}' modules upload '{module}' --node {node}", binary().display());
@@ -264,4 +278,39 @@ fn watched() {
         assert!(watching.wait().unwrap().success());
     }
     assert!(!tidegate(&[&host], &["status", "--watch=1ms"]).status.success());
+}
+
+/// Guarantees: who misspells a name, a length of time or a row, or names no host, hears what was wrong, where, and what to write instead.
+#[test]
+fn mistakes_are_told() {
+    let host = quiet().module("threshold").launch();
+    let place = host.path();
+    let rows = place.join("rows.ndjson");
+    std::fs::write(&rows, "{\"topic\":\"dev/a\",\"time_us\":1,\"value\":99}\nno JSON\n").unwrap();
+    std::fs::write(
+        place.join("hot.toml"),
+        "module = \"threshold.wasm\"\ntopics = [\"dev/#\"]\n[config]\nabove = 90.0\n",
+    )
+    .unwrap();
+    let definition = place.join("hot.toml");
+    let tested = done(&tidegate(
+        &[&host],
+        &["backtest", "--definition", definition.to_str().unwrap(), "--file", rows.to_str().unwrap()],
+    ));
+    assert!(tested.contains("NOT READ") && tested.contains("line 2: "), "{tested}");
+
+    for (words, code, told) in [
+        (vec!["rules", "show", "treshold"], 1, "there is no rule \"treshold\"; did you mean \"threshold\"?"),
+        (vec!["rules", "enable", "zz"], 1, "there is no rule \"zz\"; GET"),
+        (vec!["modules", "prune", "--older-than", "soon"], 2, "\"soon\" is no length of time; write it as in 90s"),
+        (vec!["status", "--watch=soon"], 2, "\"soon\" is no length of time"),
+    ] {
+        let output = tidegate(&[&host], &words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(code) && said.contains(told), "{words:?}: {output:?}");
+    }
+    let mut command = Command::new(binary());
+    command.args(["dead-letters", "list"]).current_dir(place.join("rules.d")).env_remove("TIDEGATE_NODES");
+    let said = String::from_utf8_lossy(&command.output().unwrap().stderr).into_owned();
+    assert!(said.contains("--data-dir") && said.contains("--node"), "{said}");
 }

@@ -117,7 +117,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let asked = if args.show.is_none() { Some(Asked::of(args)?) } else { None };
     let failed = AtomicBool::new(false);
     let telling = args.nodes.telling();
-    let code = args.nodes.ask_for(&[summary(), faults(), alerts()], |client| {
+    let code = args.nodes.ask_for(&[summary(), bad_lines(), faults(), alerts()], |client| {
         let found = match (&asked, args.show) {
             (Some(asked), _) => asked.follow(client, telling)?,
             (None, id) => watch(client, &format!("backtests/{}", id.unwrap_or_default()), telling)?,
@@ -218,11 +218,12 @@ impl Asked {
 
 /// Waits for the end of a backtest; gives what it has found.
 fn watch(client: &Client, path: &str, telling: Telling) -> Result<Value, Refusal> {
-    follow(client, &format!("{path}/events"), |name, job| {
+    let over = follow(client, &format!("{path}/events"), |name, job| {
         telling.tell(client.node(), &how_far(&job));
         if name == "over" { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
+    });
     telling.end();
+    over?;
     client.get(path)
 }
 
@@ -295,6 +296,7 @@ fn summary() -> Table {
         Column("RULE", |v| field(v, "/rule")),
         Column("STATE", |v| field(v, "/state")),
         Column("READ", |v| field(v, "/rows/read")),
+        Column("NOT READ", |v| field(v, "/rows/bad_lines")),
         Column("GIVEN", |v| field(v, "/rows/given")),
         Column("CHANGED", |v| field(v, "/rows/changed")),
         Column("FILTERED", |v| field(v, "/rows/filtered")),
@@ -318,6 +320,10 @@ fn alerts() -> Table {
         Column("MESSAGE", |v| field(v, "/message")),
     ];
     Table::new("/alert_list", columns, "").first(MAX_ALERTS)
+}
+
+fn bad_lines() -> Table {
+    Table::new("/bad_lines", vec![Column("NOT READ", |v| field(v, ""))], "").first(MAX_ALERTS)
 }
 
 fn faults() -> Table {

@@ -36,7 +36,7 @@ const LAST_MESSAGES: Duration = Duration::from_secs(5);
 #[command(verbatim_doc_comment)]
 pub struct Args {
     /// End by itself after this long, as in 20s or 5m.
-    #[arg(long = "for", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long = "for", value_parser = crate::cli::time::length, value_name = "TIME")]
     time: Option<Duration>,
     /// Print the summary as one JSON object on the last line of standard output.
     #[arg(long)]

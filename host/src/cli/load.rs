@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long, value_name = "MSGS", default_value = "200", value_parser = rate)]
     rate: f64,
     /// End after this long, as in 30s or 5m; else with Ctrl-C.
-    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = crate::cli::time::length)]
     time: Option<Duration>,
     /// Quality of service: 0 (at most once) or 1 (at least once).
     #[arg(long, default_value = "1", value_parser = qos)]

@@ -53,7 +53,7 @@ enum Action {
     /// Delete uploaded ones that nothing needs: no rule and no shadow uses them, and no generation that is kept.
     Prune {
         /// Uploaded, last, longer ago than this: 7d, 12h.
-        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, required_unless_present = "keep")]
+        #[arg(long, value_name = "TIME", value_parser = crate::cli::time::length, required_unless_present = "keep")]
         older_than: Option<Duration>,
         /// All but so many, the newest of each host.
         #[arg(long, value_name = "NUMBER")]

@@ -31,8 +31,9 @@ impl Place {
             return Ok(directory.clone());
         }
         let config = self.config.as_deref().unwrap_or(Path::new("tidegate.toml"));
-        let config = Config::load(config, &ProcessEnv)
-            .context("the configuration says where the data is; or name it with --data-dir")?;
+        let config = Config::load(config, &ProcessEnv).context(
+            "the configuration says where the data is; or name it with --data-dir, or ask a running host with --node",
+        )?;
         Ok(config.data_dir)
     }
 }

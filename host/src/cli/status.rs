@@ -28,7 +28,7 @@ const LEAST_EVERY: Duration = Duration::from_millis(200);
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
 fn every(text: &str) -> Result<Duration, String> {
-    let every = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let every = crate::cli::time::length(text)?;
     if every < LEAST_EVERY { Err(format!("hosts are asked every {LEAST_EVERY:?} at most")) } else { Ok(every) }
 }
 

@@ -1,5 +1,7 @@
 //! Times as people write them to commands, and as commands show them.
 
+use std::time::Duration;
+
 use anyhow::bail;
 use serde_json::Value;
 use tidegate_sinks::Rfc3339;
@@ -7,6 +9,12 @@ use tidegate_sinks::Rfc3339;
 /// The time at `pointer` of what a host says, which is in microseconds; `-` if there is none.
 pub fn shown(value: &Value, pointer: &str) -> String {
     value.pointer(pointer).and_then(Value::as_i64).map_or_else(|| "-".to_owned(), |us| Rfc3339(us).to_string())
+}
+
+/// A length of time, for arguments.
+pub fn length(text: &str) -> Result<Duration, String> {
+    let told = |_| format!("{text:?} is no length of time; write it as in 90s, 15m, 2h or 7d");
+    humantime::parse_duration(text).map_err(told)
 }
 
 /// An age or a time of day as microseconds since 1970-01-01 UTC.

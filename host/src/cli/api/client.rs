@@ -131,6 +131,8 @@ impl Client {
         let (head, body) = (self.head(request, "1.1"), request.body.map(|(_, bytes)| bytes));
         let exchanged = exchange(&mut stream?, &head, body, |what, all| Passage::new(telling, &self.node, what, all));
         let (status, body) = exchanged.map_err(|error| match (asks, timed_out(&error)) {
+            // Nothing of the request was sent.
+            _ if speaks_no_tls(&error) => Refusal::unreachable("it does not speak TLS; is it http:// there?"),
             (true, _) => Refusal::unreachable(&format!("{error:#}")),
             (false, true) => Refusal::no_answer(&format!("it has not answered within {} s", within.as_secs())),
             (false, false) => Refusal::no_answer(&format!("{error:#}")),
@@ -212,6 +214,12 @@ fn timed_out(error: &anyhow::Error) -> bool {
     matches!(kind, Some(std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut))
 }
 
+fn speaks_no_tls(error: &anyhow::Error) -> bool {
+    let tls = |error: &std::io::Error| error.get_ref()?.downcast_ref::<rustls::Error>().cloned();
+    let told = error.chain().find_map(|cause| tls(cause.downcast_ref()?));
+    matches!(told, Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
+}
+
 /// What TLS connections trust and show; none if the system trusts nobody, which is an error only where TLS is spoken.
 pub fn tls(authorities: Option<&Path>, own: Option<(&Path, &Path)>) -> anyhow::Result<Option<Arc<ClientConfig>>> {
     let file = authorities.unwrap_or(Path::new(SYSTEM_CERTIFICATES));
@@ -281,8 +289,11 @@ impl fmt::Display for Refusal {
         f.write_str(&text(&self.0, "detail"))?;
         for mistake in self.0["errors"].as_array().into_iter().flatten() {
             let detail = text(mistake, "detail");
-            if detail != text(&self.0, "detail") {
-                write!(f, "\n  {}: {detail}", text(mistake, "pointer"))?;
+            match text(mistake, "pointer") {
+                _ if detail == text(&self.0, "detail") => {}
+                // Of the whole.
+                pointer if pointer.is_empty() => write!(f, "\n  {detail}")?,
+                pointer => write!(f, "\n  {pointer}: {detail}")?,
             }
         }
         Ok(())
@@ -291,75 +302,4 @@ impl fmt::Display for Refusal {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use std::net::{Ipv6Addr, TcpListener};
-
-    use super::*;
-
-    /// What comes of a host that answers just so.
-    fn answered(head: &str, body: &str) -> Result<Value, Refusal> {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let node = format!("http://{}", listener.local_addr().unwrap());
-        let text = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        let host = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                stream.read_exact(&mut byte).unwrap();
-                request.extend(byte);
-            }
-            stream.write_all(text.as_bytes()).unwrap();
-        });
-        let answer = Client::new(&node, None, None, false).unwrap().get("rules");
-        host.join().unwrap();
-        answer
-    }
-
-    /// Guarantees: what is no host's answer is none, whatever its status says; a host's refusal is told as it came.
-    #[test]
-    fn only_hosts_answer() {
-        assert_eq!(answered("200 OK", "[1]").unwrap(), json!([1]));
-        assert_eq!(answered("204 No Content", "").unwrap(), json!({ "status": 204 }));
-        for (head, body) in [("200 OK", "<html>"), ("200 OK", ""), ("404 Not Found", "<html>"), ("404 Not Found", "")]
-        {
-            let refusal = answered(head, body).unwrap_err();
-            assert_eq!(refusal.code(), "unreachable", "{head} {body}");
-            assert!(refusal.to_string().contains("not as a Tidegate host"), "{refusal}");
-        }
-        assert_eq!(answered("409 Conflict", "{\"code\": \"in_use\"}").unwrap_err().code(), "in_use");
-    }
-
-    /// Guarantees: a name of which only some addresses are listened on is reached all the same; one with none says so.
-    #[test]
-    fn all_addresses_are_tried() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let here = listener.local_addr().unwrap();
-        let deaf = SocketAddr::from((Ipv6Addr::LOCALHOST, here.port()));
-        assert_eq!(reach([deaf, here].into_iter()).unwrap().peer_addr().unwrap(), here);
-        assert!(reach([deaf].into_iter()).unwrap_err().to_string().contains("cannot be reached"));
-        assert!(reach(std::iter::empty()).unwrap_err().to_string().contains("no address"));
-    }
-
-    /// Guarantees: a change that a host has heard and not answered is not told as one that did not reach it, whether it is silent or hangs up; a host that is
-    /// not there is unreachable.
-    #[test]
-    fn silence_is_no_refusal() {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let node = format!("http://{}", listener.local_addr().unwrap());
-        let mut client = Client::new(&node, None, None, false).unwrap();
-        client.done_within = Duration::from_millis(50);
-        let change = Request { method: "POST", path: "rules/hot/enable".to_owned(), body: None, if_match: None };
-        let silent = client.send(&change).unwrap_err();
-        assert_eq!(silent.code(), "no_answer");
-        assert!(silent.to_string().contains("not answered within"), "{silent}");
-        client.done_within = DONE_WITHIN;
-        std::thread::scope(|scope| {
-            // The first is the one that was given up.
-            scope.spawn(|| (0..2).for_each(|_| drop(listener.accept().unwrap())));
-            assert_eq!(client.send(&change).unwrap_err().code(), "no_answer");
-        });
-        drop(listener);
-        assert_eq!(client.send(&change).unwrap_err().code(), "unreachable");
-    }
-}
+mod tests;

@@ -98,3 +98,29 @@ fn length(head: &str) -> Option<u64> {
     let (_, length) = fields.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?;
     length.trim().parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: the end of a head is found once it is whole, however the answer comes in pieces, and not before; a length is told whatever its field's case.
+    #[test]
+    fn heads_in_pieces() {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-LENGTH: 4\r\n\r\n\r\n\r\n";
+        let head = answer.len() - 8;
+        for piece in 1..=answer.len() {
+            let (mut came, mut found) = (Vec::new(), None);
+            for bytes in answer.chunks(piece) {
+                came.extend_from_slice(bytes);
+                found = end_of_head(&came, came.len().saturating_sub(bytes.len() + 3));
+                assert_eq!(found.is_some(), came.len() >= head + 4, "{piece}: {came:?}");
+                if found.is_some() {
+                    break;
+                }
+            }
+            assert_eq!(found, Some(head), "{piece}");
+        }
+        assert_eq!(length(&text(answer, head)), Some(4));
+        assert_eq!(end_of_head(&vec![b'x'; 4 * MAX_HEAD_BYTES], MAX_HEAD_BYTES), None);
+    }
+}

@@ -24,6 +24,8 @@ pub use remote::{Hosts, Remote};
 pub use rollout::Rollout;
 pub use table::{Column, Table, field, joined, visible};
 
+/// Who is asked where nobody is named.
+const HERE: &str = "http://127.0.0.1:8081";
 /// The most hosts that are asked at once.
 const AT_ONCE: usize = 32;
 
@@ -37,7 +39,7 @@ pub struct Nodes {
         global = true,
         env = "TIDEGATE_NODES",
         value_delimiter = ',',
-        default_value = "http://127.0.0.1:8081"
+        default_value = HERE
     )]
     nodes: Vec<String>,
     #[command(flatten)]
@@ -137,10 +139,21 @@ impl Nodes {
         let reader = print(&text)?;
         for said in all.iter().filter(|_| !self.json) {
             if let Err(refusal) = &said.answer {
-                eprintln!("tidegate: {}: {refusal}", said.node);
+                eprintln!("tidegate: {}: {refusal}{}", said.node, self.hint(refusal));
             }
         }
         Ok((if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }, reader))
+    }
+
+    /// What to do about it at the command line.
+    fn hint(&self, refusal: &Refusal) -> &'static str {
+        match refusal.code() {
+            "unreachable" if self.nodes == [HERE] => {
+                "; is a host running here? --node or TIDEGATE_NODES name another"
+            }
+            "unauthorized" => "; TIDEGATE_TOKEN holds one, or the file that --token-file names",
+            _ => "",
+        }
     }
 
     /// How it is told how far something is.
@@ -198,5 +211,28 @@ impl Said {
         } else {
             answer
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Asks {
+        #[command(flatten)]
+        nodes: Nodes,
+    }
+
+    /// Guarantees: who may not have meant this machine hears how to name another, and who shows no token where to put it; for others there is no more to say.
+    #[test]
+    fn hints() {
+        let asks = |node: &str| Asks::parse_from(["asks", "--node", node]).nodes;
+        let (away, refused) = (Refusal::unreachable("it is away"), Refusal::new("in_use", "it is used"));
+        assert!(asks(HERE).hint(&away).contains("TIDEGATE_NODES"));
+        assert!(asks(HERE).hint(&Refusal::new("unauthorized", "")).contains("--token-file"));
+        assert_eq!((asks(HERE).hint(&refused), asks("http://127.0.0.1:1").hint(&away)), ("", ""));
     }
 }

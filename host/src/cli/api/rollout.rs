@@ -20,7 +20,7 @@ pub struct Rollout {
     #[arg(long)]
     rolling: bool,
     /// How long a rule must have served without a fault on a host before the next host is changed.
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration, requires = "rolling")]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = crate::cli::time::length, requires = "rolling")]
     soak: Duration,
 }
 
