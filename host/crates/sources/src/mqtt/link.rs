@@ -228,6 +228,10 @@ impl Link {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(LinkError::lost("the broker hung up", advice::CLOSED))),
             Poll::Ready(Ok(_bytes)) => {
                 self.unanswered = false;
+                // A broker that never lets us wait must hear of us all the same, or it takes us for gone: at QoS 0 we send it nothing else.
+                if let Poll::Ready(failed) = self.poll_pings(cx) {
+                    return Poll::Ready(failed);
+                }
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(broken(&error, advice::CLOSED))),

@@ -170,6 +170,28 @@ async fn keep_alive() {
     }
 }
 
+/// Guarantees: a broker that always has more for us than we have read hears of us in time, though there is nothing to acknowledge.
+#[tokio::test]
+async fn a_broker_that_never_pauses() {
+    for version in VERSIONS {
+        let (mut link, mut broker, _) = linked(version, ROOM).await;
+        link.pings = pings(Duration::from_millis(20));
+        let mut got = [0; 2];
+        let asked = async {
+            loop {
+                broker.write_all(&publish(version, 1, b"live")).await.unwrap();
+                assert!(matches!(link.poll().await.unwrap(), Packet::Message(_)), "{version:?}");
+                if let Poll::Ready(read) = poll_fn(|cx| Poll::Ready(pin!(broker.read(&mut got)).poll(cx))).await {
+                    break read.unwrap();
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        assert_eq!(soon(asked).await, 2);
+        assert_eq!(got, PINGREQ, "{version:?}");
+    }
+}
+
 /// Guarantees: a keep-alive of 0 in CONNACK is none, and not one PINGREQ after the other.
 #[test]
 fn a_broker_without_keep_alive() {
