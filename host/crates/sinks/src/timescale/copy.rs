@@ -4,10 +4,11 @@
 
 use std::ops::Range;
 use std::pin::pin;
+use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use fail::fail_point;
-use futures_util::future::{join3, try_join3};
+use futures_util::future::{join, try_join3};
 use futures_util::{FutureExt as _, SinkExt};
 use tidegate_model::Alert;
 use tokio::task::yield_now;
@@ -152,18 +153,18 @@ impl Store<'_> {
         };
         let mut wire = self.session.answer(sending).await?;
         let ahead = lines.look_ahead(task.next, self.manner);
-        let finish = async {
-            let copied = self.session.answer(wire.as_mut().finish()).await;
+        let copying = async {
+            let copied = wire.as_mut().finish().await;
             fail_point!("copy-after", |_| std::process::abort());
             copied
         };
         match then {
-            Then::Nothing => finish.await,
+            Then::Nothing => self.session.answer(copying).await,
             // Without waiting in between. A COPY that fails turns the COMMIT into a rollback, and its error is given; but the COMMIT's answer is
             // waited for all the same. PgBouncer gives the server connection to others with that answer, and whatever were said before it
             // would never be answered. Only of a server that is silent nothing more is expected.
             Then::Commit => {
-                let finish = finish.map(|copied| match copied {
+                let finish = self.session.answer(copying).map(|copied| match copied {
                     Err(fault @ Fault::Silent(_)) => Err(fault),
                     copied => Ok(copied),
                 });
@@ -176,9 +177,9 @@ impl Store<'_> {
                 copied.and_then(|rows| committed.map(|()| rows))
             }
             Then::Move => {
-                let moving = self.session.answer(stage::move_over(client, self.manner.tables));
-                let (copied, moved, ()) = join3(finish, moving, ahead).await;
-                copied.and(moved)
+                let moving = stage::move_over(client, self.manner.tables);
+                let (moved, ()) = join(self.session.answers(copying, moving), ahead).await;
+                moved
             }
         }
     }
@@ -188,7 +189,7 @@ impl Store<'_> {
         if alerts.is_empty() {
             return Ok(());
         }
-        let Lines { buffer, .. } = lines;
+        let (Lines { buffer, .. }, began) = (lines, Instant::now());
         buffer.clear();
         buffer.extend_from_slice(&COPY_HEADER);
         for alert in alerts {
@@ -209,6 +210,8 @@ impl Store<'_> {
             wire.feed(rows).await?;
             wire.finish().await
         };
-        self.session.answer(copying).await.map(drop)
+        self.session.answer(copying).await.map(drop).map_err(|fault| {
+            fault.or_slow(&self.manner.tables.alerts, alerts.len(), began.elapsed() >= self.manner.timeout)
+        })
     }
 }

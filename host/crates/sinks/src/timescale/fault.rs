@@ -88,13 +88,30 @@ impl Fault {
         Some(Objection { reason, line: said.where_().and_then(line), to })
     }
 
-    /// The same fault, where it may be that a statement of so many rows took too long; `waited` as long as it may take, or not.
-    pub(super) fn or_slow(self, rows: usize, waited: bool) -> Self {
+    /// Whether a statement took longer than it may, or was cancelled by somebody.
+    pub(super) fn is_of_time(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        error.as_db_error().is_some_and(|said| said.code().code() == "57014")
+    }
+
+    /// The same fault; where a statement took too long, or waited too long for a lock, with what this means.
+    pub(super) fn waiting(self, what: &str) -> Self {
+        let Self::Database(error) = &self else { return self };
+        match error.as_db_error() {
+            Some(said) if matches!(said.code().code(), "57014" | "55P03") => {
+                Self::Passing(format!("{what}: {} (SQLSTATE {})", said.message(), said.code().code()))
+            }
+            _ => self,
+        }
+    }
+
+    /// The same fault, where it may be that a statement of so many rows for `table` took too long; `waited` as long as it may take, or not.
+    pub(super) fn or_slow(self, table: &str, rows: usize, waited: bool) -> Self {
         let Self::Database(error) = &self else { return self };
         match error.as_db_error() {
             // Somebody may cancel a statement too, and then it is tried again as it is. Only the words tell which, and they are translated.
             Some(said) if waited && said.code().code() == "57014" => {
-                Self::Slow { said: format!("{} (SQLSTATE 57014)", said.message()), rows }
+                Self::Slow { said: format!("table {table}: {} (SQLSTATE 57014)", said.message()), rows }
             }
             _ => self,
         }

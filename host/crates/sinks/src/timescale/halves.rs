@@ -8,8 +8,10 @@ use tokio_postgres::Statement;
 
 use super::copy::{Lines, Then};
 use super::fault::{Fault, Objection, To};
+use super::left::Left;
+use super::pace::Steps;
 use super::stage;
-use super::store::{Divided, Others, Store, Stored, Task, parts};
+use super::store::{Divided, Others, Store, Stored, Task};
 
 /// How many rows are tried alone to see whether any passes.
 const PROBES: usize = 32;
@@ -55,12 +57,17 @@ impl Store<'_> {
     /// Stores alerts, but those that the table refuses: they were published, and are in the host's history. Where it refuses all of several, somebody
     /// has to look at the table.
     async fn alerts_by_halves(&self, alerts: &[&Alert], lines: &mut Lines) -> Result<(), Fault> {
-        let (mut refused, mut left) = (0, parts(alerts.len(), alerts.len().max(1)));
+        let most = match self.manner.steps {
+            Steps::Usual => alerts.len(),
+            Steps::Short => self.manner.max_rows,
+        };
+        let (mut refused, mut left) = (0, Left::new(alerts.len(), most));
         let mut last = None;
-        while let Some(range) = left.pop() {
+        while let Some(range) = left.part() {
             self.session.run("SAVEPOINT part").await?;
             let Err(fault) = self.copy_alerts(&alerts[range.clone()], lines).await else {
                 self.session.run(Parts::Kept.end()).await?;
+                left.passed();
                 continue;
             };
             if fault.of_data().is_none() {
@@ -70,9 +77,9 @@ impl Store<'_> {
             if range.len() == 1 {
                 refused += 1;
                 last = Some(fault);
+                left.refused();
             } else {
-                let middle = range.start + range.len() / 2;
-                left.extend([middle..range.end, range.start..middle]);
+                left.again(range, None);
             }
         }
         let Some(fault) = last else { return Ok(()) };
@@ -127,15 +134,15 @@ impl Store<'_> {
         let mut stored = Stored::default();
         // Of points that are stored already it is only told what becomes of them: to be told of too many loses nothing.
         let mut others = if parts_are == Parts::Undone { Others::Passed } else { self.manner.others };
-        let mut left = parts(task.numbers.len(), self.manner.max_rows);
-        left.reverse();
-        while let Some(range) = left.pop() {
+        let mut left = Left::new(task.numbers.len(), self.manner.max_rows);
+        while let Some(range) = left.part() {
             self.session.run("SAVEPOINT part").await?;
             let fault = match self.part(copy.clone(), range.clone(), task, lines).await {
                 Ok((repeats, differing)) => {
                     stored.repeats += repeats;
                     stored.differing += differing;
                     others = Others::Passed;
+                    left.passed();
                     self.session.run(parts_are.end()).await?;
                     continue;
                 }
@@ -155,21 +162,14 @@ impl Store<'_> {
             if range.len() == 1 {
                 let number = task.numbers.get(range.start).filter(|_| !is_there);
                 stored.refused.extend(number.map(|&number| (number, reason)));
+                left.refused();
                 continue;
             }
             // The row that the database names is tried alone: a hint, which saves most of the halving.
             let named = line
                 .and_then(|line| Some(range.start + line.checked_sub(1)?))
                 .filter(|row| range.contains(row) && !is_there);
-            let (before, rest) = match named {
-                Some(row) if row > range.start => (range.start..row, row..range.end),
-                Some(row) => (range.start..row + 1, row + 1..range.end),
-                None => {
-                    let middle = range.start + range.len() / 2;
-                    (range.start..middle, middle..range.end)
-                }
-            };
-            left.extend([rest, before]);
+            left.again(range, named);
         }
         Ok(stored)
     }

@@ -22,6 +22,7 @@
 //! | `store` | the transaction of a share |
 //! | `copy` | rows on their way to the wire, and those of the next share made ahead |
 //! | `halves` | rows that the database refuses, found |
+//! | `left` | rows that are left to be sent, in parts |
 //! | `news` | what is new about series |
 //! | `positions` | how far Kafka partitions are stored, with the points |
 //! | `pace` | fewer rows in a statement where it took too long |
@@ -40,6 +41,7 @@ mod earlier;
 mod fault;
 mod halves;
 mod history;
+mod left;
 mod news;
 mod pace;
 mod pool;
@@ -311,7 +313,7 @@ impl Timescale {
                     Fault::Passing(format!("{said}, with {rows} rows; the next try has {fewer} in a statement"))
                 }
                 (Fault::Slow { said, .. }, Slower::Never) => Fault::Operator(format!(
-                    "{said}, with one row at most; look for what holds a lock on the table (pg_locks) or makes it slow, or set \
+                    "{said}, with one row at most; look for what holds a lock on it (pg_locks) or makes it slow, or set \
                      statement_timeout_s, which is {seconds}, higher"
                 )),
                 (other, _) => other,

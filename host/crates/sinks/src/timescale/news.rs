@@ -7,11 +7,14 @@ use tidegate_model::{Books, Description, SeriesId};
 use tokio_postgres::types::{ToSql, Type};
 
 use super::fault::Fault;
+use super::left::Left;
 use super::schema::Tables;
 use super::session::{Session, begin};
-use super::store::parts;
 use super::template::{RowTemplate, cleaned};
 use crate::json;
+
+/// How many series are told of in one statement.
+const AT_ONCE: usize = 5_000;
 
 /// So often a series is told of again that was described anew meanwhile; what is so more often is told of with its next rows.
 const ROUNDS: usize = 3;
@@ -37,24 +40,31 @@ pub(super) async fn tell_series(
     Ok(())
 }
 
-/// Tells of these: one statement, however many, and a transaction of its own. It comes before the
+/// Tells of these, each statement a transaction of its own, with fewer series where it takes too long. It comes before the
 /// points, for tables that refer to it. What the table refuses is left out: a name that is too long for it, say, is no reason to store no points.
 /// Where it refuses all of several, somebody has to look at it.
 async fn tell_all(session: &Session, tables: &Tables, news: &[New<'_>], timeout: Duration) -> Result<(), Fault> {
-    let (mut refused, mut left) = (0, parts(news.len(), news.len().max(1)));
+    let (mut refused, mut left) = (0, Left::new(news.len(), AT_ONCE));
     let mut last = None;
-    while let Some(range) = left.pop() {
-        let Err(fault) = tell(session, tables, &news[range.clone()], timeout).await else { continue };
-        if fault.of_data().is_none() {
-            return Err(fault.of_table(&tables.series));
+    while let Some(range) = left.part() {
+        let Err(fault) = tell(session, tables, &news[range.clone()], timeout).await else {
+            left.passed();
+            continue;
+        };
+        let too_many = fault.is_of_time() && range.len() > 1;
+        if fault.of_data().is_none() && !too_many {
+            let waits = format!("table {} is slow, or somebody has a lock on it (pg_locks)", tables.series);
+            return Err(fault.of_table(&tables.series).waiting(&waits));
         }
         session.run("ROLLBACK").await?;
-        if range.len() == 1 {
+        if too_many {
+            left.slower(range);
+        } else if range.len() == 1 {
             refused += 1;
             last = Some((range.start, fault));
+            left.refused();
         } else {
-            let middle = range.start + range.len() / 2;
-            left.extend([middle..range.end, range.start..middle]);
+            left.again(range, None);
         }
     }
     let Some((at, fault)) = last else { return Ok(()) };
@@ -102,7 +112,8 @@ async fn tell(session: &Session, tables: &Tables, news: &[New<'_>], timeout: Dur
     let topics: Vec<&str> = news.iter().map(|new| new.topic).collect();
     let units: Vec<Option<&str>> = news.iter().map(|new| new.description.unit.as_deref()).collect();
     let labels: Vec<&str> = news.iter().map(|new| &*new.labels).collect();
-    session.run(&begin(timeout)).await?;
+    // A lock is told apart from what takes long: to wait for it with fewer series would be for nothing.
+    session.run(&format!("{} SET LOCAL lock_timeout = {};", begin(timeout), (timeout / 2).as_millis())).await?;
     // `execute_typed`: the statement has no name, so none is left behind in a pooled server.
     let telling = async {
         let columns: [(&(dyn ToSql + Sync), Type); 3] =

@@ -174,11 +174,11 @@ impl Pool {
         for (member, fault) in self.members.drain(..).zip(faults) {
             match fault {
                 None => standing.push(member),
-                Some(fault) => failed.push((fault, member.session.end().await)),
+                Some(fault) => failed.push((fault, member.session)),
             }
         }
         self.members = standing;
-        failed
+        Session::end_all(failed).await
     }
 
     /// What was made ahead is of no use.
@@ -188,7 +188,7 @@ impl Pool {
 
     /// Ends all connections.
     pub(super) async fn close(self) {
-        join_all(self.members.into_iter().map(|member| member.session.end())).await;
+        Session::end_all(self.members.into_iter().map(|member| ((), member.session)).collect()).await;
     }
 }
 

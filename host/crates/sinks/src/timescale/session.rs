@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use futures_util::future::{join, join_all};
 use tidegate_config::TimescaleSink;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -13,7 +14,7 @@ use super::dial::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, LastHos
 use super::fault::Fault;
 
 /// The server's own `statement_timeout` comes first; this is for one that does not answer at all.
-const GRACE: Duration = Duration::from_secs(10);
+pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 /// How long a COMMIT may take. No `statement_timeout` runs in it, and where it waits for a standby it is over when that is back. Given up sooner, it
 /// would stay, with its place and its locks, beside the next try, and what it holds would be there once more. A server that is gone is noticed by TCP.
@@ -86,6 +87,15 @@ impl Session {
         within(self.patience, asked).await
     }
 
+    /// Waits for the answers to two things that were asked at once, of which the server does the second after the first.
+    pub(super) async fn answers<A, B>(
+        &self,
+        first: impl Future<Output = Result<A, tokio_postgres::Error>>,
+        then: impl Future<Output = Result<B, tokio_postgres::Error>>,
+    ) -> Result<B, Fault> {
+        in_turn(self.patience, first, then).await
+    }
+
     /// Commits.
     pub(super) async fn commit(&self) -> Result<(), Fault> {
         within(COMMIT_WITHIN, self.client.batch_execute("COMMIT")).await
@@ -126,6 +136,20 @@ impl Session {
         let why = timeout(Duration::from_secs(1), &mut connection.0).await.ok()?.ok()?;
         why.filter(|_| closed)
     }
+
+    /// Ends several, all at a time: a server that is gone lets each of them wait. Gives with each why it had ended by itself, if it had.
+    pub(super) async fn end_all<T>(sessions: Vec<(T, Self)>) -> Vec<(T, Option<String>)> {
+        join_all(sessions.into_iter().map(|(with, session)| async { (with, session.end().await) })).await
+    }
+}
+
+async fn in_turn<A, B>(
+    patience: Duration,
+    first: impl Future<Output = Result<A, tokio_postgres::Error>>,
+    then: impl Future<Output = Result<B, tokio_postgres::Error>>,
+) -> Result<B, Fault> {
+    let (first, then) = join(within(patience, first), within(2 * patience, then)).await;
+    first.and(then)
 }
 
 async fn within<T>(
@@ -135,5 +159,58 @@ async fn within<T>(
     match timeout(patience, asked).await {
         Ok(answer) => answer.map_err(Fault::from),
         Err(_) => Err(Fault::Silent(patience)),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use tokio::io::{AsyncWriteExt as _, duplex};
+    use tokio::sync::Barrier;
+    use tokio_postgres::NoTls;
+
+    use super::*;
+
+    /// Guarantees: of two statements said in one breath each has its full time: the second begins when the first is done.
+    #[tokio::test]
+    async fn each_has_its_time() {
+        let after = |ms| async move {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            Ok(ms)
+        };
+        let patience = Duration::from_millis(40);
+        assert_eq!(in_turn(patience, after(30), after(60)).await.unwrap(), 60);
+        let never = || after(u64::from(u32::MAX));
+        for never in [in_turn(patience, never(), after(1)).await, in_turn(patience, after(1), never()).await] {
+            assert!(matches!(never, Err(Fault::Silent(_))), "{never:?}");
+        }
+    }
+
+    /// Guarantees: connections are ended side by side: none waits until a server that is gone has let another one wait.
+    #[tokio::test]
+    async fn all_end_at_a_time() {
+        let (all, ended) = (Arc::new(Barrier::new(3)), Arc::new(AtomicUsize::new(0)));
+        let (mut sessions, mut servers) = (Vec::new(), Vec::new());
+        for number in 0..3 {
+            let (ours, mut server) = duplex(1 << 10);
+            // AuthenticationOk, ReadyForQuery.
+            server.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await.unwrap();
+            servers.push(server);
+            let (client, connection) = Config::new().user("one").connect_raw(ours, NoTls).await.unwrap();
+            let (all, ended) = (all.clone(), ended.clone());
+            let carrier = tokio::spawn(async move {
+                let why = connection.await.err().map(|error| error.to_string());
+                all.wait().await;
+                ended.fetch_add(1, Relaxed);
+                why
+            });
+            sessions.push((number, Session { client, connection: Carrier(carrier), patience: GRACE }));
+        }
+        let ends = Session::end_all(sessions).await;
+        assert_eq!(ends.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(ended.load(Relaxed), 3);
     }
 }

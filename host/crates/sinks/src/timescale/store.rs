@@ -150,7 +150,10 @@ impl Store<'_> {
             }
             other => other,
         };
-        stored.map_err(|fault| fault.or_slow(self.most_at_once(task), began.elapsed() >= self.manner.timeout))
+        stored.map_err(|fault| {
+            let waited = began.elapsed() >= self.manner.timeout;
+            fault.or_slow(&self.manner.tables.metrics, self.most_at_once(task), waited)
+        })
     }
 
     /// The most rows of a statement.
@@ -237,7 +240,15 @@ impl Store<'_> {
             return Ok(None);
         }
         let spans: Vec<&Span> = task.spans.iter().map(|(_, span)| *span).collect();
-        let before = positions::advance(self.session, self.manner.tables, &spans).await?;
+        let positions = &self.manner.tables.positions;
+        // Fewer rows in a statement are no help.
+        let waits = || {
+            format!(
+                "somebody has a lock on rows of table {positions} (pg_locks), as another host that had these partitions"
+            )
+        };
+        let advanced = positions::advance(self.session, self.manner.tables, &spans).await;
+        let before = advanced.map_err(|fault| fault.waiting(&waits()))?;
         let stored_to = |wanted: u32| {
             let at = task.spans.iter().position(|(number, _)| *number == wanted);
             at.map_or(0, |at| before[at])

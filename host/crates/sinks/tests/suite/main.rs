@@ -22,6 +22,7 @@ mod timescale_objections;
 mod timescale_once;
 mod timescale_pool;
 mod timescale_sink;
+mod timescale_waits;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

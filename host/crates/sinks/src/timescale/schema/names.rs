@@ -54,10 +54,12 @@ impl Tables {
             copy_alerts: format!(
                 "COPY {alerts} (time, rule, topic, key, transition, severity, value, message) FROM STDIN (FORMAT binary)"
             ),
+            // What is there already as it is now takes no lock: after each fault all series of a write are told anew.
             upsert_series: format!(
                 "INSERT INTO {series} AS known (topic, unit, labels) \
-                 SELECT topic, unit, labels::jsonb FROM unnest($1::text[], $2::text[], $3::text[]) AS new (topic, unit, labels) \
-                 ORDER BY topic \
+                 SELECT * FROM (SELECT topic, unit, labels::jsonb FROM unnest($1::text[], $2::text[], $3::text[]) AS n (topic, unit, labels)) AS new \
+                 WHERE NOT EXISTS (SELECT FROM {series} AS old WHERE old.topic = new.topic \
+                 AND (old.unit, old.labels) IS NOT DISTINCT FROM (new.unit, new.labels)) ORDER BY topic \
                  ON CONFLICT (topic) DO UPDATE SET unit = excluded.unit, labels = excluded.labels \
                  WHERE (known.unit, known.labels) IS DISTINCT FROM (excluded.unit, excluded.labels)"
             ),

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use tidegate_config::{Aggregates, Refresh, Repeats, TimescaleSink, Upkeep};
 
 use super::super::fault::Fault;
-use super::super::session::Session;
+use super::super::session::{self, GRACE, Session};
 use super::names::{Tables, literal};
 
 /// Any number, the same in all hosts: so that two that start together do not make the same table twice.
@@ -172,15 +172,25 @@ pub(super) async fn apply(
         return Ok(report);
     }
     // Notices of what is there already are not for the log.
-    let begin = |patience: &str| format!("BEGIN; SET LOCAL client_min_messages = warning; {patience} {LOCK};\n");
+    let locked = |begin: &str| format!("{begin} SET LOCAL client_min_messages = warning; {LOCK};");
     match making {
         Making::Bounded => {
-            let sql: String = files.iter().map(|(_, sql)| sql.as_str()).collect();
-            session.run(&format!("{}{sql}\nCOMMIT;", begin(""))).await?;
+            // The server gives up before we do: a connection that waits for a lock does not see that we are gone, and each try would leave one.
+            let begin = session::begin(settings.statement_timeout.max(GRACE));
+            let making = async {
+                session.run(&locked(&begin)).await?;
+                for (_, sql) in files {
+                    session.run(&sql).await?;
+                }
+                session.commit().await
+            };
+            making
+                .await
+                .map_err(|fault: Fault| fault.waiting("tables are not made yet; `tidegate migrate` may be at it"))?;
         }
         Making::Patient(progress) => {
             // Before the lock, which another one may hold as long.
-            session.run_long(&begin("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;")).await?;
+            session.run_long(&locked("BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;")).await?;
             for (file, sql) in files {
                 progress(MigrationStep::Runs { file: file.name, makes: file.makes });
                 session.run_long(&sql).await?;
