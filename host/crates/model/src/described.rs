@@ -45,8 +45,8 @@ impl DescribedAs {
         !self.own.is_empty() || books.announced() > self.as_of
     }
 
-    /// What a series was described as, perhaps without its labels, where the books say something else by now. Where they do not, what was read of them before this call holds: to
-    /// be asked for each row, and after the books, since a series may be described anew at any time. Costs one load where nothing was.
+    /// What a series was described as, perhaps without its labels, where the books say something else by now. Where they do not, what was read of them before
+    /// this call holds: to be asked for each row, and after the books, since a series may be described anew at any time. Costs one load where nothing was.
     #[inline]
     pub fn other(&self, books: &Books, id: SeriesId) -> Option<Arc<Description>> {
         if self.may_differ(books) { self.looked_up(books, id) } else { None }
@@ -61,16 +61,18 @@ impl DescribedAs {
         series.has_changed_since(self.as_of).then(|| series.described_by(self.as_of))
     }
 
-    /// What a series was described as; its labels are those of now, where others are not remembered.
+    /// What a series was described as. Of what only the books remember the labels are those of now: they keep units alone.
     pub fn of(&self, books: &Books, id: SeriesId) -> Option<Arc<Description>> {
         let latest = books.series(id)?.description.load_full();
         Some(match self.other(books, id) {
             None => latest,
-            Some(then) if then.labels.is_empty() => {
-                Arc::new(Description { unit: then.unit.clone(), labels: latest.labels.clone() })
-            }
-            Some(then) => then,
+            Some(then) if self.is_own(id) => then,
+            Some(then) => Arc::new(Description { unit: then.unit.clone(), labels: latest.labels.clone() }),
         })
+    }
+
+    fn is_own(&self, id: SeriesId) -> bool {
+        self.own.binary_search_by_key(&id, |(id, _)| *id).is_ok()
     }
 }
 
@@ -86,6 +88,21 @@ mod tests {
 
     fn said(described: &DescribedAs, books: &Books, id: SeriesId) -> String {
         described.of(books, id).unwrap().unit.as_deref().unwrap_or("").to_owned()
+    }
+
+    /// Guarantees: what a delivery brought along is given as it came, labels or none; of what the books remember the unit is of its time, and the labels are
+    /// those of now.
+    #[test]
+    fn labels_of_now_or_its_own() {
+        let books = Books::new(9);
+        let labelled = |at: &str| Description { unit: Some("C".into()), labels: vec![("at".into(), at.into())] };
+        let [a, b] = ["a", "b"].map(|topic| books.intern_series(topic, PartitionId(0), labelled("roof")).unwrap());
+        let described = DescribedAs::now_but(&books, [(a, unit("K"))]);
+        for id in [a, b] {
+            books.describe(id, Description { unit: Some("F".into()), ..labelled("cellar") });
+        }
+        assert_eq!(*described.of(&books, a).unwrap(), unit("K"));
+        assert_eq!(*described.of(&books, b).unwrap(), labelled("cellar"), "the unit of then, the labels of now");
     }
 
     /// Guarantees: a delivery keeps the unit of its time through several changes, of its own series only; beyond those that are remembered it is the

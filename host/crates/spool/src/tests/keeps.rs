@@ -235,8 +235,8 @@ fn child_that_appends() {
 fn a_newer_unit_stays() {
     let (place, before) = (Place::new(), books());
     let delivery = Delivery { described: DescribedAs::now(&before), ..rich(&before) };
-    let late = Description { unit: Some("°R".into()), labels: Vec::new() };
-    before.describe(delivery.points.series[0], late);
+    let labels = vec![("at".into(), "roof".into())];
+    before.describe(delivery.points.series[0], Description { unit: Some("°R".into()), labels });
     place.open(&before).append(&[Arc::new(delivery)]).unwrap();
     let after = books();
     let newer = Description { unit: Some("K".into()), labels: Vec::new() };
