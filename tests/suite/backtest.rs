@@ -208,6 +208,28 @@ fn what_postgresql_has() {
     what_a_database_has(&postgres.url(), &|sql| postgres.execute(sql), false);
 }
 
+/// Guarantees: what a backtest asks for is text to the database and nothing else, also where a backslash in it would be more (`standard_conforming_strings = off`); and a
+/// topic with one is found.
+#[test]
+fn a_topic_is_no_sql() {
+    let Some(postgres) = Postgres::start() else { return };
+    postgres.execute(
+        "CREATE TABLE metrics (time timestamptz NOT NULL, topic text NOT NULL, value double precision, value_str text,
+        quality smallint NOT NULL, unit text)",
+    );
+    postgres.execute(r"INSERT INTO metrics SELECT to_timestamp(n), E'dev/a\\b/temp', n, NULL, 192, NULL FROM generate_series(0, 9) AS n");
+    postgres.execute("ALTER ROLE CURRENT_USER SET standard_conforming_strings = off");
+    let sink = format!("[sinks.timescale.db]\nurl = \"{}\"\nmanage_schema = false\n", postgres.url());
+    let host = quiet().toml(&sink).module("threshold").rule("hot", HOT).launch();
+    for (topic, given) in
+        [(r"dev/a\b/temp", 10), (r"dev/a\b/#", 10), (r"dev\') ORDER BY 1; COMMIT; DROP TABLE metrics; --/x/temp", 0)]
+    {
+        let found = over(&host, &ask(&host, &json!({"rule": "hot", "topic": topic})));
+        assert_eq!((&found["state"], &found["rows"]["given"]), (&json!("done"), &json!(given)), "{topic}: {found}");
+    }
+    assert_eq!(postgres.number("SELECT count(*) FROM metrics"), Ok(10));
+}
+
 #[test]
 fn what_timescaledb_has() {
     let Some(database) = Timescale::start() else { return };

@@ -261,6 +261,7 @@ mod tests {
             ("#", None),
             ("+/x", None),
             ("it's/#", Some("starts_with(t, 'it''s')")),
+            (r"a\') --", Some(r"t =  E'a\\'') --'")),
         ] {
             assert_eq!(condition("t", &filter.parse().unwrap()).as_deref(), expected, "{filter}");
         }

@@ -121,17 +121,12 @@ impl SourcePositions {
             return Ok(Vec::new());
         }
         let query = format!(
-            "SELECT topic, partition, next_offset FROM {} WHERE cluster = {} AND consumer_group = {}",
-            self.tables.positions,
-            literal(cluster),
-            literal(group)
+            "SELECT topic::text, partition::integer, next_offset::bigint FROM {} WHERE cluster = $1 AND consumer_group = $2",
+            self.tables.positions
         );
-        let rows = session.rows(&query).await?;
-        let position = |row: &Vec<String>| match row.as_slice() {
-            [topic, partition, next] => Some((topic.clone(), partition.parse().ok()?, next.parse().ok()?)),
-            _ => None,
-        };
-        Ok(rows.iter().filter_map(position).collect())
+        let given: [(&(dyn ToSql + Sync), Type); 2] = [(&cluster, Type::TEXT), (&group, Type::TEXT)];
+        let rows = session.answer(session.client.query_typed(&query, &given)).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
     }
 }
 

@@ -147,8 +147,11 @@ pub(in super::super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// As a string of SQL, which is the same whatever `standard_conforming_strings` says: with a backslash in it, one whose escapes are its own. With the space before it
+/// the `E` is never taken for the end of a word.
 pub(in super::super) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') { format!(" E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
 }
 
 #[cfg(test)]
