@@ -314,3 +314,16 @@ fn mistakes_are_told() {
     let said = String::from_utf8_lossy(&command.output().unwrap().stderr).into_owned();
     assert!(said.contains("--data-dir") && said.contains("--node"), "{said}");
 }
+
+/// Guarantees: a variable with the token in it is read as a file with it is: what stands around the token is not of it, and nothing is none.
+#[test]
+fn a_token_by_variable() {
+    let open = quiet().launch();
+    let (token, section) = crate::api_access::token("ops", "read", "");
+    let guarded = quiet().admin(&section).launch();
+    for (host, variable) in [(&open, String::new()), (&open, " ".to_owned()), (&guarded, format!("{token}\n"))] {
+        let mut command = Command::new(binary());
+        command.args(["rules", "list", "--node"]).arg(format!("http://127.0.0.1:{}", host.port()));
+        done(&command.env("TIDEGATE_TOKEN", &variable).env_remove("TIDEGATE_NODES").output().unwrap());
+    }
+}

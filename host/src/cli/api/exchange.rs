@@ -28,18 +28,42 @@ pub(super) fn exchange<'n>(
     // Who refuses early may not read all of it: what it says comes all the same.
     let sent = sent.and_then(|()| stream.flush());
     let (mut answer, read) = received(stream, sending, &passage);
-    let Some(end) = end_of_head(&answer, 0) else {
-        sent.context("it hung up")?;
-        read.context("it did not answer")?;
-        bail!("it hung up");
+    let (head, status) = loop {
+        let Some(end) = end_of_head(&answer, 0) else {
+            sent.context("it hung up")?;
+            read.context("it did not answer")?;
+            bail!("it hung up");
+        };
+        let head = text(&answer, end);
+        answer.drain(..end + 4);
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("it does not speak HTTP")?;
+        // What is said on the way to the answer (RFC 9110, 15.2) is not it.
+        if !(100..=199).contains(&status) {
+            break (head, status);
+        }
     };
-    let head = text(&answer, end);
-    answer.drain(..end + 4);
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("it does not speak HTTP")?;
+    // A proxy may cut in pieces what a host sends whole.
+    if field(&head, "transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
+        return Ok((status, whole(&answer).context("its answer was cut off")?));
+    }
     if length(&head).is_some_and(|length| (answer.len() as u64) < length) {
         bail!("its answer was cut off");
     }
     Ok((status, answer))
+}
+
+/// What came in chunks (RFC 9112, 7.1), without what may stand behind the last; none if that did not come.
+fn whole(mut chunks: &[u8]) -> Option<Vec<u8>> {
+    let mut whole = Vec::with_capacity(chunks.len());
+    loop {
+        let Ok(httparse::Status::Complete((start, bytes))) = httparse::parse_chunk_size(chunks) else { return None };
+        if bytes == 0 {
+            return Some(whole);
+        }
+        let (chunk, rest) = chunks.get(start..)?.split_at_checked(usize::try_from(bytes).ok()?)?;
+        whole.extend_from_slice(chunk);
+        chunks = rest.strip_prefix(b"\r\n")?;
+    }
 }
 
 /// What comes until the other side ends it, and why no more came. That all is sent is told until something comes: the host is at work meanwhile.
@@ -94,9 +118,12 @@ fn text(answer: &[u8], end: usize) -> String {
 }
 
 fn length(head: &str) -> Option<u64> {
-    let fields = head.lines().filter_map(|line| line.split_once(':'));
-    let (_, length) = fields.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?;
-    length.trim().parse().ok()
+    field(head, "content-length")?.parse().ok()
+}
+
+fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+    let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+    fields.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
 #[cfg(test)]

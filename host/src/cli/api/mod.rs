@@ -184,7 +184,11 @@ impl Nodes {
                     std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
                 Some(text.trim().to_owned())
             }
-            None => std::env::var("TIDEGATE_TOKEN").ok(),
+            // Nothing is what is left of a variable of a variable that is not set.
+            None => std::env::var("TIDEGATE_TOKEN")
+                .ok()
+                .map(|text| text.trim().to_owned())
+                .filter(|token| !token.is_empty()),
         };
         let tls = client::tls(ca_file.as_deref(), cert_file.as_deref().zip(key_file.as_deref()))?;
         let telling = self.telling();

@@ -4,9 +4,12 @@ use super::*;
 
 /// What comes of a host that answers just so.
 fn answered(head: &str, body: &str) -> Result<Value, Refusal> {
+    said(format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+}
+
+fn said(text: String) -> Result<Value, Refusal> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let node = format!("http://{}", listener.local_addr().unwrap());
-    let text = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let host = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut request = Vec::new();
@@ -55,6 +58,21 @@ fn told_in_words() {
     let mistakes =
         json!({"detail": "no form", "errors": [{"pointer": "", "detail": "a"}, {"pointer": "/b", "detail": "c"}]});
     assert_eq!(Refusal::of(mistakes).to_string(), "no form\n  a\n  /b: c");
+}
+
+/// Guarantees: an answer is read that a proxy has cut into chunks, whole or not at all, and so is one before which something else is said.
+#[test]
+fn by_a_proxy() {
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n";
+    let (early, chunks) =
+        ("HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n", "2;x=y\r\n[1\r\n4\r\n, 2]\r\n0\r\n\r\n");
+    assert_eq!(said(format!("{chunked}{chunks}")).unwrap(), json!([1, 2]));
+    assert_eq!(said(format!("{early}{chunked}{chunks}")).unwrap(), json!([1, 2]));
+    for end in [3, 7, 9, 12, 17, chunks.len() - 6] {
+        let cut = said(format!("{chunked}{}", &chunks[..end])).unwrap_err();
+        assert!(cut.to_string().contains("cut off"), "{end}: {cut}");
+    }
+    assert_eq!(said(early.to_owned()).unwrap_err().code(), "unreachable");
 }
 
 /// Guarantees: a name of which only some addresses are listened on is reached all the same; one with none says so.
