@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -109,6 +110,8 @@ impl Audit {
         text.push(b'\n');
         let mut file = self.lock();
         let mut open = match file.take() {
+            // Somebody has moved it away, or removed it.
+            Some(open) if !self.is_in_place(&open)? => self.open()?,
             Some(open) if open.metadata()?.len() >= self.book.max_bytes() => {
                 self.turn()?;
                 self.open()?
@@ -130,6 +133,16 @@ impl Audit {
         let mut file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
         heal(&mut file)?;
         Ok(file)
+    }
+
+    /// Whether this is still what is found under its name.
+    fn is_in_place(&self, file: &File) -> io::Result<bool> {
+        let ours = file.metadata()?;
+        match std::fs::symlink_metadata(self.directory.join(self.book.name())) {
+            Ok(found) => Ok((found.dev(), found.ino()) == (ours.dev(), ours.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// `audit.ndjson` becomes `.1`, that `.2`, and the oldest goes.
@@ -211,6 +224,22 @@ mod tests {
                 "{cut}: {read:?}"
             );
         }
+    }
+
+    /// Guarantees: when somebody moves the log away or removes it, the next line begins another; one that has taken its place is gone on with.
+    #[test]
+    fn moved_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (directory.path().join("audit.ndjson"), directory.path().join("elsewhere"));
+        let audit = Audit::new(Book::Changes, directory.path());
+        audit.write(&line("a")).unwrap();
+        std::fs::rename(&path, &elsewhere).unwrap();
+        audit.write(&line("b")).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        audit.write(&line("c")).unwrap();
+        std::fs::rename(&elsewhere, &path).unwrap();
+        audit.write(&line("d")).unwrap();
+        assert_eq!(about(&path), ["a", "d"]);
     }
 
     /// Guarantees: a symlink in the place of the log is not written through.
