@@ -54,7 +54,7 @@ pub use offsets::GroupOffsets;
 pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy, Tap, Way};
 pub use publisher::{Load, Publisher, Qos};
-pub use rules::{compile_bomb, variant};
+pub use rules::{compile_bomb, padded, variant};
 pub use server::{Server, Signal};
 pub use setup::{Protocol, Setup};
 pub use sins::{REMEMBER, SINS, Sin, When, when_reading};

@@ -10,6 +10,13 @@ pub fn variant(module: &[u8], mark: u32) -> Vec<u8> {
     variant
 }
 
+/// The same, larger by so many bytes that mean nothing.
+pub fn padded(module: &[u8], bytes: usize) -> Vec<u8> {
+    let mut padded = module.to_vec();
+    CustomSection { name: "variant".into(), data: vec![0; bytes].into() }.append_to(&mut padded);
+    padded
+}
+
 /// A module of one megabyte that no compiler of this world takes in a gigabyte: one function with `locals` variables that are all alive all the
 /// time, and `steps` in which they are mixed.
 pub fn compile_bomb(steps: u32, locals: u32) -> Vec<u8> {

@@ -114,6 +114,8 @@ fn the_matrix() {
                 assert!(![401, 403].contains(&answer.code), "{method} {path}: {answer:?}");
                 told(&answer);
             }
+            // A probe answers all the same.
+            denied += u64::from(!path.starts_with("/api/"));
             continue;
         };
         for (answer, challenge) in [
@@ -419,6 +421,25 @@ fn health_for_anybody() {
         assert!(anybody == wrong && anybody.contains("it is not connected"), "{path}: {anybody} {wrong}");
         assert!(!told(host.ask("GET", path).token(reader)).contains("it is not connected"), "{path}");
     }
+    // The tokens that were tried stand where all that are refused do.
+    wait_told(&host, 2);
+}
+
+/// Guarantees: probes are no place to find out a token: with so many wrong ones that others would be refused, nobody is told more for a right one.
+#[test]
+fn no_oracle_at_probes() {
+    let Guarded { host, tokens, .. } = guarded("requests_per_s = 1");
+    let (_, reader) = tokens.iter().find(|(name, _)| *name == "read").unwrap();
+    let told = |token: &str| host.ask("GET", "/health").token(token).send().body;
+    wait_for("the reason", DEADLINE, || {
+        let told = told(reader);
+        if told.contains("it is not connected") { Err(told) } else { Ok(()) }
+    });
+    wait_for("too many wrong ones", DEADLINE, || {
+        (0..5).for_each(|_| drop(told("wrong")));
+        let told = told(reader);
+        if told.contains("it is not connected") { Ok(()) } else { Err(told) }
+    });
 }
 
 /// Guarantees: with an address of their own, probes are there and only there, and nothing else is.

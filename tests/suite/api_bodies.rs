@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use tidegate_tests::{Answer, DEADLINE, Host, wait_for};
+use tidegate_tests::{Answer, DEADLINE, Host, built_module, padded, wait_for};
 
 use crate::api::quiet;
 
@@ -68,6 +68,37 @@ fn slow_senders() {
         assert_eq!(host.ask("GET", path).send().code, 200, "{path}");
     }
     drop(senders);
+}
+
+/// Guarantees: those who ask for what is large and do not read it have so much of the host's memory together and no more: who comes then is told to ask again, what is
+/// small is answered, and when they hang up there is room.
+#[test]
+fn slow_readers() {
+    let host = quiet().bytes("large", &padded(&built_module("threshold"), 9 << 20)).launch();
+    let module = host.ask("GET", "/api/v1/modules").send().expect(200)[0]["sha256"].as_str().unwrap().to_owned();
+    let path = format!("/api/v1/modules/{module}/content");
+    let mut readers = Vec::new();
+    let refused = loop {
+        let mut reader = begin(&host, &format!("GET {path} HTTP/1.1"));
+        write!(reader, "Connection: close\r\n\r\n").unwrap();
+        let mut line = [0; 12];
+        reader.read_exact(&mut line).unwrap();
+        if line != *b"HTTP/1.1 200" {
+            let mut rest = String::new();
+            reader.read_to_string(&mut rest).unwrap();
+            break String::from_utf8_lossy(&line).into_owned() + &rest;
+        }
+        readers.push(reader);
+        assert!(readers.len() < 64, "half a gigabyte waits to be read");
+    };
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("large answers"), "{refused}");
+    assert!(readers.len() > 8, "{}", readers.len());
+    host.ask("GET", "/api/v1/rules").send().expect(200);
+    drop(readers);
+    wait_for("room", DEADLINE, || match host.ask("GET", &path).send() {
+        answer if answer.code == 200 => Ok(()),
+        answer => Err(answer.code),
+    });
 }
 
 /// Guarantees: senders who send on, but slowly, keep nobody else out for longer than some seconds: one of them gives way, is told so, and leaves no file.

@@ -1,7 +1,9 @@
 //! Rules changed while a sink that is away holds the lanes back.
 
 use serde_json::json;
-use tidegate_tests::{DEADLINE, Fault, Host, Mosquitto, Protocol, Proxy, Publisher, Qos, Setup, plain, wait_for};
+use tidegate_tests::{
+    DEADLINE, Fault, Host, Mosquitto, Protocol, Proxy, Publisher, Qos, Setup, built_module, plain, variant, wait_for,
+};
 
 const HOT: &str = "module = \"threshold.wasm\"\ntopics = [\"dev/oven/#\"]\n[config]\nabove = 90.0\n";
 
@@ -36,12 +38,14 @@ fn held(broker: &Mosquitto, line: &Proxy) -> (Host, u64) {
     (host, sent)
 }
 
-/// Guarantees: while as many changes wait for a lane as may be under way, and more are refused, what only looks something up is answered.
+/// Guarantees: while as many changes wait for a lane as may be under way, and more are refused, what only looks something up is answered, and a module that comes in is
+/// taken in.
 #[test]
 fn who_looks_on_waits_for_no_change() {
     let Some(broker) = Mosquitto::start() else { return };
     let line = Proxy::start(broker.port());
     let (host, _) = held(&broker, &line);
+    let module = variant(&built_module("threshold"), 1);
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::scope(|threads| {
         for _ in 0..20 {
@@ -61,10 +65,18 @@ fn who_looks_on_waits_for_no_change() {
         drop(tell);
         told.recv_timeout(DEADLINE)
             .unwrap_or_else(|_| panic!("waited {DEADLINE:?} for one change too many to be refused"));
+        // One that has come all its way waits for its turn like them.
+        let upload = threads.spawn(|| host.ask("POST", "/api/v1/modules").body("application/wasm", &module).send());
         for path in ["series", "audit", "alerts", "modules", "dead-letters"] {
             host.ask("GET", &format!("/api/v1/{path}")).send().expect(200);
         }
+        wait_for("the module to have come, or to be refused", DEADLINE, || {
+            let lengths = std::fs::read_dir(host.rules_dir()).unwrap().filter_map(|file| file.ok()?.metadata().ok());
+            let has_come = lengths.into_iter().any(|file| file.len() == module.len() as u64);
+            if has_come || upload.is_finished() { Ok(()) } else { Err("neither") }
+        });
         line.set(Fault::None);
+        upload.join().unwrap().expect(201);
     });
 }
 

@@ -20,6 +20,27 @@ fn digests(of: &Value) -> Vec<&str> {
     of.as_array().unwrap().iter().map(|module| module["sha256"].as_str().unwrap()).collect()
 }
 
+/// Guarantees: a module whose file is replaced by another of the same length and time, as a copy that keeps times makes it, is told as what it is now.
+#[test]
+fn a_twin() {
+    let (one, other) = (variant(&built_module("threshold"), 1), variant(&built_module("threshold"), 2));
+    let host = quiet().bytes("hot", &one).launch();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3_600);
+    let aged = |path: &std::path::Path| {
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap()
+    };
+    let (file, twin) = (host.rules_dir().join("hot.wasm"), host.path().join("twin"));
+    aged(&file);
+    let told = || host.ask("GET", "/api/v1/modules").send().expect(200)[0]["sha256"].clone();
+    let before = told();
+    std::fs::write(&twin, &other).unwrap();
+    aged(&twin);
+    std::fs::rename(&twin, &file).unwrap();
+    let now = told();
+    assert_ne!(before, now);
+    host.ask("GET", &format!("/api/v1/modules/{}", now.as_str().unwrap())).send().expect(200);
+}
+
 /// Guarantees: of modules that were uploaded only those are pruned that nothing needs, by age and by number; not one that a rule or a shadow uses, or that a rule
 /// can go back to, nor one that lies there under a name of its own. It is said beforehand what would go, a slip changes nothing, and the audit log says what went.
 #[test]

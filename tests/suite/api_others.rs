@@ -177,3 +177,61 @@ fn a_change_that_nobody_reads() {
     names.iter().for_each(|name| std::fs::remove_file(name).unwrap());
     assert_eq!(change(70.0).expect(200)["file"]["config"]["above"], 70.0);
 }
+
+/// Guarantees: a decoder is tried and traced with the properties of a message, which make labels of its series; one that cannot be read is refused with its place.
+#[test]
+fn tried_with_properties() {
+    let rule =
+        "module = \"json-fields.wasm\"\ntopics = [\"dev/#\"]\n[config]\nlabels = { site = \"{header:site}\" }\n";
+    let host = quiet().bytes("json-fields", &built_module("json-fields")).rule("fields", rule).launch();
+    let message = |properties: Value| json!({"topic": "dev/a", "payload": "{\"a\":1}", "properties": properties});
+    let given = message(json!([{"key": "other", "value_base64": "/w=="}, {"key": "site", "value": "north"}]));
+    let tried = host.ask("POST", "/api/v1/rules/fields/test").json(&json!({"messages": [given]})).send().expect(200);
+    assert_eq!(tried["points"][0]["labels"], json!({"site": "north"}), "{tried}");
+    let traced = host.ask("POST", "/api/v1/trace").json(&given).send().expect(200);
+    assert_eq!(traced["points"][0]["labels"], json!({"site": "north"}), "{traced}");
+    let wrong = message(json!([{"key": "site", "value_base64": "?"}]));
+    let refused = host.ask("POST", "/api/v1/trace").json(&wrong).send().expect_problem(422, "body");
+    assert_eq!(refused["errors"][0]["pointer"], "/properties/0/value_base64", "{refused}");
+}
+
+/// Guarantees: what a trial shows has an end, however long the names are that a rule makes of what it is given.
+#[test]
+fn a_trial_of_long_names() {
+    let rule = "module = \"json-fields.wasm\"\ntopics = [\"dev/#\"]\n[limits]\nmemory_mib = 64\ncpu_ms = 10000\n";
+    let host = quiet().bytes("json-fields", &built_module("json-fields")).rule("fields", rule).launch();
+    let fields: serde_json::Map<String, Value> =
+        (0..1_000).map(|field| (format!("f{field}"), field.into())).collect();
+    let payload = Value::from(fields).to_string();
+    let message = |n: usize| json!({"topic": format!("dev/{n}/{}", "x".repeat(950)), "payload": payload});
+    let messages: Vec<Value> = (0..10).map(message).collect();
+    let tried = host.ask("POST", "/api/v1/rules/fields/test").json(&json!({"messages": messages})).send();
+    let points = tried.expect(200)["points"].as_array().unwrap().len();
+    assert!((2_000..10_000).contains(&points), "{points} points: {:?}", tried.json()["rejected"]);
+    assert!(tried.body.len() < 10 << 20, "{} bytes", tried.body.len());
+}
+
+/// Guarantees: while another host is at a change of the same rules, its files are left alone: a module that it says waits keeps its name, and nothing is deleted; afterwards
+/// that is tidied up.
+#[test]
+fn left_to_the_other_host() {
+    let host = quiet().module("threshold").rule("hot", HOT).launch();
+    let spare = host.ask("POST", "/api/v1/modules").body("application/wasm", &variant(&built_module("threshold"), 1));
+    let sha256 = spare.send().expect(201)["sha256"].as_str().unwrap().to_owned();
+    let directory = host.rules_dir();
+    std::fs::write(directory.join(".spare.wasm.waits"), &sha256).unwrap();
+    std::fs::rename(directory.join(format!("{sha256}.wasm")), directory.join("spare.wasm")).unwrap();
+    let waits = || (directory.join("spare.wasm").exists(), directory.join(".spare.wasm.waits").exists());
+    let of_another = std::fs::File::open(&directory).unwrap();
+    of_another.lock().unwrap();
+    host.ask("GET", "/api/v1/export").send().expect(200);
+    host.ask("DELETE", &format!("/api/v1/modules/{sha256}")).send().expect_problem(503, "busy");
+    host.ask("POST", "/api/v1/modules/prune?keep=0").send().expect_problem(503, "busy");
+    let module = variant(&built_module("threshold"), 2);
+    host.ask("POST", "/api/v1/modules").body("application/wasm", &module).send().expect_problem(503, "busy");
+    assert_eq!(waits(), (true, true));
+    of_another.unlock().unwrap();
+    host.ask("GET", "/api/v1/export").send().expect(200);
+    assert_eq!(waits(), (false, false));
+    host.ask("DELETE", &format!("/api/v1/modules/{sha256}")).send().expect(204);
+}

@@ -1,8 +1,8 @@
 //! A disk without room: nothing is acknowledged that is not on it, and all goes on when there is room again.
 
 use tidegate_tests::{
-    Account, DEADLINE, Host, Mosquitto, Protocol, Publisher, Qos, Setup, SmallDisk, files, garbage, readings,
-    sqlite_count, sqlite_rows, wait_for, with_own_mounts,
+    Account, DEADLINE, Host, Mosquitto, Protocol, Publisher, Qos, Setup, SmallDisk, built_module, files, garbage,
+    readings, sqlite_count, sqlite_rows, variant, wait_for, with_own_mounts,
 };
 
 use crate::api::quiet;
@@ -58,7 +58,7 @@ fn dead_letters_without_room() {
     });
 }
 
-/// Guarantees: a document of rules for which there is not room enough changes nothing, also where some of it would have fitted: every file
+/// Guarantees: a document of rules, or a module, for which there is not room enough changes nothing, also where some of it would have fitted: every file
 /// is what it was and nothing is beside it, every rule serves as it did, and the answer says what is missing. With room it is taken.
 #[test]
 fn rules_without_room() {
@@ -89,6 +89,10 @@ fn rules_without_room() {
         disk.spare(4096);
         host.ask("PUT", "/api/v1/desired").json(&wanted).send().expect_problem(507, "no_room");
         assert!((rules(), on_disk()) == before, "{:?}", rules());
+        let module = variant(&built_module("threshold"), 1);
+        let sent = host.ask("POST", "/api/v1/modules").body("application/wasm", &module).send();
+        sent.expect_problem(507, "no_room");
+        assert!(on_disk() == before.1, "a draft is left");
 
         disk.clear();
         host.ask("PUT", "/api/v1/desired").json(&wanted).send().expect(200);

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::backtest::Backtests;
 use crate::incoming::{Incoming, Seat};
+use crate::leaving::Leaving;
 use crate::problem::Problem;
 use crate::recent::Recent;
 use crate::route::Sees;
@@ -21,7 +22,8 @@ const BLOCKING: usize = 16;
 const LOOKING_UP: usize = 16;
 /// How many modules, or documents with modules, may come in at once. They come as slowly as their senders like, for minutes, as long as nobody waits.
 const INCOMING: usize = 2;
-/// How many may be worked on at once, coming or going: each can take up 64 MiB of memory and more. None is waited for.
+/// How many may be worked on at once, coming or going: each can take up 64 MiB of memory and more. None is waited for: what goes out has room of its own
+/// then (`leaving.rs`).
 const AT_WORK: usize = 2;
 
 /// The parts of the host that the routes see.
@@ -32,11 +34,23 @@ pub(crate) struct AppState {
     blocking: Arc<Semaphore>,
     looking_up: Arc<Semaphore>,
     incoming: Arc<Incoming>,
-    at_work: Semaphore,
+    at_work: Arc<Semaphore>,
     compacting: Semaphore,
+    /// For answers on their way out.
+    pub leaving: Leaving,
     pub streams: Streams,
     pub pages: Pages,
 }
+
+/// A place to work on what has come in.
+pub(crate) struct Turn {
+    _held: OwnedSemaphorePermit,
+}
+
+/// What few can have.
+pub(crate) trait Place: Send + 'static {}
+impl Place for Turn {}
+impl Place for Arc<Seat> {}
 
 /// What anybody may ask for.
 pub(crate) struct Pages {
@@ -68,12 +82,24 @@ impl Faces {
 impl AppState {
     pub fn new(view: View, desk: Desk) -> Arc<Self> {
         let (blocking, looking_up) = (Arc::new(Semaphore::new(BLOCKING)), Arc::new(Semaphore::new(LOOKING_UP)));
-        let (incoming, at_work) = (Incoming::new(INCOMING), Semaphore::new(AT_WORK));
+        let (incoming, at_work) = (Incoming::new(INCOMING), Arc::new(Semaphore::new(AT_WORK)));
         let compacting = Semaphore::new(1);
-        let (backtests, streams) = (Arc::default(), Streams::default());
+        let (leaving, backtests, streams) = (Leaving::default(), Arc::default(), Streams::default());
         let now = Instant::now();
         let pages = Pages { ready: Faces::new(now), health: Faces::new(now), metrics: Recent::new(now) };
-        Arc::new(Self { view, desk, backtests, blocking, looking_up, incoming, at_work, compacting, streams, pages })
+        Arc::new(Self {
+            view,
+            desk,
+            backtests,
+            blocking,
+            looking_up,
+            incoming,
+            at_work,
+            compacting,
+            leaving,
+            streams,
+            pages,
+        })
     }
 
     /// A place for modules that come in, until they have been worked on.
@@ -88,8 +114,9 @@ impl AppState {
 
     /// The same for who has taken some in: it is not refused after all the way, but waits for its turn. Who has a place does not wait for
     /// callers, so that is soon.
-    pub async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        self.at_work.acquire().await.map_err(|_| on_their_way())
+    pub async fn turn(&self) -> Result<Turn, Problem> {
+        let held = self.at_work.clone().acquire_owned().await.map_err(|_| on_their_way())?;
+        Ok(Turn { _held: held })
     }
 
     /// The one place to give room back to the disk: two would wait for each other, and take twice the room.
@@ -113,6 +140,16 @@ impl AppState {
         self.beside(&self.looking_up, work).await
     }
 
+    /// Does what may block for who has a place of another kind already, of which there are few: a seat for what comes in, or a turn to work on it. It is not
+    /// refused when changes hold all of theirs.
+    pub async fn in_place<P: Place, T: Send + 'static>(
+        self: &Arc<Self>,
+        place: P,
+        work: impl FnOnce(&AppState) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.holding(place, work).await
+    }
+
     async fn beside<T: Send + 'static>(
         self: &Arc<Self>,
         places: &Arc<Semaphore>,
@@ -120,9 +157,17 @@ impl AppState {
     ) -> Result<T, Problem> {
         let permit = places.clone().try_acquire_owned();
         let permit = permit.map_err(|_| Problem::busy("too much is under way; try again in a moment"))?;
+        self.holding(permit, work).await
+    }
+
+    async fn holding<T: Send + 'static>(
+        self: &Arc<Self>,
+        place: impl Send + 'static,
+        work: impl FnOnce(&AppState) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
         let app = self.clone();
         let done = tokio::task::spawn_blocking(move || {
-            let _until_done = permit;
+            let _until_done = place;
             work(&app)
         });
         done.await.map_err(|_| Problem::internal("it failed; see the host's log"))

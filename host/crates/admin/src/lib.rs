@@ -15,6 +15,7 @@ mod connection;
 mod gate;
 mod health;
 mod incoming;
+mod leaving;
 mod letters;
 mod metrics;
 mod openapi;

@@ -34,7 +34,7 @@ pub(crate) use series::{OneSeries, Series, SeriesQuery};
 pub(crate) use shadow::{PromoteInput, ShadowInput, ShadowShape};
 pub(crate) use state::{Ledger, OneSpool, ResetQuery, StateReset};
 pub(crate) use trace::{TraceNext, TraceOutput, TraceStep};
-pub(crate) use trial::{TrialCommand, TrialInput, TrialMessage, TrialOutput, TrialReject};
+pub(crate) use trial::{Property, TrialCommand, TrialInput, TrialMessage, TrialOutput, TrialReject};
 
 /// A JSON object whose members the host's own documentation describes.
 pub(crate) struct AnyJson;

@@ -1,9 +1,10 @@
 //! Lines of NDJSON as rows: points for a processor, messages for a decoder.
 //!
 //! A point is `{"topic","time_us" or "time","value","text" or "value_str","quality","unit"}`, a message `{"topic","payload" or
-//! "payload_base64" or "payload_hex","received_us" or "received"}`: the forms in which the NDJSON sink, `tidegate dead-letters export` and the
+//! "payload_base64" or "payload_hex","received_us" or "received","properties"}`: the forms in which the NDJSON sink, `tidegate dead-letters export` and the
 //! test cases of rules have them. A payload that is not a string is its JSON. An alert's line is passed over.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -12,6 +13,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tidegate_engine::Kind;
 use tidegate_model::{Books, Marks, Names, Page, Span};
+
+use crate::shapes::Property;
 
 /// The most of an error that is told.
 const MAX_TOLD_BYTES: usize = 200;
@@ -43,9 +46,25 @@ struct Line {
     payload_hex: Option<String>,
     received_us: Option<i64>,
     received: Option<String>,
+    #[serde(default)]
+    properties: Properties,
     point: Option<Box<Line>>,
     dead_letter: Option<Box<Line>>,
     alert: Option<serde::de::IgnoredAny>,
+}
+
+/// User properties, headers and key: each by itself in what hosts write, by name in test cases.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Properties {
+    Each(Vec<Property>),
+    ByName(BTreeMap<String, String>),
+}
+
+impl Default for Properties {
+    fn default() -> Self {
+        Self::Each(Vec::new())
+    }
 }
 
 impl Lines {
@@ -94,12 +113,16 @@ impl Lines {
         if is_message { self.message(&topic, at, line, page) } else { self.point(&topic, at, line, page) }
     }
 
-    fn message(&mut self, topic: &str, at: i64, line: Line, page: &mut Page) -> Result<(), String> {
+    fn message(&mut self, topic: &str, at: i64, mut line: Line, page: &mut Page) -> Result<(), String> {
+        let given = std::mem::take(&mut line.properties);
+        let properties = properties(&given)?;
         let payload = payload(line)?;
-        match self.names.topic(topic) {
-            Some(topic) => drop(page.messages.push(topic, at, Marks::default(), &payload)),
-            None => page.nameless += 1,
-        }
+        let Some(topic) = self.names.topic(topic) else {
+            page.nameless += 1;
+            return Ok(());
+        };
+        let row = page.messages.push(topic, at, Marks::default(), &payload);
+        properties.iter().for_each(|(key, value)| page.messages.properties.push(row, key, value));
         Ok(())
     }
 
@@ -136,14 +159,29 @@ fn time(us: Option<i64>, words: Option<&str>, name: &str) -> Result<i64, String>
     }
 }
 
+fn properties(all: &Properties) -> Result<Vec<(&str, Vec<u8>)>, String> {
+    match all {
+        Properties::Each(each) => {
+            let value = |it: &Property| it.bytes().map_err(|(field, why)| format!("`{field}` of a property: {why}"));
+            each.iter().map(|it| Ok((it.key.as_str(), value(it)?))).collect()
+        }
+        Properties::ByName(all) => {
+            Ok(all.iter().map(|(key, value)| (key.as_str(), value.as_bytes().to_vec())).collect())
+        }
+    }
+}
+
 fn payload(line: Line) -> Result<Vec<u8>, String> {
     match (line.payload, line.payload_base64, line.payload_hex) {
         (Some(Value::String(text)), None, None) => Ok(text.into_bytes()),
         (Some(value), None, None) => Ok(value.to_string().into_bytes()),
         (None, Some(coded), None) => STANDARD.decode(coded).map_err(|error| format!("`payload_base64`: {error}")),
         (None, None, Some(hex)) => {
-            let pairs =
-                hex.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+            let digit = |byte: u8| char::from(byte).to_digit(16);
+            let pairs = hex.as_bytes().chunks(2).map(|pair| match pair {
+                [high, low] => Some((digit(*high)? << 4 | digit(*low)?) as u8),
+                _ => None,
+            });
             pairs.collect::<Option<_>>().ok_or_else(|| "`payload_hex` is not hexadecimal".to_owned())
         }
         _ => Err("it has more than one payload".to_owned()),
@@ -194,6 +232,22 @@ mod tests {
         );
         let payloads: Vec<&[u8]> = (0..page.messages.len()).map(|row| page.messages.payload.get(row)).collect();
         assert_eq!(payloads, [&b"x"[..], b"{\"v\":1}", b"\xff\x00", b"\xff\x00"], "{:?}", page.unreadable);
+    }
+
+    /// Guarantees: a message has its properties, whichever way they are written; one whose properties cannot be read is no row.
+    #[test]
+    fn with_properties() {
+        let page = read(
+            Kind::Decoder,
+            r#"{"topic":"a","payload":"x","received_us":1,"properties":{"site":"north"}}
+{"topic":"a","payload":"x","received_us":1}
+{"dead_letter":{"topic":"a","payload":"x","received_us":1,"properties":[{"key":"k","value_base64":"/w=="},{"key":"k","value":"2"}]}}
+{"topic":"a","payload":"x","received_us":1,"properties":[{"key":"k","value_base64":"?"}]}"#,
+        );
+        let of = |row| page.messages.properties.of(row).collect::<Vec<_>>();
+        let second = vec![("k", &b"\xff"[..]), ("k", &b"2"[..])];
+        assert_eq!([of(0), of(1), of(2)], [vec![("site", &b"north"[..])], vec![], second]);
+        assert!(page.unreadable[0].contains("`value_base64` of a property"), "{:?}", page.unreadable);
     }
 
     /// Guarantees: what is no row is told by its line, shortly, and harms no other.

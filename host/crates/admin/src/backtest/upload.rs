@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tidegate_engine::Kind;
 use tidegate_model::{Books, HistoryError, Page, Past, Span};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::{Instant, timeout};
 
 use super::lines::Lines;
 use crate::problem::Problem;
@@ -17,9 +19,20 @@ const PIECES: usize = 4;
 const MAX_LINE_BYTES: usize = 1 << 20;
 /// A page has no more lines; nor fewer, while there are more and it has room for their bytes.
 const PAGE_LINES: usize = 2_000;
+/// How long pieces may wait in all for a job that does not read on, be it that it is not its turn. With the time that they may take to come it is less than the
+/// longest life of a connection, so that this is said.
+const READ_WITHIN: Duration = Duration::from_secs(540);
+
+/// What is said of one that was given up.
+const NOT_READ: &str = "the upload has waited for too long: other backtests run before this one, or its rule takes long; ask for it anew later, or with fewer rows";
 
 /// Where pieces go.
-pub(crate) struct Pieces(mpsc::Sender<Option<Bytes>>);
+pub(crate) struct Pieces {
+    to: mpsc::Sender<Option<Bytes>>,
+    /// How long they may wait still.
+    patience: Mutex<Duration>,
+    waited: Arc<AtomicBool>,
+}
 
 /// Where they come out.
 pub(super) struct Upload {
@@ -27,6 +40,8 @@ pub(super) struct Upload {
     /// How many bytes will come, if that is known.
     whole: Option<u64>,
     cancelled: Arc<AtomicBool>,
+    /// It was given up since nobody read it.
+    waited: Arc<AtomicBool>,
 }
 
 /// Wakes who waits for a piece.
@@ -35,8 +50,9 @@ pub(super) struct Waker(mpsc::WeakSender<Option<Bytes>>);
 /// Whoever sets `cancelled` wakes the reader afterwards.
 pub(super) fn pair(whole: Option<u64>, cancelled: Arc<AtomicBool>) -> (Pieces, Upload, Waker) {
     let (sender, pieces) = mpsc::channel(PIECES);
-    let waker = Waker(sender.downgrade());
-    (Pieces(sender), Upload { pieces, whole, cancelled }, waker)
+    let (waker, waited) = (Waker(sender.downgrade()), Arc::<AtomicBool>::default());
+    let to = Pieces { to: sender, patience: Mutex::new(READ_WITHIN), waited: waited.clone() };
+    (to, Upload { pieces, whole, cancelled, waited }, waker)
 }
 
 impl Waker {
@@ -48,18 +64,25 @@ impl Waker {
 }
 
 impl Pieces {
-    /// Hands a piece over; none at the end. Waits until there is room for it.
+    /// Hands a piece over; none at the end. Waits until there is room for it, but not for ever.
     pub async fn push(&self, piece: Option<Bytes>) -> Result<(), Problem> {
+        let (mut patience, began) = (self.patience.lock().await, Instant::now());
+        let sent = timeout(*patience, self.to.send(piece)).await;
+        *patience = patience.saturating_sub(began.elapsed());
         let gone = "the backtest is over: it has failed, or was cancelled";
-        self.0.send(piece).await.map_err(|_| Problem::conflict("over", gone))
+        sent.map_err(|_| {
+            self.waited.store(true, SeqCst);
+            Problem::busy(NOT_READ)
+        })?
+        .map_err(|_| Problem::conflict("over", gone))
     }
 }
 
 impl Upload {
     pub fn open(self, span: Span, kind: Kind, books: Arc<Books>) -> Reading {
-        let Upload { pieces, whole, cancelled } = self;
+        let Upload { pieces, whole, cancelled, waited } = self;
         let lines = Lines::new(span, kind, books);
-        Reading { pieces, whole, cancelled, rest: Vec::new(), at: 0, read: 0, ended: false, lines }
+        Reading { pieces, whole, cancelled, waited, rest: Vec::new(), at: 0, read: 0, ended: false, lines }
     }
 }
 
@@ -73,6 +96,7 @@ pub(super) struct Reading {
     read: u64,
     whole: Option<u64>,
     cancelled: Arc<AtomicBool>,
+    waited: Arc<AtomicBool>,
     ended: bool,
     lines: Lines,
 }
@@ -130,6 +154,7 @@ impl Reading {
         match piece {
             Some(Some(piece)) => self.rest.extend_from_slice(&piece),
             Some(None) => self.ended = true,
+            None if self.waited.load(SeqCst) => return Err(HistoryError(NOT_READ.to_owned())),
             None => return Err(HistoryError("the upload was broken off".to_owned())),
         }
         Ok(!self.ended)
@@ -150,7 +175,7 @@ mod tests {
             sender.try_send(None).unwrap();
         }
         drop(sender);
-        let upload = Upload { pieces: receiver, whole: None, cancelled: Arc::default() };
+        let upload = Upload { pieces: receiver, whole: None, cancelled: Arc::default(), waited: Arc::default() };
         let mut reading = upload.open(Span::default(), Kind::Processor, Arc::new(Books::new(9)));
         let mut all = Page::default();
         while let Some(page) = reading.next_page()? {
@@ -181,7 +206,7 @@ mod tests {
         for piece in std::iter::repeat_n(Some(Bytes::from(line)), 12).chain([None]) {
             sender.try_send(piece).unwrap();
         }
-        let upload = Upload { pieces, whole: None, cancelled: Arc::default() };
+        let upload = Upload { pieces, whole: None, cancelled: Arc::default(), waited: Arc::default() };
         let mut reading = upload.open(Span::default(), Kind::Processor, Arc::new(Books::new(9)));
         let mut rows = Vec::new();
         while let Some(page) = reading.next_page().unwrap() {
@@ -196,8 +221,8 @@ mod tests {
     fn cancelled() {
         for pieces in [0, PIECES] {
             let cancelled = Arc::<AtomicBool>::default();
-            let (Pieces(sender), upload, waker) = pair(None, cancelled.clone());
-            (0..pieces).for_each(|_| sender.try_send(Some(Bytes::from_static(b"{}"))).unwrap());
+            let (sender, upload, waker) = pair(None, cancelled.clone());
+            (0..pieces).for_each(|_| sender.to.try_send(Some(Bytes::from_static(b"{}"))).unwrap());
             let reader = std::thread::spawn(move || {
                 upload.open(Span::default(), Kind::Processor, Arc::new(Books::new(9))).next_page()
             });
@@ -206,6 +231,23 @@ mod tests {
             assert!(reader.join().unwrap().unwrap_err().to_string().contains("cancelled"), "{pieces} pieces");
             drop(sender);
         }
+    }
+
+    /// Guarantees: who sends pieces that nobody reads is not kept for ever, and is told why; so is whoever reads on later.
+    #[tokio::test]
+    async fn not_read() {
+        let (sender, upload, _waker) = pair(None, Arc::default());
+        *sender.patience.lock().await = Duration::ZERO;
+        let piece = || Some(Bytes::from_static(b"\n"));
+        for _ in 0..PIECES {
+            sender.push(piece()).await.unwrap();
+        }
+        assert_eq!(sender.push(piece()).await.unwrap_err().code(), "busy");
+        drop(sender);
+        let read = std::thread::spawn(move || {
+            upload.open(Span::default(), Kind::Processor, Arc::new(Books::new(9))).next_page()
+        });
+        assert_eq!(read.join().unwrap().unwrap_err().to_string(), NOT_READ);
     }
 
     /// Guarantees: an upload that breaks off is an error, and so is a line without end.

@@ -27,7 +27,7 @@ pub(crate) use pace::Account;
 use crate::app_state::AppState;
 use crate::body::Body;
 use crate::gate::audit_writer::Deed;
-use crate::gate::credentials::{Caller, Credentials};
+use crate::gate::credentials::{Caller, Credentials, Unknown};
 use crate::gate::pace::{Pace, Payer};
 use crate::problem::Problem;
 use crate::route::{Call, Effect, Need, Route, Sees, Takes};
@@ -126,7 +126,18 @@ impl Gate {
             self.audit.deny(deed("a foreign page"), &problem).await;
             return Err(problem);
         }
-        let caller = match self.admit(&route, &uri, &headers, &peer) {
+        let admitted = match route.need {
+            Need::Probe => match self.shown_to_a_probe(&headers, &peer) {
+                Ok(caller) => Ok(caller),
+                // It is answered all the same, as anybody is; but it is no way to try tokens unseen.
+                Err(unknown) => {
+                    self.audit.deny(deed(unknown.as_str()), &unknown.problem()).await;
+                    Ok(None)
+                }
+            },
+            Need::Document | Need::Scope(_) => self.admit(&route, &uri, &headers, &peer),
+        };
+        let caller = match admitted {
             Ok(caller) => caller,
             Err((who, problem)) => {
                 self.audit.deny(deed(&who), &problem).await;
@@ -138,9 +149,12 @@ impl Gate {
             Some(caller) if caller.allow(Scope::Read).is_ok() => Sees::Reasons,
             _ => Sees::Names,
         };
-        let call = Call { app: self.app.clone(), blanks, uri, body: Body::new(body, &headers), headers, sees };
+        let app = self.app.clone();
+        let call = Call { app: app.clone(), blanks, uri, body: Body::new(body, &headers), headers, sees };
         if matches!(route.effect, Effect::Reads | Effect::Tries) {
-            return (route.run)(call).await;
+            let answer = (route.run)(call).await?;
+            // What anybody may ask for is never refused.
+            return if matches!(route.need, Need::Scope(_)) { app.leaving.take(answer) } else { Ok(answer) };
         }
         let of = route.recorded.of(&call.uri);
         let deed = Deed { of, ..deed(caller.as_ref().map_or("anybody", |caller| &caller.who)) };
@@ -161,6 +175,25 @@ impl Gate {
         change.await.unwrap_or_else(|_| Err(Problem::internal("the change failed; see the host's log")))
     }
 
+    /// Who asks for a probe, if that is known; or what is wrong with what they show. What probes cost does not grow with how many ask (`recent.rs`), and they need no
+    /// credentials; who shows some hears more, and so does who needs none, but where others are spoken with as well.
+    fn shown_to_a_probe(&self, headers: &HeaderMap, peer: &Peer) -> Result<Option<Caller>, Unknown> {
+        let now = Instant::now();
+        // Who has tried too many tokens learns of none whether it is good.
+        let tried_out = headers.contains_key(header::AUTHORIZATION) && !self.pace.has(Payer::Anybody, now);
+        if tried_out || self.credentials.are_none() && !self.local {
+            return Ok(None);
+        }
+        match self.credentials.caller(headers, peer, SystemTime::now()) {
+            Ok(caller) => Ok(Some(caller)),
+            Err(Unknown::Missing) => Ok(None),
+            Err(unknown) => {
+                self.pace.take(Payer::Anybody, now);
+                Err(unknown)
+            }
+        }
+    }
+
     /// Who asks, if that is known; or why they may not, with what is known of them.
     fn admit(
         &self,
@@ -176,10 +209,7 @@ impl Gate {
             if enough { Ok(()) } else { Err((who.to_owned(), problem.with(header::RETRY_AFTER, "1"))) }
         };
         let scope = match route.need {
-            // What they cost does not grow with how many ask (`recent.rs`). They need no credentials; who shows some hears more, and so does who
-            // needs none, but where others are spoken with as well.
-            Need::Probe if self.credentials.are_none() && !self.local => return Ok(None),
-            Need::Probe => return Ok(self.credentials.caller(headers, peer, SystemTime::now()).ok()),
+            Need::Probe => return Ok(None),
             Need::Document => return paid("anybody", Payer::Anybody).map(|()| None),
             Need::Scope(scope) => scope,
         };

@@ -37,12 +37,17 @@ impl Account {
 
     /// Takes once; false if there is none left.
     pub fn take(&mut self, now: Instant) -> bool {
+        let enough = self.gain(now);
+        self.left -= f64::from(u8::from(enough));
+        enough
+    }
+
+    /// Gains what time has brought; whether there is one left.
+    fn gain(&mut self, now: Instant) -> bool {
         let gained = now.saturating_duration_since(self.at).as_secs_f64() * self.per_s;
         self.left = (self.left + gained).min(self.per_s * 2.0);
         self.at = now;
-        let enough = self.left >= 1.0;
-        self.left -= f64::from(u8::from(enough));
-        enough
+        self.left >= 1.0
     }
 }
 
@@ -51,15 +56,24 @@ impl Pace {
         Self(Mutex::new(vec![Account::new(per_s, now); tokens + 2]))
     }
 
+    /// Whether there is one left, which stays.
+    pub fn has(&self, payer: Payer, now: Instant) -> bool {
+        self.with(payer, |account| account.gain(now))
+    }
+
     /// Takes a request from the account; false if there is none left.
     pub fn take(&self, payer: Payer, now: Instant) -> bool {
+        self.with(payer, |account| account.take(now))
+    }
+
+    fn with(&self, payer: Payer, enough: impl FnOnce(&mut Account) -> bool) -> bool {
         let number = match payer {
             Payer::Anybody => 0,
             Payer::Certificates => 1,
             Payer::Token(i) => i + 2,
         };
         let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        accounts.get_mut(number).is_some_and(|account| account.take(now))
+        accounts.get_mut(number).is_some_and(enough)
     }
 }
 
@@ -79,6 +93,9 @@ mod tests {
         assert_eq!(taken(Payer::Token(0), start), 20);
         assert_eq!(taken(Payer::Anybody, start + Duration::from_millis(500)), 5);
         assert_eq!(taken(Payer::Anybody, start + Duration::from_secs(100)), 20);
+        assert!(!pace.has(Payer::Anybody, start + Duration::from_secs(100)));
+        assert!((0..30).all(|_| pace.has(Payer::Anybody, start + Duration::from_secs(101))));
+        assert_eq!(taken(Payer::Anybody, start + Duration::from_secs(101)), 10);
         assert_eq!(taken(Payer::Token(7), start), 0, "there is no such token");
     }
 }

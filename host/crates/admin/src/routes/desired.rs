@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::json;
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
 use crate::rules::{Condition, Mode, Others};
@@ -12,9 +13,11 @@ use crate::shapes::{ConvergeQuery, Document, ExportQuery};
 pub(crate) async fn export(call: Call) -> Answer {
     let modules = call.query::<ExportQuery>()?.modules.unwrap_or(true);
     let _place = call.app.at_work()?;
-    let exported = call.app.blocking(move |app| app.desk.export(modules, &app.view.configuration)).await?;
-    let (document, etag) = exported?;
-    Ok(tagged(Json(document).into_response(), &etag))
+    let exported = call.app.blocking(move |app| {
+        let (document, etag) = app.desk.export(modules, &app.view.configuration)?;
+        Ok(tagged(json(document), &etag))
+    });
+    exported.await?
 }
 
 /// What the document does not name stays.
@@ -32,8 +35,7 @@ async fn converge(call: Call, others: Others) -> Answer {
     let (app, condition) = (call.app.clone(), Condition::of(&call.headers)?);
     let place = app.incoming()?;
     let document: Document = call.body.seated(&place).document().await?;
-    let _turn = app.turn().await?;
-    let done = app.blocking(move |app| {
+    let done = app.in_place(app.turn().await?, move |app| {
         let (converged, changed) = app.desk.converge(&document, others, mode, &condition, &app.view.configuration)?;
         Ok::<_, Problem>((converged, changed, app.desk.whole_etag()))
     });

@@ -31,16 +31,17 @@ pub(crate) async fn list(call: Call) -> Answer {
     let page = call.app.look_up(move |app| {
         let kept = &app.view.letters;
         let letters = if newest { kept.newest(&filter, most)? } else { kept.list(&filter, after, most)? };
-        Ok(LetterPage { letters, matching: kept.count(&filter)? })
+        Ok(json(LetterPage { letters, matching: kept.count(&filter)? }))
     });
-    Ok(json(page.await?.map_err(unreadable)?))
+    page.await?.map_err(unreadable)
 }
 
 pub(crate) async fn get(call: Call) -> Answer {
     let id: i64 = call.name().parse().unwrap_or_default();
-    let found = call.app.look_up(move |app| app.view.letters.get(id)).await?.map_err(unreadable)?;
+    let found = call.app.look_up(move |app| app.view.letters.get(id).map(|letter| letter.map(json)));
     found
-        .map(json)
+        .await?
+        .map_err(unreadable)?
         .ok_or_else(|| Problem::missing(format!("there is no dead letter {id}; it may have been replayed")))
 }
 

@@ -28,12 +28,16 @@ use crate::problem::Problem;
 /// What most answers have room in.
 const USUAL_BYTES: usize = 4 << 10;
 
-/// An answer of 200 with JSON.
+/// An answer of 200 with JSON. One that can be long is made where what it tells of was, beside the interface's own thread.
 fn json(value: impl Serialize) -> Response {
     // Into a `Vec`, which takes the many small pieces of JSON for less than any other buffer.
     let mut body = Vec::with_capacity(USUAL_BYTES);
     match serde_json::to_writer(&mut body, &value) {
-        Ok(()) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
+        Ok(()) => {
+            // It may wait for its reader for long.
+            body.shrink_to_fit();
+            ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+        }
         Err(error) => Problem::internal(error.to_string()).into_response(),
     }
 }

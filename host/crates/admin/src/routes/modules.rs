@@ -17,7 +17,7 @@ use crate::rules::{Mode, WhichModules};
 use crate::shapes::{ModulePart, PruneQuery, UploadQuery};
 
 pub(crate) async fn list(call: Call) -> Answer {
-    Ok(json(call.app.look_up(|app| app.desk.modules()).await??))
+    call.app.look_up(|app| app.desk.modules().map(json)).await?
 }
 
 pub(crate) async fn get(call: Call) -> Answer {
@@ -35,9 +35,9 @@ pub(crate) async fn upload(call: Call) -> Answer {
     let app = call.app.clone();
     let place = app.incoming()?;
     let body = call.body.seated(&place);
-    let upload = Arc::new(Mutex::new(Some(app.blocking(|app| app.desk.upload()).await??)));
+    let upload = Arc::new(Mutex::new(Some(app.in_place(place.clone(), |app| app.desk.upload()).await??)));
     let each = |piece: Bytes| {
-        let (app, upload) = (app.clone(), upload.clone());
+        let (app, upload, place) = (app.clone(), upload.clone(), place.clone());
         async move {
             let push = move |_: &crate::app_state::AppState| match upload
                 .lock()
@@ -47,14 +47,13 @@ pub(crate) async fn upload(call: Call) -> Answer {
                 Some(upload) => upload.push(&piece),
                 None => Ok(()),
             };
-            app.blocking(push).await?
+            app.in_place(place, push).await?
         }
     };
     body.module(most, each).await?;
     let whole = upload.lock().unwrap_or_else(PoisonError::into_inner).take();
     let whole = whole.ok_or_else(|| Problem::internal("the upload was lost"))?;
-    let _turn = app.turn().await?;
-    let kept = app.blocking(move |app| app.desk.keep(whole, wasi)).await??;
+    let kept = app.in_place(app.turn().await?, move |app| app.desk.keep(whole, wasi)).await??;
     let status = if kept.new { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = (status, Json(kept.module)).into_response();
     response.extensions_mut().insert(kept.changed);
@@ -66,8 +65,7 @@ pub(crate) async fn on_trial(call: Call) -> Answer {
     let (app, wasi) = (call.app.clone(), wasi(&call)?);
     let place = app.incoming()?;
     let part: ModulePart = call.body.seated(&place).document().await?;
-    let _turn = app.turn().await?;
-    Ok(json(app.blocking(move |app| app.desk.take_on_trial(&part, wasi)).await??))
+    Ok(json(app.in_place(app.turn().await?, move |app| app.desk.take_on_trial(&part, wasi)).await??))
 }
 
 fn wasi(call: &Call) -> Result<Wasi, Problem> {

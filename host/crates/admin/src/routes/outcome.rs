@@ -16,12 +16,15 @@ pub(super) struct Outcome<'a> {
     books: &'a Books,
     /// The most points, alerts and commands that are shown, of each.
     most: usize,
+    /// Bytes of names, texts and payloads that may still be shown.
+    room: usize,
     pub shown: TrialOutput,
 }
 
 impl<'a> Outcome<'a> {
-    pub fn new(rule: &'a Rule, books: &'a Books, most: usize) -> Self {
-        Self { rule, books, most, shown: TrialOutput::default() }
+    /// Shows `most` points, alerts, refusals and commands, of each, with so many bytes in all.
+    pub fn new(rule: &'a Rule, books: &'a Books, most: usize, bytes: usize) -> Self {
+        Self { rule, books, most, room: bytes, shown: TrialOutput::default() }
     }
 
     /// Gives the points that go on.
@@ -55,22 +58,34 @@ impl<'a> Outcome<'a> {
         let room = self.most.saturating_sub(self.shown.points.len());
         for row in 0..points.len().min(room) {
             let from = from.and_then(|from| from.get(row).copied());
-            self.shown.points.push(show::point(points, row, from, self.books));
+            let point = show::point(points, row, from, self.books);
+            if !self.fits(point.bytes()) {
+                return;
+            }
+            self.shown.points.push(point);
         }
     }
 
     fn alerts(&mut self, alerts: Vec<RawAlert>) {
         let room = self.most.saturating_sub(self.shown.alerts.len());
         for alert in alerts.into_iter().take(room) {
-            let alert = alert.of(&self.rule.name, self.books);
+            let Some(alert) = alert.of(&self.rule.name, self.books) else { continue };
             // All are of one rule, which was asked for.
-            self.shown.alerts.extend(alert.map(|alert| SeenAlert { rule: None, ..SeenAlert::from(&alert) }));
+            let alert = SeenAlert { rule: None, ..SeenAlert::from(&alert) };
+            if !self.fits(alert.bytes()) {
+                return;
+            }
+            self.shown.alerts.push(alert);
         }
     }
 
     fn rejects(&mut self, rejects: &Rejects) {
-        let each = |(row, reason): (u32, &str)| TrialReject { row, reason: reason.to_owned() };
-        self.shown.rejected = rejects.iter().take(self.most).map(each).collect();
+        for (row, reason) in rejects.iter().take(self.most) {
+            if !self.fits(reason.len()) {
+                return;
+            }
+            self.shown.rejected.push(TrialReject { row, reason: reason.to_owned() });
+        }
     }
 
     fn commands(&mut self, commands: Vec<RawCommand>) {
@@ -80,13 +95,20 @@ impl<'a> Outcome<'a> {
             let permitted = *permits
                 .entry(command.topic.clone())
                 .or_insert_with(|| self.rule.commands.iter().any(|filter| filter.matches(&command.topic)));
-            self.shown.commands.push(TrialCommand {
-                topic: command.topic,
-                payload_base64: STANDARD.encode(&command.payload),
-                qos: command.qos,
-                retain: command.retain,
-                permitted,
-            });
+            let RawCommand { topic, qos, retain, .. } = command;
+            let payload_base64 = STANDARD.encode(&command.payload);
+            let command = TrialCommand { topic, payload_base64, qos, retain, permitted };
+            if !self.fits(command.bytes()) {
+                return;
+            }
+            self.shown.commands.push(command);
         }
+    }
+
+    /// Whether there is room for so much more; once there was not, there is none.
+    fn fits(&mut self, bytes: usize) -> bool {
+        let left = self.room.checked_sub(bytes);
+        self.room = left.unwrap_or(0);
+        left.is_some()
     }
 }

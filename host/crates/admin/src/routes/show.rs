@@ -40,17 +40,19 @@ pub(super) fn message(messages: &Messages, row: usize, books: &Books) -> SeenMes
 /// Row `row` of `points`; `from` is the row it came from, where that is of interest.
 pub(super) fn point(points: &Points, row: usize, from: Option<u32>, books: &Books) -> SeenPoint {
     let series = points.series.get(row).copied().unwrap_or_default();
-    let unit = |series: &tidegate_model::Series| series.description.load().unit.as_ref().map(ToString::to_string);
+    let (topic, described) =
+        (books.series_topic(series), books.series(series).map(|series| series.description.load()));
     let whole = points.texts.get(row as u32);
     let text = whole.map(|text| text.get(..MAX_TEXT_BYTES).unwrap_or(text));
     SeenPoint {
-        topic: books.series_topic(series).to_owned(),
+        topic: topic.to_owned(),
         time_us: points.time_us.get(row).copied(),
         value: points.value.get(row).copied().filter(|value| value.is_finite()),
         text: text.map(|text| String::from_utf8_lossy(text).into_owned()),
         cut: whole.is_some_and(|text| text.len() > MAX_TEXT_BYTES).then_some(true),
         quality: points.quality.get(row).copied(),
-        unit: books.series(series).and_then(unit),
+        unit: described.as_ref().and_then(|described| described.unit.as_ref()).map(ToString::to_string),
+        labels: described.iter().flat_map(|described| described.labels.iter().cloned()).collect(),
         from,
     }
 }

@@ -28,6 +28,8 @@ const MAX_STEPS: usize = 128;
 const MAX_SHOWN: usize = 200;
 /// The most bytes that all steps show, of names, texts and payloads.
 const MAX_SHOWN_BYTES: usize = 4 << 20;
+/// Of a step that has more, no more is taken down: it is told in short.
+const TOO_MUCH_BYTES: usize = 2 * MAX_SHOWN_BYTES;
 /// Names that a trace may know.
 const MAX_NAMES: usize = 100_000;
 
@@ -51,19 +53,20 @@ async fn traced(app: &Arc<AppState>, (books, messages, seen): Given) -> Answer {
     let raw = app.view.pipeline.raw_messages().are_of(seen.source.as_deref().unwrap_or_default());
     let not_raw = messages.marks.first().is_some_and(|&marks| Marks(marks).are_not_raw());
     let unused = if raw && !not_raw { Fate::Stored } else { Fate::Filtered };
-    let traced = app.blocking(move |app| Chain::new(app, books, unused).run(&messages, seen));
-    Ok(json(traced.await??))
+    app.blocking(move |app| Chain::new(app, books, unused).run(&messages, seen).map(json)).await?
 }
 
 type Given = (Arc<Books>, Messages, SeenMessage);
 
 fn as_given(message: &TrialMessage) -> Result<Given, Problem> {
-    let payload = trial::payload(message, |field| format!("/{field}"))?;
+    let place = |field: &str| format!("/{field}");
+    let payload = trial::payload(message, place)?;
     let time_us = message.time_us.unwrap_or_else(now_us);
     let (books, mut messages) = (Arc::new(Books::new(MAX_NAMES)), Messages::default());
     let topic = books.intern_topic(&message.topic, &message.topic);
     let topic = topic.map_err(|error| Problem::internal(error.to_string()))?;
-    messages.push(topic, time_us, Marks::default(), &payload);
+    let row = messages.push(topic, time_us, Marks::default(), &payload);
+    trial::put_properties(&mut messages, row, message, place)?;
     let seen = show::message(&messages, 0, &books);
     Ok((books, messages, seen))
 }
@@ -151,7 +154,7 @@ impl Chain {
             return Ok((Points::default(), end));
         };
         let mut instance = rule.rehearse(&self.books)?;
-        let mut outcome = Outcome::new(&rule, &self.books, MAX_SHOWN);
+        let mut outcome = Outcome::new(&rule, &self.books, MAX_SHOWN, TOO_MUCH_BYTES);
         let began = Instant::now();
         let called = instance.decode(self.now_us, messages);
         outcome.shown.nanos = began.elapsed().as_nanos() as u64;
@@ -198,7 +201,7 @@ impl Chain {
         }
         let part = flow.gather(&given);
         let mut instance = rule.rehearse(&self.books)?;
-        let mut outcome = Outcome::new(rule, &self.books, MAX_SHOWN);
+        let mut outcome = Outcome::new(rule, &self.books, MAX_SHOWN, TOO_MUCH_BYTES);
         let began = Instant::now();
         let called = instance.process(self.now_us, &part);
         outcome.shown.nanos = began.elapsed().as_nanos() as u64;

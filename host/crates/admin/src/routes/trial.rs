@@ -24,6 +24,8 @@ const MAX_ROWS: usize = 10_000;
 const MAX_SERIES: usize = 100_000;
 /// The most points, alerts and commands that are shown, of each.
 const MAX_SHOWN: usize = 10_000;
+/// Names, texts and payloads of those have so many bytes in all.
+const MAX_SHOWN_BYTES: usize = 8 << 20;
 
 /// A rule that is there: as it is, or with another definition.
 pub(crate) async fn existing(call: Call) -> Answer {
@@ -39,9 +41,9 @@ pub(crate) async fn existing(call: Call) -> Answer {
                 Problem::conflict("unreadable", format!("{name}.toml cannot be read; give a `definition`"))
             })?,
         };
-        try_on(&app.desk, &name, &file, &input)
+        try_on(&app.desk, &name, &file, &input).map(json)
     });
-    Ok(json(tried.await??))
+    tried.await?
 }
 
 /// A rule that is not there yet.
@@ -54,9 +56,9 @@ pub(crate) async fn defined(call: Call) -> Answer {
         let definition = input.definition.as_ref();
         let definition =
             definition.ok_or_else(|| Problem::unusable("body", "there is no definition", vec![missing()]))?;
-        try_on(&app.desk, "trial", &defined_file("trial", definition)?, &input)
+        try_on(&app.desk, "trial", &defined_file("trial", definition)?, &input).map(json)
     });
-    Ok(json(tried.await??))
+    tried.await?
 }
 
 /// Mistakes are told with their place in the body of this request.
@@ -103,7 +105,7 @@ impl Trial {
 
     fn run(mut self, input: &TrialInput) -> Result<TrialOutput, Problem> {
         let (rule, books) = (self.rule.clone(), self.books.clone());
-        let mut outcome = Outcome::new(&rule, &books, MAX_SHOWN);
+        let mut outcome = Outcome::new(&rule, &books, MAX_SHOWN, MAX_SHOWN_BYTES);
         let began = match self.rule.kind() {
             Kind::Decoder => self.decode(&input.messages, &mut outcome)?,
             Kind::Processor => self.process(&input.points, &mut outcome)?,
@@ -146,7 +148,8 @@ impl Trial {
             let payload = payload(message, place)?;
             let topic = self.books.intern_topic(&message.topic, &message.topic);
             let topic = topic.map_err(|error| refused(place("topic"), error.to_string()))?;
-            batch.push(topic, message.time_us.unwrap_or(self.now_us), Marks::default(), &payload);
+            let row = batch.push(topic, message.time_us.unwrap_or(self.now_us), Marks::default(), &payload);
+            put_properties(&mut batch, row, message, place)?;
         }
         Ok(batch)
     }
@@ -156,7 +159,8 @@ impl Trial {
         for (i, point) in given.iter().enumerate() {
             let place = || format!("/points/{i}/topic");
             check_topic(&point.topic, place())?;
-            let description = Description { unit: point.unit.as_deref().map(Into::into), labels: Vec::new() };
+            let labels = point.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+            let description = Description { unit: point.unit.as_deref().map(Into::into), labels };
             let series = self.books.intern_partition(&point.topic);
             let series = series.and_then(|partition| self.books.intern_series(&point.topic, partition, description));
             let series = series.map_err(|error| refused(place(), error.to_string()))?;
@@ -181,6 +185,20 @@ pub(super) fn payload(message: &TrialMessage, place: impl Fn(&str) -> String) ->
         }
         (Some(_), Some(_)) => Err(refused(place("payload"), "there is `payload_base64` as well: keep one of them")),
     }
+}
+
+/// Gives a row the properties of its message; `place` says where a field of that stands in the body.
+pub(super) fn put_properties(
+    batch: &mut Messages,
+    row: u32,
+    message: &TrialMessage,
+    place: impl Fn(&str) -> String,
+) -> Result<(), Problem> {
+    for (i, property) in message.properties.iter().enumerate() {
+        let wrong = |(field, what)| refused(place(&format!("properties/{i}/{field}")), what);
+        batch.properties.push(row, &property.key, &property.bytes().map_err(wrong)?);
+    }
+    Ok(())
 }
 
 /// What no broker would let through, no rule is to be tried with.

@@ -13,7 +13,7 @@ use fail::fail_point;
 use tidegate_config::RuleFile;
 use tidegate_engine::{MAX_WASI_MODULE_BYTES, RuleStatus};
 
-use super::directory::{FileError, Open};
+use super::directory::{FileError, Locked, Open};
 use super::signatures::{beside, move_module};
 use super::staged::Staged;
 use super::{Desk, Known, Outcome, digest, intent, modules};
@@ -91,10 +91,7 @@ impl Desk {
         fault: impl Fn(usize) -> Option<Problem>,
     ) -> Result<(), Problem> {
         // Another host may have begun one since this one was: the note would be lost of whichever comes first.
-        let locked = directory.lock().filter(|_| !intent::is_noted(directory));
-        let Some(_locked) = locked else {
-            return Err(Problem::busy("another host is at a change of these rules; nothing was changed"));
-        };
+        let locked = directory.lock().filter(|_| !intent::is_noted(directory)).ok_or_else(another_host)?;
         let mut staged = Vec::with_capacity(steps.len());
         for step in steps {
             let files = step.iter();
@@ -120,7 +117,7 @@ impl Desk {
                 noted = false;
             }
             // What nobody has read does not serve.
-            self.registry.rescan().map_err(Problem::internal)?;
+            self.registry.rescan()?;
             fault(step).map_or(Ok(()), Err)
         });
         fail_point!("rules-change-made", |_| std::process::abort());
@@ -129,7 +126,7 @@ impl Desk {
         let Err(problem) = done else {
             // The old files and the drafts go before anything else takes room.
             drop(staged);
-            self.tidy(directory);
+            self.tidy(directory, &locked);
             return Ok(());
         };
         // Where there is no room for it, a crash in the midst of this would leave half of it.
@@ -144,7 +141,7 @@ impl Desk {
         if not_back.is_empty() {
             let forgotten = if noted { intent::forget(directory) } else { Ok(()) };
             drop(staged);
-            self.tidy(directory);
+            self.tidy(directory, &locked);
             return Err(match forgotten {
                 Ok(()) => problem,
                 Err(error) => problem.adding(&format!("; and the note of it is there still: {error}")),
@@ -204,8 +201,8 @@ impl Desk {
     }
 
     /// Modules that wait, and that no rule names, are renamed to their digests; of others nothing needs to be said any more.
-    /// If it cannot be done now, it is done with the next change.
-    pub(super) fn tidy(&self, directory: &Open) {
+    /// If it cannot be done now, it is done with the next change. Only for who keeps other hosts out: what stands there in the midst of a change of theirs is not meant yet.
+    pub(super) fn tidy(&self, directory: &Open, _locked: &Locked<'_>) {
         if let Err(error) = self.try_to_tidy(directory) {
             tracing::warn!("the rules directory cannot be tidied up: {error}");
         }
@@ -237,6 +234,15 @@ impl Desk {
         }
         Ok(())
     }
+}
+
+/// Keeps other hosts from changing what is here.
+pub(super) fn lock(directory: &Open) -> Result<Locked<'_>, Problem> {
+    directory.lock().ok_or_else(another_host)
+}
+
+fn another_host() -> Problem {
+    Problem::busy("another host is at a change of these rules; nothing was changed")
 }
 
 /// The file that says that a module waits.

@@ -26,6 +26,9 @@ impl Condition {
 
     /// The same for all rules together, of which `etag` is the ETag.
     pub(super) fn check_whole(&self, etag: &str) -> Result<(), Problem> {
+        if self.absent {
+            return Err(Problem::bad("If-None-Match means nothing for all rules together, which are always there"));
+        }
         let matches = |tags: &String| tags.split(',').any(|tag| matches!(tag.trim(), "*") || tag.trim() == etag);
         if self.matches.as_ref().is_none_or(matches) {
             return Ok(());

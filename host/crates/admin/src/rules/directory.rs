@@ -65,7 +65,9 @@ impl RulesDir {
     pub(super) fn discard_drafts(&self) {
         let (Ok(open), Ok(entries)) = (self.open(), std::fs::read_dir(&self.path)) else { return };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        names.filter(|name| is_draft(name)).for_each(|name| open.discard(&name));
+        // One that is being filled is another host's, to which an upload comes in just now.
+        let left = |name: &String| is_draft(name) && !open.file(name).is_ok_and(|file| file.is_some_and(is_held));
+        names.filter(left).for_each(|name| open.discard(&name));
     }
 
     pub(super) fn open(&self) -> Result<Open, FileError> {
@@ -171,7 +173,11 @@ impl Open {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
         match openat(&self.fd, &name, flags, mode) {
-            Ok(fd) => Ok((name, File::from(fd))),
+            Ok(fd) => {
+                // For who finds it: it is not left over. Where that cannot be said, it is for who runs the hosts that there is one.
+                let _ = flock(&fd, FlockOperation::NonBlockingLockExclusive);
+                Ok((name, File::from(fd)))
+            }
             Err(error) => Err(FileError::Io(name, error.into())),
         }
     }
@@ -270,6 +276,11 @@ fn hidden() -> String {
     format!(".{:016x}{DRAFT}", fastrand::u64(..))
 }
 
+/// Whether somebody has it open to fill it.
+fn is_held(file: File) -> bool {
+    flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+}
+
 /// Whether [`hidden`] has given this name.
 pub(super) fn is_draft(name: &str) -> bool {
     let digits = name.strip_prefix('.').and_then(|name| name.strip_suffix(DRAFT));
@@ -323,7 +334,10 @@ mod tests {
     fn drafts_are_tidied() {
         let directory = tempfile::tempdir().unwrap();
         let rules = RulesDir::new(directory.path());
-        let (draft, _) = rules.open().unwrap().draft().unwrap();
+        let (draft, file) = rules.open().unwrap().draft().unwrap();
+        rules.discard_drafts();
+        assert!(directory.path().join(&draft).exists(), "somebody fills it");
+        drop(file);
         for name in [".hot.toml.part", "0123456789abcdef.part", ".0123456789abcde.part", ".hidden", "a.wasm"] {
             std::fs::write(directory.path().join(name), "").unwrap();
         }

@@ -29,7 +29,7 @@ use axum::http::StatusCode;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tidegate_config::{Changes, RuleFile};
-use tidegate_engine::{Confined, RegistryHandle, RuleState, RuleStatus, STILL_CALLED};
+use tidegate_engine::{Confined, RegistryHandle, RescanError, RuleState, RuleStatus, STILL_CALLED, Touched};
 use tidegate_pipeline::ResetError;
 
 pub(crate) use condition::Condition;
@@ -62,7 +62,7 @@ pub(crate) struct Desk {
     changes: Changes,
     one_at_a_time: Mutex<()>,
     /// Digests of module files that have not been touched since.
-    digests: Mutex<HashMap<String, (modules::Touched, String)>>,
+    digests: Mutex<HashMap<String, (Touched, String)>>,
     /// What modules say of themselves, by digest.
     descriptions: Mutex<HashMap<String, Description>>,
     on_trial: Arc<OnTrial>,
@@ -263,16 +263,17 @@ impl Desk {
         let directory = self.directory.open().ok().filter(|_| self.changes == Changes::Allowed);
         directory.iter().try_for_each(intent::mend)?;
         let _ = self.registry.rescan();
-        // What a crash has left of the change before; what another host is at is its own.
-        let locked = directory.iter().filter_map(|directory| Some((directory, directory.lock()?)));
-        locked.for_each(|(directory, _locked)| self.tidy(directory));
+        // What a crash has left of the change before. Where another host is at one, it is for that to do.
+        for (directory, locked) in directory.iter().filter_map(|directory| Some((directory, directory.lock()?))) {
+            self.tidy(directory, &locked);
+        }
         Ok(alone)
     }
 
     /// The same for what judges by the rules and cannot be taken back: by old ones it might delete what has just been put to use.
     fn begin_knowing(&self) -> Result<MutexGuard<'_, ()>, Problem> {
         let alone = self.begin()?;
-        self.registry.rescan().map_err(Problem::internal)?;
+        self.registry.rescan()?;
         Ok(alone)
     }
 }
@@ -289,6 +290,15 @@ impl From<ResetError> for Problem {
             ResetError::NotServing(_) => Problem::conflict("not_serving", text),
             ResetError::Busy => Problem::busy(text),
             ResetError::Refused(_) => Problem::conflict("state_refused", text),
+        }
+    }
+}
+
+impl From<RescanError> for Problem {
+    fn from(error: RescanError) -> Self {
+        match error {
+            RescanError::Ending => Problem::busy(error.to_string()),
+            RescanError::Unreadable(_) => Problem::internal(error.to_string()),
         }
     }
 }

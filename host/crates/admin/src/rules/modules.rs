@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::{MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tidegate_engine::{MAX_WASI_MODULE_BYTES, Module as Admitted, Wasi};
+use tidegate_engine::{MAX_WASI_MODULE_BYTES, Module as Admitted, Touched, Wasi};
 
+use super::change::lock;
 use super::directory::{FileError, Open};
 use super::signatures::{beside, manifest_of};
 use super::{Desk, hex};
@@ -20,9 +20,6 @@ use crate::shapes::{Description, Module};
 
 /// Of so many modules that serve no rule it is remembered what they say of themselves.
 const MOST_DESCRIPTIONS: usize = 256;
-
-/// By which a file is known not to have been touched.
-pub(super) type Touched = (u64, Option<SystemTime>);
 
 /// A module on its way in.
 pub(crate) struct Upload {
@@ -57,9 +54,11 @@ impl Upload {
     pub fn push(&mut self, piece: &Bytes) -> Result<(), Problem> {
         self.digest.update(piece);
         self.bytes += piece.len() as u64;
-        self.file
-            .write_all(piece)
-            .map_err(|error| Problem::internal(format!("the module cannot be written: {error}")))
+        Ok(self.file.write_all(piece).map_err(|error| self.unwritten(error))?)
+    }
+
+    fn unwritten(&self, error: std::io::Error) -> FileError {
+        FileError::Io(self.draft.clone(), error)
     }
 }
 
@@ -90,13 +89,13 @@ impl Desk {
         let manifest = manifest_of(&upload.directory, &file)?;
         let admitted = self.registry.admit(&bytes, manifest.as_deref(), wasi)?;
         let _alone = self.begin()?;
+        let _locked = lock(&upload.directory)?;
         let known = self.files()?.into_iter().find(|module| module.sha256 == sha256);
         let new = known.is_none();
         let mut module = known.unwrap_or_else(|| Module::new(&sha256, &file, upload.bytes));
         if new {
             self.room_for(&upload.directory, upload.bytes)?;
-            let failed = |error| Problem::internal(format!("the module cannot be written: {error}"));
-            upload.file.sync_all().map_err(failed)?;
+            upload.file.sync_all().map_err(|error| upload.unwritten(error))?;
             upload.directory.place(&upload.draft, &file)?;
             upload.placed = true;
         } else if module.used_by.is_empty() {
@@ -177,6 +176,7 @@ impl Desk {
             return Err(Problem::conflict("in_use", detail));
         }
         let directory = self.directory.open()?;
+        let _locked = lock(&directory)?;
         directory.remove(&module.file)?;
         directory.remove(&beside(&module.file))?;
         Ok(Changed { before: Some(sha256.to_owned()), after: None })
@@ -230,13 +230,13 @@ impl Desk {
     fn digest(&self, name: &str, file: File) -> Result<(String, u64), Problem> {
         let failed = |error: std::io::Error| Problem::internal(format!("{name} cannot be read: {error}"));
         let metadata = file.metadata().map_err(failed)?;
-        let touched = (metadata.len(), metadata.modified().ok());
+        let (touched, bytes) = (Touched::of(&metadata), metadata.len());
         let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((then, digest)) = digests.get(name)
             && *then == touched
-            && touched.1.and_then(|then| then.elapsed().ok()).is_some_and(|age| age.as_secs() >= 2)
+            && touched.settled()
         {
-            return Ok((digest.clone(), touched.0));
+            return Ok((digest.clone(), bytes));
         }
         let mut digest = Sha256::new();
         let mut rest = file.take(MAX_WASI_MODULE_BYTES as u64 + 1);
@@ -252,7 +252,7 @@ impl Desk {
             digests.clear();
         }
         digests.insert(name.to_owned(), (touched, digest.clone()));
-        Ok((digest, touched.0))
+        Ok((digest, bytes))
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use super::Desk;
+use super::change::lock;
 use super::desired::Mode;
 use super::directory::Open;
 use super::modules::is_kept;
@@ -44,6 +45,7 @@ impl Desk {
         let go = spare.into_iter().skip(which.keep).filter(|it| it.age >= which.older_than);
         let go: Vec<Module> = go.map(|it| it.module).collect();
         if mode == Mode::Apply {
+            let _locked = lock(&directory)?;
             for (done, module) in go.iter().enumerate() {
                 let deleted = directory.remove(&module.file).and_then(|_| directory.remove(&beside(&module.file)));
                 deleted.map_err(|error| Problem::from(error).adding(&format!("; {done} were deleted before")))?;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidegate_engine::{LoadError, MAX_MANIFEST_BYTES, Manifest, SIGNATURE_SUFFIX, Signed};
 
+use super::change::lock;
 use super::directory::{FileError, Open};
 use super::{Desk, modules};
 use crate::gate::Changed;
@@ -72,6 +73,7 @@ impl Desk {
         let signed = self.registry.trust().verify(&manifest, sha256, SystemTime::now()).map_err(LoadError::from)?;
         let _alone = self.begin()?;
         let directory = self.directory.open()?;
+        let _locked = lock(&directory)?;
         let mut files: Vec<String> =
             self.files()?.into_iter().filter(|module| module.sha256 == sha256).map(|module| module.file).collect();
         if files.is_empty() {
@@ -82,7 +84,7 @@ impl Desk {
             before = before.or(manifest_of(&directory, file)?);
             directory.write(&beside(file), manifest.to_json().as_bytes())?;
         }
-        self.registry.rescan().map_err(Problem::internal)?;
+        self.registry.rescan()?;
         let changed = Changed {
             before: before.as_deref().map(super::digest),
             after: Some(super::digest(manifest.to_json().as_bytes())),

@@ -1,5 +1,7 @@
 //! Messages, points and alerts as they pass, and as they are tried.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidegate_model::Alert;
@@ -47,7 +49,7 @@ pub(crate) struct SeenMessage {
 }
 
 /// A point, taken and given.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SeenPoint {
     /// Its series.
@@ -66,6 +68,9 @@ pub(crate) struct SeenPoint {
     pub quality: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
+    /// Those of its series.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// Given only: the row it came from; none if a tick made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<u32>,
@@ -74,7 +79,9 @@ pub(crate) struct SeenPoint {
 impl SeenPoint {
     /// About how many bytes of names and texts are shown.
     pub fn bytes(&self) -> usize {
-        self.topic.len() + [&self.text, &self.unit].into_iter().flatten().map(String::len).sum::<usize>()
+        let labels = self.labels.iter().flat_map(|(name, value)| [name, value]);
+        let texts = [&self.text, &self.unit].into_iter().flatten().chain(labels);
+        self.topic.len() + texts.map(String::len).sum::<usize>()
     }
 }
 
@@ -92,6 +99,13 @@ pub(crate) struct SeenAlert {
     pub time_us: i64,
     pub value: Option<f64>,
     pub message: String,
+}
+
+impl SeenAlert {
+    /// About how many bytes of names and texts are shown.
+    pub fn bytes(&self) -> usize {
+        self.topic.len() + self.key.len() + self.message.len()
+    }
 }
 
 impl From<&Alert> for SeenAlert {

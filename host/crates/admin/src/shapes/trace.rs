@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{SeenMessage, SeenPoint, TrialOutput};
+use super::{SeenAlert, SeenMessage, SeenPoint, TrialCommand, TrialOutput};
 
 /// Which message, of those that pass.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -57,9 +57,9 @@ impl TraceStep {
     pub fn bytes(&self) -> usize {
         let TrialOutput { points, alerts, rejected, commands, .. } = &self.did;
         let points = self.given.iter().chain(points).map(SeenPoint::bytes);
-        let alerts = alerts.iter().map(|alert| alert.topic.len() + alert.key.len() + alert.message.len());
+        let alerts = alerts.iter().map(SeenAlert::bytes);
         let rejected = rejected.iter().map(|reject| reject.reason.len());
-        let commands = commands.iter().map(|command| command.topic.len() + command.payload_base64.len());
+        let commands = commands.iter().map(TrialCommand::bytes);
         points.chain(alerts).chain(rejected).chain(commands).sum()
     }
 
@@ -76,7 +76,7 @@ mod tests {
 
     fn point(text: &str) -> SeenPoint {
         let (text, topic) = (Some(text.to_owned()), "dev/a".to_owned());
-        SeenPoint { topic, text, time_us: None, value: None, cut: None, quality: None, unit: None, from: None }
+        SeenPoint { topic, text, labels: [("l".to_owned(), "m".to_owned())].into(), ..SeenPoint::default() }
     }
 
     /// Guarantees: the rows of a step count with their names and texts; without them it still says how many there are, and how it failed.
@@ -90,7 +90,7 @@ mod tests {
         };
         let (rule, kind) = ("hot".to_owned(), "processor".to_owned());
         let step = TraceStep { rule, kind, generation: 1, given: vec![point("123")], rows_in: 9, rows_out: 8, did };
-        assert_eq!(step.bytes(), 5 + 3 + 5 + 2);
+        assert_eq!(step.bytes(), (5 + 3 + 2) + (5 + 2 + 2));
         let short = step.in_short();
         assert_eq!((short.bytes(), short.rows_in, short.rows_out), (0, 9, 8));
         assert_eq!((short.did.fault.as_deref(), short.did.nanos), (Some("trap"), 7));

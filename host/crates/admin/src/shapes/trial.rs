@@ -1,5 +1,7 @@
 //! What a rule is tried on, and what it would do.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -37,9 +39,23 @@ pub(crate) struct TrialMessage {
     pub payload_base64: Option<String>,
     /// When it was received: microseconds since 1970-01-01 UTC. Default: now.
     pub time_us: Option<i64>,
+    /// MQTT 5 user properties, Kafka headers and key (`kafka.key`), as rules are given them.
+    #[serde(default)]
+    pub properties: Vec<Property>,
 }
 
-/// All that a rule would do.
+/// A user property, header or key of a message.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Property {
+    pub key: String,
+    /// Its value, where that is text.
+    pub value: Option<String>,
+    /// Its value in base64.
+    pub value_base64: Option<String>,
+}
+
+/// All that a rule would do. Of a trial 10,000 of each sort are shown at most, and 8 MiB of names, texts and payloads.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct TrialOutput {
     /// What goes on to later rules and to sinks.
@@ -74,4 +90,22 @@ pub(crate) struct TrialCommand {
     pub retain: bool,
     /// Whether its `commands` permit the topic.
     pub permitted: bool,
+}
+
+impl Property {
+    /// Its value; or what is wrong with it, and in which field.
+    pub fn bytes(&self) -> Result<Vec<u8>, (&'static str, String)> {
+        match (&self.value, &self.value_base64) {
+            (text, None) => Ok(text.clone().unwrap_or_default().into_bytes()),
+            (None, Some(coded)) => STANDARD.decode(coded).map_err(|error| ("value_base64", error.to_string())),
+            (Some(_), Some(_)) => Err(("value", "there is `value_base64` as well: keep one of them".to_owned())),
+        }
+    }
+}
+
+impl TrialCommand {
+    /// About how many bytes of it are shown.
+    pub fn bytes(&self) -> usize {
+        self.topic.len() + self.payload_base64.len()
+    }
 }

@@ -21,6 +21,17 @@ use crate::rule::Rule;
 use crate::shadow::ShadowTotals;
 use crate::signature::Trust;
 
+/// Why the directory was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum RescanError {
+    /// Nobody reads it any more.
+    #[error("the host is shutting down")]
+    Ending,
+    /// It cannot be read.
+    #[error("the rules directory cannot be read, the rules stay as they are: {0}")]
+    Unreadable(std::io::Error),
+}
+
 /// Asks the registry, from any thread.
 #[derive(Clone)]
 pub struct RegistryHandle {
@@ -54,7 +65,7 @@ pub(super) enum Ask {
         reply: SyncSender<bool>,
     },
     Rescan {
-        reply: SyncSender<Result<(), String>>,
+        reply: SyncSender<Result<(), RescanError>>,
     },
     Stop,
 }
@@ -224,12 +235,11 @@ impl RegistryHandle {
     /// Reads the directory now, and returns when what is there serves. Blocks: not for a runtime's thread.
     ///
     /// # Errors
-    /// It cannot be read, so that the rules are what they were.
-    pub fn rescan(&self) -> Result<(), String> {
+    /// It is not read, so that the rules are what they were.
+    pub fn rescan(&self) -> Result<(), RescanError> {
         let (reply, answer) = mpsc::sync_channel(1);
-        let gone = || "the host is shutting down".to_owned();
-        self.ask.send(Ask::Rescan { reply }).map_err(|_| gone())?;
-        answer.recv().map_err(|_| gone())?
+        self.ask.send(Ask::Rescan { reply }).map_err(|_| RescanError::Ending)?;
+        answer.recv().map_err(|_| RescanError::Ending)?
     }
 
     /// Ends the watching; the rules go on serving. Blocks until a change under way is done.

@@ -15,6 +15,7 @@ mod signed;
 mod status;
 mod stored;
 mod switch;
+mod touched;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,10 +40,11 @@ use crate::rule::Rule;
 use crate::shadow::ShadowReport;
 use crate::stats::RuleStats;
 
-pub use handle::RegistryHandle;
+pub use handle::{RegistryHandle, RescanError};
 pub use look::{Asked, look_over};
 pub use shadows::{Candidate, PromoteState, ShadowOrder, ShadowStart, ShadowStatus};
 pub use status::{RuleState, RuleStatus, STILL_CALLED};
+pub use touched::Touched;
 
 /// How long the directory must be quiet before it is read: editors and copies take several steps.
 const QUIET: Duration = Duration::from_millis(100);
@@ -226,11 +228,11 @@ impl Registry {
     }
 
     /// The same for who needs to know whether it was read.
-    fn read_now(&mut self) -> Result<(), String> {
+    fn read_now(&mut self) -> Result<(), RescanError> {
         let files = self.files.clone();
         let unchanged = files.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = self.scanner.scan().map_err(|error| {
-            let why = format!("the rules directory cannot be read, the rules stay as they are: {error}");
+            let why = RescanError::Unreadable(error);
             tracing::error!("{why}");
             why
         })?;

@@ -6,10 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
-use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 use tidegate_config::{Name, RuleFile};
@@ -19,6 +17,7 @@ use crate::generations::Generations;
 use crate::load_error::LoadError;
 use crate::module::{MAX_WASI_MODULE_BYTES, Module, Wasi, hex};
 use crate::registry::toml_path;
+use crate::registry::touched::Touched;
 use crate::signature::{MAX_MANIFEST_BYTES, SUFFIX, Trust};
 
 /// The largest rule file taken.
@@ -278,33 +277,6 @@ impl Scanner {
         let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
         let same = |text: &String| RuleFile::parse(text, rule).is_ok_and(|parsed| parsed == *file);
         text.filter(same).or_else(|| file.to_toml().ok()).unwrap_or_default()
-    }
-}
-
-/// What tells whether a file is still the one that was read. Its time alone does not: images and archives give all of their files the same, and a copy may
-/// keep that of its original. When the inode was changed nobody can set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Touched {
-    bytes: u64,
-    inode: (u64, u64),
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Touched {
-    fn of(metadata: &fs::Metadata) -> Self {
-        Self {
-            bytes: metadata.len(),
-            inode: (metadata.dev(), metadata.ino()),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    /// A file written a moment ago may be written again within the clock's grain: its times prove nothing yet.
-    fn settled(&self) -> bool {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-        now.saturating_sub(self.changed.0) > 2
     }
 }
 

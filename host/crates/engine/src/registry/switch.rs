@@ -16,7 +16,7 @@ impl Registry {
         }
         self.try_again(rule);
         // What could not be read was not tried.
-        self.read_now()?;
+        self.read_now().map_err(|error| error.to_string())?;
         self.rules
             .get(rule)
             .and_then(|known| known.problem.as_ref())

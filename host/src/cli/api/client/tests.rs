@@ -64,8 +64,7 @@ fn told_in_words() {
 #[test]
 fn by_a_proxy() {
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n";
-    let (early, chunks) =
-        ("HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n", "2;x=y\r\n[1\r\n4\r\n, 2]\r\n0\r\n\r\n");
+    let (early, chunks) = ("HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n", "2;x=y\r\n[1\r\n4\r\n, 2]\r\n0\r\n\r\n");
     assert_eq!(said(format!("{chunked}{chunks}")).unwrap(), json!([1, 2]));
     assert_eq!(said(format!("{early}{chunked}{chunks}")).unwrap(), json!([1, 2]));
     for end in [3, 7, 9, 12, 17, chunks.len() - 6] {

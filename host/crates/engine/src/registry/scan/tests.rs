@@ -59,28 +59,3 @@ fn too_many_rules() {
     let left: Vec<&String> = all.iter().filter(|(_, wanted)| wanted.file.is_err()).map(|(rule, _)| rule).collect();
     assert_eq!(left, [&name(MAX_RULES), &name(MAX_RULES + 1)]);
 }
-
-/// Guarantees: a module is known to be another one although it is as long and, as in an image or archive, of the same time: one that was laid in its
-/// place, and one that was written over it. What was written a moment ago is read again in any case.
-#[test]
-fn another_module_of_the_same_length_and_time() {
-    let directory = TempDir::new().unwrap();
-    let (at, beside) = (directory.path().join("a.wasm"), directory.path().join("b.wasm"));
-    let then = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1);
-    let write = |path: &Path, text: &str| {
-        fs::write(path, text).unwrap();
-        fs::File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
-        Touched::of(&fs::metadata(path).unwrap())
-    };
-    let first = write(&at, "one");
-    write(&beside, "two");
-    fs::rename(&beside, &at).unwrap();
-    let laid = Touched::of(&fs::metadata(&at).unwrap());
-    assert_ne!(laid, first);
-    assert_eq!((laid.bytes, laid.modified), (first.bytes, first.modified));
-    // When it was changed, the clock's grain tells after some milliseconds; until then it does not count as settled.
-    let over = std::iter::repeat_with(|| write(&at, "six")).find(|over| over.changed != laid.changed).unwrap();
-    assert!(over != laid && over.inode == laid.inode && over.modified == laid.modified);
-    assert!(!over.settled());
-    assert!(Touched { changed: (over.changed.0 - 3, 0), ..over }.settled());
-}
