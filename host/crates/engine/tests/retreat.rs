@@ -252,7 +252,7 @@ fn rules_go_one_after_the_other_and_others_come_after() {
 }
 
 /// Guarantees: of several rules of one module that go, the one with the same settings is the one that has another name now; where the new one cannot serve, the old
-/// one goes alone, as its files say.
+/// one goes alone, as its files say; and one that stands failed takes nobody's place.
 #[test]
 fn the_same_under_another_name() {
     let text = |order: u32| format!("module = \"watch.wasm\"\norder = {order}\n");
@@ -274,5 +274,11 @@ fn the_same_under_another_name() {
     assert_eq!(*house.removals.lock().unwrap(), ["z"]);
     let shown = registry.rule("y").map(|rule| (rule.state, rule.problem_code));
     assert_eq!((shown, registry.rules().len()), (Some((RuleState::Failed, Some("state"))), 3));
+    // One that stands failed does not come, so it is no other's new name.
+    std::fs::remove_file(file("a")).unwrap();
+    std::fs::write(file("zz"), text(9)).unwrap();
+    registry.rescan().unwrap();
+    assert_eq!(house.renamed.lock().unwrap().last().unwrap(), "a → zz");
+    assert!(registry.rule("a").is_none() && registry.rule("zz").is_some());
     registry.stop();
 }

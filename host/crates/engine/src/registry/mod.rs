@@ -247,6 +247,10 @@ impl Registry {
         self.expect(&rest);
         let at_once = at_hand.len();
         for (at, (name, wanted)) in at_hand.into_iter().chain(rest).enumerate() {
+            if at == at_once {
+                // Their modules are at hand: who has not come by now does not.
+                self.let_renamed_go(&renamed);
+            }
             if at >= at_once {
                 // Who looks meanwhile sees what serves already.
                 self.publish();

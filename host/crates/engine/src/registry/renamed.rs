@@ -6,7 +6,7 @@ use tidegate_config::RuleFile;
 
 use crate::load_error::LoadError;
 use crate::registry::scan::Wanted;
-use crate::registry::{REMOVED, Registry};
+use crate::registry::{Known, REMOVED, Registry};
 
 impl Registry {
     /// Of the rules that are to go, those that come back under another name, by that: one new rule of the same module each, with the same settings where there is
@@ -20,14 +20,16 @@ impl Registry {
         if gone.is_empty() {
             return renamed;
         }
-        let is_new = |name: &str| {
-            let serves = self.rules.get(name).is_some_and(|known| known.serving.is_some());
+        let is_new = |name: &str, wanted: &Wanted| {
+            // One that failed, and is as it was, is not asked to come.
+            let comes = |known: &Known| known.serving.is_none() && (known.again || known.wanted != *wanted);
             // What is kept on disk of a rule comes back by itself, in the place of nobody.
-            !serves && self.generations.as_ref().is_none_or(|store| store.serving(name).is_none())
+            self.rules.get(name).is_none_or(comes)
+                && self.generations.as_ref().is_none_or(|store| store.serving(name).is_none())
         };
         let new = |(name, wanted): (&String, &Wanted)| {
             let (file, digest) = (wanted.file.as_ref().ok()?, wanted.digest.as_ref().ok()?);
-            (file.enabled && is_new(name)).then(|| (name.clone(), digest.clone(), settings(file)))
+            (file.enabled && is_new(name, wanted)).then(|| (name.clone(), digest.clone(), settings(file)))
         };
         let new: Vec<_> = wanted.iter().filter_map(new).collect();
         let serving = gone.iter().filter_map(|name| {
