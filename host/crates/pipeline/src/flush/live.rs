@@ -45,7 +45,10 @@ impl Flush {
             }
             if let Some(upcoming) = self.sink.upcoming() {
                 upcoming.clear();
-                upcoming.extend_from_slice(self.intake.upcoming());
+                // While a spool is drained its oldest may come first.
+                if self.spool.as_ref().is_none_or(|spool| spool.totals().records == 0) {
+                    upcoming.extend_from_slice(self.intake.upcoming());
+                }
             }
             match self.attempt(&mut batch).await {
                 Attempt::Done(Ok(written)) => {

@@ -103,12 +103,14 @@ impl Survey {
         series: &SeriesCache<RowTemplate>,
         division: Division,
     ) -> Option<Self> {
-        let write = series.begin_write();
-        let mut all = deliveries.iter().flat_map(|delivery| &delivery.points.series);
-        if !all.all(|&id| series.stands(books, id)) {
+        let late = division.chunks.as_ref().and_then(|chunks| chunks.late_before_us(division.now_us));
+        let mut times = deliveries.iter().flat_map(|delivery| &delivery.points.time_us);
+        if late.is_some_and(|before| times.any(|&time| time < before)) {
             return None;
         }
-        Some(Self::with(write, deliveries, books, series, division)).filter(|survey| survey.late == 0)
+        let mut all = deliveries.iter().flat_map(|delivery| &delivery.points.series);
+        all.all(|&id| series.stands(books, id))
+            .then(|| Self::with(series.begin_write(), deliveries, books, series, division))
     }
 
     fn with(
