@@ -12,8 +12,8 @@ use anyhow::Context;
 use tidegate_admin::{Admin, Status, View};
 use tidegate_config::{Changes, Config, Journal, Name, Offsets, SinkSettings, SourceSettings};
 use tidegate_engine::{
-    Admission, Asked, Cache, ChildProcess, Confined, DirectoryError, Engine, Examination, Generations, Registry,
-    RegistryHandle, RuleState, RuleStatus, SIGNATURE_SUFFIX, Scope, Trust, Wasi,
+    Admission, Asked, Cache, ChildProcess, Confined, DirectoryError, Engine, Examination, FirstLook, Generations,
+    Registry, RegistryHandle, RuleState, RuleStatus, SIGNATURE_SUFFIX, Scope, Trust, Wasi,
 };
 use tidegate_model::{
     Books, Clock, History, Limits, Logs, ParcelLimits, Sink, Source, Spool, StateStore, SystemClock,
@@ -125,10 +125,14 @@ impl Host {
             started: Instant::now(),
         };
         let admin = Admin::start(&settings_of_admin, view.clone())?;
-        if !view.registry.looked_over_or_stuck(RULES_PATIENCE) {
-            let rules = view.registry.rules().into_iter().filter(|rule| rule.state == RuleState::Pending);
-            let rules: Vec<String> = rules.map(|rule| rule.name).collect();
-            tracing::warn!(?rules, "the sources start without rules whose modules are still being compiled");
+        match view.registry.looked_over_or_stuck(RULES_PATIENCE) {
+            FirstLook::Over => {}
+            FirstLook::Stuck => {
+                let rules = view.registry.rules().into_iter().filter(|rule| rule.state == RuleState::Pending);
+                let rules: Vec<String> = rules.map(|rule| rule.name).collect();
+                tracing::warn!(?rules, "the sources start without rules whose modules are still being compiled");
+            }
+            FirstLook::Failed => anyhow::bail!("the rules cannot be looked after: the thread for it ended by a bug"),
         }
         tell_of_scattered_rules(config, &view.registry);
         for (name, settings) in &config.sources {

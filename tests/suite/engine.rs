@@ -61,7 +61,10 @@ fn a_restart_compiles_nothing() {
 /// of the processor than it is told, no file to write to and no core to leave; what is no module it refuses.
 #[test]
 fn a_compiler_gives_up_what_it_does_not_need() {
-    let mut child = Command::new(binary())
+    // As the thread that looks after the rules begins it, which gives way itself.
+    let mut child = Command::new("nice")
+        .args(["-n", "5"])
+        .arg(binary())
         .args(["compile", "1073741824", "20"])
         .env_clear()
         .stdin(Stdio::piped())

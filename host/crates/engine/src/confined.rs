@@ -22,7 +22,7 @@ use std::sync::mpsc;
 use std::thread::{Builder, scope};
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getppid, getpriority_process, setrlimit};
 
 use crate::confined::room::Room;
 use crate::confined::time::TimeLeft;
@@ -31,7 +31,7 @@ use crate::confined::time::TimeLeft;
 const REFUSED: u8 = 65;
 /// What is kept of what the child says beside.
 const MAX_WORDS_BYTES: u64 = 64 << 10;
-/// How much politer than the lanes, in steps of `nice`.
+/// How much politer than the lanes, in steps of `nice`, whichever thread begins it.
 const POLITENESS: i32 = 10;
 
 /// A child of this binary, to be started.
@@ -260,6 +260,7 @@ fn confine(memory_bytes: u64, seconds: u64) -> io::Result<()> {
     limit(Resource::Fsize, 0)?;
     limit(Resource::Core, 0)?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    rustix::process::nice(POLITENESS)?;
+    let of_lanes = getppid().map_or(Ok(0), |host| getpriority_process(Some(host)))?;
+    rustix::process::nice((of_lanes + POLITENESS - getpriority_process(None)?).max(0))?;
     Ok(())
 }

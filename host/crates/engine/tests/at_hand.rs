@@ -4,14 +4,14 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, getpid, getpriority_process};
 use tempfile::TempDir;
 use tidegate_engine::{
-    Admission, Cache, Compile, CompileLimits, Deploy, Engine, InProcess, LoadError, Precompiled, Registry,
-    RegistryHandle, Rule, RuleState, ShadowReport, ShadowStart, Told, Wasi,
+    Admission, Cache, Compile, CompileLimits, Deploy, Engine, FirstLook, Generations, InProcess, LoadError,
+    Precompiled, Registry, RegistryHandle, Rule, RuleState, ShadowReport, ShadowStart, Told, Wasi,
 };
 
 #[path = "../../../../tests/src/wat_guest.rs"]
@@ -21,7 +21,17 @@ mod wat_guest;
 type Events = Arc<Mutex<Vec<String>>>;
 
 /// Notes who serves. Successors are made ready here: beside lanes, by a thread that gives way to them.
-struct Lanes(Events);
+struct Lanes {
+    events: Events,
+    /// Where it is known, they note how many others are seen to serve too.
+    registry: Arc<OnceLock<RegistryHandle>>,
+}
+
+impl Lanes {
+    fn noting(events: &Events) -> Box<Self> {
+        Box::new(Self { events: events.clone(), registry: Arc::default() })
+    }
+}
 
 /// As `nice` counts: of this thread, or of the one that the process began with.
 fn priority(of: Option<Pid>) -> i32 {
@@ -31,7 +41,8 @@ fn priority(of: Option<Pid>) -> i32 {
 impl Deploy for Lanes {
     fn install(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
         assert_eq!(priority(None), (priority(Some(getpid())) + 5).min(19));
-        self.0.lock().unwrap().push(rule.name.to_string());
+        let beside = self.registry.get().map(|registry| format!(" beside {}", registry.serving().len()));
+        self.events.lock().unwrap().push(format!("{}{}", rule.name, beside.unwrap_or_default()));
         Ok(())
     }
 
@@ -79,7 +90,7 @@ fn start(directory: &Path, bombs: usize) -> (RegistryHandle, Vec<String>, Events
     let compiler = Compiler { events: events.clone(), bombs };
     let cache = Cache::open(&directory.join("cache")).unwrap();
     let admission = Admission::new(Engine::new().unwrap(), Box::new(compiler), Some(cache));
-    let lanes = Box::new(Lanes(events.clone()));
+    let lanes = Lanes::noting(&events);
     let registry = Registry::start(admission, &directory.join("rules.d"), None, lanes).unwrap();
     let happened = std::mem::take(&mut *events.lock().unwrap());
     (registry, happened, events)
@@ -141,7 +152,7 @@ fn a_start_that_takes_long() {
     let compiler = Held { told: Mutex::new(told), compiled: AtomicUsize::new(0) };
     let cache = Cache::open(&directory.path().join("cache")).unwrap();
     let admission = Admission::new(Engine::new().unwrap(), Box::new(compiler), Some(cache));
-    let lanes = Box::new(Lanes(Events::default()));
+    let lanes = Lanes::noting(&Events::default());
     let registry = Registry::begin(admission, &rules, None, lanes).unwrap();
     let states = || registry.rules().into_iter().map(|rule| (rule.state, rule.problem_code)).collect::<Vec<_>>();
     let (serves, waits) = ((RuleState::Serving, None), (RuleState::Pending, Some("pending")));
@@ -151,13 +162,85 @@ fn a_start_that_takes_long() {
         std::thread::yield_now();
     }
     assert!(registry.is_starting());
-    assert!(!registry.looked_over_or_stuck(Duration::ZERO), "nothing comes any more");
+    assert_eq!(registry.looked_over_or_stuck(Duration::ZERO), FirstLook::Stuck, "nothing comes any more");
     assert!(!registry.is_starting());
     tell.send(()).unwrap();
     tell.send(()).unwrap();
-    registry.looked_over();
+    assert!(registry.looked_over());
     assert_eq!(states(), [serves; 3]);
-    assert!(registry.looked_over_or_stuck(Duration::ZERO));
+    assert_eq!(registry.looked_over_or_stuck(Duration::ZERO), FirstLook::Over);
+    registry.stop();
+}
+
+fn decoder() -> Vec<u8> {
+    let description = r#"{"name":"decoder","version":"1.0.0","summary":"","default-topics":["dev/#"],"scope":"none","config-schema":null}"#;
+    let text = include_str!("../../../../tests/wat/decoder.wat").replace("{decode}", "");
+    wat_guest::of_world("plain-decoder", &text, description)
+}
+
+/// Guarantees: where nothing is compiled, as after an upgrade, a decoder and a rule that served before come before a new transform and are waited for
+/// without patience, until they serve or are refused; the new transform is not.
+#[test]
+fn what_messages_must_not_pass_by() {
+    let directory = TempDir::new().unwrap();
+    let rules = directory.path().join("rules.d");
+    std::fs::create_dir(&rules).unwrap();
+    std::fs::write(rules.join("served.wasm"), wat_guest::wat_guest("served", &[])).unwrap();
+    let events = Events::default();
+    let begin = |compiler: Box<dyn Compile>| {
+        let generations = Generations::open(&directory.path().join("generations")).unwrap();
+        let admission = Admission::new(Engine::new().unwrap(), compiler, None);
+        Registry::begin(admission, &rules, Some(generations), Lanes::noting(&events)).unwrap()
+    };
+    let registry = begin(Box::new(InProcess));
+    assert!(registry.looked_over());
+    registry.stop();
+    std::fs::write(rules.join("a-new.wasm"), wat_guest::wat_guest("a-new", &[])).unwrap();
+    std::fs::write(rules.join("decodes.wasm"), decoder()).unwrap();
+    let (tell, told) = mpsc::channel();
+    let registry = begin(Box::new(Held { told: Mutex::new(told), compiled: AtomicUsize::new(1) }));
+    let (waiting, waits) = (registry.clone(), mpsc::channel());
+    let host = std::thread::spawn(move || waits.0.send(waiting.looked_over_or_stuck(Duration::ZERO)).unwrap());
+    tell.send(()).unwrap();
+    let state = |name: &str| registry.rule(name).map(|rule| rule.state);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // The one is through, and the other is at its compiler.
+    while state("decodes") != Some(RuleState::Serving) {
+        assert!(Instant::now() < deadline, "{:?}", registry.rules());
+        std::thread::yield_now();
+    }
+    assert!(waits.1.try_recv().is_err() && registry.is_starting(), "one that served before is not there yet");
+    tell.send(()).unwrap();
+    assert_eq!(waits.1.recv().unwrap(), FirstLook::Stuck);
+    host.join().unwrap();
+    assert_eq!((state("served"), state("a-new")), (Some(RuleState::Serving), Some(RuleState::Pending)));
+    tell.send(()).unwrap();
+    assert!(registry.looked_over());
+    assert_eq!(*events.lock().unwrap(), ["served", "decodes", "served", "a-new"]);
+    registry.stop();
+}
+
+/// Guarantees: rules whose module one of them has had compiled come without all of the rules being told anew before each of them.
+#[test]
+fn many_of_one_module() {
+    let directory = TempDir::new().unwrap();
+    for module in ["m", "z"] {
+        std::fs::write(directory.path().join(format!("{module}.wasm")), wat_guest::wat_guest(module, &[])).unwrap();
+    }
+    for name in ["a", "b", "c"] {
+        std::fs::write(directory.path().join(format!("{name}.toml")), "module = \"m.wasm\"\n").unwrap();
+    }
+    let (tell, told) = mpsc::channel();
+    let compiler = Held { told: Mutex::new(told), compiled: AtomicUsize::new(1) };
+    let admission = Admission::new(Engine::new().unwrap(), Box::new(compiler), None);
+    let (events, known) = (Events::default(), Arc::<OnceLock<RegistryHandle>>::default());
+    let lanes = Box::new(Lanes { events: events.clone(), registry: known.clone() });
+    let registry = Registry::begin(admission, directory.path(), None, lanes).unwrap();
+    assert!(known.set(registry.clone()).is_ok());
+    tell.send(()).unwrap();
+    tell.send(()).unwrap();
+    assert!(registry.looked_over());
+    assert_eq!(*events.lock().unwrap(), ["a beside 0", "b beside 0", "c beside 0", "z beside 3"]);
     registry.stop();
 }
 

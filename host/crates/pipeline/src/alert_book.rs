@@ -35,6 +35,7 @@ pub enum News {
     /// It says what is known.
     Known,
     /// [`MAX_STANDING`] of its rule stand already, or it would have more than [`MAX_STANDING_BYTES`]: it is not entered.
+    /// One that stands already is not refused, and keeps its message where a longer one has no room.
     Refused,
 }
 
@@ -160,24 +161,27 @@ impl AlertBook {
                         known.void = false;
                         return News::Known;
                     }
-                    Some(known) => Some((known.place, known.alert.bytes())),
+                    Some(known) => Some((known.place, known.alert.clone())),
                     None => None,
                 };
-                let new = alert.topic.len() + alert.key.len() + alert.message.len();
-                let (count, bytes) = book.by_rule.get(&alert.rule).copied().unwrap_or_default();
+                let (count, before) = book.by_rule.get(&alert.rule).copied().unwrap_or_default();
                 let count = count + usize::from(place.is_none());
-                let bytes = bytes + new - place.map_or(0, |(_, before)| before);
-                if count > MAX_STANDING || bytes > MAX_STANDING_BYTES {
-                    return News::Refused;
-                }
-                book.by_rule.insert(alert.rule.clone(), (count, bytes));
+                let others = before - place.as_ref().map_or(0, |(_, known)| known.bytes());
+                let with = |message: &str| others + alert.topic.len() + alert.key.len() + message.len();
+                let has_room = count <= MAX_STANDING && with(&alert.message) <= MAX_STANDING_BYTES;
+                let message = match &place {
+                    _ if has_room => &alert.message,
+                    Some((_, known)) => &known.message,
+                    None => return News::Refused,
+                };
+                book.by_rule.insert(alert.rule.clone(), (count, with(message)));
                 let standing = Arc::new(Standing {
                     rule: alert.rule.to_string(),
                     topic: alert.topic.to_string(),
                     key: alert.key.to_string(),
                     severity: alert.severity,
                     since_us: alert.time_us,
-                    message: alert.message.clone(),
+                    message: message.clone(),
                 });
                 let place = match place {
                     Some((place, _)) => {

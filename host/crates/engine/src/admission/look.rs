@@ -13,6 +13,9 @@ use crate::module::{MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Wasi};
 /// What an import may be called. Types cost nothing and can do nothing.
 const IMPORTS: [&str; 2] = ["tidegate:rule/host@0.1.0", "tidegate:rule/telemetry@0.1.0"];
 
+/// Stands in the names of what a decoder exports: a component the interface, a core module its functions.
+const DECODER: &str = "tidegate:rule/decoder@";
+
 /// The most imports and sections that are listed.
 const MAX_LISTED: usize = 100;
 
@@ -34,6 +37,8 @@ pub(crate) struct Outline<'a> {
     pub imports: Vec<String>,
     /// Names and sizes of its custom sections.
     pub sections: Vec<(String, usize)>,
+    /// By the names of what it exports it is a decoder.
+    pub decodes: bool,
 }
 
 /// Refuses what is too large.
@@ -77,6 +82,18 @@ pub(super) fn look(bytes: &[u8], wasi: Wasi) -> Result<Outline<'_>, LoadError> {
             | Payload::ElementSection(_)) => {
                 let bytes = weight(weighty).map_err(not_wasm)?;
                 here.last_mut().into_iter().for_each(|here| *here += bytes);
+                if depth == 0
+                    && let Payload::ExportSection(exports) = weighty
+                {
+                    for export in exports.clone() {
+                        outline.decodes |= export.map_err(not_wasm)?.name.contains(DECODER);
+                    }
+                }
+            }
+            Payload::ComponentExportSection(exports) if depth == 0 => {
+                for export in exports {
+                    outline.decodes |= export.map_err(not_wasm)?.name.name.contains(DECODER);
+                }
             }
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {

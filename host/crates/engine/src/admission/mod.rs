@@ -34,6 +34,11 @@ pub use examination::Examination;
 pub use native::Precompiled;
 pub(crate) use trial::try_out;
 
+/// Whether a module is a decoder by the names of its exports; one that could not serve is none.
+pub(crate) fn is_decoder(bytes: &[u8], wasi: Wasi) -> bool {
+    look::look(bytes, wasi).is_ok_and(|outline| outline.decodes)
+}
+
 /// Lets modules in.
 pub struct Admission {
     engine: Engine,

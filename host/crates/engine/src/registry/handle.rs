@@ -13,7 +13,7 @@ use crate::admission::{Admission, CacheTotals};
 use crate::generations::{Generation, Generations, Version};
 use crate::load_error::LoadError;
 use crate::module::{Module, Wasi, hex};
-use crate::registry::first::FirstReading;
+use crate::registry::first::{FirstLook, FirstReading};
 use crate::registry::look::tried;
 use crate::registry::shadows::{Candidate, PromoteState, ShadowOrder, ShadowStatus, Shadows};
 use crate::registry::status::{Entry, RuleStatus, Snapshot};
@@ -81,13 +81,14 @@ impl RegistryHandle {
         self.first.is_awaited()
     }
 
-    /// Waits until the directory has been read for the first time and what was there serves, or was refused. Blocks: not for a runtime's thread.
-    pub fn looked_over(&self) {
-        self.first.over();
+    /// Waits until the directory has been read for the first time and what was there serves, or was refused; false if that ended by a
+    /// bug. Blocks: not for a runtime's thread.
+    pub fn looked_over(&self) -> bool {
+        self.first.over()
     }
 
-    /// The same, but gives up once no rule has come to serve for `patience`; gives whether all have been looked over.
-    pub fn looked_over_or_stuck(&self, patience: Duration) -> bool {
+    /// The same, but gives up once no rule has come to serve for `patience`, and those are through that served before or are decoders.
+    pub fn looked_over_or_stuck(&self, patience: Duration) -> FirstLook {
         self.first.over_or_stuck(patience)
     }
 

@@ -40,6 +40,7 @@ use crate::rule::Rule;
 use crate::shadow::ShadowReport;
 use crate::stats::RuleStats;
 
+pub use first::FirstLook;
 pub use handle::{RegistryHandle, RescanError};
 pub use look::{Asked, look_over};
 pub use shadows::{Candidate, PromoteState, ShadowOrder, ShadowStart, ShadowStatus};
@@ -57,6 +58,8 @@ const POLL_UNWATCHED: Duration = Duration::from_secs(2);
 
 /// Why a rule goes whose files are gone.
 const REMOVED: &str = "the rule was removed";
+/// Said where there is nobody who reads the directory.
+const FAILED: &str = "the first reading of the rules directory ended by a bug, which the log names";
 
 /// Where rules are put to work.
 pub trait Deploy: Send {
@@ -101,8 +104,7 @@ impl Registry {
         deploy: Box<dyn Deploy>,
     ) -> std::io::Result<RegistryHandle> {
         let handle = Self::begin(admission, directory, generations, deploy)?;
-        handle.looked_over();
-        Ok(handle)
+        if handle.looked_over() { Ok(handle) } else { Err(std::io::Error::other(FAILED)) }
     }
 
     /// Reads `directory` (made if it is missing), puts its rules to work, and goes on watching it, all on a thread of its own; what serves is kept
@@ -242,25 +244,29 @@ impl Registry {
         let old: BTreeSet<&String> = renamed.values().collect();
         let held = self.let_all_go(gone.into_iter().filter(|name| !old.contains(name)));
         // What has yet to be compiled comes last: it may take a minute each, for which nobody else should wait.
-        let (at_hand, rest): (Vec<_>, Vec<_>) =
+        let (at_hand, mut rest): (Vec<_>, Vec<_>) =
             wanted.into_iter().partition(|(_, wanted)| self.scanner.is_at_hand(wanted));
-        self.expect(&rest);
+        self.expect(&mut rest);
         let at_once = at_hand.len();
         for (at, (name, wanted)) in at_hand.into_iter().chain(rest).enumerate() {
             if at == at_once {
                 // Their modules are at hand: who has not come by now does not.
                 self.let_renamed_go(&renamed);
             }
-            if at >= at_once {
+            // The rule before it may have had the same module compiled.
+            if at >= at_once && self.is_new(&name, &wanted) && !self.scanner.is_at_hand(&wanted) {
                 // Who looks meanwhile sees what serves already.
                 self.publish();
             }
             self.bring(name.clone(), wanted, held.as_deref(), renamed.get(&name).map(String::as_str));
             if let Some(known) = self.rules.get_mut(&name) {
                 known.met = !known.waits_to_return();
-                if known.serving.is_some() {
-                    self.first.one_serves();
+                let serves = known.serving.is_some();
+                if self.first.ends_with(&name) {
+                    // Who goes on now sees what serves.
+                    self.publish();
                 }
+                self.first.met(&name, serves);
             }
         }
         self.let_renamed_go(&renamed);
@@ -271,6 +277,11 @@ impl Registry {
         self.retreat();
         self.publish();
         Ok(())
+    }
+
+    /// Whether that is not what a rule's files said already when they were last looked at for good.
+    fn is_new(&self, name: &str, wanted: &Wanted) -> bool {
+        self.rules.get(name).is_none_or(|known| known.again || known.wanted != *wanted)
     }
 
     /// Brings one rule in line with its files. `held` is a rule that is to go before any new one comes; `renamed` is one that serves, which this one was until now.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use sha2::{Digest, Sha256};
 use tidegate_config::{Name, RuleFile};
 
-use crate::admission::Admission;
+use crate::admission::{self, Admission};
 use crate::generations::Generations;
 use crate::load_error::LoadError;
 use crate::module::{MAX_WASI_MODULE_BYTES, Module, Wasi, hex};
@@ -250,6 +250,14 @@ impl Scanner {
         let wasi = if file.wasi { Wasi::Empty } else { Wasi::Refused };
         let is_loaded = self.modules.get(&(digest.clone(), wasi)).is_some_and(|module| module.strong_count() > 0);
         !file.enabled || is_loaded || self.admission.is_at_hand(digest, wasi)
+    }
+
+    /// Whether what a rule's files ask for is a decoder by the names of its exports: that takes no compiling.
+    pub fn is_decoder(&self, wanted: &Wanted) -> bool {
+        let Ok(file) = &wanted.file else { return false };
+        let wasi = if file.wasi { Wasi::Empty } else { Wasi::Refused };
+        read_bounded(&self.directory.join(&file.module), MAX_WASI_MODULE_BYTES as u64 + 1)
+            .is_ok_and(|bytes| admission::is_decoder(&bytes, wasi))
     }
 
     /// Has the module compiled that a rule's files ask for, although it took more than it may when that was tried.

@@ -182,6 +182,10 @@ fn few_long_ones() {
     assert_eq!(say("hot", 0, Transition::Raised, Severity::Critical, 1), News::Publish, "graver, and shorter");
     assert_eq!(raise("hot", most), News::Publish, "of which there is room");
     assert_eq!(raise("hot", most + 1), News::Refused);
+    let graver = say("hot", 1, Transition::Raised, Severity::Critical, 2 * LONG);
+    assert_eq!(graver, News::Publish, "what stands is never refused");
+    let stands = book.now(&("hot".into(), alert(Transition::Raised, Severity::Warning).topic, "1".into()));
+    assert_eq!((stands.severity, stands.message.len()), (Severity::Critical, LONG), "its message stays");
     assert_eq!(say("hot", 1, Transition::Cleared, Severity::Warning, 0), News::Publish);
     assert_eq!(raise("hot", most + 1), News::Publish);
     assert_eq!(book.clear_where("hot", |_, _| true, 9, "gone").len(), most + 1);
