@@ -45,29 +45,52 @@ pub async fn unpark(path: PathBuf, registry: RegistryHandle, books: Arc<Books>, 
     }
 }
 
-/// How far it has looked, by rule: the generation that served then, and the last letter. What a generation shuns it shuns as long as it serves.
+/// How far it has looked, by rule: what of the rule was so then, and the last letter.
 #[derive(Debug, Default)]
-struct Looked(BTreeMap<Arc<str>, (u64, i64)>);
+struct Looked(BTreeMap<Arc<str>, (AsOf, i64)>);
+
+/// As long as none of this changes, what a rule shunned it still shuns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct AsOf {
+    generation: u64,
+    /// How many partitions were given to it again because too many others are in quarantine.
+    let_go: u64,
+}
+
+impl AsOf {
+    fn now(rule: &Rule) -> Self {
+        Self { generation: rule.generation, let_go: rule.stats.partitions_let_go.load(Relaxed) }
+    }
+}
 
 impl Looked {
-    fn at(&mut self, path: &Path, serving: &[Arc<Rule>], books: &Books, now_us: i64) -> Result<(), FileError> {
-        self.0.retain(|name, _| serving.iter().any(|rule| rule.name == *name));
-        let mut looks = Vec::with_capacity(serving.len());
-        for rule in serving {
-            let seen = self.0.entry(rule.name.clone()).or_default();
-            if seen.0 != rule.generation {
-                *seen = (rule.generation, 0);
-            }
-            looks.push(Parked { rule: &rule.name, after: seen.1, most: MOST_A_LOOK });
+    /// The last letter that need not be looked at again.
+    fn after(&mut self, rule: &Arc<str>, now: AsOf) -> i64 {
+        let seen = self.0.entry(rule.clone()).or_default();
+        if seen.0 != now {
+            *seen = (now, 0);
         }
+        seen.1
+    }
+
+    fn at<'a>(&mut self, path: &Path, serving: &'a [Arc<Rule>], books: &Books, now_us: i64) -> Result<(), FileError> {
+        self.0.retain(|name, _| serving.iter().any(|rule| rule.name == *name));
+        // Before any partition is asked about: one that is let go meanwhile is looked at the next time.
+        let as_of: Vec<_> = serving.iter().map(|rule| AsOf::now(rule)).collect();
+        let look = |(rule, now): (&'a Arc<Rule>, &AsOf)| Parked {
+            rule: &rule.name,
+            after: self.after(&rule.name, *now),
+            most: MOST_A_LOOK,
+        };
+        let looks: Vec<_> = serving.iter().zip(&as_of).map(look).collect();
         let by_name: BTreeMap<&str, &Rule> = serving.iter().map(|rule| (&*rule.name, &**rule)).collect();
         let wanted = |rule: &str, topic: &str| {
             let shuns = |partition| by_name.get(rule).is_none_or(|rule| rule.stats.shuns(partition));
             !partition_of(books, topic).is_some_and(shuns)
         };
         let found = request_parked(path, &looks, now_us, wanted)?;
-        for (rule, found) in serving.iter().zip(found) {
-            self.0.insert(rule.name.clone(), (rule.generation, found.to));
+        for ((rule, now), found) in serving.iter().zip(as_of).zip(found) {
+            self.0.insert(rule.name.clone(), (now, found.to));
             if found.requested > 0 {
                 rule.stats.unparked.fetch_add(found.requested, Relaxed);
                 let (rule, letters) = (&*rule.name, found.requested);
@@ -86,4 +109,23 @@ impl Looked {
 fn partition_of<'a>(books: &'a Books, topic: &str) -> Option<&'a str> {
     let id = books.all_topics().find(topic).map(TopicId)?;
     books.partition(books.topic(id)?.partition).map(|name| &**name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantees: what was looked at is looked at again by another generation, and once a partition is let go by the same; else not.
+    #[test]
+    fn looked_at_again() {
+        let (mut looked, rule) = (Looked::default(), Arc::from("hot"));
+        let as_of = |generation, let_go| AsOf { generation, let_go };
+        let mut at = |now| {
+            let after = looked.after(&rule, now);
+            looked.0.insert(rule.clone(), (now, 7));
+            after
+        };
+        let seen = [as_of(1, 0), as_of(1, 0), as_of(2, 0), as_of(2, 1), as_of(2, 1)].map(&mut at);
+        assert_eq!(seen, [0, 7, 0, 0, 7]);
+    }
 }
