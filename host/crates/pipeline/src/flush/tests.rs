@@ -48,10 +48,23 @@ struct World {
     letters: Mutex<Vec<DeadLetter>>,
     /// How many were settled, how many returned.
     outcomes: Mutex<(usize, usize)>,
+    /// How many writes were told of before, and how many of those came next.
+    told: Mutex<(usize, usize)>,
 }
 
-/// And what it has taken the first delivery of, when it failed; and what it was told of.
-struct TestSink(Arc<World>, Vec<Arc<Delivery>>, Vec<Arc<Delivery>>);
+struct TestSink {
+    world: Arc<World>,
+    /// What it has taken the first delivery of, when it failed.
+    begun: Vec<Arc<Delivery>>,
+    /// What it was told of, for the write after the next.
+    upcoming: Vec<Arc<Delivery>>,
+    /// The same, for the next.
+    next: Vec<Arc<Delivery>>,
+}
+
+fn same(a: &[Arc<Delivery>], b: &[Arc<Delivery>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
 
 #[async_trait]
 impl Sink for TestSink {
@@ -60,7 +73,7 @@ impl Sink for TestSink {
     }
 
     fn upcoming(&mut self) -> Option<&mut Vec<Arc<Delivery>>> {
-        Some(&mut self.2)
+        Some(&mut self.upcoming)
     }
 
     fn late_before_us(&self) -> Option<i64> {
@@ -68,7 +81,12 @@ impl Sink for TestSink {
     }
 
     async fn write(&mut self, deliveries: &[Arc<Delivery>]) -> Result<Written, SinkError> {
-        let mut mood = self.0.mood.subscribe();
+        let next = std::mem::replace(&mut self.next, self.upcoming.clone());
+        if !next.is_empty() {
+            let mut told = self.world.told.lock().unwrap();
+            *told = (told.0 + 1, told.1 + usize::from(same(&next, deliveries)));
+        }
+        let mut mood = self.world.mood.subscribe();
         let mood = *mood.wait_for(|mood| *mood != Mood::Hangs).await.unwrap();
         match mood {
             Mood::Fails => return Err(SinkError::Retry("told to fail".into())),
@@ -76,15 +94,15 @@ impl Sink for TestSink {
             _ => {}
         }
         let mut values: Vec<u64> = deliveries.iter().flat_map(|delivery| values(delivery)).collect();
-        let before = std::mem::take(&mut self.1);
-        let again = before.len() == deliveries.len() && before.iter().zip(deliveries).all(|(a, b)| Arc::ptr_eq(a, b));
+        let before = std::mem::take(&mut self.begun);
+        let again = same(&before, deliveries);
         if again {
             values.remove(0);
         } else if let Mood::FailsInPart { above } = mood
             && values[0] > above
         {
-            self.0.taken.lock().unwrap().push(values[0]);
-            self.1 = deliveries.to_vec();
+            self.world.taken.lock().unwrap().push(values[0]);
+            self.begun = deliveries.to_vec();
             return Err(SinkError::Retry("told to fail in part".into()));
         }
         let mut written = Written::default();
@@ -93,7 +111,7 @@ impl Sink for TestSink {
             let delivery = deliveries.len() - 1;
             written.rejected.push(Rejected { delivery, row: 0, reason: "told to refuse".into() });
         }
-        self.0.taken.lock().unwrap().extend(values);
+        self.world.taken.lock().unwrap().extend(values);
         // Others get their turn, as with any write over a network.
         tokio::time::sleep(Duration::from_millis(1)).await;
         Ok(written)
@@ -167,6 +185,7 @@ impl House {
             order,
             letters: Mutex::default(),
             outcomes: Mutex::default(),
+            told: Mutex::default(),
         });
         let (queue, receiver) = mpsc::channel(4);
         let (letters, mut buried) = mpsc::channel::<Consignment>(4);
@@ -176,7 +195,12 @@ impl House {
         let flush = Flush::new(FlushParts {
             name: "test".into(),
             letters_name: "test".into(),
-            sink: Box::new(TestSink(world.clone(), Vec::new(), Vec::new())),
+            sink: Box::new(TestSink {
+                world: world.clone(),
+                begun: Vec::new(),
+                upcoming: Vec::new(),
+                next: Vec::new(),
+            }),
             spool: Some(spool),
             late: late.map(|house| house.queue.clone()),
             limits: SinkLimits { rows: 8, queue: 4 },
@@ -259,9 +283,13 @@ impl House {
 }
 
 fn delivery(number: u64) -> Arc<Delivery> {
+    of_points([number])
+}
+
+fn of_points<const N: usize>(numbers: [u64; N]) -> Arc<Delivery> {
     let mut points = Points::default();
-    points.push(SeriesId(0), 0, number as f64, 192);
-    Arc::new(Delivery { points, from_row: vec![tidegate_model::NO_ROW], ..Delivery::default() })
+    numbers.iter().for_each(|&number| points.push(SeriesId(0), 0, number as f64, 192));
+    Arc::new(Delivery { points, from_row: vec![tidegate_model::NO_ROW; N], ..Delivery::default() })
 }
 
 fn values(delivery: &Delivery) -> impl Iterator<Item = u64> + '_ {
@@ -276,6 +304,24 @@ fn bypassed_while_healthy() {
     house.wait("all to be settled", |house| house.settled() == 100);
     assert_eq!(house.world.appended.load(Relaxed), 0);
     assert_eq!(house.end().taken.lock().unwrap().len(), 100);
+}
+
+/// Guarantees: what a sink is told to come is what it is given next, also after its spool was drained; and it is told.
+#[test]
+fn what_is_told_comes() {
+    for order in [SpoolOrder::Kept, SpoolOrder::LiveFirst] {
+        let house = House::new(order, Mood::Works, 20);
+        let told = || *house.world.told.lock().unwrap();
+        let (deadline, mut sent) = (Clock::now() + DEADLINE, 0);
+        while told().1 < 3 {
+            assert!(Clock::now() < deadline, "waited {DEADLINE:?}, sent {sent} full batches: {:?}", told());
+            sent += 1;
+            house.send_one(of_points([sent as u64; 8]));
+        }
+        house.wait("all to be settled", |house| house.settled() == sent);
+        let told = *house.end().told.lock().unwrap();
+        assert_eq!(told.0, told.1);
+    }
 }
 
 /// Guarantees: while a sink is down, or wants a person, what comes is acknowledged once it is spooled; nothing is held back; when

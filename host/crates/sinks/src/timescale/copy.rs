@@ -115,7 +115,11 @@ impl Lines {
         let ahead = self.ahead.take()?;
         // Some of a share's rows may be stored already.
         let all = std::ptr::eq(task.numbers, &raw const *task.share.numbers);
-        (all && ahead.of == (task.survey.write(), task.number) && *range == (0..ahead.rows)).then_some(ahead.parts)
+        let these = all && ahead.of == (task.survey.write(), task.number) && *range == (0..ahead.rows);
+        if these {
+            fail_point!("sent-ahead");
+        }
+        these.then_some(ahead.parts)
     }
 }
 

@@ -11,7 +11,9 @@ use tokio_postgres::Client;
 
 use crate::points;
 use crate::postgres::Postgres;
-use crate::timescale_pool::{COUNT, DISTINCT, HOLD_COMMITS, encoded_ahead, many, number, until_committing};
+use crate::timescale_pool::{
+    COUNT, DISTINCT, HOLD_COMMITS, encoded_ahead, many, number, sent_ahead, until_committing,
+};
 
 const RELEASE: &str = "SELECT pg_advisory_unlock(7)";
 
@@ -58,8 +60,10 @@ async fn the_next_write_is_encoded_while_one_is_committed() {
         // Measured before it was described anew.
         let id = next[0].points.series[0];
         books.describe(id, Description { unit: Some("K".into()), labels: Vec::new() });
+        let sent = sent_ahead();
         assert_eq!(sink.write(&next).await.unwrap().points, 3_000);
         assert_eq!(ahead.load(Relaxed), 3, "its second and third transaction since");
+        assert_eq!(sent.load(Relaxed), 3, "nothing of it was encoded in its turn");
         assert_eq!((number(&client, COUNT).await, number(&client, DISTINCT).await), (4_000, 4_000));
         assert_eq!(number(&client, "SELECT count(*) FROM metrics WHERE unit = 'K'").await, 0);
         assert_eq!(number(&client, "SELECT sum(value)::bigint FROM metrics").await, (0..4_000).sum::<i64>());

@@ -3,6 +3,7 @@
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread::LocalKey;
 use std::time::{Duration, Instant};
 
 use tidegate_config::{Repeats, Secret, TimescaleSink};
@@ -280,14 +281,24 @@ pub(crate) const HOLD_COMMITS: &str = "CREATE FUNCTION held() RETURNS trigger LA
 thread_local! {
     /// Tests beside one write too, on their threads; all of one is on its own.
     static AHEAD: Arc<AtomicUsize> = Arc::default();
+    static SENT: Arc<AtomicUsize> = Arc::default();
 }
 
 /// How often rows were encoded ahead, from now on.
 pub(crate) fn encoded_ahead() -> Arc<AtomicUsize> {
-    fail::cfg_callback("encoded-ahead", || AHEAD.with(|ahead| _ = ahead.fetch_add(1, Relaxed))).unwrap();
-    AHEAD.with(|ahead| {
-        ahead.store(0, Relaxed);
-        ahead.clone()
+    counted("encoded-ahead", &AHEAD)
+}
+
+/// How often such rows were sent.
+pub(crate) fn sent_ahead() -> Arc<AtomicUsize> {
+    counted("sent-ahead", &SENT)
+}
+
+fn counted(site: &str, on: &'static LocalKey<Arc<AtomicUsize>>) -> Arc<AtomicUsize> {
+    fail::cfg_callback(site, move || on.with(|count| _ = count.fetch_add(1, Relaxed))).unwrap();
+    on.with(|count| {
+        count.store(0, Relaxed);
+        count.clone()
     })
 }
 
