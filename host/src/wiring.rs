@@ -26,6 +26,7 @@ use tidegate_sources::{KafkaLogs, KafkaSource, MqttSource, ReplaySource};
 use tidegate_spool::SpoolQueue;
 use tidegate_state::StateFile;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::cli::check::{Found, Inspected};
@@ -50,12 +51,14 @@ pub struct Host {
     admin: Admin,
     /// What goes on beside the data path until the host ends.
     chores: Vec<JoinHandle<()>>,
+    /// Over when sources take messages.
+    started: JoinHandle<anyhow::Result<()>>,
     shutdown_timeout: Duration,
 }
 
 impl Host {
     /// Starts everything, sinks and rules before sources, so that the first message meets a complete house; the API before the rules, so that it can be asked
-    /// what takes so long. Blocks until the rules that are there serve, or no more of them do for [`RULES_PATIENCE`]: not for a runtime's thread.
+    /// what takes so long. Does not wait for the rules: that is [`Self::started`]. Not for a runtime's thread.
     pub fn start(config: &Config, runtime: &Handle) -> anyhow::Result<Self> {
         let open = descriptors::raise();
         let settings_of_admin = descriptors::within(&config.admin, open);
@@ -121,36 +124,39 @@ impl Host {
             data_dir: config.data_dir.clone(),
             schemas: Confined::of_this_binary(&["validate"]),
             configuration: config.shown.as_str().into(),
-            sources: config.sources.keys().map(ToString::to_string).collect(),
             started: Instant::now(),
         };
         let admin = Admin::start(&settings_of_admin, view.clone())?;
-        match view.registry.looked_over_or_stuck(RULES_PATIENCE) {
-            FirstLook::Over => {}
-            FirstLook::Stuck => {
-                let rules = view.registry.rules().into_iter().filter(|rule| rule.state == RuleState::Pending);
-                let rules: Vec<String> = rules.map(|rule| rule.name).collect();
-                tracing::warn!(?rules, "the sources start without rules whose modules are still being compiled");
-            }
-            FirstLook::Failed => anyhow::bail!("the rules cannot be looked after: the thread for it ended by a bug"),
-        }
-        tell_of_scattered_rules(config, &view.registry);
+        let (open, opened) = watch::channel(false);
         for (name, settings) in &config.sources {
             let limits = config.limits.get(name).copied().unwrap_or_default();
-            view.pipeline.add_source(name.as_str(), source(settings, config, &state), limits);
+            view.pipeline.add_source_after(
+                name.as_str(),
+                source(settings, config, &state),
+                limits,
+                passed(opened.clone()),
+            );
         }
         let by_name = config.sources.iter().map(|(name, settings)| (name.to_string(), settings.clone()));
         let replay = ReplaySource::new(Arc::new(replays), by_name.collect());
-        view.pipeline.add_source("replay", Box::new(replay), Limits::default());
-        tracing::info!(
-            address = %admin.address(),
-            lanes,
-            sources = config.sources.len(),
-            sinks = config.sinks.len(),
-            rules = view.registry.rules().len(),
-            "tidegate runs"
-        );
-        Ok(Self { view, admin, chores, shutdown_timeout: config.shutdown_timeout })
+        view.pipeline.add_source_after("replay", Box::new(replay), Limits::default(), passed(opened));
+        let (address, sinks) = (admin.address(), config.sinks.len());
+        let (registry, sources) = (view.registry.clone(), config.sources.clone());
+        let started = tokio::task::spawn_blocking(move || {
+            rules_looked_over(&registry)?;
+            tell_of_scattered_rules(&sources, &registry);
+            open.send_replace(true);
+            let (sources, rules) = (sources.len(), registry.rules().len());
+            tracing::info!(%address, lanes, sources, sinks, rules, "tidegate runs");
+            Ok(())
+        });
+        Ok(Self { view, admin, chores, started, shutdown_timeout: config.shutdown_timeout })
+    }
+
+    /// Waits until the rules that are there serve, or no more of them do for [`RULES_PATIENCE`]: sources take messages from then on. An error if nobody
+    /// looks after the rules: end it then. To be asked once; may be given up.
+    pub async fn started(&mut self) -> anyhow::Result<()> {
+        (&mut self.started).await.context("the start ended by a bug, which the log names")?
     }
 
     /// How it is.
@@ -217,12 +223,33 @@ fn tell_of_forgotten_spools(config: &Config) {
     }
 }
 
+/// Resolves when the gate is opened; never, where nobody is left to open it.
+async fn passed(mut gate: watch::Receiver<bool>) {
+    if gate.wait_for(|open| *open).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Blocks until the rules that are there serve, or nobody should wait for more of them.
+fn rules_looked_over(registry: &RegistryHandle) -> anyhow::Result<()> {
+    match registry.looked_over_or_stuck(RULES_PATIENCE) {
+        FirstLook::Over => Ok(()),
+        FirstLook::Stuck => {
+            let rules = registry.rules().into_iter().filter(|rule| rule.state == RuleState::Pending);
+            let rules: Vec<String> = rules.map(|rule| rule.name).collect();
+            tracing::warn!(?rules, "the sources start without rules whose modules are still being compiled");
+            Ok(())
+        }
+        FirstLook::Failed => anyhow::bail!("the rules cannot be looked after: the thread for it ended by a bug"),
+    }
+}
+
 /// What `check` refuses or warns of: a host that is brought up again must not stay down for it.
-fn tell_of_scattered_rules(config: &Config, registry: &RegistryHandle) {
+fn tell_of_scattered_rules(sources: &BTreeMap<Name, SourceSettings>, registry: &RegistryHandle) {
     for rule in registry.serving() {
         let state = state_of(rule.module.description().scope);
         if let Some(Scattered::Wrong(why) | Scattered::Partial(why)) =
-            scattered(&config.sources, &rule.name, state, &rule.filters)
+            scattered(sources, &rule.name, state, &rule.filters)
         {
             tracing::warn!("{why}");
         }

@@ -71,11 +71,18 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
             temporary.path()
         }
     };
-    let signal = runtime.block_on(async { ShutdownSignal::listen() })?;
+    let mut signal = runtime.block_on(async { ShutdownSignal::listen() })?;
     let broker = EmbeddedBroker::start(args.port)?;
     let house = House::furnish(directory, &broker, args.http.unwrap_or(0))?;
     let config = Config::load(&house.config, &ProcessEnv)?;
-    let host = Host::start(&config, runtime.handle())?;
+    let mut host = Host::start(&config, runtime.handle())?;
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            () = signal.told() => Ok(()),
+            started = host.started() => started,
+        }
+    })?;
     let watch = AlertWatch::start(broker.v4, runtime.handle());
     let plant = Plant::start(broker.v4, args.rate, runtime.handle());
     let began = Instant::now();

@@ -30,9 +30,16 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     let mut signal = runtime.block_on(async { ShutdownSignal::listen() })?;
-    let host = Host::start(&config, runtime.handle())?;
+    let mut host = Host::start(&config, runtime.handle())?;
     runtime.block_on(async {
-        signal.told().await;
+        tokio::select! {
+            biased;
+            () = signal.told() => {}
+            started = host.started() => {
+                started?;
+                signal.told().await;
+            }
+        }
         let (drained, status) = host.shutdown().await;
         let m = status.messages;
         tracing::info!(

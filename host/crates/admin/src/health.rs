@@ -125,9 +125,6 @@ fn blocked(view: &View, status: &PipelineStatus) -> Vec<Finding> {
             if pending.is_empty() { of.to_owned() } else { format!("{of}; to be compiled: {}", pending.join(", ")) };
         return vec![Finding { short: of.to_owned(), full }];
     }
-    let there: Vec<&str> = status.sources.iter().map(|source| source.name.as_str()).collect();
-    let missing = missing(&view.sources, &there)
-        .map(|name| Finding::plain(format!("source {name}: it has not been started yet")));
     let sources = status.sources.iter().filter(|source| !source.up).map(|source| {
         let why = source.down.as_deref().unwrap_or("it has not connected yet");
         Finding::new(format_args!("source {}", source.name), "it is not connected", why)
@@ -140,12 +137,7 @@ fn blocked(view: &View, status: &PipelineStatus) -> Vec<Finding> {
             None => Finding::new(of, what, held),
         })
     });
-    missing.chain(sources).chain(sinks).collect()
-}
-
-/// Which of the sources that shall be there are not. The interface answers before the first of them is made, and who hears that a host is ready sends.
-fn missing<'n>(named: &'n [String], there: &[&str]) -> impl Iterator<Item = &'n String> {
-    named.iter().filter(|name| !there.contains(&name.as_str()))
+    sources.chain(sinks).collect()
 }
 
 /// What is wrong and does not stop messages.
@@ -192,18 +184,4 @@ fn ill(view: &View) -> Vec<Finding> {
         Finding::new(format_args!("rule {}", rule.name), code, rule.problem.unwrap_or_default())
     })
     .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Guarantees: a host whose sources are not all made yet is not taken for one that has none.
-    #[test]
-    fn sources_not_made_yet_are_missing() {
-        let named = ["plant".to_owned(), "yard".to_owned()];
-        assert_eq!(missing(&named, &[]).collect::<Vec<_>>(), ["plant", "yard"]);
-        assert_eq!(missing(&named, &["replay", "yard"]).collect::<Vec<_>>(), ["plant"]);
-        assert_eq!(missing(&named, &["yard", "plant", "replay"]).count(), 0);
-    }
 }

@@ -39,8 +39,6 @@ pub struct View {
     pub schemas: Confined,
     /// The host's configuration as text, without its secrets.
     pub configuration: Arc<str>,
-    /// The sources that it names: the host is not ready before the pipeline has them all.
-    pub sources: Vec<String>,
     /// When the host started.
     pub started: Instant,
 }

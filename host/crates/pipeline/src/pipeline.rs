@@ -232,13 +232,29 @@ impl Pipeline {
 
     /// Starts a source.
     pub fn add_source(&self, name: &str, source: Box<dyn Source>, limits: Limits) {
+        self.add_source_after(name, source, limits, std::future::ready(()));
+    }
+
+    /// Starts a source once `gate` is over. Until then it is there, and not up.
+    pub fn add_source_after(
+        &self,
+        name: &str,
+        source: Box<dyn Source>,
+        limits: Limits,
+        gate: impl Future<Output = ()> + Send + 'static,
+    ) {
         let name: Arc<str> = name.into();
         let inlet = self.inlet(&name).limited(limits);
         let (ledger, health, intake) = (inlet.ledger().clone(), inlet.health().clone(), inlet.intake().clone());
-        let phase = self.phase.subscribe();
+        let mut phase = self.phase.subscribe();
         let (who, how) = (name.clone(), health.clone());
         let _in_runtime = self.around.runtime.enter();
         let task = tidegate_telemetry::spawn("source", async move {
+            tokio::select! {
+                biased;
+                _ended = phase.wait_for(|phase| *phase != Phase::Running) => return,
+                () = gate => {}
+            }
             if let Err(error) = source.run(inlet, phase).await {
                 how.down(error.to_string());
                 tracing::error!(source = &*who, "the source has ended and will not start again: {error}");

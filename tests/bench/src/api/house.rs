@@ -99,7 +99,6 @@ impl House {
             data_dir: directory.path().to_owned(),
             schemas: Confined::of_this_binary(&["validate"]),
             configuration: "".into(),
-            sources: Vec::new(),
             started: Instant::now(),
         };
         let settings = tidegate_config::Admin {
