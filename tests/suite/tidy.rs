@@ -1,6 +1,6 @@
 //! The house is tidy: what a reader should not meet is not there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tidegate_tests::{files, root};
 
@@ -49,6 +49,28 @@ fn untidy_is_found() {
             );
         }
     }
+}
+
+/// Guarantees: the map of the house leads to files and folders that are there.
+#[test]
+fn the_map_leads_somewhere() {
+    let there = files(&root());
+    let map = std::fs::read_to_string(root().join("host/ARCHITECTURE.md")).unwrap();
+    let lost = nowhere(&map, &there);
+    assert!(lost.is_empty(), "the map names what is not there: {lost:?}");
+    let wrong = "`model/src/ack.rs`, `lane/`, `../wit`, `a/b`, `alerts/<rule>`: `b.rs`, `lane/none.rs`, `src/none/`";
+    assert_eq!(nowhere(wrong, &there), ["b.rs", "lane/none.rs", "src/none/"]);
+}
+
+/// What a text names as a file of ours (`….rs`) or a folder (`…/`), by the end of its path at least, and is not there.
+fn nowhere<'t>(text: &'t str, there: &[PathBuf]) -> Vec<&'t str> {
+    let there: Vec<String> = there.iter().map(|path| format!("/{}", path.display())).collect();
+    let named = text.split('`').skip(1).step_by(2).filter(|name| !name.contains([' ', '<', ':']));
+    let is_there = |name: &str| {
+        let end = format!("/{}", name.trim_start_matches("../"));
+        there.iter().any(|path| if end.ends_with('/') { path.contains(&end) } else { path.ends_with(&end) })
+    };
+    named.filter(|name| (name.ends_with(".rs") || name.ends_with('/')) && !is_there(name)).collect()
 }
 
 /// What is wrong with a file, each with its line.
