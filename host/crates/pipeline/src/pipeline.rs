@@ -16,12 +16,12 @@ use tidegate_model::{
     RawMessages, Sink, Source, StateStore,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::alert_book::{AlertBook, Standing};
 use crate::alert_history::{Past, PastFilter};
 use crate::deploy::{LaneDeploy, Orders, Placement, orders};
-use crate::flush::{Flush, FlushParts, SinkStatus, SinkTotals};
+use crate::flush::{Beside, Flush, FlushParts, SinkStatus, SinkTotals};
 use crate::lane::{Dealt, HandOver, Lane, LaneBook, LaneKind, LaneStatus, Surroundings, ToNode};
 use crate::outlets::Outlets;
 use crate::sink_setup::SinkSetup;
@@ -134,6 +134,7 @@ impl Pipeline {
             let letters_name = letters_name.unwrap_or_else(|| name.clone());
             let status = Arc::new(SinkStatus::new(spool.clone()));
             let (to, queue) = mpsc::channel(limits.queue);
+            let filling = Arc::<Notify>::default();
             let (finish, finished) = watch::channel(false);
             if role != Role::Late {
                 queues.push((sink.wants(), to.clone()));
@@ -146,6 +147,7 @@ impl Pipeline {
                 late,
                 limits,
                 queue,
+                filling: (role == Role::Late).then(|| filling.clone()),
                 status: status.clone(),
                 books: settings.books.clone(),
                 raw: raw.clone(),
@@ -155,11 +157,11 @@ impl Pipeline {
             });
             let task = Mutex::new(Some(tidegate_telemetry::spawn("flush", flush.run())));
             running.push(RunningSink { name, status, finish, task, role });
-            to
+            Beside { queue: to, filling }
         };
         let mut dead_letters = SinkSetup::new("dead-letters", dead_letters);
         dead_letters.limits.queue = DEAD_LETTERS_QUEUE;
-        let letters = start(dead_letters, None, None, None, Role::Letters);
+        let letters = start(dead_letters, None, None, None, Role::Letters).queue;
         for mut setup in sinks {
             let own = Some(setup.name.as_str().into());
             let late = setup.late.take().map(|late| start(*late, own, Some(letters.clone()), None, Role::Late));

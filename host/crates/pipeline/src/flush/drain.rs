@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::confirmed::Confirmed;
 use super::intake::{AtEnd, SPOOL_RETRY, weight};
-use super::{Flush, GRACE, UNLIMITED};
+use super::{Flush, UNLIMITED};
 
 /// Why draining ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +187,7 @@ impl Flush {
     ) -> Option<Result<Written, SinkError>> {
         let mut write = pin!(self.sink.write(deliveries));
         if works && !*self.intake.finish.borrow() {
-            let soon = tokio::time::timeout(GRACE, &mut write);
+            let soon = tokio::time::timeout(self.grace, &mut write);
             if let Ok(written) = self.intake.meanwhile(spool, AtEnd::SeeThrough, soon).await? {
                 return Some(written);
             }

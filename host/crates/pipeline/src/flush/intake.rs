@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tidegate_model::{Ack, Delivery, Outcome, RecordId, Spool, SpoolError, Wants};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::status::SinkStatus;
-use super::told;
+use super::{UNLIMITED, told};
 use crate::outlets::Consignment;
 
 /// How long the spool is left alone when it did not take a batch. It is on a disk of this machine: no fleet comes back to it.
@@ -51,6 +51,8 @@ pub(super) enum AtEnd {
 pub(super) struct Intake {
     pub name: Arc<str>,
     pub queue: mpsc::Receiver<Consignment>,
+    /// Told by senders who do not wait for room, where they are such, while half of the queue is taken.
+    pub filling: Option<Arc<Notify>>,
     /// Which parts of a delivery the sink takes.
     pub wants: Wants,
     /// The most rows of one batch, of what the sink takes.
@@ -168,7 +170,7 @@ impl Intake {
                 biased;
                 done = &mut work => return Some(done),
                 () = told(&give_up) => return None,
-                batch = self.when_asked(), if !over && self.allowance > 0 => batch,
+                batch = self.when_allowed(), if !over => batch,
             };
             let Some(batch) = batch else {
                 if at_end == AtEnd::Leave {
@@ -192,6 +194,23 @@ impl Intake {
                 return done;
             }
         }
+    }
+
+    /// Resolves once half of the queue is taken, where its senders go another way rather than wait.
+    pub async fn fills(&mut self) {
+        let Some(filling) = &self.filling else { return std::future::pending().await };
+        while self.queue.len() < self.queue.max_capacity() / 2 {
+            filling.notified().await;
+        }
+    }
+
+    /// The next batch that may be appended.
+    async fn when_allowed(&mut self) -> Option<Batch> {
+        if self.allowance <= 0 {
+            self.fills().await;
+            self.allowance = UNLIMITED;
+        }
+        self.when_asked().await
     }
 
     /// The next batch, but what is held only when the spool is to be asked again.
@@ -272,6 +291,7 @@ mod tests {
         let mut intake = Intake {
             name: "test".into(),
             queue: receiver,
+            filling: None,
             wants: Wants { points: true, ..Wants::default() },
             rows: 8,
             status: Arc::new(SinkStatus::new(None)),

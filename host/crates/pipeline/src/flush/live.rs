@@ -6,7 +6,7 @@ use tidegate_model::{Outcome, RecordId, SinkError, Spool, SpoolOrder, Written};
 
 use super::drain::Given;
 use super::intake::{AtEnd, Batch};
-use super::{Flush, GRACE, UNLIMITED, told};
+use super::{Flush, UNLIMITED, told};
 
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,20 +103,23 @@ impl Flush {
         let mut write = pin!(self.sink.write(&batch.deliveries));
         // Behind older records it is not appended before its write has ended: what is removed from a spool is its oldest.
         let spool = self.spool.as_ref().filter(|spool| spool.totals().records == 0);
-        tokio::select! {
+        let takes_long = tokio::select! {
             biased;
             written = &mut write => return Attempt::Done(written),
             () = told(&self.give_up) => return Attempt::GivenUp,
-            () = tokio::time::sleep(GRACE), if spool.is_some() => {}
-        }
+            () = tokio::time::sleep(self.grace), if spool.is_some() => true,
+            () = self.intake.fills(), if spool.is_some() => false,
+        };
         let Some(spool) = spool else { return Attempt::GivenUp };
         match spool.append(&batch.deliveries).await {
             Ok(through) => {
-                tracing::warn!(
-                    sink = &*self.name,
-                    grace_s = GRACE.as_secs(),
-                    "a write takes long: what it holds and what comes goes to the spool"
-                );
+                if takes_long {
+                    tracing::warn!(
+                        sink = &*self.name,
+                        grace_s = self.grace.as_secs(),
+                        "a write takes long: what it holds and what comes goes to the spool"
+                    );
+                }
                 std::mem::take(&mut batch.acks).into_iter().for_each(|ack| ack.resolve(Outcome::Settled));
                 self.intake.in_hand(0);
                 if !alone(&**spool, batch.deliveries.len()) {

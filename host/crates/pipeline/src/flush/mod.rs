@@ -4,7 +4,7 @@
 //! that a source with a small window in flight is never held up.
 //!
 //! ```text
-//!          ┌────── a write fails, or takes longer than GRACE: the batch is appended ──────┐
+//!          ┌────── a write fails, or takes longer than its grace: the batch is appended ──┐
 //!          │                                                                              ▼
 //!   live: queue ─▶ sink                                        spooling: queue ─▶ spool ─▶ sink
 //!          ▲                                                                              │
@@ -21,7 +21,8 @@
 //!   `order = "live_first"` a sink that works again is given what comes and what stands in turn; what it fails to take of what comes it is given
 //!   again at once, from memory.
 //! - Points that are slow to store are handed to another such task, with a sink, a queue and a spool of its own, before a batch is written: what comes
-//!   next does not wait for them, and a message is acknowledged when both have its points.
+//!   next does not wait for them, and a message is acknowledged when both have its points. Such a task spools what waits as soon as half of its queue is
+//!   taken, whatever it does, so that they keep out of the way.
 //! - A spool that is full or cannot be used takes nothing: the batch is held, unacknowledged, and so are the sources behind it.
 //! - Without a spool the batch stays in hand until the sink takes it.
 //!
@@ -48,19 +49,19 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tidegate_model::{Books, RawMessages, Sink, SinkError, Spool, State};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::outlets::Consignment;
 use confirmed::Confirmed;
 use drain::{Drained, Given};
 use intake::{Batch, Intake};
+pub(crate) use late::Beside;
 use live::Went;
 use pause::Pause;
 pub use status::{SinkStatus, SinkTotals};
 
-/// How long a write may take before what it holds is spooled, and acknowledged. Longer than a database's usual stalls, shorter than a
-/// source's patience. The write itself goes on: when it succeeds, its records are removed and not written again.
+/// Longer than a database's usual stalls, shorter than a source's patience.
 const GRACE: Duration = Duration::from_secs(2);
 /// What may be appended while the sink is down.
 const UNLIMITED: i64 = i64::MAX;
@@ -74,11 +75,14 @@ pub struct SinkLimits {
     pub rows: usize,
     /// The most deliveries waiting; a full queue holds the lanes back.
     pub queue: usize,
+    /// How long a write may take before what it holds is spooled, and acknowledged. The write itself goes on: when it succeeds, its records are removed and not
+    /// written again.
+    pub grace: Duration,
 }
 
 impl Default for SinkLimits {
     fn default() -> Self {
-        Self { rows: 5_000, queue: 16 }
+        Self { rows: 5_000, queue: 16, grace: GRACE }
     }
 }
 
@@ -90,7 +94,7 @@ pub(crate) struct Flush {
     sink: Box<dyn Sink>,
     spool: Option<Arc<dyn Spool>>,
     /// The task that stores late points beside this one.
-    late: Option<mpsc::Sender<Consignment>>,
+    late: Option<Beside>,
     intake: Intake,
     status: Arc<SinkStatus>,
     books: Arc<Books>,
@@ -100,6 +104,7 @@ pub(crate) struct Flush {
     dead_letters: Option<mpsc::Sender<Consignment>>,
     /// Set when the deadline of a shutdown has passed: what can be neither written nor spooled now is returned to its source.
     give_up: watch::Receiver<bool>,
+    grace: Duration,
     pause: Pause,
     /// How long to wait before the next write, since the last one failed.
     wait: Option<Duration>,
@@ -116,9 +121,11 @@ pub(crate) struct FlushParts {
     pub letters_name: Arc<str>,
     pub sink: Box<dyn Sink>,
     pub spool: Option<Arc<dyn Spool>>,
-    pub late: Option<mpsc::Sender<Consignment>>,
+    pub late: Option<Beside>,
     pub limits: SinkLimits,
     pub queue: mpsc::Receiver<Consignment>,
+    /// Of a task that others reach by a [`Beside`].
+    pub filling: Option<Arc<Notify>>,
     pub status: Arc<SinkStatus>,
     pub books: Arc<Books>,
     pub raw: RawMessages,
@@ -137,6 +144,7 @@ impl Flush {
             late,
             limits,
             queue,
+            filling,
             status,
             books,
             raw,
@@ -147,6 +155,7 @@ impl Flush {
         let intake = Intake {
             name: name.clone(),
             queue,
+            filling,
             wants: sink.wants(),
             rows: limits.rows,
             status: status.clone(),
@@ -169,6 +178,7 @@ impl Flush {
             raw,
             dead_letters,
             give_up,
+            grace: limits.grace,
             pause: Pause::default(),
             wait: None,
             unfinished: None,

@@ -162,6 +162,7 @@ struct House {
     world: Arc<World>,
     status: Arc<SinkStatus>,
     queue: mpsc::Sender<Consignment>,
+    filling: Option<Arc<Notify>>,
     finish: watch::Sender<bool>,
     give_up: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -173,8 +174,24 @@ impl House {
         Self::beside(None, order, mood, standing)
     }
 
+    /// One to which late points of others go, with such a grace.
+    fn of_late(grace: Duration, mood: Mood, standing: u64) -> Self {
+        Self::with(grace, Some(Arc::default()), None, SpoolOrder::Kept, mood, standing)
+    }
+
     /// One whose late points go to another.
     fn beside(late: Option<&House>, order: SpoolOrder, mood: Mood, standing: u64) -> Self {
+        Self::with(GRACE, None, late, order, mood, standing)
+    }
+
+    fn with(
+        grace: Duration,
+        filling: Option<Arc<Notify>>,
+        late: Option<&House>,
+        order: SpoolOrder,
+        mood: Mood,
+        standing: u64,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let world = Arc::new(World {
             mood: watch::Sender::new(mood),
@@ -202,9 +219,10 @@ impl House {
                 next: Vec::new(),
             }),
             spool: Some(spool),
-            late: late.map(|house| house.queue.clone()),
-            limits: SinkLimits { rows: 8, queue: 4 },
+            late: late.map(|house| Beside { queue: house.queue.clone(), filling: house.filling.clone().unwrap() }),
+            limits: SinkLimits { rows: 8, queue: 4, grace },
             queue: receiver,
+            filling: filling.clone(),
             status: status.clone(),
             books: Arc::new(Books::new(10)),
             raw: RawMessages::None,
@@ -220,7 +238,7 @@ impl House {
             }
         });
         let task = runtime.spawn(flush.run());
-        Self { runtime, world, status, queue, finish, give_up, task, sent: standing }
+        Self { runtime, world, status, queue, filling, finish, give_up, task, sent: standing }
     }
 
     /// Sends so many deliveries of a point each, waiting while the queue is full.
@@ -525,7 +543,7 @@ fn timed(times: &[i64]) -> Arc<Delivery> {
 /// stored, and each of them is once.
 #[test]
 fn late_points_hold_nobody_up() {
-    let late = House::new(SpoolOrder::Kept, Mood::Hangs, 0);
+    let late = House::of_late(GRACE, Mood::Hangs, 0);
     // Its spool takes nothing, so that its acks wait for the sink.
     late.world.most.store(0, Relaxed);
     let house = House::beside(Some(&late), SpoolOrder::Kept, Mood::Works, 0);
@@ -547,7 +565,7 @@ fn late_points_hold_nobody_up() {
 /// nobody waits.
 #[test]
 fn late_points_without_room() {
-    let late = House::new(SpoolOrder::Kept, Mood::Hangs, 0);
+    let late = House::of_late(GRACE, Mood::Hangs, 0);
     late.world.most.store(0, Relaxed);
     let house = House::beside(Some(&late), SpoolOrder::Kept, Mood::Works, 0);
     // More than the other task can have: a batch of eight in hand, and four that wait.
@@ -566,10 +584,34 @@ fn late_points_without_room() {
     late.end();
 }
 
+/// Guarantees: late points keep off the other writes while their own task writes and while it drains its spool, however long either takes: what comes
+/// meanwhile is spooled.
+#[test]
+fn late_points_are_spooled_as_they_come() {
+    for standing in [0, 400] {
+        // Nothing is spooled for having taken long.
+        let late = House::of_late(10 * DEADLINE, Mood::Works, standing);
+        late.wait("its sink to work", |late| standing == 0 || late.taken().len() > 24);
+        late.mood(Mood::Hangs);
+        let house = House::beside(Some(&late), SpoolOrder::Kept, Mood::Works, 0);
+        for sent in 1..=20 {
+            house.send_one(timed(&[-1, 0]));
+            house.wait("what is not late", |house| house.taken().len() == sent);
+            late.wait("room", |late| late.queue.capacity() > 2);
+        }
+        assert_eq!(house.taken(), [101; 20]);
+        late.mood(Mood::Works);
+        house.wait("all", |house| house.settled() == 20);
+        late.wait("the drain", |late| late.taken().len() as u64 == standing + 20);
+        house.end();
+        late.end();
+    }
+}
+
 /// Guarantees: late points that their sink refuses are dead letters, counted for the delivery they came with.
 #[test]
 fn late_points_that_are_refused() {
-    let late = House::new(SpoolOrder::Kept, Mood::Refuses, 0);
+    let late = House::of_late(GRACE, Mood::Refuses, 0);
     let house = House::beside(Some(&late), SpoolOrder::Kept, Mood::Works, 0);
     let delivery = timed(&[0, -1]);
     house.send_one(delivery.clone());
