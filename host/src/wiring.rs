@@ -38,6 +38,9 @@ use crate::unpark::unpark;
 /// The most points produced to Kafka in one write: a write ends with a round trip, so it should be worth one.
 const KAFKA_ROWS: usize = 20_000;
 
+/// Behind a sink's name: the sink for its late points. No name has a dot.
+const LATE: &str = ".late";
+
 /// How long after the start the state of rules that are not there, or are disabled, is kept.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
@@ -217,9 +220,21 @@ fn tell_of_forgotten_spools(config: &Config) {
         if let Ok(found) = tidegate_spool::inspect(path)
             && found.rows > 0
         {
+            let way_back = way_back(sink);
             tracing::warn!(sink, rows = found.rows, path = %path.display(),
-                "rows stand in the spool of a sink that is not configured with one: bring it back, or export them and delete the file");
+                "rows stand in a spool that no sink empties: {way_back}, or export them (tidegate spool export {sink}) and delete the file");
         }
+    }
+}
+
+/// What has to be configured for the spool of that name to be emptied.
+fn way_back(spool: &str) -> String {
+    match spool.strip_suffix(LATE) {
+        // No configuration has a sink of that name.
+        Some(name) => format!(
+            "they are late rows of sink {name}, stored while that has a spool, two `connections` or more and no `exactly_once`; let it have these until they are"
+        ),
+        None => "bring that sink back, with its spool".to_owned(),
     }
 }
 
@@ -348,7 +363,7 @@ fn sink(
 /// The sink for the late points of a sink, where it has one: what it is called, which no other can be, and how it is set up.
 fn late(name: &Name, settings: &SinkSettings) -> Option<(String, SinkSettings)> {
     let SinkSettings::Timescale(settings) = settings else { return None };
-    Some((format!("{name}.late"), SinkSettings::Timescale(Timescale::for_late_points(settings)?)))
+    Some((format!("{name}{LATE}"), SinkSettings::Timescale(Timescale::for_late_points(settings)?)))
 }
 
 /// The sinks whose rows can be read again.
