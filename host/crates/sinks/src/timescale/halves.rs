@@ -10,8 +10,9 @@ use super::copy::{Lines, Then};
 use super::fault::{Fault, Objection, To};
 use super::left::Left;
 use super::pace::Steps;
+use super::positions::Divided;
 use super::stage;
-use super::store::{Divided, Others, Store, Stored, Task};
+use super::store::{Others, Store, Stored, Task};
 
 /// How many rows are tried alone to see whether any passes.
 const PROBES: usize = 32;
@@ -106,7 +107,7 @@ impl Store<'_> {
         divided: Option<&Divided>,
         lines: &mut Lines,
     ) -> Result<Stored, Fault> {
-        let Some((_, known)) = divided.filter(|(_, known)| !known.is_empty()) else { return Ok(Stored::default()) };
+        let Some((_, known)) = divided else { return Ok(Stored::default()) };
         let all = known.len();
         let mut refused = Vec::new();
         let mut tried = Vec::with_capacity(all);

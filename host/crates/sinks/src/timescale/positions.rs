@@ -78,14 +78,20 @@ pub(super) async fn advance(session: &Session, tables: &Tables, spans: &[&Span])
     }
 }
 
-/// The points that are not stored yet, and those that are, where `before` is how far each span was.
-pub(super) fn divide(numbers: &[u32], places: &[Place], before: impl Fn(u32) -> i64) -> (Vec<u32>, Vec<u32>) {
+/// The numbers of the points that are left to be stored, and of those that are stored.
+pub(super) type Divided = (Vec<u32>, Vec<u32>);
+
+/// The points that are not stored yet, and those that are, if any, where `before` is how far each span was.
+pub(super) fn divide(numbers: &[u32], places: &[Place], before: impl Fn(u32) -> i64) -> Option<Divided> {
+    let is_known = |place: &Place| place.is_some_and(|(span, offset)| offset < before(span));
+    if !places.iter().any(is_known) {
+        return None;
+    }
     let (mut left, mut known) = (Vec::with_capacity(numbers.len()), Vec::new());
     for (&number, place) in numbers.iter().zip(places) {
-        let is_new = place.is_none_or(|(span, offset)| offset >= before(span));
-        if is_new { left.push(number) } else { known.push(number) }
+        if is_known(place) { known.push(number) } else { left.push(number) }
     }
-    (left, known)
+    Some((left, known))
 }
 
 /// How far a database has stored logs, for the source that reads them.
@@ -148,6 +154,7 @@ mod tests {
     fn what_is_left() {
         let places = [Some((0, 4)), None, Some((1, 4)), Some((0, 5)), Some((1, 9))];
         let before = |span: u32| [5, 0][span as usize];
-        assert_eq!(divide(&[2, 3, 5, 8, 9], &places, before), (vec![3, 5, 8, 9], vec![2]));
+        assert_eq!(divide(&[2, 3, 5, 8, 9], &places, before), Some((vec![3, 5, 8, 9], vec![2])));
+        assert_eq!(divide(&[2, 3, 5, 8, 9], &places, |_| 4), None);
     }
 }

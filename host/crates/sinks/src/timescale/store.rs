@@ -14,7 +14,7 @@ use super::chunks::Unpacking;
 use super::copy::{Lines, Then};
 use super::fault::Fault;
 use super::pace::Steps;
-use super::positions::{self, Span};
+use super::positions::{self, Divided, Span};
 use super::schema::Tables;
 use super::session::{Session, begin};
 use super::stage;
@@ -136,9 +136,6 @@ impl Stored {
     }
 }
 
-/// The numbers of the points that are left to be stored, and of those that are stored.
-pub(super) type Divided = (Vec<u32>, Vec<u32>);
-
 impl Store<'_> {
     /// Stores a share in one transaction, but the points that the database refuses.
     pub(super) async fn share(&self, task: Task<'_>, lines: &mut Lines) -> Result<Stored, Fault> {
@@ -253,10 +250,7 @@ impl Store<'_> {
             let at = task.spans.iter().position(|(number, _)| *number == wanted);
             at.map_or(0, |at| before[at])
         };
-        if before.iter().all(|&offset| offset == 0) {
-            return Ok(None);
-        }
-        Ok(Some(positions::divide(task.numbers, &task.share.places, stored_to)))
+        Ok(positions::divide(task.numbers, &task.share.places, stored_to))
     }
 
     /// Begins the transaction and has the COPY of points parsed, in one round trip. The statement lives no longer than the transaction.

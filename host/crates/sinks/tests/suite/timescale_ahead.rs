@@ -1,21 +1,24 @@
 //! The TimescaleDB sink while it knows what the next write will bring.
 
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tidegate_config::{Repeats, TimescaleSink};
+use tidegate_config::{Offsets, Repeats, TimescaleSink};
 use tidegate_model::{Books, Delivery, DescribedAs, Description, Sink, SinkError};
 use tidegate_sinks::Timescale;
 use tokio_postgres::Client;
 
 use crate::points;
 use crate::postgres::Postgres;
+use crate::timescale_once::logged;
 use crate::timescale_pool::{
     COUNT, DISTINCT, HOLD_COMMITS, encoded_ahead, many, number, sent_ahead, until_committing,
 };
 
 const RELEASE: &str = "SELECT pg_advisory_unlock(7)";
+const CUT: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tidegate'";
 
 /// A sink over one connection that has stored ten rows, and whose next COMMIT will wait.
 async fn about_to_commit(server: &Postgres, repeats: Repeats, books: &Arc<Books>) -> (Client, Timescale) {
@@ -85,8 +88,7 @@ async fn cut_at_commit_with_the_next_made_ready() {
         {
             let mut write = pin!(sink.write(&now));
             until_committing(&client, &ahead, write.as_mut()).await;
-            let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tidegate'";
-            client.batch_execute(cut).await.unwrap();
+            client.batch_execute(CUT).await.unwrap();
             let cut = write.await;
             assert!(matches!(cut, Err(SinkError::Retry(_))), "{cut:?}");
         }
@@ -159,4 +161,57 @@ async fn refused_at_commit_with_the_next_made_ready() {
     assert_eq!(sink.write(&next).await.unwrap().points, 1_000);
     assert_eq!((number(&client, COUNT).await, number(&client, DISTINCT).await), (2_999, 2_999));
     sink.close().await;
+}
+
+/// How many messages of a log are stored; what the database says of the log is the same, and each is there once.
+async fn stored(client: &Client) -> i64 {
+    let of = "SELECT count(value), count(DISTINCT value), coalesce(max(value) + 1, 0)::bigint, \
+              coalesce((SELECT next_offset FROM source_positions), 0) FROM metrics WHERE value >= 0";
+    let row = client.query_one(of, &[]).await.unwrap();
+    let [rows, distinct, beyond, next] = [0, 1, 2, 3].map(|at| row.get::<_, i64>(at));
+    assert_eq!([distinct, beyond, next], [rows; 3]);
+    rows
+}
+
+/// Guarantees: what was made ready of a write with offsets is what is sent in its turn. Where the connection is cut in the COMMIT before, rows and offsets agree, then and
+/// when both writes come again; and of a write made ready that another host has stored a part of by then, the rest is stored.
+#[tokio::test]
+async fn with_offsets_and_the_next_made_ready() {
+    for repeats in [Repeats::Stored, Repeats::Dropped] {
+        let Some(server) = Postgres::start() else { return };
+        let client = server.client().await;
+        let books = Arc::new(Books::new(9));
+        let (connections, max_rows, offsets) = (1, 1_000, Offsets::WithPoints);
+        let settings = TimescaleSink { connections, max_rows, offsets, repeats, ..server.settings("postgres") };
+        let mut sink = Timescale::new(settings.clone(), Arc::clone(&books));
+        let of = |offsets: Range<i64>| [Arc::new(logged(&books, offsets.clone(), offsets.start))];
+        sink.write(&of(0..10)).await.unwrap();
+        client.batch_execute(HOLD_COMMITS).await.unwrap();
+
+        let (now, next, last) = (of(10..1_000), of(1_000..3_000), of(3_000..5_000));
+        let (ahead, sent) = (encoded_ahead(), sent_ahead());
+        tell(&mut sink, &next);
+        {
+            let mut write = pin!(sink.write(&now));
+            until_committing(&client, &ahead, write.as_mut()).await;
+            client.batch_execute(CUT).await.unwrap();
+            let cut = write.await;
+            assert!(matches!(cut, Err(SinkError::Retry(_))), "{cut:?}");
+        }
+        assert_eq!(stored(&client).await, 10);
+        client.batch_execute(RELEASE).await.unwrap();
+        tell(&mut sink, &next);
+        assert_eq!(sink.write(&now).await.unwrap().points, 991);
+        assert_eq!((stored(&client).await, sent.load(Relaxed)), (1_000, 0));
+        tell(&mut sink, &last);
+        assert_eq!(sink.write(&next).await.unwrap().points, 2_001);
+        assert_eq!((stored(&client).await, sent.load(Relaxed)), (3_000, 1));
+
+        Timescale::new(settings, Arc::clone(&books)).write(&of(3_000..3_500)).await.unwrap();
+        tell(&mut sink, &[]);
+        let written = sink.write(&last).await.unwrap();
+        assert_eq!((written.points, written.repeats), (2_001, 500));
+        assert_eq!((stored(&client).await, sent.load(Relaxed)), (5_000, 1), "all of it would be too much");
+        sink.close().await;
+    }
 }
