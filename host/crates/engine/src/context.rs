@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use rustix::time::{ClockId, clock_gettime};
-use tidegate_model::{Books, Description, Full, PartitionId, SeriesId, TopicId};
+use tidegate_model::{Books, Description, Full, PartitionId, Series, SeriesId, Telling, TopicId};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use crate::bindings::host::{Host, Level, NewSeries, Refusal};
@@ -27,6 +27,9 @@ const MAX_LABELS: usize = 32;
 const MAX_LABEL_BYTES: usize = 256;
 /// Of all labels of a series: the host has them for as long as it runs.
 const MAX_LABELS_BYTES: usize = 2_048;
+/// A rule has room for the labels of a fleet, however large a one the host is set to take: so much for each series, where that is more than
+/// [`Limits::label_bytes`].
+const LABELS_A_SERIES_BYTES: usize = 640;
 /// What a series that was asked for, and one of its labels, take up beside their texts until the call returns.
 const SERIES_BYTES: usize = size_of::<PendingSeries>() + 64;
 const LABEL_BYTES: usize = size_of::<(String, String)>();
@@ -79,6 +82,8 @@ pub(crate) struct Effects {
     bytes: usize,
     /// Known series that have a new unit or new labels.
     pub described: Vec<(SeriesId, Description)>,
+    /// How many descriptions that took effect had to leave their labels out.
+    pub labels_left_out: u64,
     pub log: Vec<(Level, String)>,
     pub log_suppressed: u64,
     pub counts: Vec<(String, u64)>,
@@ -358,11 +363,12 @@ impl Context {
                 self.series.alias(known);
                 continue;
             }
+            let telling = self.with_room(&pending.topic, pending.description);
             let known = self.books.all_series().len();
             // Other lanes of this rule may have taken its share meanwhile.
             let id = match self.has_share(0) {
-                true => self.books.intern_series_for_rule(&pending.topic, partition, pending.description)?,
-                false => self.books.intern_series(&pending.topic, partition, pending.description)?,
+                true => self.books.intern_series_for_rule(&pending.topic, partition, telling)?,
+                false => self.books.intern_series(&pending.topic, partition, telling)?,
             };
             if id.index() >= known {
                 self.stats.series_made.fetch_add(1, Relaxed);
@@ -374,9 +380,25 @@ impl Context {
         }
         // Last, so that a call that comes to nothing says nothing of other series either.
         if told == Descriptions::Told {
-            described.into_iter().for_each(|(id, description)| self.books.describe(id, description));
+            for (id, description) in described {
+                let books = self.books.clone();
+                books.describe(id, self.with_room(books.series_topic(id), description));
+            }
         }
         Ok(())
+    }
+
+    /// A description without its labels where this rule has no room left for them: the series and its points go on all the same.
+    fn with_room(&mut self, topic: &str, description: Description) -> Telling {
+        if description.labels.is_empty() {
+            return description.into();
+        }
+        let series = self.books.all_series();
+        let most = self.limits.label_bytes.max(series.limit().saturating_mul(LABELS_A_SERIES_BYTES));
+        let before = series.find(topic).and_then(|id| self.books.series(SeriesId(id))).and_then(Series::labels_place);
+        let (told, fits) = self.stats.labels.take_in(description, before.as_deref(), most);
+        self.effects.labels_left_out += u64::from(!fits);
+        told
     }
 
     /// Of a series that no row led to, if it is not one of its own.

@@ -71,6 +71,8 @@ pub struct Limits {
     pub metric_names: usize,
     /// Series it may make; those the host knows already do not count.
     pub series: u64,
+    /// What the labels may take up of the host's memory that stand since the rule told them; more where the host takes very many series.
+    pub label_bytes: usize,
     /// Points for each row of a batch.
     pub rows_out_per_row: usize,
 }
@@ -93,6 +95,7 @@ impl From<&RuleLimits> for Limits {
             log_lines_per_s: file.log_lines_per_s.into(),
             metric_names: file.metric_names as usize,
             series: file.series.into(),
+            label_bytes: 64 << 20,
             rows_out_per_row: file.rows_out_per_row as usize,
         }
     }

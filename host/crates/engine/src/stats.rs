@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use tidegate_model::LabelRoom;
 
 use crate::fault::FaultKind;
 use crate::stats::log::LogSecond;
@@ -52,6 +53,10 @@ pub struct RuleStats {
     pub series_made: AtomicU64,
     /// Those of them beyond the limit of the host, of what is kept for each rule there.
     pub(crate) series_beyond: AtomicU64,
+    /// The labels that stand since it told them: bytes.
+    pub(crate) labels: Arc<LabelRoom>,
+    /// Times it told labels when they took up as much as they may: the series had none.
+    pub labels_refused: AtomicU64,
     /// Rows that passed it by since their partition is quarantined.
     pub bypassed: AtomicU64,
     /// Rows that went to the dead letters since their partition is quarantined.
@@ -133,6 +138,10 @@ pub struct RuleTotals {
     /// 99 of 100 rows took less than this: nanoseconds.
     pub ns_per_row_p99: Option<f64>,
     pub series_made: u64,
+    /// The labels of series that stand since it told them: bytes of the host's memory.
+    pub label_bytes: u64,
+    /// Times it told labels when there was no room left for them: the series had none.
+    pub labels_refused: u64,
     pub bypassed: u64,
     pub parked: u64,
     pub unparked: u64,
@@ -315,6 +324,8 @@ impl RuleStats {
             ns_per_row_p50: self.row_time.quantile(0.5),
             ns_per_row_p99: self.row_time.quantile(0.99),
             series_made: self.series_made.load(Relaxed),
+            label_bytes: self.labels.now() as u64,
+            labels_refused: self.labels_refused.load(Relaxed),
             bypassed: self.bypassed.load(Relaxed),
             parked: self.parked.load(Relaxed),
             unparked: self.unparked.load(Relaxed),

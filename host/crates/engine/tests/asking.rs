@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_engine::{Engine, FaultKind, Limits, Module, OnQuarantine, Rule};
-use tidegate_model::{Books, Description, Points};
+use tidegate_model::{Books, Description, Points, SeriesId};
 
 #[path = "../../../../tests/src/wat_guest.rs"]
 mod wat_guest;
@@ -67,6 +67,49 @@ fn bad_output_has_no_effect() {
     };
     assert_eq!(asked(-1.0), (Err(FaultKind::BadOutput), None, false));
     assert_eq!(asked(1.0), (Ok(()), Some(1), true));
+}
+
+/// Guarantees: where a rule has no room left for labels, its batch goes on, the series is there with its unit, and what was left out is counted.
+#[test]
+fn labels_without_room_are_left_out() {
+    let engine = Engine::new().unwrap();
+    // Asks for the series "a" to "d", each with a unit and ten labels of a hundred bytes; traps if it is refused one.
+    let process = "(i32.store (i32.const 512) (i32.const 640)) (i32.store (i32.const 516) (i32.const 1))
+        (i32.store (i32.const 520) (i32.const 1))
+        (i32.store (i32.const 524) (i32.const 1280)) (i32.store (i32.const 528) (i32.const 1))
+        (i32.store (i32.const 532) (i32.const 704)) (i32.store (i32.const 536) (i32.const 10))
+        (loop $labels
+          (i32.store (i32.add (i32.const 704) (i32.mul (local.get $i) (i32.const 16))) (i32.const 1280))
+          (i32.store (i32.add (i32.const 708) (i32.mul (local.get $i) (i32.const 16))) (i32.const 50))
+          (i32.store (i32.add (i32.const 712) (i32.mul (local.get $i) (i32.const 16))) (i32.const 1280))
+          (i32.store (i32.add (i32.const 716) (i32.mul (local.get $i) (i32.const 16))) (i32.const 50))
+          (local.set $i (i32.add (local.get $i) (i32.const 1)))
+          (br_if $labels (i32.lt_u (local.get $i) (i32.const 10))))
+        (local.set $i (i32.const 97))
+        (loop $series
+          (i32.store8 (i32.const 640) (local.get $i))
+          (call $resolve (i32.const 512) (i32.const 1) (i32.const 600))
+          (if (i32.load8_u (i32.load (i32.const 600))) (then unreachable))
+          (local.set $i (i32.add (local.get $i) (i32.const 1)))
+          (br_if $series (i32.lt_u (local.get $i) (i32.const 101))))";
+    let mut rule = Rule::clone(&rule(&engine, &wat_guest::wat_guest("labels", &[("process", process)])));
+    rule.limits.label_bytes = 4_096;
+    let books = Arc::new(Books::new(5));
+    let partition = books.intern_partition("t").unwrap();
+    let mut batch = Points::default();
+    batch.push(books.intern_series("t", partition, Description::default()).unwrap(), 0, 1.0, 192);
+    let outcome = Arc::new(rule.clone()).instantiate(&books).unwrap().process(0, &batch).unwrap();
+    drop(outcome);
+    let labels = ["a", "b", "c", "d"].map(|topic| {
+        let series = books.series(SeriesId(books.all_series().find(topic).unwrap())).unwrap();
+        let description = series.description.load();
+        assert!(description.unit.is_some());
+        description.labels.len()
+    });
+    assert_eq!(labels, [10, 10, 0, 0]);
+    let totals = rule.stats.totals();
+    assert_eq!((totals.labels_refused, totals.series_made), (2, 4));
+    assert!((2_000..=4_096).contains(&totals.label_bytes), "{}", totals.label_bytes);
 }
 
 /// Guarantees: a guest that logs, counts and gauges under texts of 15 MiB, a hundred of each in a call, costs the host the one that is crossing,

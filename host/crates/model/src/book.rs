@@ -11,7 +11,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use hashbrown::HashMap;
 
 use crate::redescribed::Changes;
-use crate::{PartitionId, Redescribed, SeriesId, TopicId};
+use crate::{PartitionId, Place, Redescribed, SeriesId, Telling, TopicId};
 
 /// Names to dense ids from 0, and what is known of each.
 #[derive(Debug)]
@@ -116,6 +116,8 @@ pub struct Series {
     pub description: ArcSwap<Description>,
     /// The value of [`Books::descriptions`] since they were told; 0 if they never changed.
     pub described_at: AtomicU64,
+    /// Where its labels have their place, if a rule has told them.
+    place: ArcSwapOption<Place>,
     /// What the unit was before, with the value that was its; the oldest first, the last few only. No labels: nobody asks for those of a time, and they may
     /// be a hundred times as long.
     earlier: ArcSwapOption<Vec<Told>>,
@@ -147,7 +149,12 @@ impl Series {
         earlier.get(after.saturating_sub(1)).map_or(latest, |(_, description)| description.clone())
     }
 
-    fn describe(&self, number: u64, description: Description) {
+    /// Where its labels have their place, if a rule has told them.
+    pub fn labels_place(&self) -> Option<Arc<Place>> {
+        self.place.load_full()
+    }
+
+    fn describe(&self, number: u64, Telling { description, place }: Telling) {
         let (told, last) = (self.described_at.load(Acquire), self.description.load());
         let mut earlier = self.earlier.load().as_deref().cloned().unwrap_or_default();
         // One that stood through other labels has stood since it was told first.
@@ -160,6 +167,7 @@ impl Series {
         }
         self.described_at.store(number, Release);
         self.description.store(Arc::new(description));
+        self.place.store(place);
     }
 }
 
@@ -212,9 +220,9 @@ impl Books {
         &self,
         topic: &str,
         partition: PartitionId,
-        description: Description,
+        told: impl Into<Telling>,
     ) -> Result<SeriesId, Full> {
-        self.intern_series_within(self.series.limit(), topic, partition, description)
+        self.intern_series_within(self.series.limit(), topic, partition, told.into())
     }
 
     /// The same for a rule, beyond the limit too: whoever calls this sees to it that each rule takes its share of that only.
@@ -222,9 +230,9 @@ impl Books {
         &self,
         topic: &str,
         partition: PartitionId,
-        description: Description,
+        told: impl Into<Telling>,
     ) -> Result<SeriesId, Full> {
-        self.intern_series_within(self.series.most(), topic, partition, description)
+        self.intern_series_within(self.series.most(), topic, partition, told.into())
     }
 
     fn intern_series_within(
@@ -232,32 +240,37 @@ impl Books {
         limit: usize,
         topic: &str,
         partition: PartitionId,
-        description: Description,
+        told: Telling,
     ) -> Result<SeriesId, Full> {
-        let mut given = Some(description);
-        let id = self.series.intern_within(limit, topic, |topic| Series {
-            topic,
-            partition,
-            description: ArcSwap::from_pointee(given.take().unwrap_or_default()),
-            described_at: AtomicU64::new(0),
-            earlier: ArcSwapOption::empty(),
+        let mut given = Some(told);
+        let id = self.series.intern_within(limit, topic, |topic| {
+            let Telling { description, place } = given.take().unwrap_or_default();
+            Series {
+                topic,
+                partition,
+                description: ArcSwap::from_pointee(description),
+                described_at: AtomicU64::new(0),
+                place: place.into(),
+                earlier: ArcSwapOption::empty(),
+            }
         })?;
-        if let Some(description) = given {
-            self.describe(SeriesId(id), description);
+        if let Some(told) = given {
+            self.describe(SeriesId(id), told);
         }
         Ok(SeriesId(id))
     }
 
     /// Tells the unit and labels of a known series anew; nothing if they are as they were.
-    pub fn describe(&self, id: SeriesId, description: Description) {
-        let Some(series) = self.series(id).filter(|series| **series.description.load() != description) else {
+    pub fn describe(&self, id: SeriesId, told: impl Into<Telling>) {
+        let told = told.into();
+        let Some(series) = self.series(id).filter(|series| **series.description.load() != told.description) else {
             return;
         };
         self.descriptions.note(id, |number| {
             // Somebody else may have said the same meanwhile.
-            let news = **series.description.load() != description;
+            let news = **series.description.load() != told.description;
             if news {
-                series.describe(number, description);
+                series.describe(number, told);
             }
             news
         });

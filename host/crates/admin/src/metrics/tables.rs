@@ -129,6 +129,8 @@ pub(super) const RULES: Table<RuleStatus> = Table {
         gauge("rule_memory_peak_bytes", "The most linear memory its instances had at once", |r| r.stats.memory_peak_bytes as f64),
         gauge("rule_state_bytes", "State as last saved", |r| r.stats.state_bytes as f64),
         counter("rule_series", "Series the rule made", |r| r.stats.series_made as f64),
+        gauge("rule_label_bytes", "Labels of series that stand since the rule told them", |r| r.stats.label_bytes as f64),
+        counter("rule_labels_refused", "Times the rule told labels when there was no room left for them", |r| r.stats.labels_refused as f64),
         counter("rule_bypassed", "Rows that passed a quarantined rule by", |r| r.stats.bypassed as f64),
         counter("rule_parked", "Rows parked in the dead letters", |r| r.stats.parked as f64),
         counter("rule_unparked", "Letters of parked rows put back", |r| r.stats.unparked as f64),

@@ -134,6 +134,43 @@ fn labels_are_bounded() {
     assert!(kept(0).capacity() < 100, "{}", kept(0).capacity());
 }
 
+/// Guarantees: the labels that one rule gives to all series it knows, in one call or in many, on one lane or on all, take up no more than they may; beyond
+/// that series are made and named as ever, with their units, and nothing is taken from what other rules may tell.
+#[test]
+fn labels_of_all_series_are_bounded() {
+    const SERIES: u32 = 3_000;
+    let labels = |n: u32| (0..30).map(|label| (format!("key{label}"), format!("{n:060}"))).collect::<Vec<_>>();
+    let books = Arc::new(Books::new(SERIES as usize));
+    let limits = Limits { label_bytes: 4 << 20, ..Limits::default() };
+    let (hog, neighbour) = (Arc::<RuleStats>::default(), Arc::<RuleStats>::default());
+    let mut lanes = [0, 1].map(|_| Context::new(books.clone(), hog.clone(), &limits));
+    let held = || {
+        let of = |n| books.series(SeriesId(n)).map_or(0, |series| series.description.load().labels.len());
+        (0..SERIES).map(of).sum::<usize>() * (size_of::<(String, String)>() + 60)
+    };
+    // All of them are told anew the second time, by the lane that has not made them.
+    for round in [0, 1] {
+        for n in 0..SERIES {
+            let context = &mut lanes[(n as usize / 100 + round) % 2];
+            let asked = context.resolve_one(named(&format!("s/{n}"), Some("K"), labels(n + round as u32)));
+            assert!(asked.is_ok());
+            if n % 100 == 99 {
+                context.commit_series(&Rows::None, Descriptions::Told).unwrap();
+            }
+        }
+        assert!(held() > 2 << 20 && held() <= 4 << 20, "{}", held());
+    }
+    assert!(hog.labels.now() <= 4 << 20);
+    let last = books.series(SeriesId(SERIES - 1)).unwrap().description.load_full();
+    assert_eq!((last.unit.as_deref(), last.labels.len()), (Some("K"), 0));
+    let mut neighbour = Context::new(books.clone(), neighbour, &limits);
+    ask(&mut neighbour, "s/2999").unwrap();
+    neighbour.commit_series(&Rows::None, Descriptions::Told).unwrap();
+    neighbour.resolve_one(named("s/2999", None, labels(1))).ok().unwrap();
+    neighbour.commit_series(&Rows::None, Descriptions::Told).unwrap();
+    assert_eq!(books.series(SeriesId(SERIES - 1)).unwrap().description.load().labels, labels(1));
+}
+
 /// Guarantees: a rule that makes names without end, in one call or in many, leaves its neighbours some: each gets its share beyond the limit of
 /// the host, and no more.
 #[test]

@@ -339,11 +339,18 @@ impl Instance {
         context
             .commit_series(rows, told)
             .map_err(|full| Fault::bad_output(format!("it made too many series: {full}")))?;
+        let (limits, stats) = (&self.rule.limits, &self.rule.stats);
         let effects = &mut context.effects;
+        let left_out = std::mem::take(&mut effects.labels_left_out);
+        if left_out > 0 && stats.labels_refused.fetch_add(left_out, Relaxed) == 0 {
+            tracing::warn!(
+                rule = &*self.rule.name,
+                "the labels that the rule gives to series take up as much as they may: those it names beside have none (said once, counted always)"
+            );
+        }
         if effects.said_nothing() {
             return Ok(());
         }
-        let (limits, stats) = (&self.rule.limits, &self.rule.stats);
         let (counts, gauges) = (std::mem::take(&mut effects.counts), std::mem::take(&mut effects.gauges));
         let (lines, more) = (std::mem::take(&mut effects.log), std::mem::take(&mut effects.log_suppressed));
         if self.voice != Voice::Live {

@@ -30,7 +30,7 @@ fn whose_cells_the_partitions_tell() {
 fn failing_has_a_share() {
     let rule = guest::rule(&[("process", "(if (i32.gt_u (local.get $rows) (i32.const 1)) (then unreachable))")]);
     let books = Arc::new(Books::new(9));
-    let series = books.intern_series("a", PartitionId(0), Default::default()).unwrap();
+    let series = books.intern_series("a", PartitionId(0), tidegate_model::Description::default()).unwrap();
     let mut batch = Points::default();
     (0..2).for_each(|n| batch.push(series, n, 1.0, 192));
     let instance = rule.instantiate(&books).unwrap();
