@@ -1,16 +1,22 @@
 //! What hostile rules do when they have met the number 666: one list, for the suite and for the benches.
 
-use crate::wat_guest::wat_guest;
+use crate::wat_guest::{of_world, wat_guest};
 
 /// When a rule sins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// In the call that brings the number.
     AtOnce,
+    /// When what that call has returned is let go.
+    OnReturn,
     /// In the next call that hands it a batch.
     NextBatch,
     /// When it is next told of a series.
     NextSeries,
+    /// When it is next told of a topic: it is a decoder, by which every message is filtered.
+    NextTopic,
+    /// When it is started again, since it trapped in the call that brings the number.
+    NextRevival,
     /// When it next acts without a message.
     NextTick,
     /// When its state is next asked for.
@@ -80,6 +86,9 @@ pub const SINS: &[Sin] = &[
     // An address beyond the memory.
     later("lying-realloc", When::NextBatch, "trap", "(return (i32.const -64))"),
     later("trap-in-declare-series", When::NextSeries, "trap", "unreachable"),
+    later("trap-after-return", When::OnReturn, "trap", "unreachable"),
+    later("trap-in-declare-topics", When::NextTopic, "trap", "unreachable"),
+    later("trap-in-configure", When::NextRevival, "trap", "unreachable"),
     later("trap-in-tick", When::NextTick, "trap", "unreachable"),
     later("trap-in-save", When::NextSave, "trap", "unreachable"),
     later("endless-save", When::NextSave, "timeout", "(loop $for_ever (br $for_ever))"),
@@ -95,21 +104,68 @@ const fn later(name: &'static str, when: When, fault: &'static str, words: &'sta
 }
 
 impl Sin {
-    /// A rule that does it, and nothing else that is wrong. It needs 64 MiB.
+    /// Whether it is of the call that brings the number.
+    pub fn is_at_once(&self) -> bool {
+        matches!(self.when, When::AtOnce | When::OnReturn)
+    }
+
+    /// A rule that does it, and nothing else that is wrong. It needs 64 MiB, and is to be allowed no series.
     pub fn module(&self) -> Vec<u8> {
         let words = self.words;
-        let now = when_reading(666, if self.when == When::AtOnce { words } else { REMEMBER });
+        let at_once = match self.when {
+            When::AtOnce => words,
+            When::NextRevival => "unreachable",
+            _ => REMEMBER,
+        };
+        let now = when_reading(666, at_once);
         let later = format!("(if {MET} (then {words}))");
+        let again = if_known(&format!("hostile/{}/a", self.name), words);
         let mut places = vec![("process", &*now), ("deep", "(call $deep)")];
         match self.when {
             When::AtOnce => {}
+            When::OnReturn => places.push(("posted", &later)),
             When::NextBatch => places.push(("realloc", &later)),
             When::NextSeries => places.push(("declare-series", &later)),
+            When::NextTopic => return decoder(self.name, &later),
+            When::NextRevival => places.push(("configure", &again)),
             When::NextTick => places.push(("tick", &later)),
             When::NextSave => places.push(("save", &later)),
         }
         wat_guest(self.name, &places)
     }
+}
+
+/// A decoder that does this when it is told of topics, once it has met the number.
+fn decoder(name: &str, words: &str) -> Vec<u8> {
+    let description = format!(
+        r#"{{"name":"{name}","version":"1.0.0","summary":"","default-topics":["hostile/#"],"scope":"none","config-schema":null}}"#
+    );
+    let number = u64::from_le_bytes(*br#"{"v":666"#);
+    // Somewhere in the payloads of the batch.
+    let decode = format!(
+        "(block $done (loop $next
+            (br_if $done (i32.gt_s (local.get $i) (i32.sub (i32.load offset=44 (local.get $at)) (i32.const 8))))
+            (if (i64.eq (i64.load (i32.add (i32.load offset=40 (local.get $at)) (local.get $i))) (i64.const {number}))
+                (then {REMEMBER}))
+            (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (br $next)))"
+    );
+    let text = include_str!("../wat/decoder.wat").replace("{decode}", &decode).replace("{declare-topics}", words);
+    of_world("plain-decoder", &text, &description)
+}
+
+/// For any function: these instructions if the host knows that series. A rule that may make none is given the ids of such only, also before it is told of
+/// any: so one that starts finds out whether it has started before.
+fn if_known(series: &str, words: &str) -> String {
+    let name: String = (series.bytes().enumerate())
+        .map(|(at, byte)| format!("(i32.store8 (i32.const {}) (i32.const {byte}))", 704 + at))
+        .collect();
+    let length = series.len();
+    format!(
+        "{name} (i32.store (i32.const 640) (i32.const 704)) (i32.store (i32.const 644) (i32.const {length}))
+        (call $resolve (i32.const 640) (i32.const 1) (i32.const 600))
+        (if (i32.eqz (i32.load8_u (i32.load (i32.const 600)))) (then {words}))"
+    )
 }
 
 /// For `process`: these instructions for every row whose value is `number`.

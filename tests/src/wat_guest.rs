@@ -6,7 +6,7 @@ use wit_parser::Resolve;
 const TEMPLATE: &str = include_str!("../wat/guest.wat");
 const CONTRACT: &str = include_str!("../../wit/rule.wit");
 /// Every place of the template.
-const PLACES: [&str; 11] = [
+const PLACES: [&str; 12] = [
     "deep",
     "realloc",
     "start",
@@ -15,6 +15,7 @@ const PLACES: [&str; 11] = [
     "declare-series",
     "retire",
     "process",
+    "posted",
     "tick",
     "save",
     "restore",

@@ -22,9 +22,12 @@
   (func (export "tidegate:rule/lifecycle@0.1.0#configure") (param i32 i32) (result i32)
     (call $give_back)
     (i32.const 0))
-  (func (export "tidegate:rule/decoder@0.1.0#declare-topics") (param i32 i32) (call $give_back))
+  (func (export "tidegate:rule/decoder@0.1.0#declare-topics") (param i32 i32)
+    {declare-topics}
+    (call $give_back))
   ;; Its parameters are more than are given one by one: $at is where they stand. The payloads' bytes are the sixth, after the time.
   (func (export "tidegate:rule/decoder@0.1.0#decode") (param $at i32) (result i32)
+    (local $i i32)
     {decode}
     (call $give_back)
     (i32.const 0)))

@@ -61,6 +61,7 @@
     {process}
     (call $give_back)
     (i32.const 0))
+  (func (export "cabi_post_tidegate:rule/processor@0.1.0#process") (param $at i32) {posted})
   (func (export "tidegate:rule/ticking@0.1.0#tick") (param $now i64) (result i32)
     {tick}
     (i32.const 0))

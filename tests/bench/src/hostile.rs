@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tidegate_engine::{Cells, Engine, Instance, Module, Rule};
 use tidegate_model::{Books, Description, PartitionId, Points};
 
@@ -88,14 +88,15 @@ pub fn stop(name: &str, effort: Effort, progress: &Progress) -> Result<Vec<Sampl
         // After a fault an instance is spent.
         let mut instance = rule.instantiate(&books)?;
         process(&mut instance, &sound)?;
-        if sin.when != When::AtOnce {
+        if !sin.is_at_once() {
             process(&mut instance, &bad)?;
         }
         let began = clock::thread_cpu();
         let outcome = match sin.when {
-            When::AtOnce => process(&mut instance, &bad),
+            When::AtOnce | When::OnReturn => process(&mut instance, &bad),
             When::NextBatch => process(&mut instance, &sound),
             When::NextSeries => process(&mut instance, &new),
+            When::NextTopic | When::NextRevival => bail!("{name} is not about one instance that processes"),
             When::NextTick => instance.tick(workload::time_us(0)).map(drop),
             When::NextSave => instance.save(Cells::Changed).map(drop),
         };
