@@ -1,16 +1,18 @@
 //! What an instance's Store holds beside the guest: its limits, its ids, and what the running call has asked for.
 
+mod limits;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use rustix::time::{ClockId, clock_gettime};
 use tidegate_model::{Books, Description, Full, PartitionId, Series, SeriesId, Telling, TopicId};
-use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use crate::bindings::host::{Host, Level, NewSeries, Refusal};
 use crate::clock::Running;
+use crate::context::limits::MemoryLimit;
+pub use crate::context::limits::thread_cpu;
+pub(crate) use crate::context::limits::{Deadline, MAX_INSTANCES};
 use crate::ids::IdMap;
 use crate::rule::Limits;
 use crate::stats::{RuleStats, is_metric_name};
@@ -37,12 +39,6 @@ const LABEL_BYTES: usize = size_of::<(String, String)>();
 /// doing, and no guest has more names than the host gives it.
 const NAME_BYTES: usize = 256;
 const MAX_NAMES_PAID: usize = 100_000;
-/// Core instances that a component may make; what each takes up beside memory and tables is bounded when the module is looked over
-/// ([`crate::admission`]).
-pub(crate) const MAX_INSTANCES: usize = 20;
-const MAX_TABLE_ENTRIES: usize = 100_000;
-/// What an entry of a table takes up.
-const TABLE_ENTRY_BYTES: usize = 16;
 /// How many rules can have their share of the series beyond the limit of the host.
 const RULES_IN_RESERVE: usize = 4;
 
@@ -115,89 +111,6 @@ pub(crate) enum Rowless {
     ByItself,
     /// To that of a series or topic which the instance knows, the nearest above it or else the first: so that its state comes back to the lane that made it.
     WithTheRest,
-}
-
-/// Memory a guest may grow to.
-pub(crate) struct MemoryLimit {
-    pub limit_bytes: usize,
-    pub now_bytes: usize,
-    /// What its tables take up of the same limit.
-    tables_bytes: usize,
-    pub refused: bool,
-}
-
-impl MemoryLimit {
-    fn of(limit_bytes: usize) -> Self {
-        Self { limit_bytes, now_bytes: 0, tables_bytes: 0, refused: false }
-    }
-}
-
-/// When a running call is to be stopped.
-pub(crate) struct Deadline {
-    cpu: Duration,
-    wall: Duration,
-    began: Option<(Duration, Instant)>,
-    pub overrun: bool,
-}
-
-impl Deadline {
-    pub fn new(cpu: Duration, wall: Duration) -> Self {
-        Self { cpu, wall, began: None, overrun: false }
-    }
-
-    /// The epoch has moved while the guest runs. The clock is read only now, so that calls shorter than a tick pay nothing for it.
-    pub fn look(&mut self) -> UpdateDeadline {
-        let now = thread_cpu();
-        let (cpu_began, wall_began) = *self.began.get_or_insert_with(|| (now, Instant::now()));
-        let over_cpu = now.saturating_sub(cpu_began) >= self.cpu;
-        if over_cpu || wall_began.elapsed() >= self.wall {
-            self.overrun = true;
-            return UpdateDeadline::Interrupt;
-        }
-        UpdateDeadline::Continue(1)
-    }
-}
-
-/// CPU time this thread has used.
-pub fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-impl ResourceLimiter for MemoryLimit {
-    fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
-        let fits = self.now_bytes - current.min(self.now_bytes) + desired + self.tables_bytes <= self.limit_bytes;
-        if fits {
-            self.now_bytes += desired - current.min(desired);
-        } else {
-            self.refused = true;
-        }
-        Ok(fits)
-    }
-
-    fn table_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
-        let more = desired.saturating_sub(current).saturating_mul(TABLE_ENTRY_BYTES);
-        let in_all = self.now_bytes.saturating_add(self.tables_bytes).saturating_add(more);
-        let fits = desired <= MAX_TABLE_ENTRIES && in_all <= self.limit_bytes;
-        if fits {
-            self.tables_bytes += more;
-        } else {
-            self.refused = true;
-        }
-        Ok(fits)
-    }
-
-    fn instances(&self) -> usize {
-        MAX_INSTANCES
-    }
-
-    fn tables(&self) -> usize {
-        20
-    }
-
-    fn memories(&self) -> usize {
-        4
-    }
 }
 
 impl Host for Context {

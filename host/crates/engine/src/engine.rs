@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::module::Wasi;
 use crate::wasi;
 
-/// How much of its thread's stack a guest may use: bytes. A thread must have that and as much again for the host's own frames; those of
+/// How much of its thread's stack a guest may use: bytes. The same for all, since wasmtime has it by engine and not by Store. A thread must have that and as much again for the host's own frames; those of
 /// [`tidegate_telemetry::thread`] have [`tidegate_telemetry::THREAD_STACK`].
 pub(crate) const GUEST_STACK: usize = 512 << 10;
 const _: () = assert!(tidegate_telemetry::THREAD_STACK >= 4 * GUEST_STACK);

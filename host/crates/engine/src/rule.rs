@@ -174,7 +174,7 @@ impl Rule {
         self.filters.iter().any(|filter| filter.matches(topic))
     }
 
-    /// Whether it gets what `other`, of the same name, gets, and in the same order.
+    /// Whether it gets what `other`, of the same name, gets, and in the same order: then what lanes have worked out for all their series still holds.
     pub fn is_routed_as(&self, other: &Rule) -> bool {
         (self.kind(), self.order, &self.filters) == (other.kind(), other.order, &other.filters)
     }

@@ -74,7 +74,7 @@ pub enum Stage {
     Process,
     /// A sink refused it.
     Sink,
-    /// A rule was not called for its partition: it has not died, but waits until the rule is.
+    /// A rule was not called for its partition: it has not died, but waits until the rule is. A stage, since a guest can write any reason, and no stage.
     Parked,
 }
 

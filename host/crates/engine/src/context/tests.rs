@@ -225,25 +225,3 @@ fn what_no_row_led_to_stays_on_its_lane() {
     assert_eq!(made(rest, &[], &Rows::None, "plant/min"), "plant/min");
     assert_eq!(made(Rowless::ByItself, &[a, b], &Rows::None, "plant/sum"), "plant/sum");
 }
-
-/// Guarantees: tables are charged to the memory that a guest may have, as they are made and as they grow, and none has more entries than it may; a module that
-/// declares more of them than fit cannot be instantiated.
-#[test]
-fn tables_are_memory() {
-    let mut memory = MemoryLimit::of(Limits::default().memory_bytes);
-    let fits = |memory: &mut MemoryLimit, from, to| memory.table_growing(from, to, None).unwrap();
-    assert!(!fits(&mut memory, 0, MAX_TABLE_ENTRIES + 1) && memory.refused);
-    let made = (0..MAX_INSTANCES).take_while(|_| fits(&mut memory, 0, MAX_TABLE_ENTRIES)).count();
-    assert_eq!(made, memory.limit_bytes / (MAX_TABLE_ENTRIES * TABLE_ENTRY_BYTES));
-    assert!(!memory.memory_growing(0, 1 << 20, None).unwrap(), "there is less left than that");
-    assert!(memory.memory_growing(0, 1 << 16, None).unwrap());
-    let engine = crate::engine::Engine::new().unwrap();
-    for (tables, fit) in [(made, true), (made + 1, false)] {
-        let text = format!("(module {})", "(table 100000 funcref)".repeat(tables));
-        let module = wasmtime::Module::new(&engine.wasmtime, wat::parse_str(text).unwrap()).unwrap();
-        let mut store =
-            wasmtime::Store::new(&engine.wasmtime, context(&Arc::new(Books::new(10)), &Limits::default()));
-        store.limiter(|context| &mut context.memory);
-        assert_eq!(wasmtime::Instance::new(&mut store, &module, &[]).is_ok(), fit, "{tables} tables");
-    }
-}

@@ -32,7 +32,7 @@ pub use standing::Believed;
 
 /// Series that a shadow may make on a lane: enough to see what they would be, and nothing to fill the host's book with.
 const MAX_SERIES: u64 = 1_000;
-/// What a shadow that was not called for long may have saved up, of its share of a second.
+/// What a shadow that was not called for long may have saved up, of its share of a second: its worst call is known only afterwards.
 const SAVED_UP: Duration = Duration::from_secs(1);
 
 /// A candidate on one lane.

@@ -23,6 +23,7 @@ pub(super) struct Standing {
     /// See [`Believed::unspoken`].
     unspoken: Option<HashSet<Key>>,
     bytes: usize,
+    /// With more the shadow is stopped: one that served without knowing of all its alerts would clear what stands.
     most_bytes: usize,
 }
 

@@ -65,7 +65,8 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// that comes to an idle lane never waits for this: only one that follows a batch so closely does.
 const GATHER: Duration = Duration::from_micros(50);
 
-/// When a rule is to act whose `tick` has failed, or of which it is not known for when it asked.
+/// When a rule is to act whose `tick` has failed, or of which it is not known for when it asked, as after a restart: what it waits for is in its state,
+/// and no message may come to remind it.
 const TICK_SOON_US: i64 = 1_000_000;
 
 /// Why alerts are cleared of a rule that begins without the state that there was.

@@ -5,7 +5,7 @@
 //! dead letters. A message is settled when the sinks have confirmed both what its own lane sent and what this one did.
 //!
 //! The queue is bounded, and a lane waits where it is full. The node's lane waits for sinks and for no lane, so that nobody waits in a circle; it
-//! ends when the last lane has.
+//! ends when the last lane has. It is always there: a thread that sleeps costs nothing, and none has to be started under load.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::bindings::telemetry::{Alerts, Rejects as RawRejects, TextsResult};
+use crate::ids::IdMap;
 
 fn map(series: u32) -> IdMap {
     let mut map = IdMap::default();
