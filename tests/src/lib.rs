@@ -17,6 +17,7 @@ mod host;
 mod house;
 mod http;
 mod kafka;
+mod left_behind;
 mod listener;
 mod machine;
 mod message;
@@ -44,6 +45,7 @@ pub use host::Host;
 pub use house::{House, is_poison};
 pub use http::Response;
 pub use kafka::{Feed, KAFKA_USER, Kafka};
+pub use left_behind::{memory_kib, traps};
 pub use listener::{Heard, Listener};
 pub use machine::{
     binary, built_module, componentize_py, files, free_port, guest_module, installed, root, runtime, schemathesis,

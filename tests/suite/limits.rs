@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use tidegate_tests::{
-    DEADLINE, Expect, Fault, Host, Message, Mosquitto, Postgres, Protocol, Proxy, Publisher, Qos, Setup, plain,
-    wait_for,
+    DEADLINE, Expect, Fault, Host, Message, Mosquitto, Postgres, Protocol, Proxy, Publisher, Qos, Setup, memory_kib,
+    plain, wait_for,
 };
 
 fn host(broker: &Mosquitto, limit: &str) -> Host {
@@ -106,7 +106,7 @@ fn overload() {
     let mut publisher = Publisher::connect(&broker, Qos::One);
     publisher.deliver(stream("dev/warm", 100));
     host.wait_settled(100);
-    let before = resident_kib(&host, "VmRSS");
+    let before = memory_kib(&host.pid().to_string(), "VmRSS");
     // 16 KiB every 100 ms and connection: a small part of what the publisher sends.
     line.set(Fault::Delayed(Duration::from_millis(100)));
     publisher.deliver((0..COUNT).map(|number| long_text(number, TEXT_BYTES)));
@@ -118,7 +118,7 @@ fn overload() {
         Ok(rows) if rows >= due => Ok(()),
         other => Err(format!("{other:?}; {}", host.tail())),
     });
-    let grown = resident_kib(&host, "VmHWM").saturating_sub(before);
+    let grown = memory_kib(&host.pid().to_string(), "VmHWM").saturating_sub(before);
     assert!(grown < MOST_GROWTH_KIB, "{grown} KiB more than before, of {MOST_GROWTH_KIB} KiB of texts alone");
     host.wait_settled(COUNT).assert_balanced("overload");
     for (what, sql) in [
@@ -136,11 +136,4 @@ fn long_text(number: u64, bytes: usize) -> Message {
     let time_ms = 1_700_000_000_000 + number;
     let payload = format!("{{\"v\":\"{number:0bytes$}\",\"ts\":{time_ms}}}");
     Message { topic: format!("dev/long/{}", number % 10), payload: payload.into(), expect: Expect::Rows(Vec::new()) }
-}
-
-/// A line of the process's status, in KiB (Linux, /proc).
-fn resident_kib(host: &Host, name: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", host.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -7,14 +7,15 @@ use std::time::Duration;
 use tidegate_engine::{Engine, FaultKind, Limits, Module, OnQuarantine, Rule};
 use tidegate_model::{Books, Description, Points, SeriesId};
 
+#[allow(dead_code, reason = "no traps are counted here")]
+#[path = "../../../../tests/src/left_behind.rs"]
+mod left_behind;
 #[path = "../../../../tests/src/wat_guest.rs"]
 mod wat_guest;
 
 /// The most memory this process ever had resident, in MiB.
-fn peak_mib() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").trim().parse::<usize>().unwrap() / 1_024
+fn peak_mib() -> u64 {
+    left_behind::memory_kib("self", "VmHWM") / 1_024
 }
 
 fn rule(engine: &Engine, module: &[u8]) -> Arc<Rule> {

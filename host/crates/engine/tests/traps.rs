@@ -6,20 +6,12 @@ use std::sync::Arc;
 use tidegate_engine::{Engine, FaultKind, Limits, Module, OnQuarantine, Rule};
 use tidegate_model::{Books, Description, PartitionId, Points};
 
+#[path = "../../../../tests/src/left_behind.rs"]
+mod left_behind;
 #[path = "../../../../tests/src/wat_guest.rs"]
 mod wat_guest;
 
-/// `TIDEGATE_TRAPS` in the environment sets how many; the default keeps the suite short.
-fn traps() -> usize {
-    std::env::var("TIDEGATE_TRAPS").ok().and_then(|text| text.parse().ok()).unwrap_or(5_000)
-}
-
-/// Resident memory of this process, in KiB.
-fn resident_kib() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").trim().parse().unwrap()
-}
+use left_behind::{memory_kib, traps};
 
 /// Guarantees: a trap, with a new instance after each, leaves nothing behind: resident memory stays as it is.
 #[test]
@@ -50,11 +42,11 @@ fn traps_leave_nothing_behind() {
         assert_eq!(fault.kind, FaultKind::Trap);
         assert!(fault.backtrace.is_some());
     };
-    let many = traps();
+    let many = traps(5_000);
     (0..many / 10).for_each(|_| trap());
-    let before = resident_kib();
+    let before = memory_kib("self", "VmRSS");
     (0..many).for_each(|_| trap());
-    let after = resident_kib();
+    let after = memory_kib("self", "VmRSS");
     println!("{many} traps: {before} KiB before, {after} KiB after");
     assert!(after < before + 8 * 1024, "{many} traps: from {before} KiB to {after} KiB");
 }

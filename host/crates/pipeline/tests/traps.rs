@@ -20,25 +20,16 @@ use tokio::runtime::Runtime;
 #[allow(dead_code, reason = "it is that of many tests")]
 #[path = "rules_on_lanes/house.rs"]
 mod house;
+#[path = "../../../../tests/src/left_behind.rs"]
+mod left_behind;
 
 use house::{House, numbers, reading};
-
-/// `TIDEGATE_TRAPS` in the environment sets how many; the default keeps the suite short.
-fn traps() -> u64 {
-    std::env::var("TIDEGATE_TRAPS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000)
-}
+use left_behind::{memory_kib, traps};
 
 /// Topics, and batches a generation gets: no topic has so many poisons of one generation that it is set apart, and no rule so many that it is.
 const TOPICS: usize = 16;
 const BATCHES: usize = 4;
 const READINGS_A_TOPIC: usize = 6;
-
-/// Resident memory of this process, in KiB.
-fn resident_kib() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").trim().parse().unwrap()
-}
 
 /// Guarantees: traps by the thousand, each with the state made exact again, the batch halved and the poison in the dead letters, generation after generation,
 /// leave nothing behind: resident memory stays as it is, no reading is lost or counted twice, and each poison is one letter.
@@ -74,16 +65,16 @@ fn traps_leave_nothing_behind() {
         assert_eq!(poison, TOPICS * BATCHES, "{:?}", rule.stats.totals());
         assert_eq!(given.values().sum::<usize>(), sound);
     };
-    let many = traps();
+    let many = traps(2_000) as u64;
     let mut until = |house: &mut House, traps: u64| {
         while trapped() < traps {
             generation(house);
         }
     };
     until(&mut house, (many / 10).max(500));
-    let before = resident_kib();
+    let before = memory_kib("self", "VmRSS");
     until(&mut house, many);
-    let (after, totals) = (resident_kib(), rule.stats.totals());
+    let (after, totals) = (memory_kib("self", "VmRSS"), rule.stats.totals());
     println!("{} traps: {before} KiB before, {after} KiB after", totals.faults["trap"]);
     assert!(after < before + 24 * 1024, "{many} traps: from {before} KiB to {after} KiB");
     assert!(totals.replayed > 0 && totals.state_lost == 0 && totals.quarantined_partitions.is_empty(), "{totals:?}");
