@@ -95,6 +95,6 @@ pub use reading::Reading;
 pub use rejects::Reason;
 pub use rule::Rule;
 pub use state::{ByPartition, BySeries, State, Table, Tabled, Tracked};
-pub use time::{TIME_END_US, TimeUnit};
+pub use time::{TIME_END_US, TimeUnit, seconds_to_us};
 pub use topics::{PerTopic, Topics};
 pub use transform::{Change, EachPoint, Transform};

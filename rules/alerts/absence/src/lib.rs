@@ -6,7 +6,9 @@
 //! noted with the state: silence of all series is not taken for the host's absence when the rule is swapped.
 
 use serde::{Deserialize, Serialize};
-use tidegate_rule::{About, Alarm, Alarms, Alert, BySeries, Reading, Scope, SeriesId, Severity, Tracked, Transition};
+use tidegate_rule::{
+    About, Alarm, Alarms, Alert, BySeries, Reading, Scope, SeriesId, Severity, Tracked, Transition, seconds_to_us,
+};
 
 /// When a series counts as silent.
 #[derive(Deserialize, schemars::JsonSchema)]
@@ -108,12 +110,8 @@ impl Alert for Absence {
         tidegate_rule::about!("Raises an alert when a series falls silent").scope(Scope::Series).tick_ms(1_000);
 
     fn new(config: Config) -> Result<Self, String> {
-        const YEAR_S: f64 = 366.0 * 86_400.0;
-        if !(1.0..=YEAR_S).contains(&config.after_s) {
-            return Err(format!("after_s is {}; it must be seconds from 1 to a year", config.after_s));
-        }
         Ok(Self {
-            after_us: (config.after_s * 1e6).round() as i64,
+            after_us: seconds_to_us("after_s", config.after_s, 1.0)?,
             severity: config.severity,
             counts: config.quality,
             began_us: None,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_rule::columns::{Emitted, NO_ROW, Outcome, PartitionId, Points};
 use tidegate_rule::{
     About, Alarm, Alarms, BySeries, Call, Level, NewSeries, Quality, Reading, Rule, Scope, SeriesId, Severity, State,
-    Transition,
+    Transition, seconds_to_us,
 };
 
 use crate::limit::{Limit, Where};
@@ -83,21 +83,18 @@ impl Rule for KOfN {
             .tick_ms(1_000);
 
     fn new(config: Config) -> Result<Self, String> {
-        const YEAR_S: f64 = 366.0 * 86_400.0;
         if config.k == 0 {
             return Err("k is 0; it must be 1 or more".to_owned());
         }
         if config.topic.is_empty() || config.topic.contains(['+', '#', '\0']) {
             return Err(format!("topic is {:?}; it must be a topic without wildcards", config.topic));
         }
-        if !(1.0..=YEAR_S).contains(&config.fresh_s) {
-            return Err(format!("fresh_s is {}; it must be seconds from 1 to a year", config.fresh_s));
-        }
+        let fresh_us = seconds_to_us("fresh_s", config.fresh_s, 1.0)?;
         Ok(Self {
             k: config.k as usize,
             topic: config.topic,
             limit: Limit::new(config.above, config.below, config.hysteresis)?,
-            fresh_us: (config.fresh_s * 1e6).round() as i64,
+            fresh_us,
             severity: config.severity,
             members: BySeries::default(),
             own: None,

@@ -9,6 +9,7 @@ mod message;
 use serde::{Deserialize, Serialize};
 use tidegate_rule::{
     About, Alarm, Alarms, Alert, BySeries, Quality, Reading, Scope, SeriesId, Severity, Tracked, Transition,
+    seconds_to_us,
 };
 
 use crate::limits::Limits;
@@ -108,7 +109,7 @@ impl Alert for Threshold {
     fn new(config: Config) -> Result<Self, String> {
         Ok(Self {
             limits: Limits::new(config.above, config.below, config.hysteresis)?,
-            for_us: limits::duration_us("for_s", config.for_s)?,
+            for_us: seconds_to_us("for_s", config.for_s, 0.0)?,
             severity: config.severity,
             message: config.message.as_deref().map(Template::new).transpose()?,
             least_quality: config.quality.least(),

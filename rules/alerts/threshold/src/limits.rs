@@ -73,13 +73,3 @@ impl Limits {
         }
     }
 }
-
-/// Seconds of a configuration as microseconds; a year at most.
-pub(crate) fn duration_us(key: &str, seconds: f64) -> Result<i64, String> {
-    const YEAR_S: f64 = 366.0 * 86_400.0;
-    if (0.0..=YEAR_S).contains(&seconds) {
-        Ok((seconds * 1e6).round() as i64)
-    } else {
-        Err(format!("{key} is {seconds}; it must be seconds from 0 to a year"))
-    }
-}
