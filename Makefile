@@ -26,10 +26,10 @@ rules: ## builds all rules to target/rules/<name>.wasm
 test: ## all tests, with real servers (ARGS="-p tidegate-sources" for some)
 	@deploy/dev/test.sh $(ARGS)
 
-check: ## formatting, clippy and tidiness
+check: ## formatting, clippy, tidiness and licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) test --quiet --workspace --test suite -- tidy:: architecture::
+	$(CARGO) test --quiet --workspace --test suite -- tidy:: architecture:: licences::
 
 bench: ## measures, prints a table, writes target/bench/results.json (ONLY=<part of a name>, ARGS=--full)
 	@deploy/dev/setup.sh test

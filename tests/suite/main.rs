@@ -41,6 +41,7 @@ mod hostile;
 mod journal;
 mod kafka_secured;
 mod labels;
+mod licences;
 mod limits;
 mod node_lane;
 mod outages;
