@@ -81,7 +81,7 @@ impl AuditWriter {
     pub(super) async fn deny(self: &Arc<Self>, deed: Deed, problem: &Problem) {
         // Who is over their rate must not fill the disk, nor turn others out of the book.
         let over = problem.status() == StatusCode::TOO_MANY_REQUESTS;
-        if over || !self.pace.take(Payer::Anybody, Instant::now()) {
+        if over || !self.pace.take(&Payer::Anybody, Instant::now()) {
             self.unwritten.fetch_add(1, Relaxed);
             return;
         }

@@ -107,7 +107,7 @@ impl Credentials {
             (None, _) => match &peer.certificate {
                 Some(sha256) if !self.certificates.is_empty() => {
                     let who = format!("certificate {}", sha256.get(..16).unwrap_or(sha256));
-                    Ok(Caller { who, scopes: self.certificates, payer: Payer::Certificates })
+                    Ok(Caller { who, scopes: self.certificates, payer: Payer::Certificate(sha256.clone()) })
                 }
                 _ if self.open => {
                     Ok(Caller { who: "this machine".to_owned(), scopes: Scopes::all(), payer: Payer::Anybody })
@@ -287,6 +287,8 @@ mod tests {
             Credentials { tokens: Vec::new(), certificates: [Scope::Read].into_iter().collect(), open: false };
         let caller = credentials.caller(&headers(&[]), &peer(Some("0123456789abcdef99")), now).unwrap();
         assert_eq!(caller.who, "certificate 0123456789abcdef");
+        let other = credentials.caller(&headers(&[]), &peer(Some("0123456789abcdef00")), now).unwrap();
+        assert_ne!(caller.payer, other.payer, "each has an account of its own");
         assert!(caller.allow(Scope::Read).is_ok() && caller.allow(Scope::Rules).is_err());
         let wrong = headers(&[("authorization", "Bearer x")]);
         assert_eq!(credentials.caller(&wrong, &peer(Some("ab")), now), Err(Unknown::Wrong));

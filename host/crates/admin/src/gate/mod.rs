@@ -180,7 +180,7 @@ impl Gate {
     fn shown_to_a_probe(&self, headers: &HeaderMap, peer: &Peer) -> Result<Option<Caller>, Unknown> {
         let now = Instant::now();
         // Who has tried too many tokens learns of none whether it is good.
-        let tried_out = headers.contains_key(header::AUTHORIZATION) && !self.pace.has(Payer::Anybody, now);
+        let tried_out = headers.contains_key(header::AUTHORIZATION) && !self.pace.has(&Payer::Anybody, now);
         if tried_out || self.credentials.are_none() && !self.local {
             return Ok(None);
         }
@@ -188,7 +188,7 @@ impl Gate {
             Ok(caller) => Ok(Some(caller)),
             Err(Unknown::Missing) => Ok(None),
             Err(unknown) => {
-                self.pace.take(Payer::Anybody, now);
+                self.pace.take(&Payer::Anybody, now);
                 Err(unknown)
             }
         }
@@ -202,7 +202,7 @@ impl Gate {
         headers: &HeaderMap,
         peer: &Peer,
     ) -> Result<Option<Caller>, (String, Problem)> {
-        let paid = |who: &str, payer| {
+        let paid = |who: &str, payer: &Payer| {
             let detail = "too many requests; `requests_per_s` under [admin] says how many there may be";
             let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail);
             let enough = self.pace.take(payer, Instant::now());
@@ -210,17 +210,17 @@ impl Gate {
         };
         let scope = match route.need {
             Need::Probe => return Ok(None),
-            Need::Document => return paid("anybody", Payer::Anybody).map(|()| None),
+            Need::Document => return paid("anybody", &Payer::Anybody).map(|()| None),
             Need::Scope(scope) => scope,
         };
         let caller = match self.credentials.caller(headers, peer, SystemTime::now()) {
             Ok(caller) => caller,
             Err(unknown) => {
-                paid(unknown.as_str(), Payer::Anybody)?;
+                paid(unknown.as_str(), &Payer::Anybody)?;
                 return Err((unknown.as_str().to_owned(), unknown.problem()));
             }
         };
-        paid(&caller.who, caller.payer)?;
+        paid(&caller.who, &caller.payer)?;
         caller.allow(scope).map_err(|problem| (caller.who.clone(), problem))?;
         // To ask what would be done changes nothing; those routes say in the log that it was asked for.
         let refused = route.effect == Effect::ChangesRules && self.changes == Changes::Refused;

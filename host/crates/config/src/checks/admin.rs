@@ -40,6 +40,18 @@ impl Checker<'_> {
             .take(MOST_TOKENS)
             .filter_map(|(name, token)| self.token(&at.key(&name), &name, token))
             .collect();
+        for (i, token) in tokens.iter().enumerate() {
+            let Some(same) = tokens.iter().take(i).find(|other| other.sha256 == token.sha256) else { continue };
+            let what = format!(
+                "the token `{}` is `{}` as well, so nobody can say whose rights it has",
+                token.name, same.name
+            );
+            self.error(
+                &at.key(token.name.as_str()).key("sha256"),
+                what,
+                "make another with `tidegate token new`, or remove one of them",
+            );
+        }
         let wants_tls = raw.cert_file.is_some() || raw.key_file.is_some() || raw.client_ca_file.is_some();
         let tls = self.admin_tls(place, &mut raw);
         if !listen.ip().is_loopback() {

@@ -36,7 +36,7 @@ pub(crate) struct RawAdmin {
     /// The most connections at once, on each address; a quarter of the files that the process may have open, if that is less. Default: 1024.
     #[schemars(range(min = 1, max = 65_536))]
     pub max_connections: Option<i64>,
-    /// The most requests a second of each caller, by token; those who show none count as one caller. Default: 500.
+    /// The most requests a second of each caller, by token or certificate; those who show none count as one caller. Default: 500.
     #[schemars(range(min = 1, max = 100_000))]
     pub requests_per_s: Option<i64>,
 }

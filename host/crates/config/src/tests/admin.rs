@@ -95,6 +95,9 @@ fn tokens() {
         assert!(errors.contains(why) && !errors.contains("hunter2"), "{lines}\n{errors}");
     }
     refused("[admin.tokens.Ops]\nsha256 = \"\"\nscopes = [\"read\"]", "`Ops` is no name");
+    // Its rights would be those of either.
+    let named = |name: &str| format!("[admin.tokens.{name}]\nsha256 = \"{DIGEST}\"\nscopes = [\"read\"]\n");
+    refused(&(named("a") + &named("b")), "the token `b` is `a` as well");
 }
 
 /// Guarantees: what only makes sense together is asked for together.
