@@ -36,12 +36,13 @@ pub(crate) struct Body {
     announced: Option<u64>,
     /// Its place, where there are few.
     seat: Option<Arc<Seat>>,
+    now: fn() -> Instant,
 }
 
 impl Body {
     pub fn new(inner: axum::body::Body, headers: &axum::http::HeaderMap) -> Self {
         let announced = headers.get(header::CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse().ok());
-        Self { inner, announced, seat: None }
+        Self { inner, announced, seat: None, now: Instant::now }
     }
 
     /// The same in a place that others may want while it comes.
@@ -109,7 +110,7 @@ impl Body {
         // Its sender's time, and not that of who does something with each piece.
         let (mut left, mut taken) = (within, 0);
         loop {
-            let began = Instant::now();
+            let began = (self.now)();
             let next = timeout_at(began + left.min(IDLE), self.inner.frame());
             let frame = match &self.seat {
                 None => next.await,
@@ -123,7 +124,8 @@ impl Body {
             };
             let frame =
                 frame.map_err(|error| Problem::bad(format!("the body ended before it was whole: {error}")))?;
-            left = left.saturating_sub(began.elapsed());
+            let took = (self.now)().saturating_duration_since(began);
+            left = left.checked_sub(took).ok_or_else(too_slow)?;
             let Ok(piece) = frame.into_data() else { continue };
             taken += piece.len();
             self.seat.iter().for_each(|seat| seat.came(piece.len(), std::time::Instant::now()));
@@ -167,6 +169,7 @@ fn too_slow() -> Problem {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::cell::Cell;
     use std::pin::Pin;
     use std::task::{Context, Poll};
     use std::thread::ThreadId;
@@ -215,14 +218,14 @@ mod tests {
     #[tokio::test]
     async fn time_of_the_sender() {
         let body = axum::body::Body::new(Late { left: 2, comes: false });
-        let within = Duration::from_millis(300);
+        const WITHIN: Duration = Duration::from_secs(600);
+        thread_local!(static LATER: Cell<Duration> = const { Cell::new(Duration::ZERO) });
         let mut taken = 0;
-        let read = Body::new(body, &axum::http::HeaderMap::new()).pieces(9, within, |piece| {
+        let body = Body { now: || Instant::now() + LATER.get(), ..Body::new(body, &axum::http::HeaderMap::new()) };
+        let read = body.pieces(9, WITHIN, |piece| {
             taken += piece.len();
-            async move {
-                tokio::time::sleep(within).await;
-                Ok(())
-            }
+            LATER.set(LATER.get() + WITHIN);
+            std::future::ready(Ok(()))
         });
         assert_eq!(read.await.map_err(|problem| problem.code()), Ok(()));
         assert_eq!(taken, 2);

@@ -1,5 +1,6 @@
 //! Room for answers on their way out. One stays in memory until its reader has taken the last of it, and a reader may be as slow as it likes; so all that
-//! are large have so many bytes together, whoever reads them, and who comes while they are taken is told to ask again.
+//! are large have so many bytes together, whoever reads them, and who comes while they are taken is told to ask again. Those that are not as large have room that
+//! no larger one takes: a few slow readers of whole modules keep nobody from a list.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +16,9 @@ use crate::problem::Problem;
 
 /// What all have together: two documents of the largest, and more.
 const ROOM_BYTES: u64 = 256 << 20;
+/// What those of no more than [`MIDDLING_BYTES`] have for themselves before they take of it.
+const OWN_ROOM_BYTES: u64 = 16 << 20;
+const MIDDLING_BYTES: u64 = 1 << 20;
 /// One of no more than this counts for nothing: as many as there are connections take little.
 const SMALL_BYTES: u64 = 64 << 10;
 /// What room is counted in.
@@ -26,6 +30,8 @@ const PIECE_BYTES: usize = 64 << 10;
 pub(crate) struct Leaving {
     units: Arc<Semaphore>,
     all: u64,
+    /// Of those that are not as large.
+    own: Arc<Semaphore>,
 }
 
 /// The body of a large answer, and its room until it is dropped.
@@ -38,14 +44,14 @@ struct Held {
 
 impl Default for Leaving {
     fn default() -> Self {
-        Self::of(ROOM_BYTES)
+        Self::of(ROOM_BYTES, OWN_ROOM_BYTES)
     }
 }
 
 impl Leaving {
-    fn of(bytes: u64) -> Self {
-        let all = bytes / UNIT_BYTES;
-        Self { units: Arc::new(Semaphore::new(all as usize)), all }
+    fn of(bytes: u64, own: u64) -> Self {
+        let room = |bytes: u64| Arc::new(Semaphore::new((bytes / UNIT_BYTES) as usize));
+        Self { units: room(bytes), all: bytes / UNIT_BYTES, own: room(own) }
     }
 
     /// The same answer with the room that it takes, if it is large and whole; one that goes on while there is news has its own bounds.
@@ -58,8 +64,9 @@ impl Leaving {
         };
         // One that is larger than all the room goes alone.
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES).min(self.all)).unwrap_or(u32::MAX);
-        let room = self.units.clone().try_acquire_many_owned(units);
-        let room = room.map_err(|_| {
+        let of = |room: &Arc<Semaphore>| room.clone().try_acquire_many_owned(units);
+        let own = if bytes <= MIDDLING_BYTES { of(&self.own).ok() } else { None };
+        let room = own.map_or_else(|| of(&self.units), Ok).map_err(|_| {
             Problem::busy("other large answers are on their way to those who read them; try again in a moment")
         })?;
         Ok(answer.map(|inner| Body::new(Held { inner, rest: Bytes::new(), _room: room })))
@@ -116,7 +123,7 @@ mod tests {
     /// is told.
     #[tokio::test]
     async fn room_until_it_is_read() {
-        let leaving = Leaving::of(4 * SMALL_BYTES);
+        let leaving = Leaving::of(4 * SMALL_BYTES, 0);
         let large = 2 * SMALL_BYTES;
         let (mut one, other) = (leaving.take(answer(large)).unwrap(), leaving.take(answer(large)).unwrap());
         assert_eq!(one.body().size_hint().exact(), Some(large));
@@ -138,5 +145,22 @@ mod tests {
         assert_eq!(none(), None);
         drop(again);
         assert!(leaving.take(answer(9 * SMALL_BYTES)).is_ok(), "one larger than the room goes alone");
+    }
+
+    /// Guarantees: what is not as large goes out while the largest are held by those who do not read them; when its own room is taken it has that of all.
+    #[tokio::test]
+    async fn room_of_their_own() {
+        let leaving = Leaving::of(2 * MIDDLING_BYTES, MIDDLING_BYTES);
+        let take = |bytes| leaving.take(answer(bytes)).ok();
+        let largest = take(MIDDLING_BYTES + 1).unwrap();
+        assert!(take(MIDDLING_BYTES + 1).is_none());
+        let own = take(MIDDLING_BYTES).unwrap();
+        assert!(take(MIDDLING_BYTES).is_none(), "both are taken");
+        drop(largest);
+        let of_all = [take(MIDDLING_BYTES).unwrap(), take(MIDDLING_BYTES).unwrap()];
+        assert!(take(SMALL_BYTES + 1).is_none());
+        drop(own);
+        assert!(take(MIDDLING_BYTES + 1).is_none() && take(MIDDLING_BYTES).is_some());
+        drop(of_all);
     }
 }

@@ -21,6 +21,8 @@ use crate::tls::{self, TlsError};
 
 /// How long changes under way are waited for at the end.
 const LAST_CHANGES: Duration = Duration::from_secs(2);
+/// The name of the interface's own thread.
+const THREAD: &str = "admin";
 
 /// The running interface. Ends when dropped.
 pub struct Admin {
@@ -99,7 +101,7 @@ impl Admin {
             });
             runtime.shutdown_timeout(LAST_CHANGES);
         };
-        let thread = tidegate_telemetry::thread("admin", serve).map_err(AdminError::Start)?;
+        let thread = tidegate_telemetry::thread(THREAD, serve).map_err(AdminError::Start)?;
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 
@@ -117,6 +119,11 @@ impl Drop for Admin {
             let _ = thread.join();
         }
     }
+}
+
+/// Whether this is the interface's own thread, which answers everybody and is not to be kept.
+pub(crate) fn is_own_thread() -> bool {
+    std::thread::current().name() == Some(THREAD)
 }
 
 fn listen(wanted: SocketAddr) -> Result<(std::net::TcpListener, SocketAddr), AdminError> {

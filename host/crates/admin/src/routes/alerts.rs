@@ -3,7 +3,7 @@
 use tidegate_model::TopicFilter;
 use tidegate_pipeline::{PastFilter, Standing};
 
-use super::{json, tail};
+use super::{json, listed, tail};
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
 use crate::shapes::{AlertQuery, PastAlerts, PastQuery, SeenAlert, limit};
@@ -21,8 +21,7 @@ pub(crate) async fn standing(call: Call) -> Answer {
     if call.app.view.pipeline.alerts_standing() <= LOOKED_AT_AT_ONCE {
         return Ok(json(call.app.view.pipeline.standing_alerts(most, wanted)));
     }
-    let standing = call.app.look_up(move |app| app.view.pipeline.standing_alerts(most, wanted));
-    Ok(json(standing.await?))
+    call.app.look_up(move |app| json(app.view.pipeline.standing_alerts(most, wanted))).await
 }
 
 pub(crate) async fn past(call: Call) -> Answer {
@@ -31,7 +30,8 @@ pub(crate) async fn past(call: Call) -> Answer {
     let filter = PastFilter { rule, topic, since_us, until_us, before };
     let past = call.app.view.pipeline.past_alerts(&filter, most);
     let next = past.last().filter(|_| past.len() == most).map(|last| last.number);
-    Ok(json(PastAlerts { alerts: past.iter().map(|past| SeenAlert::from(&past.alert)).collect(), next }))
+    let alerts: Vec<SeenAlert> = past.iter().map(|past| SeenAlert::from(&past.alert)).collect();
+    listed(&call.app, alerts.len(), PastAlerts { alerts, next }).await
 }
 
 fn filter(text: Option<String>) -> Result<Option<TopicFilter>, Problem> {

@@ -132,7 +132,8 @@ pub(crate) async fn list(call: Call) -> Answer {
 }
 
 pub(crate) async fn get(call: Call) -> Answer {
-    Ok(json(call.app.backtests.find(&call.name())?.shown()))
+    let job = call.app.backtests.find(&call.name())?;
+    call.app.look_up(move |_| json(job.shown())).await
 }
 
 /// How far a backtest is, whenever that is known anew, and at last how it ended.

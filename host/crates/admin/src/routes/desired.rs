@@ -1,8 +1,7 @@
 //! The whole of a host's rules: given, taken, and held against what should be.
 
-use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
 
 use super::json;
 use crate::problem::Problem;
@@ -37,10 +36,9 @@ async fn converge(call: Call, others: Others) -> Answer {
     let document: Document = call.body.seated(&place).document().await?;
     let done = app.in_place(app.turn().await?, move |app| {
         let (converged, changed) = app.desk.converge(&document, others, mode, &condition, &app.view.configuration)?;
-        Ok::<_, Problem>((converged, changed, app.desk.whole_etag()))
+        Ok::<_, Problem>((tagged(json(&converged), &converged.etag), changed))
     });
-    let (converged, changed, etag) = done.await??;
-    let mut response = tagged((StatusCode::OK, Json(converged)).into_response(), &etag);
+    let (mut response, changed) = done.await??;
     response.extensions_mut().insert(changed);
     Ok(response)
 }

@@ -32,10 +32,11 @@ pub(crate) async fn audit(call: Call) -> Answer {
     let most = limit(most, 100, 1000)? as usize;
     let time = |us: Option<i64>| us.map(as_written).transpose();
     let wanted = WantedLines { who, operation, about, since: time(since_us)?, until: time(until_us)? };
-    let found = call.app.look_up(move |app| past(book, &app.view.data_dir, &wanted, most)).await?;
-    let FoundLines { lines, complete } =
-        found.map_err(|error| Problem::internal(format!("the audit log cannot be read: {error}")))?;
-    Ok(json(AuditPage { lines: lines.into(), complete }))
+    let found = call.app.look_up(move |app| {
+        let found = past(book, &app.view.data_dir, &wanted, most);
+        found.map(|FoundLines { lines, complete }| json(AuditPage { lines: lines.into(), complete }))
+    });
+    found.await?.map_err(|error| Problem::internal(format!("the audit log cannot be read: {error}")))
 }
 
 /// A time as the books have it.

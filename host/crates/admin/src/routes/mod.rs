@@ -23,10 +23,17 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tidegate_engine::{Rule, Scope};
 
+use crate::app_state::AppState;
 use crate::problem::Problem;
+use crate::route::Answer;
+use crate::server::is_own_thread;
 
 /// What most answers have room in.
 const USUAL_BYTES: usize = 4 << 10;
+/// What is not made on the interface's own thread: it would keep all others for a millisecond and more.
+const BESIDE_BYTES: usize = 256 << 10;
+/// A list of more is made beside it.
+const LISTED_AT_ONCE: usize = 200;
 
 /// An answer of 200 with JSON. One that can be long is made where what it tells of was, beside the interface's own thread.
 fn json(value: impl Serialize) -> Response {
@@ -34,12 +41,25 @@ fn json(value: impl Serialize) -> Response {
     let mut body = Vec::with_capacity(USUAL_BYTES);
     match serde_json::to_writer(&mut body, &value) {
         Ok(()) => {
+            debug_assert!(
+                body.len() < BESIDE_BYTES || !is_own_thread(),
+                "{} bytes are to be made beside",
+                body.len()
+            );
             // It may wait for its reader for long.
             body.shrink_to_fit();
             ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
         }
         Err(error) => Problem::internal(error.to_string()).into_response(),
     }
+}
+
+/// The same of a list of so many, on the interface's own thread where that is short.
+async fn listed(app: &Arc<AppState>, many: usize, value: impl Serialize + Send + 'static) -> Answer {
+    if many <= LISTED_AT_ONCE {
+        return Ok(json(value));
+    }
+    app.look_up(move |_| json(value)).await
 }
 
 /// Where a rule stands among those that serve, as lanes have them: rules of the whole node come after all others.

@@ -10,7 +10,7 @@ use tidegate_engine::RuleStatus;
 use tidegate_model::SeriesId;
 use tidegate_pipeline::{Kept, Reset};
 
-use super::json;
+use super::{json, listed};
 use crate::app_state::AppState;
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
@@ -26,7 +26,8 @@ struct Shown<'a> {
 }
 
 pub(crate) async fn list(call: Call) -> Answer {
-    Ok(json(call.app.view.registry.rules()))
+    let rules = call.app.view.registry.rules();
+    listed(&call.app, rules.len(), rules).await
 }
 
 pub(crate) async fn get(call: Call) -> Answer {

@@ -2,7 +2,7 @@
 
 use tidegate_model::{Book, TopicFilter};
 
-use super::json as answer;
+use super::{json as answer, listed};
 use crate::app_state::AppState;
 use crate::problem::Problem;
 use crate::route::{Answer, Call};
@@ -14,7 +14,8 @@ const MAX_LOOKED_AT: u32 = 100_000;
 const LOOKED_AT_AT_ONCE: u32 = 1_000;
 
 pub(crate) async fn status(call: Call) -> Answer {
-    Ok(answer(call.app.view.status()))
+    let status = call.app.view.status();
+    listed(&call.app, status.rules.len(), status).await
 }
 
 pub(crate) async fn ledger(call: Call) -> Answer {
