@@ -42,6 +42,9 @@ pub struct ImportArgs {
 
 /// Bring all rules in line with a document: others go. For GitOps and fleets.
 ///
+/// A rule under another name takes the place of the old one between two batches if its module is the same. If that is another too, rows may pass by between
+/// them: change the module first, and then the name.
+///
 /// Exit code 2 of `plan`: a host differs.
 #[derive(Debug, clap::Args)]
 pub struct DesiredArgs {

@@ -213,7 +213,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .about("Takes the rules and modules of a document in, all or none; other rules stay.")
             .query::<ConvergeQuery>().records(&["plan"], "").takes(Takes::Json(of::<Document>)).json::<Converged>().if_match().tagged(),
         change(Method::PUT, "/api/v1/desired", "putDesired", |call| Box::pin(desired::desired(call)))
-            .about("Brings all rules in line with a document, all or none: others go. Answers in what the host differed.")
+            .about("Brings all rules in line with a document, all or none: others go. Answers in what the host differed. A rule that has another name and the same module takes the place of the old one between two batches; where the module is another too, the old one goes before the new one comes, and rows may pass by between them: change the module first, and then the name.")
             .query::<ConvergeQuery>().records(&["plan"], "").takes(Takes::Json(of::<Document>)).json::<Converged>().if_match().tagged(),
 
         Route::get("/api/v1/modules", "listModules", Read, |call| Box::pin(modules::list(call)))

@@ -46,8 +46,8 @@ pub use load_error::{LoadError, Told};
 pub use module::{Description, Kind, MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Module, Scope, Wasi};
 pub use private_dir::DirectoryError;
 pub use registry::{
-    Asked, Candidate, Deploy, FirstLook, PromoteState, Registry, RegistryHandle, RescanError, RuleState, RuleStatus,
-    STILL_CALLED, ShadowOrder, ShadowStart, ShadowStatus, Touched, look_over,
+    Asked, Candidate, Deploy, FirstLook, PromoteState, Registry, RegistryHandle, RescanError, RetryError, RuleState,
+    RuleStatus, STILL_CALLED, ShadowOrder, ShadowStart, ShadowStatus, Touched, look_over,
 };
 pub use rule::{Limits, OnRefusedState, Rule, decoder_of};
 pub use shadow::{

@@ -1,14 +1,17 @@
 //! What the lanes cannot do now is done later: a generation returns, a rule goes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+use tidegate_config::Signatures;
 use tidegate_engine::{
-    Admission, Deploy, Engine, LoadError, OnRefusedState, Registry, RegistryHandle, Rule, RuleState, ShadowReport,
-    ShadowStart,
+    Admission, Deploy, Engine, LoadError, Manifest, OnRefusedState, Registry, RegistryHandle, Rule, RuleState,
+    ShadowReport, ShadowStart, SigningKey, Trust,
 };
 
 #[path = "../../../../tests/src/wat_guest.rs"]
@@ -99,7 +102,10 @@ struct House {
 impl House {
     /// With one module, and the file of a rule that uses it, if there is one.
     fn new(file: Option<&str>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::of(tempfile::tempdir().unwrap(), Trust::everybody(), file)
+    }
+
+    fn of(directory: TempDir, trust: Trust, file: Option<&str>) -> Self {
         std::fs::write(directory.path().join("watch.wasm"), wat_guest::wat_guest("watch", &[])).unwrap();
         if let Some(text) = file {
             std::fs::write(directory.path().join("hot.toml"), text).unwrap();
@@ -108,7 +114,7 @@ impl House {
         let not = Arc::<Mutex<(usize, Not)>>::default();
         let (removals, renamed) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<Mutex<Vec<String>>>::default());
         let lanes = Lanes { attempts: send, not: not.clone(), removals: removals.clone(), renamed: renamed.clone() };
-        let admission = Admission::in_process(Engine::new().unwrap());
+        let admission = Admission::in_process(Engine::new().unwrap()).trusting(trust);
         let registry = Registry::start(admission, directory.path(), None, Box::new(lanes)).unwrap();
         Self { registry, attempts, not, removals, renamed, directory }
     }
@@ -147,6 +153,38 @@ fn a_retreat_waits_for_busy_lanes() {
     assert_eq!((status.problem_code, good.stats.quarantined()), (Some("quarantined"), None));
     assert!(house.attempts.try_recv().is_err(), "it serves, and nothing is tried again");
     house.registry.stop();
+}
+
+/// Guarantees: when the signature of a generation that returned expires is told, and not that of the one in whose place it serves.
+#[test]
+fn what_returns_is_signed() {
+    let (directory, key) = (tempfile::tempdir().unwrap(), SigningKey::of(&[1; 32]));
+    let keys = vec![("ours".parse().unwrap(), key.public())];
+    let trust = Trust::open(&Signatures { required: true, keys }, None).unwrap();
+    let sign = |path: &Path, module: &[u8], version: &str, expires: SystemTime| {
+        let sha256: String = Sha256::digest(module).iter().map(|byte| format!("{byte:02x}")).collect();
+        let version = version.parse().unwrap();
+        let manifest = Manifest::sign("watch".parse().unwrap(), version, &sha256, expires, &key).unwrap();
+        std::fs::write(path.join("watch.wasm.sig"), manifest.to_json()).unwrap();
+    };
+    let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let day = |days: u64| UNIX_EPOCH + Duration::from_secs(second + days * 86_400);
+    sign(directory.path(), &wat_guest::wat_guest("watch", &[]), "1.0.0", day(3));
+    let house = House::of(directory, trust, None);
+    let good = next(&house.attempts);
+    let changed = wat_guest::wat_guest("watch", &[("tick", "nop")]);
+    sign(house.directory.path(), &changed, "1.0.0", day(7));
+    std::fs::write(house.directory.path().join("watch.wasm"), changed).unwrap();
+    house.registry.rescan().unwrap();
+    let bad = next(&house.attempts);
+    assert_eq!((good.signature_expires, bad.signature_expires), (Some(day(3)), Some(day(7))));
+    bad.stats.quarantine(bad.generation, "it failed again and again");
+    let returned = next(&house.attempts);
+    assert_eq!(returned.module.sha256(), good.module.sha256());
+    assert_eq!(returned.signature_expires, Some(day(3)));
+    house.registry.stop();
+    let expires_ms = house.registry.rule("watch").unwrap().signature_expires_ms;
+    assert_eq!(expires_ms, Some((second + 3 * 86_400) * 1_000));
 }
 
 /// Guarantees: a good generation that refuses the state of the quarantined one serves without it, and that is said.

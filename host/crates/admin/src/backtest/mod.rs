@@ -74,7 +74,8 @@ impl Backtests {
         jobs.insert(id, job.clone());
         drop(jobs);
         if at_once {
-            self.begin()?;
+            // Nobody hears of one that is not begun.
+            self.begin().inspect_err(|_| drop(self.lock().remove(&id)))?;
         }
         Ok(job)
     }

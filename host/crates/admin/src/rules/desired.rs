@@ -99,8 +99,7 @@ impl Desk {
     fn whole(&self) -> String {
         let mut all = Sha256::new();
         for rule in self.registry.rules() {
-            let known = self.known(&rule.name).map(|known| known.digest()).unwrap_or_default();
-            all.update(format!("{} {known}\n", rule.name));
+            all.update(format!("{} {}\n", rule.name, rule.etag.trim_matches('"')));
         }
         hex(&all.finalize()[..16])
     }
@@ -233,7 +232,7 @@ impl Desk {
     }
 
     /// `admitted` has the modules that other rules of the same document use.
-    fn look_at(
+    pub(super) fn look_at(
         &self,
         directory: &Open,
         name: &str,
@@ -254,7 +253,9 @@ impl Desk {
                     let module = self.instead_of_link(&file.module)?;
                     return self.examine_with(name, file, &module).map(drop);
                 }
-                read => read?.unwrap_or_default(),
+                read => read?
+                    .filter(|bytes| digest(bytes) == wanted.sha256)
+                    .ok_or_else(|| changed_meanwhile(&file.module))?,
             },
         };
         let manifest = match incoming.and_then(|module| module.manifest.clone()) {
@@ -343,4 +344,11 @@ impl Desk {
             not_serving(status, &format!("so it is with rule {name:?}, and all rules are as they were{but_for}"))
         })
     }
+}
+
+fn changed_meanwhile(module: &str) -> Problem {
+    Problem::conflict(
+        "changed_since",
+        format!("{module} was changed on disk meanwhile; nothing was changed here: try again"),
+    )
 }

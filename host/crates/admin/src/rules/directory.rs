@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use fail::fail_point;
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, flock, fstat, linkat, open,
-    openat, renameat, statat, unlinkat, utimensat,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, fchmod, flock, fstat, linkat,
+    open, openat, renameat, statat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -182,10 +182,13 @@ impl Open {
         }
     }
 
-    /// A hidden file with these bytes, which are on the disk when this returns; it is there for `name`.
+    /// A hidden file with these bytes, which are on the disk when this returns; it is there for `name`, and for those only who may read that now.
     pub fn filled(&self, name: &str, bytes: &[u8]) -> Result<String, FileError> {
         let (draft, mut file) = self.draft()?;
-        let done = file.write_all(bytes).and_then(|()| file.sync_all());
+        let old = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok();
+        let readable = old.map_or(Ok(()), |old| fchmod(&file, Mode::from_raw_mode(old.st_mode)));
+        let readable = readable.map_err(std::io::Error::from);
+        let done = readable.and_then(|()| file.write_all(bytes)).and_then(|()| file.sync_all());
         match done {
             Ok(()) => Ok(draft),
             Err(error) => {
@@ -290,7 +293,8 @@ pub(super) fn is_draft(name: &str) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 
@@ -327,6 +331,20 @@ mod tests {
         open.write("a.toml", b"x").unwrap();
         assert!(std::fs::read_dir(&elsewhere).unwrap().next().is_none());
         assert!(directory.path().join("moved/a.toml").exists());
+    }
+
+    /// Guarantees: a file that some may not read is not read by them once it is written anew.
+    #[test]
+    fn who_may_read_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = RulesDir::new(directory.path()).open().unwrap();
+        let mode = |name: &str| std::fs::metadata(directory.path().join(name)).unwrap().permissions().mode() & 0o777;
+        open.write("a.toml", b"new").unwrap();
+        assert_eq!(mode("a.toml") & 0o700, 0o600);
+        std::fs::set_permissions(directory.path().join("a.toml"), Permissions::from_mode(0o640)).unwrap();
+        open.write("a.toml", b"newer").unwrap();
+        assert_eq!(mode("a.toml"), 0o640);
+        assert_eq!(std::fs::read(directory.path().join("a.toml")).unwrap(), b"newer");
     }
 
     /// Guarantees: what a crash has left of a change is removed, and nothing else.

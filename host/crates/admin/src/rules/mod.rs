@@ -20,6 +20,9 @@ mod schema;
 mod shadow;
 mod signatures;
 mod staged;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests;
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -29,7 +32,9 @@ use axum::http::StatusCode;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tidegate_config::{Changes, RuleFile};
-use tidegate_engine::{Confined, RegistryHandle, RescanError, RuleState, RuleStatus, STILL_CALLED, Touched};
+use tidegate_engine::{
+    Confined, RegistryHandle, RescanError, RetryError, RuleState, RuleStatus, STILL_CALLED, Touched,
+};
 use tidegate_pipeline::ResetError;
 
 pub(crate) use condition::Condition;
@@ -183,7 +188,7 @@ impl Desk {
         directory.ours(&own)?;
         if enabled && before.file.as_ref().is_none_or(|file| file.enabled) {
             // Its file says so already, so what is left to do is another try.
-            self.registry.retry(name).map_err(|why| Problem::conflict("not_serving", why))?;
+            self.registry.retry(name)?;
             return self.outcome(name, Some(&before));
         }
         let old = directory.read(&own, MAX_RULE_FILE_BYTES)?;
@@ -203,7 +208,7 @@ impl Desk {
         if before.status.state == RuleState::Disabled {
             return Err(Problem::conflict("disabled", "the rule is disabled; enable it"));
         }
-        self.registry.retry(name).map_err(|why| Problem::conflict("not_serving", why))?;
+        self.registry.retry(name)?;
         self.outcome(name, Some(&before))
     }
 
@@ -290,6 +295,15 @@ impl From<ResetError> for Problem {
             ResetError::NotServing(_) => Problem::conflict("not_serving", text),
             ResetError::Busy => Problem::busy(text),
             ResetError::Refused(_) => Problem::conflict("state_refused", text),
+        }
+    }
+}
+
+impl From<RetryError> for Problem {
+    fn from(error: RetryError) -> Self {
+        match error {
+            RetryError::Ending => Problem::busy(error.to_string()),
+            RetryError::NotServing(why) => Problem::conflict("not_serving", why),
         }
     }
 }

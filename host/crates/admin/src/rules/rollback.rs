@@ -50,7 +50,7 @@ impl Desk {
         }
         if text.is_none() && module.is_none() {
             // Its files are there already: it is quarantined, or waits for something.
-            self.registry.retry(name).map_err(|why| Problem::conflict("not_serving", why))?;
+            self.registry.retry(name)?;
             return self.outcome(name, Some(&before));
         }
         let manifest = manifest.filter(|_| module.is_some());

@@ -32,6 +32,17 @@ pub enum RescanError {
     Unreadable(std::io::Error),
 }
 
+/// Why a rule was given no other try, or serves no better for it.
+#[derive(Debug, thiserror::Error)]
+pub enum RetryError {
+    /// Nobody reads the directory any more.
+    #[error("the host is shutting down")]
+    Ending,
+    /// It cannot serve, or the directory cannot be read.
+    #[error("{0}")]
+    NotServing(String),
+}
+
 /// Asks the registry, from any thread.
 #[derive(Clone)]
 pub struct RegistryHandle {
@@ -94,8 +105,7 @@ impl RegistryHandle {
 
     /// One rule.
     pub fn rule(&self, name: &str) -> Option<RuleStatus> {
-        let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
-        snapshot.iter().find(|entry| entry.status.name == name).map(Entry::status)
+        self.entry(name, |entry| Some(entry.status()))
     }
 
     /// The generations that serve, by name, without those that are called no more.
@@ -107,14 +117,19 @@ impl RegistryHandle {
 
     /// What the file of a rule said when the directory was last read; none without such a rule, or if it cannot be read.
     pub fn file(&self, name: &str) -> Option<RuleFile> {
-        let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
-        snapshot.iter().find(|entry| entry.status.name == name).and_then(|entry| entry.file.clone())
+        self.entry(name, |entry| entry.file.clone())
     }
 
     /// The digest of the module that a rule's file names, as it was when the directory was last read.
     pub fn module_digest(&self, name: &str) -> Option<String> {
+        self.entry(name, |entry| entry.digest.clone())
+    }
+
+    /// They stand in the order of their names, and may be many, each of which is asked for.
+    fn entry<T>(&self, name: &str, of: impl FnOnce(&Entry) -> Option<T>) -> Option<T> {
         let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
-        snapshot.iter().find(|entry| entry.status.name == name).and_then(|entry| entry.digest.clone())
+        let at = snapshot.binary_search_by(|entry| entry.status.name.as_str().cmp(name)).ok()?;
+        of(snapshot.get(at)?)
     }
 
     /// The module with this digest, if a rule serves with it.
@@ -176,11 +191,11 @@ impl RegistryHandle {
     ///
     /// # Errors
     /// It cannot serve, or the directory cannot be read.
-    pub fn retry(&self, rule: &str) -> Result<(), String> {
+    pub fn retry(&self, rule: &str) -> Result<(), RetryError> {
         let (reply, answer) = mpsc::sync_channel(1);
         let ask = Ask::Retry { rule: rule.to_owned(), reply };
-        self.ask.send(ask).map_err(|_| "the host is shutting down".to_owned())?;
-        answer.recv().map_err(|_| "the host is shutting down".to_owned())?
+        self.ask.send(ask).map_err(|_| RetryError::Ending)?;
+        answer.recv().map_err(|_| RetryError::Ending)?.map_err(RetryError::NotServing)
     }
 
     /// Starts a shadow of a rule, in the place of the one it has. Blocks: not for a runtime's thread.

@@ -41,7 +41,7 @@ use crate::shadow::ShadowReport;
 use crate::stats::RuleStats;
 
 pub use first::FirstLook;
-pub use handle::{RegistryHandle, RescanError};
+pub use handle::{RegistryHandle, RescanError, RetryError};
 pub use look::{Asked, look_over};
 pub use shadows::{Candidate, PromoteState, ShadowOrder, ShadowStart, ShadowStatus};
 pub use status::{RuleState, RuleStatus, STILL_CALLED};
