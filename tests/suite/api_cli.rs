@@ -301,7 +301,7 @@ fn mistakes_are_told() {
 
     for (words, code, told) in [
         (vec!["rules", "show", "treshold"], 1, "there is no rule \"treshold\"; did you mean \"threshold\"?"),
-        (vec!["rules", "enable", "zz"], 1, "there is no rule \"zz\"; GET"),
+        (vec!["rules", "enable", "zz"], 1, "there is no rule \"zz\"; `tidegate rules list` lists"),
         (vec!["modules", "prune", "--older-than", "soon"], 2, "\"soon\" is no length of time; write it as in 90s"),
         (vec!["status", "--watch=soon"], 2, "\"soon\" is no length of time"),
     ] {

@@ -1,7 +1,7 @@
 //! Backtests: a rule over what was, with every finding right and nothing done.
 
 use std::fmt::Write;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tidegate_tests::{
@@ -311,6 +311,33 @@ fn progress_as_events() {
     host.ask("DELETE", &job).send().expect(204);
     assert_eq!(events.wait_for("the end", |name, _| name == "over")["state"], "cancelled");
     host.ask("GET", "/api/v1/backtests/999/events").send().expect_problem(404, "not_found");
+}
+
+/// Guarantees: whoever interrupts the command leaves no backtest behind: it is ended at the host, which is said, and what it has found so far is shown.
+#[test]
+fn interrupted() {
+    let host = quiet().bytes("hostile", &guest_module("hostile")).launch();
+    let rows = host.path().join("rows.ndjson");
+    // Each of them takes what a call may take, so that all of them take minutes.
+    let line = |at: i64| format!("{{\"topic\":\"a\",\"payload\":\"loop\",\"received_us\":{}}}\n", T0 + at);
+    std::fs::write(&rows, (0..900).map(line).collect::<String>()).unwrap();
+    let mut command = Command::new(binary());
+    command.args(["backtest", "hostile", "--json", "--file", rows.to_str().unwrap(), "--node"]);
+    command.arg(format!("http://127.0.0.1:{}", host.port())).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let jobs = || host.ask("GET", "/api/v1/backtests").send().expect(200);
+    wait_for("the backtest to run", DEADLINE, || {
+        let jobs = jobs();
+        if jobs[0]["state"] == "running" { Ok(()) } else { Err(jobs.to_string()) }
+    });
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let (said, found) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    assert_eq!(output.status.code(), Some(130), "{said}{found}");
+    assert!(said.contains("backtests/1 is taken back"), "{said}");
+    let found: Value = serde_json::from_str(&found).unwrap_or_else(|error| panic!("{error}: {found}{said}"));
+    assert_eq!(found["state"], "cancelled");
+    assert_eq!(jobs()[0]["state"], "cancelled");
 }
 
 /// Guarantees: a candidate may be a module that is there, named by its digest whatever its file is called; and what a backtest has found can be asked for

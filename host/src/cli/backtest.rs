@@ -14,8 +14,10 @@ use tidegate_config::{Name, RuleFile};
 use tidegate_model::TopicFilter;
 use tidegate_sinks::Rfc3339;
 
-use crate::cli::api::{Client, Column, Nodes, Refusal, Request, Table, Telling, field, follow};
+use crate::cli::api::{Client, Column, Nodes, Refusal, Request, Table, Telling, field, follow, in_commands};
+use crate::cli::jobs::Jobs;
 use crate::cli::modules::{give_to_try, manifest};
+use crate::cli::shutdown_signal::INTERRUPTED;
 use crate::cli::time::{shown, time_us};
 
 /// The largest file: as much as a host takes.
@@ -27,6 +29,8 @@ const MAX_ALERTS: usize = 20;
 ///
 /// The rows come from the host's database, from what a Kafka source reads, or from a file: points for a processor, messages for a decoder. What a
 /// database has are the points that came out of all rules, in the order they were stored (SQLite) or measured (TimescaleDB).
+///
+/// Ctrl-C ends it at the host as well, and shows what it has found so far; the exit code is 130 then. With --show it goes on.
 ///
 /// Examples:
 ///   tidegate backtest overheat --from 7d
@@ -114,12 +118,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             client.send(&Request { method: "DELETE", path: format!("backtests/{id}"), body: None, if_match: None })
         });
     }
-    let asked = if args.show.is_none() { Some(Asked::of(args)?) } else { None };
+    let asked = if args.show.is_none() { Some((Asked::of(args)?, Jobs::listen()?)) } else { None };
     let failed = AtomicBool::new(false);
     let telling = args.nodes.telling();
     let code = args.nodes.ask_for(&[summary(), bad_lines(), faults(), alerts()], |client| {
         let found = match (&asked, args.show) {
-            (Some(asked), _) => asked.follow(client, telling)?,
+            (Some((asked, jobs)), _) => asked.follow(client, telling, jobs)?,
             (None, id) => watch(client, &format!("backtests/{}", id.unwrap_or_default()), telling)?,
         };
         if found["state"] != "done" {
@@ -127,6 +131,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Ok(found)
     })?;
+    if asked.is_some_and(|(_, jobs)| jobs.is_interrupted()) {
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
     Ok(if failed.load(Relaxed) { ExitCode::FAILURE } else { code })
 }
 
@@ -168,7 +175,7 @@ impl Asked {
     }
 
     /// Has one host do it, and waits for the end.
-    fn follow(&self, client: &Client, telling: Telling) -> Result<Value, Refusal> {
+    fn follow(&self, client: &Client, telling: Telling, jobs: &Jobs) -> Result<Value, Refusal> {
         let mut body = self.body.clone();
         body.extend(self.candidate(client)?.map(|definition| ("definition".to_owned(), definition)));
         let body = Value::Object(body).to_string().into_bytes();
@@ -178,14 +185,18 @@ impl Asked {
             body: Some(("application/json", &body)),
             if_match: None,
         };
+        if jobs.is_interrupted() {
+            return Err(Refusal::new("interrupted", "it was not asked"));
+        }
         let job = client.send(&post)?;
         let path = format!("backtests/{}", field(&job, "/id"));
+        let _under_way = jobs.begun(client, &path);
         std::thread::scope(|scope| {
             let upload = self.rows.as_ref().map(|rows| scope.spawn(|| send_rows(client, &path, rows)));
             let found = watch(client, &path, telling)?;
             let sent = upload.map_or(Some(Ok(())), |upload| upload.join().ok());
             match sent {
-                Some(Err(refusal)) if found["state"] == "cancelled" => Err(refusal),
+                Some(Err(refusal)) if found["state"] == "cancelled" && !jobs.is_interrupted() => Err(refusal),
                 _ => Ok(found),
             }
         })
@@ -306,7 +317,7 @@ fn summary() -> Table {
         Column("EVENTS", |v| field(v, "/alerts/events")),
         Column("FAULTS", |v| field(v, "/faults")),
         Column("NS/ROW", |v| v["ns_per_row"].as_f64().map_or_else(|| "-".to_owned(), |ns| format!("{ns:.0}"))),
-        Column("PROBLEM", |v| field(v, "/problem")),
+        Column("PROBLEM", |v| in_commands(&field(v, "/problem"))),
     ];
     Table::new("", columns, "no backtests")
 }

@@ -10,6 +10,7 @@ pub mod completions;
 pub mod dead_letters;
 pub mod demo;
 pub mod desired;
+pub mod jobs;
 pub mod load;
 pub mod migrate;
 pub mod modules;

@@ -5,7 +5,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// What a shell gives for a process that Ctrl-C has ended.
-const INTERRUPTED: i32 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 /// Knows whether somebody wants this process to end.
 pub struct ShutdownSignal {
@@ -29,7 +29,7 @@ impl ShutdownSignal {
                     _ = interrupt.recv() => {
                         if *tell.borrow() {
                             eprintln!("tidegate: ended at once; what was not acknowledged comes again");
-                            std::process::exit(INTERRUPTED);
+                            std::process::exit(INTERRUPTED.into());
                         }
                         tracing::info!("Ctrl-C: shutting down; once more ends at once");
                     }

@@ -14,6 +14,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 use url::{Host, Url};
 
+use super::commands::in_commands;
 use super::exchange::exchange;
 use super::progress::{Passage, Telling};
 
@@ -29,11 +30,13 @@ const DONE_WITHIN: Duration = Duration::from_secs(600);
 const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// One host, to be asked.
+#[derive(Clone)]
 pub struct Client {
     node: String,
     url: Url,
     token: Option<String>,
     tls: Option<Arc<ClientConfig>>,
+    answer_within: Duration,
     done_within: Duration,
     telling: Telling,
 }
@@ -81,7 +84,8 @@ impl Client {
                 "the token would cross the network to {node} in plain text; use https://, or --insecure where something else encrypts it"
             );
         }
-        Ok(Self { node: node.to_owned(), url, token, tls, done_within: DONE_WITHIN, telling: Telling::Nothing })
+        let (node, telling) = (node.to_owned(), Telling::Nothing);
+        Ok(Self { node, url, token, tls, answer_within: ANSWER_WITHIN, done_within: DONE_WITHIN, telling })
     }
 
     /// The same, telling how far is what takes long.
@@ -126,14 +130,18 @@ impl Client {
     /// Status and body of what is no refusal.
     fn answer(&self, request: &Request<'_>, telling: Telling) -> Result<(u16, Vec<u8>), Refusal> {
         let asks = request.method == "GET";
-        let within = if asks { ANSWER_WITHIN } else { self.done_within };
+        let within = if asks { self.answer_within } else { self.done_within };
         let stream = self.connect(within).map_err(|error| Refusal::unreachable(&format!("{error:#}")));
         let (head, body) = (self.head(request, "1.1"), request.body.map(|(_, bytes)| bytes));
         let exchanged = exchange(&mut stream?, &head, body, |what, all| Passage::new(telling, &self.node, what, all));
         let (status, body) = exchanged.map_err(|error| match (asks, timed_out(&error)) {
             // Nothing of the request was sent.
             _ if speaks_no_tls(&error) => Refusal::unreachable("it does not speak TLS; is it http:// there?"),
-            (true, _) => Refusal::unreachable(&format!("{error:#}")),
+            (true, true) => Refusal::new(
+                "no_answer",
+                &format!("it has not answered within {} s; it may be busy", within.as_secs()),
+            ),
+            (true, false) => Refusal::unreachable(&format!("{error:#}")),
             (false, true) => Refusal::no_answer(&format!("it has not answered within {} s", within.as_secs())),
             (false, false) => Refusal::no_answer(&format!("{error:#}")),
         })?;
@@ -285,7 +293,9 @@ impl Refusal {
 impl fmt::Display for Refusal {
     /// A line, and one more for each mistake.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().replace(char::is_control, " ");
+        let text = |value: &Value, key: &str| {
+            in_commands(&value[key].as_str().unwrap_or_default().replace(char::is_control, " "))
+        };
         f.write_str(&text(&self.0, "detail"))?;
         for mistake in self.0["errors"].as_array().into_iter().flatten() {
             let detail = text(mistake, "detail");

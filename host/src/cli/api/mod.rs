@@ -1,6 +1,7 @@
 //! The commands that ask hosts by their API: which hosts, as whom, and how what they say is shown.
 
 mod client;
+mod commands;
 mod events;
 mod exchange;
 mod progress;
@@ -18,6 +19,7 @@ use serde_json::Value;
 use crate::cli::print::{Reader, print};
 
 pub use client::{Client, Refusal, Request};
+pub use commands::in_commands;
 pub use events::{Event, follow};
 pub use progress::Telling;
 pub use remote::{Hosts, Remote};

@@ -7,7 +7,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::TryStreamExt;
 use tidegate_config::TimescaleSink;
@@ -69,7 +69,10 @@ impl History for TimescaleHistory {
             last_us: None,
         };
         rows.begin(None)?;
-        Ok(Box::new(Reading { rows, span, names: Names::new(books), first_us: None }))
+        // Without an end it goes on to what is stored now; of what is later still nobody can say how much there will be.
+        let now_us = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
+        let until_us = span.until_us.unwrap_or_else(now_us);
+        Ok(Box::new(Reading { rows, span, names: Names::new(books), first_us: None, until_us }))
     }
 }
 
@@ -79,6 +82,8 @@ struct Reading {
     names: Names,
     /// The time of the first row.
     first_us: Option<i64>,
+    /// The time at which all has been read.
+    until_us: i64,
 }
 
 impl Past for Reading {
@@ -99,10 +104,10 @@ impl Past for Reading {
             // The server is asked for so many as make a page: it is not to wait with a statement under way for one who is slow.
             self.rows.next = (page.looked_at as usize).min(PAGE);
         }
-        let first = self.first_us.unwrap_or_default();
-        page.done = self.span.until_us.zip(last_us).map(|(until, last)| {
-            let whole = (until - self.span.from_us.unwrap_or(first)).max(1);
-            ((last - self.span.from_us.unwrap_or(first)) as f64 / whole as f64).clamp(0.0, 1.0)
+        let first = self.span.from_us.or(self.first_us).unwrap_or_default();
+        page.done = last_us.map(|last| {
+            let whole = (self.until_us - first).max(1);
+            ((last - first) as f64 / whole as f64).clamp(0.0, 1.0)
         });
         Ok(Some(page))
     }

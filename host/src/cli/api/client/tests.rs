@@ -85,22 +85,25 @@ fn all_addresses_are_tried() {
     assert!(reach(std::iter::empty()).unwrap_err().to_string().contains("no address"));
 }
 
-/// Guarantees: a change that a host has heard and not answered is not told as one that did not reach it, whether it is silent or hangs up; a host that is
-/// not there is unreachable.
+/// Guarantees: a change that a host has heard and not answered is not told as one that did not reach it, whether it is silent or hangs up, nor is a question to
+/// which it is silent; a host that is not there is unreachable.
 #[test]
 fn silence_is_no_refusal() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let node = format!("http://{}", listener.local_addr().unwrap());
     let mut client = Client::new(&node, None, None, false).unwrap();
-    client.done_within = Duration::from_millis(50);
+    (client.answer_within, client.done_within) = (Duration::from_millis(50), Duration::from_millis(50));
+    let busy = client.get("export").unwrap_err();
+    assert_eq!(busy.code(), "no_answer", "{busy}");
+    assert!(!busy.to_string().contains("os error"), "{busy}");
     let change = Request { method: "POST", path: "rules/hot/enable".to_owned(), body: None, if_match: None };
     let silent = client.send(&change).unwrap_err();
     assert_eq!(silent.code(), "no_answer");
     assert!(silent.to_string().contains("not answered within"), "{silent}");
     client.done_within = DONE_WITHIN;
     std::thread::scope(|scope| {
-        // The first is the one that was given up.
-        scope.spawn(|| (0..2).for_each(|_| drop(listener.accept().unwrap())));
+        // The first are those that were given up.
+        scope.spawn(|| (0..3).for_each(|_| drop(listener.accept().unwrap())));
         assert_eq!(client.send(&change).unwrap_err().code(), "no_answer");
     });
     drop(listener);
