@@ -7,6 +7,7 @@ mod orders;
 mod placement;
 mod reply;
 mod shadowing;
+mod stored;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,8 +20,9 @@ use crate::deploy::orders::tell_all;
 pub(crate) use crate::deploy::orders::{Held, Orders, at_hand, orders};
 pub(crate) use crate::deploy::placement::Placement;
 pub(crate) use crate::deploy::reply::Reply;
+use crate::deploy::stored::{as_stored, without};
 use crate::lane::{
-    Awaits, Begins, Changed, Control, Copied, DISCARDED, Dealt, Gone, LaneKind, OwnForm, Refused, STATE_GONE, Start,
+    Awaits, Begins, Changed, Control, Copied, DISCARDED, Dealt, Gone, LaneKind, OwnForm, Refused, STATE_GONE,
     Surroundings,
 };
 
@@ -360,36 +362,6 @@ impl LaneDeploy {
 /// Whether an instance is of another version than the one before it, whose state it takes over.
 fn is_foreign(instance: &Instance, before: &Rule) -> bool {
     instance.rule().module.description().version != before.module.description().version
-}
-
-/// Gives an instance what was stored, whichever versions that came from; where it has another form of its own, the store is to be told.
-fn as_stored(instance: &mut Instance, stored: Vec<KeptState>) -> Result<Begins, LoadError> {
-    let version = instance.rule().module.description().version.clone();
-    let foreign = stored.iter().any(|part| part.version != version);
-    for part in &stored {
-        let mut book = StateBook::default();
-        book.take(part.cells.clone());
-        instance.restore(&part.version, &book).map_err(LoadError::of_old_state)?;
-    }
-    let stored = whole(stored);
-    if !foreign {
-        return Ok(Begins::At(Box::new(Start { state: stored, differs: SavedState::default() })));
-    }
-    let mut state = StateBook::default();
-    state.take(instance.save(Cells::All)?);
-    Ok(Begins::At(Box::new(Start { differs: stored.succeeded_by(&state), state })))
-}
-
-/// A start without what is stored.
-fn without(stored: Vec<KeptState>) -> Box<Start> {
-    let differs = whole(stored).succeeded_by(&StateBook::default());
-    Box::new(Start { state: StateBook::default(), differs })
-}
-
-fn whole(stored: Vec<KeptState>) -> StateBook {
-    let mut whole = StateBook::default();
-    stored.into_iter().for_each(|part| whole.take(part.cells));
-    whole
 }
 
 /// Has lanes call a rule no more, keep nothing of it, and clear what it has raised if there is a reason.
