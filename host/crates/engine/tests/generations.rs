@@ -121,6 +121,39 @@ fn what_served_last_serves_after_a_restart() {
     registry.stop();
 }
 
+/// Guarantees: where a rule's files are broken when the host starts, what served last does so once lanes that are busy can take it; where that is damaged on
+/// disk, the good one before it does.
+#[test]
+fn what_is_kept_serves_once_it_can() {
+    let busy = || LoadError::Busy("a sink".into());
+    for (damaged, generation) in [(false, 2), (true, 1)] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        std::fs::create_dir(path.join("rules.d")).unwrap();
+        put(path, "hot.toml", &rule_file(0));
+        for words in ["nop", "nop nop"] {
+            put(path, "watch.wasm", &wat_guest::wat_guest("watch", &[("tick", words)]));
+            start(path).0.stop();
+        }
+        put(path, "watch.wasm", b"no module");
+        let not: Not = Arc::new(Mutex::new(vec![busy(), busy()]));
+        if damaged {
+            let kept = Generations::open(&path.join("generations")).unwrap();
+            let last = kept.versions("hot")[0].sha256.clone();
+            std::fs::write(path.join(format!("generations/{last}.wasm")), b"not it").unwrap();
+        }
+        let (registry, installed) = start_with(path, &not);
+        // The first try was that of the start.
+        for _ in 0..2 {
+            registry.rescan().unwrap();
+        }
+        assert_eq!(shown(&registry), (generation, 0, RuleState::Serving, Some("not_wasm")));
+        registry.rescan().unwrap();
+        assert_eq!(installed.try_iter().count(), 1, "it serves, and nothing is tried again");
+        registry.stop();
+    }
+}
+
 /// Guarantees: where the one that serves is quarantined after a restart, the good one before it returns from disk, once, and not one
 /// after another; the bad one is marked.
 #[test]

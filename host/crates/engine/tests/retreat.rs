@@ -141,11 +141,13 @@ impl House {
 fn a_retreat_waits_for_busy_lanes() {
     let house = House::new(None);
     let [good, bad] = house.two_generations();
-    house.is_not(1, Not::Busy);
+    house.is_not(3, Not::Busy);
     bad.stats.quarantine(bad.generation, "it failed again and again");
-    for attempt in ["while the lanes are busy", "and once more"] {
+    for attempt in 1..=4 {
+        house.registry.rescan().unwrap();
         let again = next(&house.attempts);
         assert_eq!(again.module.sha256(), good.module.sha256(), "{attempt}");
+        assert_eq!(again.generation, bad.generation + 1, "each try takes the same number");
     }
     house.registry.rescan().unwrap();
     let status = house.registry.rule("watch").unwrap();
@@ -185,6 +187,28 @@ fn what_returns_is_signed() {
     house.registry.stop();
     let expires_ms = house.registry.rule("watch").unwrap().signature_expires_ms;
     assert_eq!(expires_ms, Some((second + 3 * 86_400) * 1_000));
+}
+
+/// Guarantees: a change that waits for busy lanes takes one number, however often it is tried; another rule has another.
+#[test]
+fn a_change_that_waits_takes_one_number() {
+    let text = |order: u32| format!("module = \"watch.wasm\"\norder = {order}\n");
+    let house = House::new(Some(&text(0)));
+    let House { registry, attempts, directory, .. } = &house;
+    assert_eq!(next(attempts).generation, 1);
+    house.is_not(3, Not::Busy);
+    std::fs::write(directory.path().join("hot.toml"), text(1)).unwrap();
+    for _ in 0..4 {
+        registry.rescan().unwrap();
+        assert_eq!(next(attempts).generation, 2);
+    }
+    std::fs::write(directory.path().join("warm.toml"), text(0)).unwrap();
+    registry.rescan().unwrap();
+    assert_eq!(next(attempts).generation, 3);
+    std::fs::write(directory.path().join("hot.toml"), text(2)).unwrap();
+    registry.rescan().unwrap();
+    assert_eq!(next(attempts).generation, 4);
+    registry.stop();
 }
 
 /// Guarantees: a good generation that refuses the state of the quarantined one serves without it, and that is said.

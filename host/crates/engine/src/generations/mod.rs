@@ -161,6 +161,18 @@ impl Generations {
         version.fault.is_none().then_some(version.generation)
     }
 
+    /// The numbers of the good generations of a rule, if it has not been switched off or taken away: the one that served last, and then the newest first.
+    pub(crate) fn to_revive(&self, rule: &str) -> Vec<u64> {
+        let rules = self.rules();
+        let Some((kept, last)) = rules.get(rule).and_then(|kept| Some((kept, kept.serving?))) else {
+            return Vec::new();
+        };
+        let good = kept.versions.values().rev().filter(|version| version.fault.is_none());
+        let mut numbers: Vec<u64> = good.map(|version| version.generation).collect();
+        numbers.sort_by_key(|&number| number != last);
+        numbers
+    }
+
     /// Whether another served in the place of the quarantined `bad` when the host ended: also where nothing good is kept of that one any more.
     pub(crate) fn was_replaced(&self, rule: &str, bad: u64) -> bool {
         let rules = self.rules();

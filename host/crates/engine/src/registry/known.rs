@@ -27,6 +27,10 @@ pub(super) struct Known {
     pub held: Option<Problem>,
     /// The last attempt failed for something that passes by itself.
     pub again: bool,
+    /// The number of a generation that the lanes were too busy to take, for the next try.
+    pub number: Option<u64>,
+    /// Its files cannot serve, and the lanes were too busy to take what is kept on disk.
+    pub unrevived: bool,
     /// It is not the first time since the host started that its files are looked at.
     pub met: bool,
     /// What serves is one that returned, or nothing could: it is not gone back further by itself.
@@ -61,6 +65,8 @@ impl Known {
             problem: None,
             held: None,
             again: false,
+            number: None,
+            unrevived: false,
             met: false,
             returned: false,
             stands_in: None,
@@ -80,10 +86,17 @@ impl Known {
         self.again || self.held.is_some() || self.serving.as_ref().is_some_and(waits)
     }
 
-    /// The host has just been started, and what stood in for its files' generation when it ended could not be asked to go on yet.
+    /// The host has just been started, and what is kept on disk could not be asked to go on yet: what stood in for its files' generation when it ended, or
+    /// what served last, where its files cannot.
     pub fn waits_to_return(&self) -> bool {
         let quarantined = self.problem.as_ref().is_some_and(|problem| problem.code == QUARANTINED);
-        !self.met && self.again && self.serving.is_none() && quarantined
+        !self.met && self.again && self.serving.is_none() && (quarantined || self.unrevived)
+    }
+
+    /// The number that its last try left, if that is newer than what serves and nothing is known against it.
+    pub fn left_number(&mut self) -> Option<u64> {
+        let serving = self.serving.as_ref().map_or(0, |rule| rule.generation);
+        self.number.take().filter(|&number| number > serving && !self.stats.is_quarantined(number))
     }
 
     /// As it is shown.
@@ -133,7 +146,7 @@ impl Known {
         }
         self.stats.refused(code);
         self.problem = Some(Problem { code, text });
-        self.again = matches!(error, LoadError::Busy(_));
+        self.again = matches!(error, LoadError::Busy(_)) || self.unrevived;
     }
 
     /// `rule` serves in the place of a quarantined generation, as `text` says.

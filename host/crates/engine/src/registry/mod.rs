@@ -320,9 +320,11 @@ impl Registry {
         let stats = known.stats.clone();
         let good = known.serving.clone().filter(|rule| !stats.is_quarantined(rule.generation));
         let manifest = known.wanted.manifest.clone();
+        let mut number = None;
         let loaded = match self.promoted(&name, &file) {
             Some(rule) => self.promote(rule, manifest.as_deref()),
             None => self.load(&name, &file, manifest.as_deref(), stats).and_then(|rule| {
+                number = Some(rule.generation);
                 match renamed {
                     Some(old) => self.deploy.rename(&rule, old, REMOVED)?,
                     None => self.deploy.install(&rule)?,
@@ -332,7 +334,11 @@ impl Registry {
         };
         let rule = match loaded {
             Ok(rule) => rule,
-            Err(error) => return self.failed(&name, &error),
+            Err(error) => {
+                let number = number.filter(|_| matches!(error, LoadError::Busy(_)));
+                self.rules.get_mut(&name).into_iter().for_each(|known| known.number = number);
+                return self.failed(&name, &error);
+            }
         };
         if let Some(old) = renamed {
             self.has_gone(old, REMOVED);
@@ -359,9 +365,12 @@ impl Registry {
         }
     }
 
-    fn next_number(&mut self) -> u64 {
-        self.generation += 1;
-        self.generation
+    /// The number of a new generation of a rule. What is tried again every other second takes one in all.
+    fn next_number(&mut self, rule: &str) -> u64 {
+        self.rules.get_mut(rule).and_then(Known::left_number).unwrap_or_else(|| {
+            self.generation += 1;
+            self.generation
+        })
     }
 
     fn load(

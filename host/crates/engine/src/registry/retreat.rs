@@ -28,7 +28,7 @@ impl Registry {
         let mut failed = Vec::new();
         for number in store.good_but(name, bad) {
             let stood_in = store.returned_for(name, number) == Some(bad);
-            let new = if stood_in { number } else { self.next_number() };
+            let new = if stood_in { number } else { self.next_number(name) };
             let returned =
                 self.stored(name, number, new, stats.clone()).and_then(|rule| self.let_return(Arc::new(rule)));
             match returned {
@@ -48,7 +48,9 @@ impl Registry {
                 Err(error @ LoadError::Busy(_)) => {
                     let text = format!("{was}: {why}; and generation {number} cannot serve on yet: {error}");
                     self.waits(name, text);
-                    self.rules.get_mut(name).into_iter().for_each(|known| known.again = true);
+                    let Some(known) = self.rules.get_mut(name) else { return true };
+                    known.again = true;
+                    known.number = Some(new).filter(|_| !stood_in);
                     return true;
                 }
                 Err(error) => failed.push((number, error.to_string())),
@@ -103,7 +105,7 @@ impl Registry {
                 }
                 Err(error) => return Some(format!("{why}; and none could be loaded to return yet: {error}")),
             };
-            let (old, new) = (before.generation, self.next_number());
+            let (old, new) = (before.generation, self.next_number(name));
             let returned = self.let_return(Arc::new(before.next_generation(new)));
             let known = self.rules.get_mut(name)?;
             match returned {
@@ -122,6 +124,7 @@ impl Registry {
                 // It is kept, and tried again soon.
                 Err(error @ LoadError::Busy(_)) => {
                     known.before = Some(before);
+                    known.number = Some(new);
                     return Some(format!("{why}; and generation {old} could not return yet: {error}"));
                 }
                 Err(error) => {

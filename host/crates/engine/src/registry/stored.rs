@@ -17,7 +17,7 @@ impl Registry {
     pub(super) fn number(&mut self, rule: &str, sha256: &str, file: &RuleFile) -> u64 {
         let first = self.rules.get(rule).is_none_or(|known| !known.met);
         let same = self.generations.as_ref().filter(|_| first).and_then(|store| store.same(rule, sha256, file));
-        same.unwrap_or_else(|| self.next_number())
+        same.unwrap_or_else(|| self.next_number(rule))
     }
 
     /// `rule` serves, as `file` says: it is kept on disk. If it cannot be, it serves all the same.
@@ -43,24 +43,34 @@ impl Registry {
         }
     }
 
-    /// The rule's files cannot serve and nothing of it does: what served last, before the host was started, serves again.
+    /// The rule's files cannot serve and nothing of it does: what served last, before the host was started, serves again; where that cannot, the newest good
+    /// one that can.
     pub(super) fn revive(&mut self, name: &str) {
-        let number = self.generations.as_ref().and_then(|store| store.serving(name));
-        let Some((number, known)) = number.zip(self.rules.get(name)) else { return };
+        let numbers = self.generations.as_ref().map(|store| store.to_revive(name)).unwrap_or_default();
+        let Some(known) = self.rules.get_mut(name) else { return };
+        known.unrevived = false;
         if known.serving.is_some() || known.met {
             return;
         }
         let stats = known.stats.clone();
-        let revived = self.stored(name, number, number, stats).map(Arc::new);
-        match revived.and_then(|rule| self.deploy.install(&rule).map(|()| rule)) {
-            Ok(rule) => {
-                tracing::warn!(rule = name, generation = number, "the generation kept on disk serves");
-                if let Some(known) = self.rules.get_mut(name) {
-                    known.serves(rule);
+        for number in numbers {
+            let revived = self.stored(name, number, number, stats.clone()).map(Arc::new);
+            match revived.and_then(|rule| self.deploy.install(&rule).map(|()| rule)) {
+                Ok(rule) => {
+                    tracing::warn!(rule = name, generation = number, "the generation kept on disk serves");
+                    self.rules.get_mut(name).into_iter().for_each(|known| known.serves(rule.clone()));
+                    return;
                 }
-            }
-            Err(error) => {
-                tracing::error!(rule = name, generation = number, "the generation kept on disk cannot serve: {error}")
+                // Soon they can.
+                Err(LoadError::Busy(_)) => {
+                    self.rules.get_mut(name).into_iter().for_each(|known| known.unrevived = true);
+                    return;
+                }
+                Err(error) => tracing::error!(
+                    rule = name,
+                    generation = number,
+                    "the generation kept on disk cannot serve: {error}"
+                ),
             }
         }
     }

@@ -50,6 +50,7 @@ impl Registry {
         let Some(known) = self.rules.get_mut(name) else { return };
         known.wanted = wanted;
         known.again = false;
+        known.number = None;
         known.held = None;
         known.problem = None;
         known.stats.release(self.generation + 1);
