@@ -48,5 +48,6 @@ fn traps_leave_nothing_behind() {
     (0..many).for_each(|_| trap());
     let after = memory_kib("self", "VmRSS");
     println!("{many} traps: {before} KiB before, {after} KiB after");
-    assert!(after < before + 8 * 1024, "{many} traps: from {before} KiB to {after} KiB");
+    // None was seen to be left of 50,000: this is what an allocator may round up, and 200 bytes a trap.
+    assert!(after < before + 1024, "{many} traps: from {before} KiB to {after} KiB");
 }

@@ -76,6 +76,7 @@ fn traps_leave_nothing_behind() {
     until(&mut house, many);
     let (after, totals) = (memory_kib("self", "VmRSS"), rule.stats.totals());
     println!("{} traps: {before} KiB before, {after} KiB after", totals.faults["trap"]);
-    assert!(after < before + 24 * 1024, "{many} traps: from {before} KiB to {after} KiB");
+    // Less than 100 were seen to be left of 30,000. What threads and allocators may touch anew is allowed, which is 0.7 KiB a trap where there are fewest.
+    assert!(after < before + 1024, "{many} traps: from {before} KiB to {after} KiB");
     assert!(totals.replayed > 0 && totals.state_lost == 0 && totals.quarantined_partitions.is_empty(), "{totals:?}");
 }
