@@ -122,7 +122,7 @@ fn time_for_what_can_have_changed() {
     // At three steps in memory each, this takes 20 ms on no machine, and the second that so many cells may take on none; then series 0, again and again.
     let give = format!(
         "(if (i32.lt_u (memory.size) (i32.const 180)) (then (drop (memory.grow (i32.const 180)))))
-        (i32.store (i32.const 700) (i32.const 120000000))
+        (i32.store (i32.const 700) (i32.const 60000000))
         (loop $on
           (i32.store (i32.const 700) (i32.sub (i32.load (i32.const 700)) (i32.const 1)))
           (br_if $on (i32.load (i32.const 700))))
