@@ -21,6 +21,7 @@ use tidegate_model::{
 use tidegate_pipeline::{Drained, Pipeline, PipelineSettings, SinkLimits, SinkSetup};
 use tidegate_sinks::{
     DeadLetters, Discard, Kafka, Mqtt, Ndjson, SourcePositions, Sqlite, SqliteHistory, Timescale, TimescaleHistory,
+    watch_jobs,
 };
 use tidegate_sources::{KafkaLogs, KafkaSource, MqttSource, ReplaySource};
 use tidegate_spool::SpoolQueue;
@@ -80,13 +81,19 @@ impl Host {
                 let spool = SpoolQueue::new(&config.data_dir, &called, *settings, sink.wants(), books, clock);
                 Ok(Arc::new(spool.context("the spools cannot start")?))
             });
-            Ok(SinkSetup { name: called, sink, limits, spool: spool.transpose()?, late: None })
+            Ok(SinkSetup { limits, spool: spool.transpose()?, ..SinkSetup::new(called, sink) })
         };
         let sinks = config.sinks.iter().map(|(name, settings)| {
             let late = late(name, settings).map(|(called, settings)| setup(name, called, &settings)).transpose()?;
             Ok(SinkSetup { late: late.map(Box::new), ..setup(name, name.to_string(), settings)? })
         });
-        let sinks = sinks.collect::<anyhow::Result<_>>()?;
+        let sinks = sinks.collect::<anyhow::Result<Vec<_>>>()?;
+        for (settings, setup) in config.sinks.values().zip(&sinks) {
+            if let SinkSettings::Timescale(settings) = settings {
+                let watch = watch_jobs(settings.clone(), setup.failed_jobs.clone());
+                chores.push(tidegate_telemetry::spawn("jobs", watch));
+            }
+        }
         tell_of_forgotten_spools(config);
         let dead_letters = Box::new(DeadLetters::new(&config.data_dir, config.dead_letters, clock.clone()));
         chores.push(tidegate_telemetry::spawn("dead-letters", dead_letters.upkeep()));

@@ -89,6 +89,8 @@ pub struct SinkStatus {
     pub late: u64,
     pub down: Option<String>,
     pub holds_back: Option<String>,
+    #[serde(default)]
+    pub failed_jobs: Vec<String>,
     pub spool: Option<SpoolStatus>,
 }
 

@@ -155,6 +155,17 @@ impl Timescale {
         self.execute(&format!("SELECT alter_job({}, next_start => now())", self.job(kind, of)));
     }
 
+    /// Writes down that a job failed when it last ran, as the server does. Takes a superuser.
+    pub fn job_failed(&self, kind: &str, of: &str) {
+        let job = self.job(kind, of);
+        self.execute(&format!(
+            "INSERT INTO _timescaledb_internal.bgw_job_stat (job_id, last_finish, next_start, last_successful_finish, last_run_success, total_runs, \
+             total_duration, total_duration_failures, total_successes, total_failures, total_crashes, consecutive_failures, consecutive_crashes) \
+             VALUES ({job}, now(), now(), now(), false, 1, '1 s', '1 s', 0, 1, 0, 1, 0) \
+             ON CONFLICT (job_id) DO UPDATE SET last_finish = now(), last_run_success = false"
+        ));
+    }
+
     fn job(&self, kind: &str, of: &str) -> i64 {
         let job = format!(
             "SELECT j.job_id FROM timescaledb_information.jobs j LEFT JOIN timescaledb_information.continuous_aggregates a \

@@ -1,6 +1,6 @@
 //! What TimescaleDB's jobs do to what we made, by its own scheduler and with little retention.
 
-use tidegate_tests::{DEADLINE, Setup, Timescale, wait_for};
+use tidegate_tests::{DEADLINE, Mosquitto, Protocol, Setup, Timescale, wait_for};
 
 use crate::timescale::{migrate, number};
 
@@ -77,4 +77,33 @@ fn aggregates_outlive_the_points() {
         // The chunks that have something younger stay as a whole.
         assert_eq!(counted(), ([144; 3], i64::from(retain_days) * 24), "{retain_days} days kept");
     }
+}
+
+/// Guarantees: where jobs of the database's own failed when they last ran, for the table or an aggregate of it, the host is `degraded` and names them, logs them and counts them;
+/// those of other tables are not told of.
+#[test]
+fn jobs_that_fail_are_told_of() {
+    let (Some(broker), Some(database)) = (Mosquitto::start(), Timescale::start()) else { return };
+    let config = |table: &str| format!("[sinks.timescale.db]\nurl = \"{}\"\ntable = \"{table}\"\n", database.url());
+    for table in ["metrics", "others"] {
+        migrate(&Setup::new(), &config(table), &[]);
+    }
+    database.rest_jobs();
+    database.job_failed("policy_retention", "metrics");
+    database.job_failed("policy_refresh_continuous_aggregate", "metrics_1hour");
+    database.job_failed("policy_compression", "others");
+    let host = Setup::new().mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "").toml(&config("metrics")).start();
+    let failed = host.wait_status("the failed jobs", |status| {
+        let failed = &status.sinks[0].failed_jobs;
+        (!failed.is_empty()).then(|| failed.clone())
+    });
+    let [retention, refresh] = &failed[..] else { panic!("{failed:?}") };
+    assert!(retention.starts_with("policy_retention of metrics (job "), "{failed:?}");
+    assert!(refresh.starts_with("policy_refresh_continuous_aggregate of metrics_1hour (job "), "{failed:?}");
+    let ready = host.get("/readyz");
+    assert!(ready.code == 200 && ready.body.contains("degraded"), "{ready:?}");
+    assert!(ready.body.contains(&format!("sink db: jobs of its database fail: {retention}, {refresh}")), "{ready:?}");
+    let metrics = host.get("/metrics").body;
+    assert!(metrics.contains("tidegate_sink_failed_jobs{sink=\"db\"} 2"), "{metrics}");
+    assert!(host.log().contains("jobs of the database's own failed when they last ran"));
 }

@@ -114,7 +114,7 @@ fn for_what_is_old(settings: &SinkSettings) -> SinkSettings {
 
 fn setup(name: &Name, sink: Box<dyn Sink>, limits: SinkLimits) -> SinkSetup {
     // No spool: a host that runs has it, and a range can wait at its broker.
-    SinkSetup { name: name.to_string(), sink, limits, spool: None, late: None }
+    SinkSetup { limits, ..SinkSetup::new(name.to_string(), sink) }
 }
 
 /// The rules as the host would load them, without a trace among its generations.

@@ -61,7 +61,7 @@ impl Finding {
 }
 
 /// `/readyz`: whether messages flow from end to end, or at least to where they are durable. `degraded` is what does not stop them: a sink
-/// that is down while its spool takes what comes, a spool that could not take it, one of several partitions that is not read, state that cannot
+/// that is down while its spool takes what comes, a spool that could not take it, one of several partitions that is not read, its database's own jobs that fail, state that cannot
 /// be kept, and our own doing, a ledger that does not balance.
 pub(crate) async fn ready(call: Call) -> Answer {
     let view = &call.app.view;
@@ -144,6 +144,12 @@ fn blocked(view: &View, status: &PipelineStatus) -> Vec<Finding> {
 fn impaired(view: &View, status: &PipelineStatus) -> Vec<Finding> {
     let mut findings: Vec<Finding> = view.pipeline.audit().into_iter().map(Finding::plain).collect();
     findings.extend(status.sinks.iter().flat_map(of_sink));
+    findings.extend(status.sinks.iter().filter(|sink| !sink.failed_jobs.is_empty()).map(|sink| {
+        let what = "jobs of its database fail";
+        let why =
+            format!("{what}: {}; timescaledb_information.job_errors has their reasons", sink.failed_jobs.join(", "));
+        Finding::new(format_args!("sink {}", sink.name), what, why)
+    }));
     let unread = status.sources.iter().flat_map(|source| source.unread.iter().map(move |unread| (source, unread)));
     findings.extend(unread.map(|(source, unread)| {
         let what = format!("partition {} of {} is not read", unread.partition, unread.topic);

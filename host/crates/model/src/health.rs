@@ -129,6 +129,28 @@ impl Health {
     }
 }
 
+/// Jobs of a sink's database that failed when they last ran: what is written is not touched, but what is to be compressed, summed up or dropped by then is not.
+#[derive(Debug, Default)]
+pub struct FailedJobs(Mutex<Arc<[String]>>);
+
+impl FailedJobs {
+    /// The most that are told of.
+    pub const MOST: usize = 16;
+
+    /// These have, and no others. Gives whether it is news: log it then.
+    pub fn are(&self, mut jobs: Vec<String>) -> bool {
+        jobs.truncate(Self::MOST);
+        let news = *read(&self.0) != *jobs;
+        replace(&self.0, jobs);
+        news
+    }
+
+    /// Each with what it is of and its number in the database.
+    pub fn list(&self) -> Vec<String> {
+        read(&self.0).to_vec()
+    }
+}
+
 fn replace<T>(list: &Mutex<Arc<[T]>>, by: Vec<T>) {
     let by = by.into();
     let old = std::mem::replace(&mut *list.lock().unwrap_or_else(PoisonError::into_inner), by);
@@ -143,6 +165,18 @@ fn read<T>(list: &Mutex<Arc<[T]>>) -> Arc<[T]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Guarantees: what is told of a database's jobs is news when it is another than before, and only then.
+    #[test]
+    fn failed_jobs_are_news_once() {
+        let failed = FailedJobs::default();
+        let jobs = |numbers: &[u32]| numbers.iter().map(ToString::to_string).collect::<Vec<_>>();
+        for (told, news) in
+            [(&[][..], false), (&[1], true), (&[1], false), (&[1, 2], true), (&[], true), (&[], false)]
+        {
+            assert_eq!((failed.are(jobs(told)), failed.list()), (news, jobs(told)), "{told:?}");
+        }
+    }
 
     /// Guarantees: partitions come in order, and of very many those that are furthest behind are kept.
     #[test]

@@ -40,7 +40,7 @@ pub use dead_letters::{DeadLetterAccount, DeadLetterTotals, DroppedLetters, Repl
 pub use delivery::{DeadLetter, Delivery, OriginIs, Refused, Stage};
 pub use described::DescribedAs;
 pub use filter::{FilterError, TopicFilter};
-pub use health::{Health, Lag, State, Unread};
+pub use health::{FailedJobs, Health, Lag, State, Unread};
 pub use history::{History, HistoryError, Logs, Names, PAGE_BYTES, Page, Past, Span};
 pub use inlet::{Inlet, InletClosed, Intake, Parcel, ParcelLimits, Parcels};
 pub use label_room::{LabelRoom, Place, Telling};

@@ -129,10 +129,10 @@ impl Pipeline {
         let mut running = Vec::new();
         let mut queues = Vec::new();
         let mut start = |setup: SinkSetup, letters_name: Option<Arc<str>>, letters, late, role| {
-            let SinkSetup { name, sink, limits, spool, late: _ } = setup;
+            let SinkSetup { name, sink, limits, spool, late: _, failed_jobs } = setup;
             let name: Arc<str> = name.into();
             let letters_name = letters_name.unwrap_or_else(|| name.clone());
-            let status = Arc::new(SinkStatus::new(spool.clone()));
+            let status = Arc::new(SinkStatus::new(spool.clone()).with(failed_jobs));
             let (to, queue) = mpsc::channel(limits.queue);
             let filling = Arc::<Notify>::default();
             let (finish, finished) = watch::channel(false);

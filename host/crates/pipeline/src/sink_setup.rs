@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_model::{Sink, Spool};
+use tidegate_model::{FailedJobs, Sink, Spool};
 
 use crate::flush::SinkLimits;
 
@@ -18,11 +18,14 @@ pub struct SinkSetup {
     pub spool: Option<Arc<dyn Spool>>,
     /// Where its late points go ([`Sink::late_before_us`]), if not with all others: a sink with the same target, its own spool, and no such sink itself.
     pub late: Option<Box<SinkSetup>>,
+    /// Of its database, kept by whoever asks that.
+    pub failed_jobs: Arc<FailedJobs>,
 }
 
 impl SinkSetup {
     /// One with the usual limits, and without a spool.
     pub fn new(name: impl Into<String>, sink: Box<dyn Sink>) -> Self {
-        Self { name: name.into(), sink, limits: SinkLimits::default(), spool: None, late: None }
+        let (limits, failed_jobs) = (SinkLimits::default(), Arc::default());
+        Self { name: name.into(), sink, limits, spool: None, late: None, failed_jobs }
     }
 }

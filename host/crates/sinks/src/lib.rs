@@ -46,5 +46,5 @@ pub use only::Only;
 pub use sqlite::{Sqlite, SqliteHistory};
 pub use time::Rfc3339;
 pub use timescale::{
-    Migrated, MigrationStep, Progress, SourcePositions, Timescale, TimescaleHistory, migrate, migration,
+    Migrated, MigrationStep, Progress, SourcePositions, Timescale, TimescaleHistory, migrate, migration, watch_jobs,
 };

@@ -86,6 +86,7 @@ pub(super) const SINKS: Table<SinkTotals> = Table {
         counter("sink_retries", "Writes that failed and were tried again", |s| s.retries as f64),
         gauge("sink_in_flight", "Deliveries not confirmed yet", |s| s.in_flight as f64),
         gauge("sink_up", "Whether the last write worked", |s| yes(s.down.is_none())),
+        gauge("sink_failed_jobs", "Jobs of the sink's database that failed when they last ran", |s| s.failed_jobs.len() as f64),
         gauge("sink_holding_back", "Whether sources wait for the sink: it is down, and no spool takes what comes", |s| yes(s.holds_back.is_some())),
     ],
     splits: &[],

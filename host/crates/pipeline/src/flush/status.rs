@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use tidegate_model::{Delivery, Health, Spool, SpoolTotals, State, Wants, Written};
+use tidegate_model::{Delivery, FailedJobs, Health, Spool, SpoolTotals, State, Wants, Written};
 
 /// Written by the sink's task, read by anyone.
 #[derive(Debug, Default)]
 pub struct SinkStatus {
     /// How it is.
     pub health: Health,
+    failed_jobs: Arc<FailedJobs>,
     spool: Option<Arc<dyn Spool>>,
     holds_back: Mutex<Option<String>>,
     messages: AtomicU64,
@@ -58,6 +59,9 @@ pub struct SinkTotals {
     pub down: Option<String>,
     /// Why nothing can be acknowledged now, if nothing can: it is down, and no spool takes what comes.
     pub holds_back: Option<String>,
+    /// Jobs of its database (compression, retention, the refresh of an aggregate) that failed when they last ran, as asked every ten minutes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_jobs: Vec<String>,
     /// Its spool, if it has one.
     pub spool: Option<SpoolTotals>,
 }
@@ -66,6 +70,11 @@ impl SinkStatus {
     /// Of a sink that has this spool.
     pub fn new(spool: Option<Arc<dyn Spool>>) -> Self {
         Self { spool, ..Self::default() }
+    }
+
+    /// The same of a sink whose database has these.
+    pub fn with(self, failed_jobs: Arc<FailedJobs>) -> Self {
+        Self { failed_jobs, ..self }
     }
 
     /// A reading.
@@ -93,6 +102,7 @@ impl SinkStatus {
             in_flight: self.waiting.load(Relaxed),
             down,
             holds_back,
+            failed_jobs: self.failed_jobs.list(),
             spool: self.spool.as_ref().map(|spool| spool.totals()),
         }
     }

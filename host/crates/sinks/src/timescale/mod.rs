@@ -30,6 +30,7 @@
 //! | `session` | one connection |
 //! | `dial` | reaching the database, host by host |
 //! | `schema` | the tables, made and looked at |
+//! | `jobs` | what became of the database's own jobs |
 //! | `fault` | errors by SQLSTATE |
 //! | `history` | what is stored, read again |
 
@@ -41,6 +42,7 @@ mod earlier;
 mod fault;
 mod halves;
 mod history;
+mod jobs;
 mod left;
 mod news;
 mod pace;
@@ -73,6 +75,7 @@ use survey::{Division, Survey};
 use template::RowTemplate;
 
 pub use history::TimescaleHistory;
+pub use jobs::watch_jobs;
 pub use positions::SourcePositions;
 pub use schema::{Migrated, MigrationStep, Progress, migrate, migration};
 

@@ -97,11 +97,17 @@ impl Tables {
         }
     }
 
+    /// The points' table and the aggregates of it, without their schema.
+    pub(in super::super) fn kept_by_jobs(&self) -> [String; 4] {
+        ["", "_1min", "_1hour", "_1day"].map(|end| format!("{}{end}", self.names.own_table()))
+    }
+
     /// A file of deploy/sql for these names in `schema`: psql's own lines (`\…`) left out, its variables put in.
     pub(super) fn fill_in(&self, file: &File, schema: &str, settings: &TimescaleSink) -> String {
         let upkeep = &settings.upkeep;
         let columns = &self.names.columns;
         let table = self.names.own_table();
+        let [_, minute, hour, day] = self.kept_by_jobs();
         let named = [
             ("schema", schema.to_owned()),
             ("table", table.to_owned()),
@@ -109,9 +115,9 @@ impl Tables {
             ("series", self.names.series.clone()),
             ("index", format!("{table}_topic_time")),
             ("once", format!("{table}_topic_time_once")),
-            ("minute", format!("{table}_1min")),
-            ("hour", format!("{table}_1hour")),
-            ("day", format!("{table}_1day")),
+            ("minute", minute),
+            ("hour", hour),
+            ("day", day),
             ("c_time", columns.time.clone()),
             ("c_topic", columns.topic.clone()),
             ("c_value", columns.value.clone()),
