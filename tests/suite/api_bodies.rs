@@ -74,7 +74,10 @@ fn slow_senders() {
 /// not as large is answered, and when they hang up there is room.
 #[test]
 fn slow_readers() {
-    let host = quiet().bytes("large", &padded(&built_module("threshold"), 9 << 20)).module("scale").launch();
+    // 29 of them leave no room for another of any size.
+    let module = built_module("threshold");
+    let large = padded(&module, (9_039 << 10) - module.len() - 64);
+    let host = quiet().bytes("large", &large).module("scale").launch();
     let modules = host.ask("GET", "/api/v1/modules").send().expect(200);
     let content = |at: usize| format!("/api/v1/modules/{}/content", modules[at]["sha256"].as_str().unwrap());
     let (path, other) = (content(0), content(1));
