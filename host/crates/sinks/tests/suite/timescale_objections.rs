@@ -34,11 +34,11 @@ async fn with_a_row(server: &Postgres, client: &Client, repeats: Repeats) -> (Ar
     (books, settings)
 }
 
-/// Has a trigger do this with each row of the points' table.
-async fn on_each_row(client: &Client, what: &str) {
+/// Has a trigger do this with each row that comes to a table.
+pub async fn on_each_row(client: &Client, table: &str, what: &str) {
     let trigger = format!(
         "CREATE OR REPLACE FUNCTION each() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {what} RETURN NEW; END $$;
-         CREATE OR REPLACE TRIGGER each BEFORE INSERT ON metrics FOR EACH ROW EXECUTE FUNCTION each()"
+         CREATE OR REPLACE TRIGGER each BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION each()"
     );
     client.batch_execute(&trigger).await.unwrap();
 }
@@ -55,20 +55,20 @@ async fn a_row_that_others_pass_is_at_fault() {
         let raise = "IF NEW.value IN (7, 90) THEN RAISE 'not this one'; END IF; \
             IF NEW.value = 44 THEN RAISE 'not supported' USING ERRCODE = '0A000'; END IF; \
             IF NEW.value = 60 THEN RAISE 'a code of its own' USING ERRCODE = '45000'; END IF;";
-        on_each_row(&client, raise).await;
+        on_each_row(&client, "metrics", raise).await;
         let written = sink.write(&counted(&books, 1, 100)).await.unwrap();
         let rejected: Vec<u32> = written.rejected.iter().map(|each| each.row).collect();
         assert_eq!((written.points, rejected), (95, vec![6, 43, 59, 89]), "{repeats:?}");
         assert!(written.rejected[0].reason.contains("not this one"), "{:?}", written.rejected);
 
         for (code, operator) in [("P0001", false), ("45000", false), ("0A000", true)] {
-            on_each_row(&client, &format!("RAISE 'closed' USING ERRCODE = '{code}';")).await;
+            on_each_row(&client, "metrics", &format!("RAISE 'closed' USING ERRCODE = '{code}';")).await;
             let error = sink.write(&counted(&books, 100, 300)).await.unwrap_err();
             let text = error.to_string();
             assert_eq!(matches!(error, SinkError::NeedsOperator(_)), operator, "{error:?}");
             assert!(text.contains(code) && text.contains("no row passes"), "{text}");
         }
-        on_each_row(&client, "").await;
+        on_each_row(&client, "metrics", "").await;
         assert_eq!(sink.write(&counted(&books, 100, 300)).await.unwrap().points, 200);
         assert_eq!(count(&client).await, 296, "{repeats:?}");
 
@@ -94,7 +94,7 @@ async fn a_share_that_others_pass_is_at_fault() {
     let mut sink = Timescale::new(settings, Arc::clone(&books));
     sink.write(&counted(&books, 0, 5)).await.unwrap();
     // 5,000 rows are five shares, each a series.
-    on_each_row(&client, "IF NEW.topic = 't3' THEN RAISE 'not this one'; END IF;").await;
+    on_each_row(&client, "metrics", "IF NEW.topic = 't3' THEN RAISE 'not this one'; END IF;").await;
     let write = counted(&books, 5, 5_005);
     let written = sink.write(&write).await.unwrap();
     assert_eq!((written.points, written.rejected.len()), (4_000, 1_000));
@@ -112,7 +112,7 @@ async fn a_slow_table_gets_fewer_rows_at_once() {
         let (books, mut settings) = with_a_row(&server, &client, repeats).await;
         settings.statement_timeout = Duration::from_secs(1);
         let mut sink = Timescale::new(settings, Arc::clone(&books));
-        on_each_row(&client, "PERFORM pg_sleep(0.01);").await;
+        on_each_row(&client, "metrics", "PERFORM pg_sleep(0.01);").await;
         let write = counted(&books, 1, 201);
         let deadline = Instant::now() + LONG;
         let mut tries = 0;
@@ -122,7 +122,7 @@ async fn a_slow_table_gets_fewer_rows_at_once() {
         }
         assert!(tries > 0, "200 rows of 10 ms each take longer than a second");
         assert_eq!(count(&client).await, 201, "{repeats:?}");
-        on_each_row(&client, "PERFORM pg_sleep(600);").await;
+        on_each_row(&client, "metrics", "PERFORM pg_sleep(600);").await;
         let one = counted(&books, 201, 202);
         loop {
             match sink.write(&one).await.unwrap_err() {
@@ -133,7 +133,7 @@ async fn a_slow_table_gets_fewer_rows_at_once() {
                 other => assert!(Instant::now() < deadline, "{other:?}"),
             }
         }
-        on_each_row(&client, "").await;
+        on_each_row(&client, "metrics", "").await;
         while let Err(error) = sink.write(&one).await {
             assert!(error.to_string().contains("57014") && Instant::now() < deadline, "{error:?}");
         }
@@ -298,7 +298,7 @@ async fn a_table_that_wants_more() {
             matches!(&error, SinkError::NeedsOperator(text) if text.contains("each row must have site")),
             "{error:?}"
         );
-        on_each_row(&client, "NEW.site := 1;").await;
+        on_each_row(&client, "metrics", "NEW.site := 1;").await;
         assert_eq!(new().write(&counted(&books, 1, 3)).await.unwrap().points, 2);
         client
             .batch_execute("DROP TRIGGER each ON metrics; ALTER TABLE metrics ALTER site SET DEFAULT 1")

@@ -8,6 +8,7 @@ use tidegate_model::{Books, Delivery, Sink, SinkError, Written};
 use tidegate_sinks::Timescale;
 
 use crate::postgres::Postgres;
+use crate::timescale_objections::on_each_row;
 use crate::timescale_pool::{CONNECTIONS, COUNT, number};
 use crate::{PATIENCE, alerts, points};
 
@@ -97,16 +98,10 @@ async fn slow_series_are_told_of_in_parts() {
     let books = Arc::new(Books::new(999));
     let mut sink = Timescale::new(hurried(&server), Arc::clone(&books));
     stored(&mut sink, &of_series(&books, 0..1, "C")).await;
-    let slow = |seconds: &str| {
-        format!(
-            "CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END $$;
-             CREATE OR REPLACE TRIGGER slow BEFORE INSERT ON series FOR EACH ROW EXECUTE FUNCTION slow()"
-        )
-    };
-    client.batch_execute(&slow("0.01")).await.unwrap();
+    on_each_row(&client, "series", "PERFORM pg_sleep(0.01);").await;
     assert_eq!(stored(&mut sink, &of_series(&books, 1..201, "C")).await.points, 200);
     assert_eq!(number(&client, "SELECT count(*) FROM series").await, 201);
-    client.batch_execute(&slow("600")).await.unwrap();
+    on_each_row(&client, "series", "PERFORM pg_sleep(600);").await;
     let error = sink.write(&of_series(&books, 201..202, "C")).await.unwrap_err();
     assert!(
         matches!(&error, SinkError::Retry(text) if text.contains("series") && text.contains("57014")),
@@ -123,13 +118,7 @@ async fn slow_alerts_go_in_parts() {
     let books = Arc::new(Books::new(9));
     let mut sink = Timescale::new(hurried(&server), Arc::clone(&books));
     stored(&mut sink, &of_series(&books, 0..1, "C")).await;
-    let slow = |seconds: &str| {
-        format!(
-            "CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END $$;
-             CREATE OR REPLACE TRIGGER slow BEFORE INSERT ON alerts FOR EACH ROW EXECUTE FUNCTION slow()"
-        )
-    };
-    client.batch_execute(&slow("0.01")).await.unwrap();
+    on_each_row(&client, "alerts", "PERFORM pg_sleep(0.01);").await;
     let [with_points] = of_series(&books, 0..1, "C");
     let write = [with_points, alerts(0, 200)];
     let deadline = Instant::now() + PATIENCE;
@@ -142,7 +131,7 @@ async fn slow_alerts_go_in_parts() {
     assert!(tries > 0, "200 alerts of 10 ms each take longer than a second");
     assert_eq!((number(&client, COUNT).await, number(&client, "SELECT count(*) FROM alerts").await), (2, 200));
 
-    client.batch_execute(&slow("600")).await.unwrap();
+    on_each_row(&client, "alerts", "PERFORM pg_sleep(600);").await;
     let one = [alerts(200, 1)];
     let text = loop {
         match sink.write(&one).await.unwrap_err() {
