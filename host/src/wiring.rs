@@ -62,7 +62,7 @@ pub struct Host {
 
 impl Host {
     /// Starts everything, sinks and rules before sources, so that the first message meets a complete house; the API before the rules, so that it can be asked
-    /// what takes so long. Does not wait for the rules: that is [`Self::started`]. Not for a runtime's thread.
+    /// what takes so long. Does not wait for the rules: that is [`Self::started_or`]. Not for a runtime's thread.
     pub fn start(config: &Config, runtime: &Handle) -> anyhow::Result<Self> {
         let open = descriptors::raise();
         let settings_of_admin = descriptors::within(&config.admin, open);
@@ -163,10 +163,14 @@ impl Host {
         Ok(Self { view, admin, chores, started, shutdown_timeout: config.shutdown_timeout })
     }
 
-    /// Waits until the rules that are there serve, or no more of them do for [`RULES_PATIENCE`]: sources take messages from then on. An error if nobody
-    /// looks after the rules: end it then. To be asked once; may be given up.
-    pub async fn started(&mut self) -> anyhow::Result<()> {
-        (&mut self.started).await.context("the start ended by a bug, which the log names")?
+    /// Waits until the rules that are there serve, or no more of them do for [`RULES_PATIENCE`]: sources take messages from then on. Or until it is `told`
+    /// to end. An error if nobody looks after the rules: end it then. To be asked once.
+    pub async fn started_or(&mut self, told: impl Future<Output = ()>) -> anyhow::Result<()> {
+        tokio::select! {
+            biased;
+            () = told => Ok(()),
+            started = &mut self.started => started.context("the start ended by a bug, which the log names")?,
+        }
     }
 
     /// How it is.

@@ -76,13 +76,7 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
     let house = House::furnish(directory, &broker, args.http.unwrap_or(0))?;
     let config = Config::load(&house.config, &ProcessEnv)?;
     let mut host = Host::start(&config, runtime.handle())?;
-    runtime.block_on(async {
-        tokio::select! {
-            biased;
-            () = signal.told() => Ok(()),
-            started = host.started() => started,
-        }
-    })?;
+    runtime.block_on(host.started_or(signal.told()))?;
     let watch = AlertWatch::start(broker.v4, runtime.handle());
     let plant = Plant::start(broker.v4, args.rate, runtime.handle());
     let began = Instant::now();

@@ -32,14 +32,8 @@ pub fn run(args: &Args, runtime: &Runtime) -> anyhow::Result<ExitCode> {
     let mut signal = runtime.block_on(async { ShutdownSignal::listen() })?;
     let mut host = Host::start(&config, runtime.handle())?;
     runtime.block_on(async {
-        tokio::select! {
-            biased;
-            () = signal.told() => {}
-            started = host.started() => {
-                started?;
-                signal.told().await;
-            }
-        }
+        host.started_or(signal.told()).await?;
+        signal.told().await;
         let (drained, status) = host.shutdown().await;
         let m = status.messages;
         tracing::info!(
