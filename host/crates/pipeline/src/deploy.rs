@@ -3,6 +3,7 @@
 //! A rule whose state belongs to the whole node goes onto the node's lane, and the others are told what it matches: after it is there, and before
 //! it goes.
 
+mod catching_up;
 mod orders;
 mod placement;
 mod reply;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use fail::fail_point;
-use tidegate_engine::{Cells, Deploy, Instance, LoadError, OnRefusedState, Rule, ShadowReport, ShadowStart};
+use tidegate_engine::{Deploy, Instance, LoadError, OnRefusedState, Rule, ShadowReport, ShadowStart};
 use tidegate_model::{KeptState, PartitionId, SavedState, StateBook};
 
 use crate::deploy::orders::tell_all;
@@ -22,14 +23,8 @@ pub(crate) use crate::deploy::placement::Placement;
 pub(crate) use crate::deploy::reply::Reply;
 use crate::deploy::stored::{as_stored, without};
 use crate::lane::{
-    Awaits, Begins, Changed, Control, Copied, DISCARDED, Dealt, Gone, LaneKind, OwnForm, Refused, STATE_GONE,
-    Surroundings,
+    Awaits, Begins, Control, Copied, DISCARDED, Dealt, Gone, LaneKind, Refused, STATE_GONE, Surroundings,
 };
-
-/// How many cells may have changed between two questions what did, for the successor to take over: so many more are saved and given in some 0.5 ms.
-const LITTLE: usize = 500;
-/// How often a lane is asked that. Where cells change as fast as a successor takes them they never become few.
-const MOST_ROUNDS: usize = 4;
 
 /// Installs and removes rules on all lanes of a pipeline.
 pub struct LaneDeploy {
@@ -53,7 +48,7 @@ struct Ready {
     /// The generation that serves there.
     before: Option<Arc<Rule>>,
     /// What it was given of the state of that one, where that is of another version.
-    given: Option<StateBook>,
+    given: Option<Arc<StateBook>>,
     /// Where it was given a copy.
     awaits: Option<Arc<Awaits>>,
 }
@@ -231,7 +226,7 @@ impl LaneDeploy {
             Some(Copied { rule: old, state, awaits }) => {
                 let taken = instance.restore(&old.module.description().version, &state);
                 taken.map_err(LoadError::of_old_state)?;
-                let given = is_foreign(&instance, &old).then(|| StateBook::clone(&state));
+                let given = is_foreign(&instance, &old).then_some(state);
                 let (begins, awaits) = (Begins::WhereTheLastStands, Some(awaits));
                 Ok(Ready { instance, begins, before: Some(old), given, awaits })
             }
@@ -255,60 +250,6 @@ impl LaneDeploy {
                 Ok(Ready { instance, begins, before: None, given: None, awaits: None })
             }
         }
-    }
-
-    /// Gives an instance what has changed since its copy of the state was made, until little is left: for what is left the lane stands still.
-    fn brought_close(&self, lane: &Orders, ready: Ready) -> Result<Ready, LoadError> {
-        let Ready { mut instance, begins: Begins::WhereTheLastStands, before: Some(old), mut given, mut awaits } =
-            ready
-        else {
-            return Ok(ready);
-        };
-        let version = &old.module.description().version;
-        let name = &instance.rule().name.clone();
-        for _ in 0..MOST_ROUNDS {
-            let changed = lane.tell(|reply| Control::Changed { rule: name.clone(), reply }).answer()?;
-            // Where the copy is not a part of what there is any more, the lane gives it the whole.
-            let Some(Changed { changes, .. }) = changed else { break };
-            let changed = changes.into_book();
-            if let Err(error) = instance.restore(version, &changed) {
-                // What it takes as a whole it may not take in parts; the lane sees to the rest.
-                tracing::debug!(rule = &**name, "it is given the whole state again: {error}");
-                let rule = instance.rule().clone();
-                instance = rule.instantiate(&self.around.books)?;
-                let copied = lane.tell(|reply| Control::Copy { rule: name.clone(), reply }).answer()?;
-                if let Some(Copied { rule: old, state, awaits: again }) = copied {
-                    awaits = Some(again);
-                    let version = &old.module.description().version;
-                    instance.restore(version, &state).map_err(LoadError::of_old_state)?;
-                    given = given.map(|_| StateBook::clone(&state));
-                }
-                break;
-            }
-            let few = changed.len() <= LITTLE;
-            if let Some(given) = &mut given {
-                given.take(changed.into_saved());
-            }
-            if few {
-                break;
-            }
-        }
-        let begins = match given {
-            Some(given) => self.in_its_own_form(&mut instance, &given)?,
-            None => Begins::WhereTheLastStands,
-        };
-        Ok(Ready { instance, begins, before: Some(old), given: None, awaits })
-    }
-
-    /// Where an instance begins that was `given` the state of another version: so that the lane need not ask it for all of that in its own form.
-    fn in_its_own_form(&self, instance: &mut Instance, given: &StateBook) -> Result<Begins, LoadError> {
-        let mut state = StateBook::default();
-        state.take(instance.save(Cells::All)?);
-        let mut differs = StateBook::of_changes();
-        differs.take(given.succeeded_by(&state));
-        // Nobody hears of what it is given: the one that serves is given the same.
-        let scratch = instance.rule().rehearse(&self.around.books)?;
-        Ok(Begins::InItsOwnForm(Box::new(OwnForm { state, differs, scratch })))
     }
 
     /// What is kept of a rule that does not serve yet. A disk that does not say is no word that there is nothing: it is asked again.

@@ -121,7 +121,7 @@ impl Checkpoints {
             changes.extend(book.standing().iter().map(|alert| StateChange::Alert(alert.raised())));
             slots.iter_mut().for_each(Slot::store_all);
         }
-        changes.extend(slots.iter_mut().filter_map(Slot::unstored));
+        changes.extend(slots.iter_mut().flat_map(Slot::unstored));
         let holds = self.due().is_some();
         if !changes.is_empty() || holds {
             let (taken, kept) = self.held.cut();

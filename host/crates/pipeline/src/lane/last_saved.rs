@@ -10,6 +10,8 @@ use std::sync::{Arc, Weak};
 
 use tidegate_model::{SavedState, StateBook};
 
+use crate::lane::own_form::Form;
+
 /// So many saves are kept as they came before they are entered into a book.
 const MOST_LATE: usize = 8;
 /// And so many bytes, for the store, while nobody is made ready: each save may be all the cells.
@@ -25,7 +27,15 @@ pub(crate) struct LastSaved {
     since_copy: Option<Changes>,
     awaited: Weak<Awaits>,
     /// What the store has not been told; none without a store.
-    unstored: Option<Changes>,
+    unstored: Option<Untold>,
+}
+
+/// What the store has not been told.
+#[derive(Debug, Default)]
+struct Untold {
+    /// First this, of one in another form: all of it. It comes ready made, and is not sorted in here, on the lane.
+    whole: Option<SavedState>,
+    then: Changes,
 }
 
 /// Of whoever was given a copy, and has a use for what changes after it: a successor that comes to nothing must leave nothing to be gathered for it.
@@ -86,13 +96,29 @@ impl Changes {
     }
 }
 
+impl Untold {
+    /// What it says is gone, but for what `state` has.
+    fn gone_but(&self, state: &StateBook) -> SavedState {
+        let late = self.whole.iter().chain(self.then.late.iter().map(|saved| &**saved));
+        let (mut series, mut partitions): (Vec<_>, Vec<_>) =
+            (self.then.book.gone_series().collect(), self.then.book.gone_partitions().collect());
+        for saved in late {
+            series.extend_from_slice(&saved.removed_series);
+            partitions.extend_from_slice(&saved.removed_partitions);
+        }
+        series.retain(|id| !state.has_series(*id));
+        partitions.retain(|id| !state.has_partition(*id));
+        SavedState { removed_series: series, removed_partitions: partitions, ..SavedState::default() }
+    }
+}
+
 impl LastSaved {
     /// Begins with `state`; `unstored` is how the store's differs from it, if there is a store.
     pub fn new(state: StateBook, unstored: Option<SavedState>) -> Self {
         let unstored = unstored.map(|differs| {
-            let mut changes = Changes::default();
-            changes.take(Arc::new(differs));
-            changes
+            let mut untold = Untold::default();
+            untold.then.take(Arc::new(differs));
+            untold
         });
         Self { base: Arc::new(state), over: Changes::default(), since_copy: None, awaited: Weak::new(), unstored }
     }
@@ -103,13 +129,14 @@ impl LastSaved {
             self.copied();
         }
         let changed = Arc::new(changed);
-        for changes in self.since_copy.iter_mut().chain(&mut self.unstored) {
+        let unstored = self.unstored.as_mut().map(|untold| &mut untold.then);
+        for changes in self.since_copy.iter_mut().chain(unstored) {
             changes.take(changed.clone());
         }
-        if let Some(unstored) = self.unstored.as_mut().filter(|_| self.since_copy.is_none())
-            && unstored.late_bytes > MOST_LATE_BYTES
+        if let Some(untold) = self.unstored.as_mut().filter(|_| self.since_copy.is_none())
+            && untold.then.late_bytes > MOST_LATE_BYTES
         {
-            unstored.entered();
+            untold.then.entered();
         }
         let due = self.since_copy.is_none() || self.over.late.len() >= MOST_LATE;
         match Arc::get_mut(&mut self.base).filter(|_| due) {
@@ -162,30 +189,33 @@ impl LastSaved {
     pub fn becomes(&mut self, next: StateBook) {
         self.fold();
         let changed = self.base.succeeded_by(&next);
-        if let Some(unstored) = &mut self.unstored {
-            unstored.take(Arc::new(changed));
+        if let Some(untold) = &mut self.unstored {
+            untold.then.take(Arc::new(changed));
         }
         (self.base, self.since_copy) = (Arc::new(next), None);
     }
 
-    /// What follows it, of a successor of another version: `state` and what of it the store has otherwise, in its form, to which comes `rest`. Nothing
-    /// is copied, and what this one has is for somebody else to give back.
-    pub fn in_another_form(&mut self, mut state: StateBook, mut differs: StateBook, rest: SavedState) -> Self {
-        state.take(rest.clone());
-        let unstored = self.unstored.take().map(|untold| {
-            // What the store was not told in the old form it is told in the new one; what is gone it was not told of either.
-            let untold = untold.into_book();
-            let gone_series = untold.gone_series().filter(|id| !state.has_series(*id)).collect();
-            let gone_partitions = untold.gone_partitions().filter(|id| !state.has_partition(*id)).collect();
-            differs.take(rest);
-            differs.take(SavedState {
-                removed_series: gone_series,
-                removed_partitions: gone_partitions,
-                ..SavedState::default()
-            });
-            Changes::of(differs)
-        });
-        Self { base: Arc::new(state), over: Changes::default(), since_copy: None, awaited: Weak::new(), unstored }
+    /// What follows it, of a successor of another version, in its `form`, to which comes `rest`; and what no store is to be told of that. Nothing is
+    /// copied, and what this one has is for somebody else to give back.
+    pub fn in_another_form(&mut self, mut form: Form, rest: SavedState) -> (Self, Option<SavedState>) {
+        form.take(rest);
+        let Form { state, differs, mut since } = form;
+        let (unstored, untold) = match &self.unstored {
+            Some(untold) => {
+                // What the store was not told in the old form it is told in the new one; what is gone it was not told of either.
+                since.take(untold.gone_but(&state));
+                (Some(Untold { whole: Some(differs), then: Changes::of(since) }), None)
+            }
+            None => (None, Some(differs)),
+        };
+        let next = Self {
+            base: Arc::new(state),
+            over: Changes::default(),
+            since_copy: None,
+            awaited: Weak::new(),
+            unstored,
+        };
+        (next, untold)
     }
 
     /// The copy has served its purpose.
@@ -193,18 +223,19 @@ impl LastSaved {
         self.since_copy = None;
     }
 
-    /// What the store has not been told, once.
-    pub fn unstored(&mut self) -> Option<SavedState> {
-        let unstored = self.unstored.as_mut().filter(|unstored| !unstored.is_empty())?;
-        Some(std::mem::take(unstored).into_book().into_saved())
+    /// What the store has not been told, once; one after the other.
+    pub fn unstored(&mut self) -> impl Iterator<Item = SavedState> + use<> {
+        let untold = self.unstored.as_mut().map(std::mem::take).unwrap_or_default();
+        let then = untold.then.into_book().into_saved();
+        untold.whole.into_iter().chain([then]).filter(|saved| !saved.is_empty())
     }
 
     /// The store has lost what it was told.
     pub fn store_all(&mut self) {
         self.fold();
         let all = StateBook::default().succeeded_by(&self.base);
-        if let Some(unstored) = &mut self.unstored {
-            unstored.take(Arc::new(all));
+        if let Some(untold) = &mut self.unstored {
+            untold.then.take(Arc::new(all));
         }
     }
 

@@ -17,6 +17,7 @@ mod guest;
 mod held_acks;
 mod last_saved;
 mod node;
+mod own_form;
 mod parcels;
 mod patience;
 mod process;
@@ -49,6 +50,7 @@ use crate::lane::flow::Flow;
 pub(crate) use crate::lane::last_saved::Awaits;
 use crate::lane::last_saved::Changes;
 pub(crate) use crate::lane::node::{HandOver, ToNode};
+pub(crate) use crate::lane::own_form::OwnForm;
 use crate::lane::replay_log::ReplayLog;
 use crate::lane::route::Routes;
 use crate::lane::saving::LOOK_AGAIN;
@@ -134,7 +136,7 @@ pub(crate) struct Changed {
 
 /// The place of an instance that serves no more, if there was one. To give back its memory takes milliseconds, for which no batch should wait:
 /// that is for who waits for the lane's answer.
-pub(crate) type Left = Option<Box<(Slot, Option<Instance>)>>;
+pub(crate) type Left = Option<Box<(Slot, Option<(Instance, Option<SavedState>)>)>>;
 
 /// Where an instance that is to serve begins.
 pub(crate) enum Begins {
@@ -146,16 +148,6 @@ pub(crate) enum Begins {
     At(Box<Start>),
     /// Without the state that there was: what was raised with it is cleared first, for this reason.
     Afresh(Box<Start>, &'static str),
-}
-
-/// The state of the instance before, as one of another version saves it, but for what changed since it was given that last. It is made beside the lane:
-/// to save the state of a hundred thousand series takes some ten milliseconds.
-pub(crate) struct OwnForm {
-    pub state: StateBook,
-    /// What the store has otherwise: all of it, and what is gone.
-    pub differs: StateBook,
-    /// One more instance of that version, which has been given nothing: for the form of what has changed since.
-    pub scratch: Instance,
 }
 
 /// What becomes of an instance that is to serve where it does not take the state of the one before it.

@@ -110,7 +110,7 @@ fn a_lane_that_is_held_back_forgets_nothing_new() {
     wait_until("the state of the node to be kept", || store.kept().0 == 2);
 }
 
-/// A place within an install, between two lanes, where one thread waits until this is dropped.
+/// A place within an install where one thread waits until this is dropped.
 struct Between {
     reached: Receiver<()>,
     /// It goes on when this is gone.
@@ -119,10 +119,10 @@ struct Between {
 
 impl Between {
     /// For the thread of that name; others pass.
-    fn of_thread(name: &'static str) -> Self {
+    fn at(site: &str, name: &'static str) -> Self {
         let ((reach, reached), (held, told)) = (channel(), channel());
         let told = Mutex::new(told);
-        fail::cfg_callback("swap-within", move || {
+        fail::cfg_callback(site, move || {
             if std::thread::current().name() == Some(name) {
                 // The second time nobody is there any more.
                 let _ = reach.send(());
@@ -157,7 +157,7 @@ fn one_generation_on_all_lanes() {
         let places = [("restore", REFUSE), ("process", "(i32.store8 (i32.const 690) (i32.const 1))"), ("save", save)];
         let new = made_of(&mut house, &old, &places, OnRefusedState::Refuse);
         let name = if held_back { "installs-held-back" } else { "installs" };
-        let between = Between::of_thread(name);
+        let between = Between::at("swap-within", name);
         let mut deploy = house.pipeline.deploy();
         let install = move || deploy.install(&new);
         let installs = std::thread::Builder::new().name(name.into()).spawn(install).unwrap();
@@ -236,4 +236,52 @@ fn one_version_after_another() {
     assert!(numbers(&house).values().all(|numbers| *numbers == [(sent + 1) as f64]), "{:?}", numbers(&house));
     assert_eq!(numbers(&house).len(), 40);
     assert_eq!(rule.stats.totals().state_lost, 0);
+}
+
+/// Guarantees: what changes in hundreds of cells while another version's form of the state is made, and again after that, is in that form too, for the rule
+/// and for the store, with what is new.
+#[test]
+fn changes_while_the_form_is_made() {
+    const TOPICS: usize = 1_200;
+    let (books, store) = (Arc::new(Books::new(10_000)), Arc::<Memory>::default());
+    let mut house = house_with(1, &books, &store);
+    let old = house.install_so("number", "brittle", 10, "dev/#", "{}", |_| {});
+    let of = |topics: std::ops::Range<usize>| -> Vec<_> {
+        topics.map(|topic| reading(&format!("dev/t{topic}"), 7.0)).collect()
+    };
+    house.send(&of(0..TOPICS));
+    let new = house.next(&old, |next| next.module = of_version("brittle", "9.8.7"));
+    let name = "swaps-in-rounds";
+    let between = Between::at("swap-round", name);
+    let mut deploy = house.pipeline.deploy();
+    let install = move || deploy.install(&new);
+    let installs = std::thread::Builder::new().name(name.into()).spawn(install).unwrap();
+    between.reached.recv_timeout(Duration::from_secs(180)).unwrap();
+    house.send(&of(0..TOPICS));
+    house.send(&of(TOPICS..TOPICS + 9));
+    drop(between);
+    installs.join().unwrap().unwrap();
+    // The others are as the form said.
+    house.send(&of(0..9));
+    end(&house);
+    let due = |topic: usize| match topic {
+        ..9 => vec![1.0, 2.0, 3.0],
+        9..TOPICS => vec![1.0, 2.0],
+        _ => vec![1.0],
+    };
+    let seen = numbers(&house);
+    assert_eq!(seen.len(), TOPICS + 9);
+    for topic in 0..TOPICS + 9 {
+        assert_eq!(seen[&format!("dev/t{topic}")], due(topic), "{topic}");
+    }
+    let kept = store.load("number").unwrap();
+    assert!(kept.len() == 1 && kept[0].version == "9.8.7" && kept[0].cells.series.len() == TOPICS + 9);
+    let mut house = house_with(1, &books, &store);
+    house.install_so("number", "brittle", 10, "dev/#", "{}", |next| next.module = of_version("brittle", "9.8.7"));
+    house.send(&of(0..TOPICS + 9));
+    let seen = numbers(&house);
+    for (topic, last) in (0..TOPICS + 9).map(|topic| (topic, due(topic).len() as f64 + 1.0)) {
+        assert_eq!(seen[&format!("dev/t{topic}")], [last], "{topic}");
+    }
+    fail::remove("swap-round");
 }

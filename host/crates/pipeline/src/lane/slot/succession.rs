@@ -18,21 +18,6 @@ enum Rest {
     Whole(Option<StateBook>),
 }
 
-/// What `changed` says, as `scratch` saves it; none if that fails, or tells of more than was given: then its state is not one of cells each by itself.
-fn rest_of(changed: &StateBook, version: &str, scratch: &mut Instance) -> Option<SavedState> {
-    let mut rest = SavedState::default();
-    if changed.series().len() + changed.partitions().len() > 0 {
-        scratch.restore(version, changed).ok()?;
-        rest = scratch.save(Cells::All).ok()?;
-    }
-    let known = rest.series.iter().all(|(id, _)| changed.has_series(*id))
-        && rest.partitions.iter().all(|(id, _)| changed.has_partition(*id));
-    // What it was given and does not save is gone, as what was gone before.
-    rest.removed_series = changed.gone_series().chain(changed.series().map(|(id, _)| id)).collect();
-    rest.removed_partitions = changed.gone_partitions().chain(changed.partitions().map(|(id, _)| id)).collect();
-    known.then_some(rest)
-}
-
 impl Slot {
     /// Its state for a successor, as it was last saved; what is saved from now on is gathered for [`Self::succeed`].
     pub fn copy(&mut self) -> Copied {
@@ -63,11 +48,13 @@ impl Slot {
             }
             Begins::InItsOwnForm(form) => {
                 self.settle();
-                let OwnForm { state, differs, mut scratch } = *form;
-                match self.rest_in_its_form(next, &mut scratch)? {
+                let mut form = *form;
+                match self.rest_in_its_form(next, &mut form)? {
                     (next, Rest::InItsForm(rest)) => {
-                        spare = Some(scratch);
-                        (next, self.last_saved.in_another_form(state, differs, rest))
+                        let OwnForm { form, scratch } = form;
+                        let (kept, untold) = self.last_saved.in_another_form(form, rest);
+                        spare = Some((scratch, untold));
+                        (next, kept)
                     }
                     (next, Rest::Whole(own)) => (next, self.kept(own)),
                 }
@@ -91,17 +78,13 @@ impl Slot {
         std::mem::replace(&mut self.last_saved, LastSaved::new(StateBook::default(), None))
     }
 
-    /// Gives `next`, which is of another version, what changed since it was given that last; and tells it in its form, as `scratch` saves it, which has
-    /// nothing else. Where that cannot be told so, it is the whole state.
-    fn rest_in_its_form(
-        &mut self,
-        mut next: Instance,
-        scratch: &mut Instance,
-    ) -> Result<(Instance, Rest), LoadError> {
+    /// Gives `next`, which is of another version, what changed since it was given that last; and tells it in its `form`. Where that cannot be told
+    /// so, it is the whole state.
+    fn rest_in_its_form(&mut self, mut next: Instance, form: &mut OwnForm) -> Result<(Instance, Rest), LoadError> {
         let version = &self.rule.module.description().version;
         let rest = self.last_saved.since_copy().and_then(|changed| {
             next.restore(version, changed).ok()?;
-            rest_of(changed, version, scratch)
+            form.of_changes(changed, version)
         });
         match rest {
             Some(rest) => Ok((next, Rest::InItsForm(rest))),
@@ -151,10 +134,10 @@ impl Slot {
     }
 
     /// What the store has not been told of its state.
-    pub fn unstored(&mut self) -> Option<StateChange> {
-        let cells = self.last_saved.unstored()?;
-        let version = self.rule.module.description().version.clone();
-        Some(StateChange::Saved { rule: self.rule.name.clone(), version, cells })
+    pub fn unstored(&mut self) -> impl Iterator<Item = StateChange> {
+        let (rule, version) = (&self.rule.name, &self.rule.module.description().version);
+        let told = |cells| StateChange::Saved { rule: rule.clone(), version: version.clone(), cells };
+        self.last_saved.unstored().map(told)
     }
 
     /// The store has lost what it was told of its state.
