@@ -79,7 +79,8 @@ impl Checker<'_> {
             sink.offsets = Offsets::WithPoints;
         }
         sink.connections = self.number(place, "connections", raw.connections, sink.connections, 1..=20);
-        sink.max_rows = self.number(place, "max_rows", raw.max_rows, sink.max_rows, 1..=100_000);
+        let rows = self.number(place, "max_rows", raw.max_rows, sink.copy_rows(), 1..=100_000);
+        sink.max_rows = raw.max_rows.map(|_| rows);
         let timeout_s = sink.statement_timeout.as_secs();
         sink.statement_timeout =
             self.seconds(place, "statement_timeout_s", raw.statement_timeout_s, timeout_s, 1..=600);

@@ -52,7 +52,7 @@ pub(crate) struct RawTimescaleSink {
     /// `source_positions`. Each Kafka partition keeps to one lane and one connection then, and there is no spool. Before switching it on again
     /// after a time without, delete the group's rows there: they are read from what was stored last with it. Default: at least once.
     pub exactly_once: Option<RawExactlyOnce>,
-    /// The most rows of one COPY. Default: 5000.
+    /// The most rows of one COPY. Default: 20000 shared out over `connections`, and 5000 at least.
     #[schemars(range(min = 1, max = 100_000))]
     pub max_rows: Option<i64>,
     /// How long one statement may take, in seconds. What takes longer is tried again with fewer rows in a statement. Default: 30.

@@ -233,7 +233,23 @@ fn database_password() {
         let inside = merged.password().map(crate::checks::decoded);
         let after = merged.query_pairs().find(|(k, _)| k == "password").map(|(_, v)| v.into_owned());
         assert_eq!(inside.or(after).as_deref(), Some("p@ss/w ör?d&%41"), "{url}");
-        assert_eq!((sink.names.table.as_str(), sink.max_rows, sink.manage_schema), ("metrics", 5000, true));
+        assert_eq!((sink.names.table.as_str(), sink.copy_rows(), sink.manage_schema), ("metrics", 5000, true));
+    }
+}
+
+/// Guarantees: few connections have more rows in a COPY each, and all together about as many, unless a number is configured.
+#[test]
+fn rows_of_a_copy() {
+    for (lines, rows) in [
+        ("connections = 1", 20_000),
+        ("connections = 3", 6_666),
+        ("connections = 20", 5_000),
+        ("max_rows = 700", 700),
+    ] {
+        let config =
+            parse(&format!("{SOURCE}[sinks.timescale.db]\nurl = \"postgres://u@localhost/d\"\n{lines}\n")).unwrap();
+        let Some(SinkSettings::Timescale(sink)) = config.sinks.values().next() else { panic!() };
+        assert_eq!(sink.copy_rows(), rows, "{lines}");
     }
 }
 

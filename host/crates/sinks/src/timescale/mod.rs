@@ -157,7 +157,11 @@ impl Timescale {
     /// transactions with their offsets, or there is to be one connection only.
     pub fn for_late_points(settings: &TimescaleSink) -> Option<TimescaleSink> {
         let own = settings.offsets == Offsets::Group && settings.connections > 1;
-        own.then(|| TimescaleSink { connections: settings.connections / 2, ..settings.clone() })
+        own.then(|| TimescaleSink {
+            connections: settings.connections / 2,
+            max_rows: Some(settings.copy_rows()),
+            ..settings.clone()
+        })
     }
 
     /// How many rows it is best given at once: of two transactions for each connection, so that the second is made ready while the first is
@@ -167,7 +171,7 @@ impl Timescale {
             Offsets::Group => 2,
             Offsets::WithPoints => 1,
         };
-        settings.max_rows * settings.connections * transactions
+        settings.copy_rows() * settings.connections * transactions
     }
 
     async fn write_over(
@@ -199,7 +203,7 @@ impl Timescale {
 
         let unfinished = self.unfinished.take().filter(|unfinished| unfinished.is_of(deliveries));
         let mut done = unfinished.map_or_else(|| vec![None; shares], |unfinished| unfinished.done);
-        let (max_rows, steps) = self.pace.rows(self.settings.max_rows.max(1));
+        let (max_rows, steps) = self.pace.rows(self.settings.copy_rows());
         let others = others_of(&survey, &done);
         let manner = Manner {
             tables: &self.tables,
@@ -235,7 +239,7 @@ impl Timescale {
             self.ever = Others::Passed;
         }
         self.known = Some(Known { ahead, ..known });
-        self.pace.stored(self.settings.max_rows.max(1));
+        self.pace.stored(self.settings.copy_rows());
         let all = survey.shares().iter().map(|share| share.numbers.len()).sum::<usize>() as u64;
         let (again, late) = (survey.again(), survey.late());
         let mut written = Written { points: all + again, repeats: again, late, ..Written::default() };
@@ -288,7 +292,7 @@ impl Timescale {
         let now_us = SystemClock.now_us();
         Division {
             most: self.settings.connections,
-            rows: self.settings.max_rows,
+            rows: self.settings.copy_rows(),
             chunks,
             offsets: self.settings.offsets,
             now_us,
@@ -309,7 +313,7 @@ impl Timescale {
         };
         let Some(rows) = faults.iter().filter_map(slow).min() else { return faults };
         let seconds = self.settings.statement_timeout.as_secs_f64();
-        let slower = self.pace.slower(rows, self.settings.max_rows.max(1));
+        let slower = self.pace.slower(rows, self.settings.copy_rows());
         let told = |(fault, why): Failed| {
             let fault = match (fault, slower) {
                 (Fault::Slow { said, rows }, Slower::To(fewer)) => {

@@ -23,7 +23,7 @@ const CUT: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE 
 /// A sink over one connection that has stored ten rows, and whose next COMMIT will wait.
 async fn about_to_commit(server: &Postgres, repeats: Repeats, books: &Arc<Books>) -> (Client, Timescale) {
     let client = server.client().await;
-    let settings = TimescaleSink { connections: 1, max_rows: 1_000, repeats, ..server.settings("postgres") };
+    let settings = TimescaleSink { connections: 1, max_rows: Some(1_000), repeats, ..server.settings("postgres") };
     let mut sink = Timescale::new(settings, Arc::clone(books));
     sink.write(&[many(books, 0, 10), many(books, 10, 50)]).await.unwrap();
     client.batch_execute("TRUNCATE metrics").await.unwrap();
@@ -181,7 +181,7 @@ async fn with_offsets_and_the_next_made_ready() {
         let Some(server) = Postgres::start() else { return };
         let client = server.client().await;
         let books = Arc::new(Books::new(9));
-        let (connections, max_rows, offsets) = (1, 1_000, Offsets::WithPoints);
+        let (connections, max_rows, offsets) = (1, Some(1_000), Offsets::WithPoints);
         let settings = TimescaleSink { connections, max_rows, offsets, repeats, ..server.settings("postgres") };
         let mut sink = Timescale::new(settings.clone(), Arc::clone(&books));
         let of = |offsets: Range<i64>| [Arc::new(logged(&books, offsets.clone(), offsets.start))];

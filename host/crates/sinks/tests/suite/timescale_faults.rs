@@ -65,7 +65,7 @@ async fn rows_the_table_refuses_are_found() {
     let client = server.client().await;
     let books = Arc::new(Books::new(9));
     let mut settings = server.settings("postgres");
-    settings.max_rows = 700;
+    settings.max_rows = Some(700);
     let mut sink = Timescale::new(settings, Arc::clone(&books));
     sink.write(&[alerts(0, 1)]).await.unwrap();
     client

@@ -36,7 +36,7 @@ fn rows_allocate_nothing() {
     // All of it on this thread, whose allocations are counted.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let books = Arc::new(Books::new(99));
-    let settings = TimescaleSink { connections: 1, max_rows: 40_000, ..server.settings("postgres") };
+    let settings = TimescaleSink { connections: 1, max_rows: Some(40_000), ..server.settings("postgres") };
     let mut sink = Timescale::new(settings, Arc::clone(&books));
     let mut from = 0;
     let mut write = |rows: i64| {

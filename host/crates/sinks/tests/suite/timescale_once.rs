@@ -57,7 +57,7 @@ async fn a_bad_row_among_repeats_is_found() {
     let client = server.client().await;
     let books = Arc::new(Books::new(99));
     let mut settings = once(&server);
-    settings.max_rows = 700;
+    settings.max_rows = Some(700);
     let mut sink = Timescale::new(settings, Arc::clone(&books));
     let delivery = |from: i64, to: i64| {
         let topics: Vec<String> = (0..8).map(|i| format!("t{i}")).collect();
@@ -138,8 +138,12 @@ async fn what_was_refused_is_told_again() {
     ] {
         client.batch_execute("DROP TABLE IF EXISTS metrics, source_positions").await.unwrap();
         let books = Arc::new(Books::new(9));
-        let settings =
-            TimescaleSink { repeats, offsets: Offsets::WithPoints, max_rows: 100, ..server.settings("postgres") };
+        let settings = TimescaleSink {
+            repeats,
+            offsets: Offsets::WithPoints,
+            max_rows: Some(100),
+            ..server.settings("postgres")
+        };
         let mut sink = Timescale::new(settings.clone(), Arc::clone(&books));
         sink.write(&[Arc::new(logged(&books, 0..0, 0))]).await.unwrap();
         client.batch_execute(&format!("ALTER TABLE metrics {constraint}")).await.unwrap();

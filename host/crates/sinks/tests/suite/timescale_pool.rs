@@ -329,7 +329,7 @@ async fn the_next_is_encoded_while_one_is_committed() {
         let client = server.client().await;
         let books = Arc::new(Books::new(99));
         let mut settings = server.settings("postgres");
-        (settings.connections, settings.max_rows, settings.repeats) = (1, 1_000, repeats);
+        (settings.connections, settings.max_rows, settings.repeats) = (1, Some(1_000), repeats);
         settings.statement_timeout = 10 * LONG;
         let mut sink = Timescale::new(settings, Arc::clone(&books));
         sink.write(&[many(&books, 0, 10)]).await.unwrap();

@@ -35,7 +35,7 @@ async fn ten_thousand_rows_are_exact() {
     let Some(server) = Postgres::start() else { return };
     let books = Arc::new(Books::new(9_999));
     let mut settings = server.settings("postgres");
-    settings.max_rows = 1_777;
+    settings.max_rows = Some(1_777);
     let mut sink = Timescale::new(settings, Arc::clone(&books));
 
     let names: Vec<(String, String)> =
