@@ -70,6 +70,18 @@ impl PgBouncer {
     pub fn settings(&self) -> TimescaleSink {
         TimescaleSink::new(Secret::new(format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)))
     }
+
+    /// Nobody has left a prepared statement in a pooled session. Asked through the pooler, so in the very sessions that were used; both of them, as two
+    /// transactions stand open at once.
+    pub async fn assert_nothing_prepared(&self, server: &Postgres) {
+        let (mut one, mut other) =
+            (server.client_by(&self.settings()).await, server.client_by(&self.settings()).await);
+        let (one, other) = (one.transaction().await.unwrap(), other.transaction().await.unwrap());
+        for transaction in [&one, &other] {
+            let none = transaction.simple_query("SELECT name, statement FROM pg_prepared_statements").await.unwrap();
+            assert!(!none.iter().any(|m| matches!(m, tokio_postgres::SimpleQueryMessage::Row(_))), "{none:?}");
+        }
+    }
 }
 
 impl Drop for PgBouncer {

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_config::{Offsets, Repeats, TimescaleSink};
-use tidegate_model::{Books, Clock as _, Delivery, Log, NO_ROW, Position, Sink, SinkError, SystemClock, Written};
-use tidegate_sinks::Timescale;
+use tidegate_model::{
+    Books, Clock as _, Delivery, Log, NO_ROW, Position, Sink, SinkError, Stored as _, SystemClock, Written,
+};
+use tidegate_sinks::{SourcePositions, Timescale};
 
+use crate::pgbouncer::PgBouncer;
 use crate::postgres::Postgres;
 use crate::{T0, alerts, points};
 
@@ -190,6 +193,34 @@ async fn what_was_too_far_ahead_is_told_again() {
     assert!(written.rejected[0].reason.contains("comes a second time"), "{written:?}");
     let count: i64 = client.query_one("SELECT count(*) FROM metrics", &[]).await.unwrap().get(0);
     assert_eq!(count, 1);
+}
+
+/// Guarantees: through PgBouncer in transaction mode offsets are stored in the transactions of their points, over several connections, and asked for; what comes again is
+/// left out, and no prepared statement stays behind in a pooled session.
+#[tokio::test]
+async fn offsets_through_pgbouncer() {
+    let Some(server) = Postgres::start() else { return };
+    let Some(pooler) = PgBouncer::start(&server) else { return };
+    let client = server.client().await;
+    let books = Arc::new(Books::new(9));
+    let settings = TimescaleSink { offsets: Offsets::WithPoints, ..pooler.settings() };
+    let stored = SourcePositions::new(settings.clone());
+    assert_eq!(stored.next_offsets("c", "g").await.unwrap(), []);
+    for to in [2_000, 3_000] {
+        // Another host each time, which knows nothing of the one before.
+        let mut sink = Timescale::new(settings.clone(), Arc::clone(&books));
+        sink.write(&[Arc::new(logged(&books, 0..0, 0))]).await.unwrap();
+        let both = [0, 1].map(|partition| Arc::new(logged_of(&books, partition, 0..to, 0)));
+        sink.write(&both).await.unwrap();
+        sink.close().await;
+        let mut offsets = stored.next_offsets("c", "g").await.unwrap();
+        offsets.sort();
+        assert_eq!(offsets, [("t".to_owned(), 0, to), ("t".to_owned(), 1, to)]);
+        let of_messages = "SELECT count(*), count(DISTINCT value) FROM metrics WHERE value >= 0";
+        let rows = client.query_one(of_messages, &[]).await.unwrap();
+        assert_eq!((rows.get::<_, i64>(0), rows.get::<_, i64>(1)), (2 * to, to));
+    }
+    pooler.assert_nothing_prepared(&server).await;
 }
 
 /// Guarantees: where the database has less of a log than it had when messages were read, nothing of them is stored, and that is told; what no

@@ -178,15 +178,7 @@ async fn through_pgbouncer() {
     assert_eq!(number(&client, "SELECT count(*) FROM once").await, 12_500 - 1 + 4);
     assert_eq!(number(&client, "SELECT count(DISTINCT (topic, time)) FROM once").await, 12_500 - 1 + 4);
     assert_eq!(number(&client, "SELECT count(*) FROM alerts").await, 12);
-
-    // Asked through the pooler, so in the very sessions that were used; both of them, as two transactions stand open at once.
-    let (mut one, mut other) =
-        (server.client_by(&pooler.settings()).await, server.client_by(&pooler.settings()).await);
-    let (one, other) = (one.transaction().await.unwrap(), other.transaction().await.unwrap());
-    for transaction in [&one, &other] {
-        let none = transaction.simple_query("SELECT name, statement FROM pg_prepared_statements").await.unwrap();
-        assert!(!none.iter().any(|m| matches!(m, tokio_postgres::SimpleQueryMessage::Row(_))), "{none:?}");
-    }
+    pooler.assert_nothing_prepared(&server).await;
 }
 
 /// Guarantees: of several hosts in the URL the one that takes writes is used, whatever stands before it: nobody, or a server that may only
