@@ -7,9 +7,10 @@
 //!
 //! This crate and `engine/src/admission/native.rs` are the only unsafe code of the house that is not generated. What makes it sound is three things, each held
 //! by a type here: nothing of librdkafka is reached but through a [`BatchConsumer`], which has the consumer; its queues are gone before that is; a
-//! [`Record`] cannot be kept.
+//! [`Record`] cannot be kept. And one by the version of librdkafka, which must be the one that was looked at: where a record's headers lie (`headers.rs`).
 #![allow(unsafe_code, reason = "librdkafka is C; each block says what makes it sound")]
 
+mod headers;
 mod queue;
 mod record;
 #[cfg(test)]
@@ -22,9 +23,10 @@ use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 
+pub use headers::Headers;
 use queue::{Batch, Queue};
 use record::Place;
-pub use record::{Headers, Record};
+pub use record::Record;
 
 /// The most records that one call takes.
 pub const MOST: usize = 256;

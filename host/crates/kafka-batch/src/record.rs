@@ -3,17 +3,16 @@
 use std::cell::OnceCell;
 use std::ffi::{CStr, c_void};
 use std::marker::PhantomData;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::slice;
 
 use rdkafka::Timestamp;
 use rdkafka::bindings as native;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, Message};
+use rdkafka::message::Message;
 use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
 
-/// The name of a header whose name is not UTF-8.
-pub(crate) const NAMELESS: &str = "\u{fffd}";
+use crate::headers::{self, Headers};
 
 /// Where in which log something was said.
 pub(crate) struct Place {
@@ -79,15 +78,8 @@ impl Drop for Owned {
 /// A record, in librdkafka's memory.
 #[derive(Debug)]
 pub struct Record<'a> {
-    message: NonNull<native::rd_kafka_message_t>,
+    pub(crate) message: NonNull<native::rd_kafka_message_t>,
     headers: OnceCell<Option<Headers<'a>>>,
-    lent: PhantomData<&'a Owned>,
-}
-
-/// The headers of a record.
-#[derive(Debug)]
-pub struct Headers<'a> {
-    headers: NonNull<native::rd_kafka_headers_t>,
     lent: PhantomData<&'a Owned>,
 }
 
@@ -102,17 +94,6 @@ impl<'a> Record<'a> {
     #[inline]
     pub fn topic_address(&self) -> usize {
         self.fields().rkt.addr()
-    }
-
-    /// Costs an allocation also where there are none: librdkafka 2.12 makes a buffer to read their number from (`rd_kafka_msg_headers_parse`), and no other
-    /// function of its API tells whether there are any.
-    fn find_headers(&self) -> Option<Headers<'a>> {
-        let mut found = ptr::null_mut();
-        // SAFETY: it is a message. librdkafka notes in it what it finds, beside the fields that are read here; that no two threads do so at once is by
-        // `Record` being neither `Send` nor `Sync`.
-        let answer = unsafe { native::rd_kafka_message_headers(self.message.as_ptr(), &mut found) };
-        let headers = NonNull::new(found).filter(|_| answer == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR)?;
-        Some(Headers { headers, lent: PhantomData })
     }
 }
 
@@ -164,30 +145,10 @@ impl<'a> Message for Record<'a> {
         }
     }
 
+    #[inline]
     fn headers(&self) -> Option<&Headers<'a>> {
-        self.headers.get_or_init(|| self.find_headers()).as_ref()
-    }
-}
-
-impl rdkafka::message::Headers for Headers<'_> {
-    fn count(&self) -> usize {
-        // SAFETY: these are the headers of a message that lives.
-        unsafe { native::rd_kafka_header_cnt(self.headers.as_ptr()) }
-    }
-
-    fn try_get(&self, idx: usize) -> Option<Header<'_, &[u8]>> {
-        let (mut name, mut value, mut length) = (ptr::null(), ptr::null(), 0);
-        // SAFETY: these are the headers of a message that lives; the others are where the answer goes, and an index that is too high is refused.
-        let answer = unsafe {
-            native::rd_kafka_header_get_all(self.headers.as_ptr(), idx, &mut name, &mut value, &mut length)
-        };
-        if answer != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return None;
-        }
-        // SAFETY: librdkafka has put an end behind the name, and value and length belong together; all are of the headers. What the name is made of is
-        // for who has produced the record.
-        let (name, value) = unsafe { (CStr::from_ptr(name), bytes(value.cast_mut(), length)) };
-        Some(Header { key: name.to_str().unwrap_or(NAMELESS), value })
+        // SAFETY: it is of a record, and `'a` is no longer than the message lives.
+        self.headers.get_or_init(|| unsafe { headers::of(self.message) }).as_ref()
     }
 }
 

@@ -6,22 +6,22 @@ use std::time::Instant;
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::DefaultConsumerContext;
-use rdkafka::message::{Header, Headers as _, Message, OwnedHeaders};
+use rdkafka::message::Message;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::{Offset, Timestamp, TopicPartitionList};
 
 use super::*;
 
-const DEADLINE: Duration = Duration::from_secs(180);
-const POLL: Duration = Duration::from_millis(100);
-const TOPIC: &str = "fleet";
+pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
+pub(crate) const POLL: Duration = Duration::from_millis(100);
+pub(crate) const TOPIC: &str = "fleet";
 
-struct Cluster(MockCluster<'static, DefaultProducerContext>);
+pub(crate) struct Cluster(MockCluster<'static, DefaultProducerContext>);
 
 impl Cluster {
     /// Each partition has so many records: its number and theirs as the payload.
-    fn new(partitions: i32, records: usize) -> Self {
+    pub(crate) fn new(partitions: i32, records: usize) -> Self {
         let cluster = MockCluster::new(1).unwrap();
         cluster.create_topic(TOPIC, partitions, 1).unwrap();
         let cluster = Self(cluster);
@@ -36,10 +36,16 @@ impl Cluster {
     }
 
     fn producer(&self) -> BaseProducer {
-        ClientConfig::new().set("bootstrap.servers", self.0.bootstrap_servers()).create().unwrap()
+        self.producer_with("none")
     }
 
-    fn consumer(&self) -> BatchConsumer<DefaultConsumerContext> {
+    pub(crate) fn producer_with(&self, compression: &str) -> BaseProducer {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.0.bootstrap_servers()).set("compression.type", compression);
+        config.create().unwrap()
+    }
+
+    pub(crate) fn consumer(&self) -> BatchConsumer<DefaultConsumerContext> {
         consumer(&self.0.bootstrap_servers())
     }
 }
@@ -60,7 +66,7 @@ fn partitions(count: i32) -> Vec<(String, i32)> {
 }
 
 /// Assigns the partitions, each from there.
-fn assign(consumer: &BatchConsumer<DefaultConsumerContext>, count: i32, from: i64) {
+pub(crate) fn assign(consumer: &BatchConsumer<DefaultConsumerContext>, count: i32, from: i64) {
     let mut list = TopicPartitionList::new();
     for (topic, partition) in partitions(count) {
         list.add_partition_offset(&topic, partition, Offset::Offset(from)).unwrap();
@@ -211,37 +217,4 @@ fn it_ends_with_records_unread() {
         ended.send(()).unwrap();
     });
     end.recv_timeout(DEADLINE).expect("the end of a consumer");
-}
-
-/// Guarantees: headers come as they were produced, also one without a value; one whose name is not UTF-8, as anybody may produce it, ends nothing.
-#[test]
-fn headers_of_anybody() {
-    let cluster = Cluster::new(1, 0);
-    let producer = cluster.producer();
-    let no_text = vec![b'a', 0xff];
-    // SAFETY: what is no text stands for it only until librdkafka copies its bytes.
-    let no_text = unsafe { std::str::from_utf8_unchecked(&no_text) };
-    let headers = OwnedHeaders::new()
-        .insert(Header { key: "site", value: Some("north") })
-        .insert(Header { key: no_text, value: Some("x") })
-        .insert::<[u8]>(Header { key: "empty", value: None });
-    producer
-        .send(BaseRecord::<(), _>::to(TOPIC).payload("0 0").headers(headers))
-        .map_err(|(error, _)| error)
-        .unwrap();
-    producer.flush(DEADLINE).unwrap();
-    let consumer = cluster.consumer();
-    assign(&consumer, 1, 0);
-    let (mut all, began) = (Vec::new(), Instant::now());
-    while all.is_empty() {
-        assert!(began.elapsed() < DEADLINE);
-        consumer.read(POLL, 1, |read| {
-            let record = read.unwrap();
-            let headers = record.headers().unwrap();
-            assert!(headers.count() == 3 && headers.try_get(3).is_none());
-            all.extend(headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))));
-        });
-    }
-    let expected = [("site", Some("north")), (record::NAMELESS, Some("x")), ("empty", None)];
-    assert_eq!(all, expected.map(|(key, value)| (key.to_owned(), value.map(|value| value.as_bytes().to_vec()))));
 }

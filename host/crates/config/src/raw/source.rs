@@ -125,7 +125,7 @@ pub(crate) struct RawKafkaSource {
     /// When a record counts as received, which is the time of readings that have none of their own. Where the record does not say,
     /// it is when it came to this host. Default: `arrival`.
     pub time_from: Option<RawTimeFrom>,
-    /// What becomes of the headers of a record: to look for them costs each record, also where there are none. Default: `kept`.
+    /// What becomes of the headers of a record: each that is kept is copied with its message. Default: `kept`.
     pub headers: Option<RawHeaders>,
     /// What must stay in order on one lane, and is one partition to rules: levels of a logical topic (from 0), as in `[1, 3]`; or the records of one
     /// `"key"` or Kafka `"partition"`, whatever their topics. Then a topic stays with the one it first came by: records of it by another go where it goes,

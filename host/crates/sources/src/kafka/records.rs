@@ -109,7 +109,7 @@ impl Records {
     }
 }
 
-/// The key and, where they are kept, the headers of a record, as properties of its row. librdkafka allocates to see whether there are any.
+/// The key and, where they are kept, the headers of a record, as properties of its row.
 #[inline]
 fn tell_properties(record: &impl Message, kept: RecordHeaders, row: u32, messages: &mut Messages) {
     if let Some(key) = record.key() {
