@@ -38,7 +38,7 @@ use crate::clock;
 use crate::consumer::PATIENCE;
 use crate::consumer::checked::{CheckedDiscard, CountedDeadLetters, Tally};
 use crate::line::{Line, LineSetup};
-use crate::measure::{Effort, Sample, Side, in_slots};
+use crate::measure::{Effort, Sample, Side, Slot, in_slots};
 use crate::mqtt::process::Process;
 use crate::report::Progress;
 use crate::rules::{self, Setup};
@@ -105,7 +105,7 @@ pub fn measure(figure: Figure, headers: RecordHeaders, effort: Effort, progress:
         .map(|setup| rules::rule(setup, &rules::module(&engine, setup.module)?))
         .collect::<Result<Vec<_>>>()?;
     let mut group = 0;
-    let run = |side| {
+    let mut run = |side| {
         group += 1;
         let settings = Settings { headers, ..settings(&brokers, group) };
         let cpu_before = clock::process_cpu();
@@ -118,7 +118,7 @@ pub fn measure(figure: Figure, headers: RecordHeaders, effort: Effort, progress:
             Figure::Cpu => clock::nanos_each(clock::process_cpu() - cpu_before, records),
         })
     };
-    let all = in_slots(effort.repetitions(REPETITIONS), SLOTS, progress, run)?;
+    let all = in_slots(effort.repetitions(REPETITIONS), SLOTS, progress, |side| run(side).map(Slot::Seen))?;
     let of_runs = |runs: &[f64]| {
         let (number, sum) = (runs.len() as f64, runs.iter().sum::<f64>());
         match figure {

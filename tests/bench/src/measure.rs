@@ -11,7 +11,7 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::cost::{self, Cost};
@@ -28,6 +28,16 @@ pub struct Sample {
     /// What ours took; of both sides together where they are not measured one after the other.
     #[serde(flatten)]
     pub cost: Option<Cost>,
+    /// Pairs of slots that were disturbed, and measured again.
+    #[serde(skip_serializing_if = "Again::is_none")]
+    pub again: Again,
+}
+
+/// How many pairs of slots were measured again, by the side that was disturbed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Again {
+    pub ours: usize,
+    pub baseline: usize,
 }
 
 /// Which way is good.
@@ -45,6 +55,15 @@ pub enum Compared {
     Ratio,
     /// Ours less the baseline, in the bench's unit.
     Difference,
+}
+
+/// What comes of a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Slot<T> {
+    /// What was seen.
+    Seen(T),
+    /// What was to be there while it was measured was not, and why. That must not depend on what is measured: what is slow is no reason.
+    Disturbed(String),
 }
 
 /// Which of the two is measured.
@@ -77,7 +96,31 @@ impl Effort {
     }
 }
 
+impl Again {
+    /// Whether none was.
+    pub fn is_none(&self) -> bool {
+        self.all() == 0
+    }
+
+    /// Of both sides.
+    pub fn all(&self) -> usize {
+        self.ours + self.baseline
+    }
+
+    fn count(&mut self, side: Side) {
+        match side {
+            Side::Ours => self.ours += 1,
+            Side::Baseline => self.baseline += 1,
+        }
+    }
+}
+
 impl Sample {
+    /// Of a pair, or of ours alone.
+    pub fn new(value: f64, baseline: Option<f64>, cost: Option<Cost>) -> Self {
+        Self { value, baseline, cost, again: Again::default() }
+    }
+
     /// What a target is compared with: what `compared` makes of the pair where there is a baseline, else the value.
     pub fn judged(&self, compared: Compared) -> f64 {
         match (self.baseline, compared) {
@@ -106,7 +149,7 @@ pub fn in_turn(
             (ours(&mut measure)?, baseline)
         };
         if repetition > 0 {
-            samples.push(Sample { value, baseline: Some(baseline), cost: Some(cost) });
+            samples.push(Sample::new(value, Some(baseline), Some(cost)));
         }
     }
     Ok(samples)
@@ -118,44 +161,77 @@ pub struct Slots<T> {
     baseline: Vec<T>,
     /// What ours took, all slots together.
     cost: Option<Cost>,
+    again: Again,
 }
 
 impl<T> Slots<T> {
     /// With one figure of what each side's slots saw.
     pub fn sample(&self, figure: impl Fn(&[T]) -> f64) -> Sample {
-        Sample { value: figure(&self.ours), baseline: Some(figure(&self.baseline)), cost: self.cost }
+        let (value, baseline) = (figure(&self.ours), Some(figure(&self.baseline)));
+        Sample { again: self.again, ..Sample::new(value, baseline, self.cost) }
     }
 }
 
 /// As [`in_turn`], with each repetition made of short slots of both sides in turn: what a machine does for a second meets both
 /// sides of a repetition, and a percentile of delays is made of just such seconds. `measure` gives what one slot saw.
+///
+/// Where a slot was disturbed, it and the other side's beside it are both measured again, whichever of them it was: neither side is rid of seconds that the
+/// other keeps. In one repetition that is done as often as it has slots, and no more.
 pub fn in_slots<T>(
     repetitions: usize,
     slots: usize,
     progress: &Progress,
-    mut measure: impl FnMut(Side) -> Result<T>,
+    mut measure: impl FnMut(Side) -> Result<Slot<T>>,
 ) -> Result<Vec<Slots<T>>> {
     let mut all = Vec::with_capacity(repetitions);
     for repetition in 0..=repetitions {
         progress.at(repetition, repetitions);
-        let (mut ours, mut baseline, mut costs) = (Vec::new(), Vec::new(), Vec::new());
-        for slot in 0..slots {
-            for side in if slot % 2 == 0 { [Side::Ours, Side::Baseline] } else { [Side::Baseline, Side::Ours] } {
-                let (seen, cost) = cost::of(|| measure(side))?;
+        let (mut ours, mut baseline, mut costs, mut again) = (Vec::new(), Vec::new(), Vec::new(), Again::default());
+        while ours.len() < slots {
+            let order = if ours.len() % 2 == 0 { [Side::Ours, Side::Baseline] } else { [Side::Baseline, Side::Ours] };
+            let seen = match pair(order, &mut measure)? {
+                Ok(seen) => seen,
+                Err((side, why)) => {
+                    again.count(side);
+                    ensure!(
+                        again.all() <= slots,
+                        "{} pairs were disturbed, with {} sound: {why}",
+                        again.all(),
+                        ours.len()
+                    );
+                    continue;
+                }
+            };
+            for (side, slot, cost) in seen {
                 match side {
                     Side::Ours => {
-                        ours.push(seen);
+                        ours.push(slot);
                         costs.push(cost);
                     }
-                    Side::Baseline => baseline.push(seen),
+                    Side::Baseline => baseline.push(slot),
                 }
             }
         }
         if repetition > 0 {
-            all.push(Slots { ours, baseline, cost: costs.into_iter().reduce(|all, slot| all.and(slot)) });
+            let cost = costs.into_iter().reduce(|all, slot| all.and(slot));
+            all.push(Slots { ours, baseline, cost, again });
         }
     }
     Ok(all)
+}
+
+/// What was seen on each side, and what it took; or which was disturbed, and how.
+type Pair<T> = std::result::Result<Vec<(Side, T, Cost)>, (Side, String)>;
+
+fn pair<T>(order: [Side; 2], measure: &mut impl FnMut(Side) -> Result<Slot<T>>) -> Result<Pair<T>> {
+    let mut seen = Vec::with_capacity(order.len());
+    for side in order {
+        match cost::of(|| measure(side))? {
+            (Slot::Seen(slot), cost) => seen.push((side, slot, cost)),
+            (Slot::Disturbed(why), _) => return Ok(Err((side, why))),
+        }
+    }
+    Ok(Ok(seen))
 }
 
 /// Measures what has no baseline, after one round that does not count.
@@ -169,7 +245,7 @@ pub fn alone(
         progress.at(repetition, repetitions);
         let (value, cost) = cost::of(&mut measure)?;
         if repetition > 0 {
-            samples.push(Sample { value, baseline: None, cost: Some(cost) });
+            samples.push(Sample::new(value, None, Some(cost)));
         }
     }
     Ok(samples)
@@ -227,11 +303,12 @@ pub fn seconds_since(began: Instant) -> f64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests {
     use super::*;
 
     fn pairs(pairs: &[(f64, f64)]) -> Vec<Sample> {
-        pairs.iter().map(|&(value, baseline)| Sample { value, baseline: Some(baseline), cost: None }).collect()
+        pairs.iter().map(|&(value, baseline)| Sample::new(value, Some(baseline), None)).collect()
     }
 
     /// Guarantees: it is the pairs that are compared. Here the machine slows down threefold in the middle; each pair
@@ -258,7 +335,7 @@ mod tests {
     /// Guarantees: without a baseline the value itself is judged.
     #[test]
     fn value_alone() {
-        let samples = [Sample { value: 4.0, baseline: None, cost: None }];
+        let samples = [Sample::new(4.0, None, None)];
         assert!(holds(&samples, Compared::Ratio, Better::Lower, 5.0));
         assert!(!holds(&samples, Compared::Ratio, Better::Lower, 3.9));
     }
@@ -270,6 +347,30 @@ mod tests {
         assert_eq!(median(judged(&pairs, Compared::Difference)), 6.0);
         assert!(holds(&pairs, Compared::Difference, Better::Lower, 6.0));
         assert!(!holds(&pairs, Compared::Difference, Better::Lower, 5.9));
+    }
+
+    /// Guarantees: where one side is disturbed both are measured again, the disturbed ones are in no figure, and they are told by side; as often as there are
+    /// slots, and no more.
+    #[test]
+    fn disturbed_slots() {
+        let quiet = Progress::new("a", 0, 1);
+        let slots = |disturbed: &dyn Fn(usize) -> bool| {
+            let mut at = 0;
+            let one = |side: Side| {
+                at += 1;
+                if disturbed(at) { Ok(Slot::Disturbed("a burst".into())) } else { Ok(Slot::Seen((side, at))) }
+            };
+            in_slots(1, 3, &quiet, one)
+        };
+        // Six that do not count; a pair; the other side and ours, disturbed; both again; ours and the other side, disturbed; both again.
+        let seen = slots(&|at| at == 10 || at == 14).unwrap();
+        let [Slots { ours, baseline, again, .. }] = &seen[..] else { panic!("one repetition") };
+        assert_eq!(*again, Again { ours: 1, baseline: 1 });
+        let of = |side| move |at: &usize| (side, *at);
+        assert_eq!(*ours, [7, 12, 15].iter().map(of(Side::Ours)).collect::<Vec<_>>());
+        assert_eq!(*baseline, [8, 11, 16].iter().map(of(Side::Baseline)).collect::<Vec<_>>());
+        let endless = slots(&|_| true).err().unwrap().to_string();
+        assert!(endless.contains("4 pairs") && endless.contains("a burst"), "{endless}");
     }
 
     /// Guarantees: quartiles as the textbook has them for a small list.

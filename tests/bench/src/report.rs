@@ -187,6 +187,19 @@ pub fn print_row(outcome: &Outcome) {
         some(outcome.rss_mib),
         target,
     );
+    again(&outcome.samples).into_iter().for_each(|told| println!("{told}"));
+}
+
+/// How often slots were measured again, if that was done.
+fn again(samples: &[Sample]) -> Option<String> {
+    let of = |side: fn(&Sample) -> usize| samples.iter().map(side).sum::<usize>();
+    let (ours, baseline) = (of(|sample| sample.again.ours), of(|sample| sample.again.baseline));
+    let again = ours + baseline;
+    (again > 0).then(|| {
+        format!(
+            "  {again} pairs of slots were disturbed and measured again: {ours} in ours, {baseline} in the baseline"
+        )
+    })
 }
 
 /// The last lines of the table.
@@ -233,12 +246,15 @@ pub fn write(path: &Path, outcomes: &[Outcome]) -> Result<()> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::measure::Again;
 
     /// Guarantees: the file has exactly the fields it is read by, and a bench without target or baseline has nulls there.
     #[test]
     fn fields_of_results() {
-        let sample = Sample { value: 3.0, baseline: None, cost: Some(Cost { cpu_s: 0.5, rss_mib: 8.0 }) };
+        let sample = Sample::new(3.0, None, Some(Cost { cpu_s: 0.5, rss_mib: 8.0 }));
         let outcome = Outcome::new("a", "ns", (Better::Lower, Compared::Ratio), None, vec![sample]);
         assert_eq!(
             serde_json::to_value(outcome).unwrap(),
@@ -248,6 +264,18 @@ mod tests {
                 "samples": [{ "value": 3.0, "cpu_s": 0.5, "rss_mib": 8.0 }],
             })
         );
+    }
+
+    /// Guarantees: slots that were measured again stand below the figure and with their repetition, by side; where there were none, nothing does.
+    #[test]
+    fn measured_again() {
+        let sound = Sample::new(1.0, Some(1.0), None);
+        let disturbed = |ours, baseline| Sample { again: Again { ours, baseline }, ..sound };
+        let all = [sound, disturbed(2, 0), disturbed(1, 4)];
+        let told = "  7 pairs of slots were disturbed and measured again: 3 in ours, 4 in the baseline";
+        assert_eq!((again(&all).as_deref(), again(&[sound])), (Some(told), None));
+        let written = serde_json::to_value(all).unwrap();
+        assert_eq!((&written[0]["again"], &written[2]["again"]["baseline"]), (&json!(null), &json!(4)));
     }
 
     /// Guarantees: a target for a bench that is not there is refused, so that a renamed bench cannot lose its target unseen.

@@ -70,7 +70,7 @@ pub fn measure(rows: usize, effort: Effort, progress: &Progress) -> Result<Vec<S
         })?;
         if repetition > 0 {
             let each = |nanos: f64| (nanos - nothing) / (messages * RULES) as f64;
-            samples.push(Sample { value: each(half), baseline: Some(each(all)), cost: Some(cost) });
+            samples.push(Sample::new(each(half), Some(each(all)), Some(cost)));
         }
     }
     Ok(samples)

@@ -225,13 +225,13 @@ impl Outage {
     /// Points a second out of the spool, by those that come.
     pub fn drain(&self, effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
         let (seen, cost) = self.seen(effort, progress)?;
-        Ok(vec![Sample { value: seen.drained, baseline: Some(seen.live), cost: Some(cost) }])
+        Ok(vec![Sample::new(seen.drained, Some(seen.live), Some(cost))])
     }
 
     /// MiB at the most, and before.
     pub fn memory(&self, effort: Effort, progress: &Progress) -> Result<Vec<Sample>> {
         let (seen, cost) = self.seen(effort, progress)?;
-        Ok(vec![Sample { value: seen.most, baseline: Some(seen.before), cost: Some(cost) }])
+        Ok(vec![Sample::new(seen.most, Some(seen.before), Some(cost))])
     }
 
     fn seen(&self, effort: Effort, progress: &Progress) -> Result<(Seen, Cost)> {

@@ -89,7 +89,7 @@ impl Figure {
             Figure::PauseCpu => (of(&swapped.worked, 0.99), None),
             Figure::Delay => (of(&swapped.delays, 0.99), Some(of(&still.delays, 0.99))),
         };
-        Sample { value, baseline, cost: Some(*cost) }
+        Sample::new(value, baseline, Some(*cost))
     }
 }
 

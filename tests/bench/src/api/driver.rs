@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
+use crate::measure::Slot;
 use crate::mqtt::process::Process;
 
 pub const CONNECTIONS: usize = 1_000;
@@ -26,7 +27,8 @@ pub const PATHS: [&str; 6] =
     ["/api/v1/rules", "/api/v1/ledger", "/api/v1/alerts", "/api/v1/lanes", "/readyz", "/api/v1/series?limit=10"];
 /// The most of an answer that is read.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
-/// Of the questions that were due, so many must have been asked, and so many answered: what is missing would be load that only the figure's name speaks of.
+/// Of the questions that were due, so many must have been asked, and of those so many answered: what is missing would be load that only the figure's name
+/// speaks of.
 const ENOUGH: f64 = 0.98;
 /// How long the last answers are waited for, when nothing is asked any more.
 const LAST_WITHIN: Duration = Duration::from_secs(5);
@@ -52,15 +54,16 @@ impl Asking {
         Ok(Self(process))
     }
 
-    /// Ends it; an error unless it asked as often as it should, and was answered.
-    pub fn end(mut self) -> Result<()> {
+    /// Ends it; an error unless it was answered as often as it asked. That it has not asked as often as was due is no word on who answers: a
+    /// question waits for no other's answer, but for that of two seconds before over the same connection.
+    pub fn end(mut self) -> Result<Slot<()>> {
         self.0.go()?;
         let line = self.0.line()?;
         let counts: Vec<u64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
         let &[due, asked, answered] = &counts[..] else { bail!("who asks said {line:?}") };
-        let enough = due as f64 * ENOUGH;
-        ensure!(answered as f64 >= enough, "{due} questions were due, {asked} asked, {answered} answered");
-        Ok(())
+        ensure!(answered as f64 >= asked as f64 * ENOUGH, "{asked} questions were asked, {answered} answered");
+        let behind = || Slot::Disturbed(format!("{due} questions were due, {asked} asked"));
+        Ok(if asked as f64 >= due as f64 * ENOUGH { Slot::Seen(()) } else { behind() })
     }
 }
 
