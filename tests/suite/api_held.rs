@@ -80,7 +80,7 @@ fn who_looks_on_waits_for_no_change() {
     });
 }
 
-/// Guarantees: a rule that is to be deleted, disabled, enabled, changed, renamed or left out of what is desired, and state that is to be forgotten, are refused as busy while a lane
+/// Guarantees: a rule that is to be deleted, disabled, enabled, tried again, changed, renamed or left out of what is desired, and state that is to be forgotten, are refused as busy while a lane
 /// is held back, and everything is as it was; reading is answered meanwhile; and once the sink works the rule goes as it is asked to, with its alerts.
 #[test]
 fn refused_and_as_it_was() {
@@ -120,6 +120,11 @@ fn refused_and_as_it_was() {
     host.ask("PUT", "/api/v1/rules/hot").json(&on).send().expect_problem(503, "busy");
     let now = shown();
     assert_eq!((now.0, now.1), (before.0, before.1), "its file, and that it serves");
+    // What somebody writes by hand is not put back, and another try is as busy as the first.
+    std::fs::write(host.rules_dir().join("hot.toml"), HOT.replace("90.0", "85.0")).unwrap();
+    for again in ["retry", "enable"] {
+        host.ask("POST", &format!("/api/v1/rules/hot/{again}")).send().expect_problem(503, "busy");
+    }
 
     line.set(Fault::None);
     // A sink that was away for so long may be left alone for half a minute more, and each try waits ten seconds for the lanes.

@@ -22,6 +22,9 @@ use crate::problem::Problem;
 /// The largest file there is.
 const MAX_FILE_BYTES: u64 = MAX_WASI_MODULE_BYTES as u64;
 
+/// Why it is busy for which a lane has no time.
+pub(super) const HELD_BACK: &str = "a lane is held back, as by a sink that is away";
+
 /// A file to be written, by its name; without bytes it is to go.
 pub(super) type Write = (String, Option<Vec<u8>>);
 
@@ -255,7 +258,7 @@ pub(super) fn waits(module: &str) -> String {
 pub(super) fn not_serving(rule: RuleStatus, end: &str) -> Option<Problem> {
     let why = rule.problem?;
     Some(match rule.problem_code {
-        Some("busy") => Problem::busy(format!("a lane is held back, as by a sink that is away: {why}; {end}")),
+        Some("busy") => Problem::busy(format!("{HELD_BACK}: {why}; {end}")),
         _ => Problem::conflict("not_serving", format!("{why}; {end}")),
     })
 }

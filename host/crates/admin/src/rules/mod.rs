@@ -51,7 +51,7 @@ pub(crate) use signatures::{ManifestShape, Signature};
 
 use crate::gate::Changed;
 use crate::problem::Problem;
-use crate::rules::change::{AfterCrash, Change, Write};
+use crate::rules::change::{AfterCrash, Change, HELD_BACK, Write};
 use crate::shapes::Description;
 
 /// The most rules that are named in an answer.
@@ -302,7 +302,8 @@ impl From<ResetError> for Problem {
 impl From<RetryError> for Problem {
     fn from(error: RetryError) -> Self {
         match error {
-            RetryError::Ending => Problem::busy(error.to_string()),
+            RetryError::Unread(error) => error.into(),
+            RetryError::Busy(why) => Problem::busy(format!("{HELD_BACK}: {why}")),
             RetryError::NotServing(why) => Problem::conflict("not_serving", why),
         }
     }

@@ -35,10 +35,13 @@ pub enum RescanError {
 /// Why a rule was given no other try, or serves no better for it.
 #[derive(Debug, thiserror::Error)]
 pub enum RetryError {
-    /// Nobody reads the directory any more.
-    #[error("the host is shutting down")]
-    Ending,
-    /// It cannot serve, or the directory cannot be read.
+    /// The directory was not read.
+    #[error(transparent)]
+    Unread(#[from] RescanError),
+    /// A lane has no time to let it serve.
+    #[error("{0}")]
+    Busy(String),
+    /// It cannot serve.
     #[error("{0}")]
     NotServing(String),
 }
@@ -64,7 +67,7 @@ pub(super) enum Ask {
     Quarantined,
     Retry {
         rule: String,
-        reply: SyncSender<Result<(), String>>,
+        reply: SyncSender<Result<(), RetryError>>,
     },
     Shadow {
         rule: String,
@@ -190,12 +193,12 @@ impl RegistryHandle {
     /// not touched. Blocks: not for a runtime's thread.
     ///
     /// # Errors
-    /// It cannot serve, or the directory cannot be read.
+    /// It serves no better for it, or the directory cannot be read.
     pub fn retry(&self, rule: &str) -> Result<(), RetryError> {
         let (reply, answer) = mpsc::sync_channel(1);
         let ask = Ask::Retry { rule: rule.to_owned(), reply };
-        self.ask.send(ask).map_err(|_| RetryError::Ending)?;
-        answer.recv().map_err(|_| RetryError::Ending)?.map_err(RetryError::NotServing)
+        self.ask.send(ask).map_err(|_| RescanError::Ending)?;
+        answer.recv().map_err(|_| RescanError::Ending)?
     }
 
     /// Starts a shadow of a rule, in the place of the one it has. Blocks: not for a runtime's thread.

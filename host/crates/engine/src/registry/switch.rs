@@ -3,24 +3,27 @@
 use crate::load_error::LoadError;
 use crate::registry::scan::Wanted;
 use crate::registry::status::QUARANTINED;
-use crate::registry::{REMOVED, Registry};
+use crate::registry::{REMOVED, Registry, RetryError};
 
 /// The codes of what is noted, and not tried again by itself.
 const TOO_DEAR: [&str; 2] = ["compile_time", "compile_memory"];
+/// That of what a lane has had no time for.
+const BUSY: &str = "busy";
 
 impl Registry {
     /// Gives a rule that is called no more another try.
-    pub(super) fn retry(&mut self, rule: &str) -> Result<(), String> {
+    pub(super) fn retry(&mut self, rule: &str) -> Result<(), RetryError> {
         if !self.rules.contains_key(rule) {
-            return Err(format!("there is no rule {rule:?} in the rules directory"));
+            return Err(RetryError::NotServing(format!("there is no rule {rule:?} in the rules directory")));
         }
         self.try_again(rule);
         // What could not be read was not tried.
-        self.read_now().map_err(|error| error.to_string())?;
-        self.rules
-            .get(rule)
-            .and_then(|known| known.problem.as_ref())
-            .map_or(Ok(()), |problem| Err(problem.text.clone()))
+        self.read_now()?;
+        match self.rules.get(rule).and_then(|known| known.problem.as_ref()) {
+            None => Ok(()),
+            Some(problem) if problem.code == BUSY => Err(RetryError::Busy(problem.text.clone())),
+            Some(problem) => Err(RetryError::NotServing(problem.text.clone())),
+        }
     }
 
     /// A quarantined rule is given another try, though its files have not changed, and so is one whose module took too much to be compiled.
