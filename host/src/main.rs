@@ -180,6 +180,9 @@ mod tests {
         ("manual", "it tells of itself"),
     ];
 
+    /// Of those that ask one, the ones that print nothing but JSON.
+    const IN_JSON: &[&str] = &["dead-letters export", "spool export"];
+
     /// Those that are typed whole, by their path, with their options and those from above.
     fn typed(above: &clap::Command, path: &str, all: &mut Vec<(String, Vec<String>)>) {
         for command in above.get_subcommands().filter(|it| !it.is_hide_set() && it.get_name() != "help") {
@@ -193,7 +196,8 @@ mod tests {
         }
     }
 
-    /// Guarantees: every command either asks running hosts, and then takes several, as whom and whom to trust like all others do; or is known to ask none.
+    /// Guarantees: every command either asks running hosts, and then takes several, as whom and whom to trust like all others do, and answers scripts too; or is
+    /// known to ask none.
     #[test]
     fn every_command_knows_its_hosts() {
         let mut commands = Tidegate::command();
@@ -206,6 +210,11 @@ mod tests {
                 assert!(!has("node"), "{path} is said to ask no host");
                 continue;
             }
+            assert_ne!(
+                has("json"),
+                IN_JSON.contains(&path.as_str()),
+                "{path} has --json, unless it prints nothing else"
+            );
             for option in ["node", "token-file", "ca-file", "cert-file", "key-file", "insecure"] {
                 assert!(
                     has(option),
