@@ -62,21 +62,27 @@ impl Table {
     /// The route for a request. Paths are compared as they are written: no decoding, no `..`, no slash at the end.
     pub fn find(&self, method: &Method, path: &str) -> Found {
         let method = if method == Method::HEAD { &Method::GET } else { method };
-        let plain = self.plain.get(path).into_iter().flatten().map(|route| (route, Vec::new()));
-        let mut there: Vec<_> = plain.collect();
-        if there.is_empty() {
-            there = self.with_blanks.iter().filter_map(|it| Some((it, blanks(it.path, path)?))).collect();
+        if let Some(plain) = self.plain.get(path) {
+            let asked = plain.iter().find(|route| route.method == *method);
+            return asked.map_or_else(|| others(plain), |route| Found::Route(route.clone(), Vec::new()));
         }
-        if there.is_empty() {
-            return Found::Nothing;
+        let mut there = Vec::new();
+        for route in &self.with_blanks {
+            match blanks(route.path, path) {
+                Some(blanks) if route.method == *method => return Found::Route(route.clone(), blanks),
+                Some(_) => there.push(route.clone()),
+                None => {}
+            }
         }
-        let mut methods: Vec<&str> = there.iter().map(|(route, _)| route.method.as_str()).collect();
-        methods.dedup();
-        match there.iter().find(|(route, _)| route.method == *method) {
-            Some((route, blanks)) => Found::Route((*route).clone(), blanks.clone()),
-            None => Found::Methods(methods.join(", ")),
-        }
+        if there.is_empty() { Found::Nothing } else { others(&there) }
     }
+}
+
+/// The methods under which a path is there.
+fn others(there: &[Arc<Route>]) -> Found {
+    let mut methods: Vec<&str> = there.iter().map(|route| route.method.as_str()).collect();
+    methods.dedup();
+    Found::Methods(methods.join(", "))
 }
 
 /// What stands for the blanks of `pattern` in `path`, if it is of that form.

@@ -30,26 +30,31 @@ impl Latency {
 
     /// The duration, in microseconds, that the share `q` (0 to 1) of all stayed below; `None` before the first.
     pub fn quantile_us(&self, q: f64) -> Option<f64> {
-        let counts = self.counts();
-        let all: u64 = counts.iter().map(|(_, n)| n).sum();
+        let counts: [u64; BUCKETS] = std::array::from_fn(|i| self.buckets[i].load(Relaxed));
+        let all: u64 = counts.iter().sum();
         let rank = ((all as f64 * q).ceil() as u64).max(1);
         let mut seen = 0;
-        counts.into_iter().find_map(|(upper_us, n)| {
+        let bucket = counts.iter().position(|n| {
             seen += n;
-            (all > 0 && seen >= rank).then_some(upper_us)
-        })
+            seen >= rank
+        });
+        bucket.map(upper_us)
     }
 
     /// Upper bound in microseconds and count of each bucket, ascending.
     pub fn counts(&self) -> Vec<(f64, u64)> {
-        let bound = |i: usize| FIRST_US * (i as f64 / 4.0).exp2();
-        self.buckets.iter().enumerate().map(|(i, n)| (bound(i), n.load(Relaxed))).collect()
+        self.buckets.iter().enumerate().map(|(i, n)| (upper_us(i), n.load(Relaxed))).collect()
     }
 
     /// The sum of all durations, in microseconds.
     pub fn sum_us(&self) -> u64 {
         self.sum_us.load(Relaxed)
     }
+}
+
+/// The upper bound of a bucket, in microseconds.
+fn upper_us(bucket: usize) -> f64 {
+    FIRST_US * (bucket as f64 / 4.0).exp2()
 }
 
 #[cfg(test)]

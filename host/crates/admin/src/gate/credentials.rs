@@ -184,13 +184,18 @@ impl Caller {
 /// and so gets nothing; where none are needed, no request is.
 fn refuse_foreign_pages(headers: &HeaderMap, local: bool, harmless: bool) -> Result<(), Problem> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    let host = text(header::HOST).unwrap_or_default();
-    if local && headers.contains_key(header::HOST) && !names_this_machine(host) {
+    if local && text(header::HOST).is_some_and(|host| !names_this_machine(host)) {
         let detail = "the Host header names another machine; use 127.0.0.1 or localhost";
         return Err(Problem::new(StatusCode::FORBIDDEN, "foreign_host", detail));
     }
+    if harmless {
+        return Ok(());
+    }
     let own = match text(header::ORIGIN) {
-        Some(origin) => origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) == Some(host),
+        Some(origin) => {
+            let host = text(header::HOST).unwrap_or_default();
+            origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) == Some(host)
+        }
         // An image or a script, which have no origin. Who follows a link sees the answer himself.
         None => {
             let site = text(HeaderName::from_static("sec-fetch-site")).unwrap_or("none");
@@ -198,7 +203,7 @@ fn refuse_foreign_pages(headers: &HeaderMap, local: bool, harmless: bool) -> Res
             matches!(site, "none" | "same-origin") || followed
         }
     };
-    if harmless || own {
+    if own {
         return Ok(());
     }
     let detail = "a page of another origin may not ask for anything here";

@@ -203,10 +203,12 @@ impl Gate {
         peer: &Peer,
     ) -> Result<Option<Caller>, (String, Problem)> {
         let paid = |who: &str, payer: &Payer| {
+            if self.pace.take(payer, Instant::now()) {
+                return Ok(());
+            }
             let detail = "too many requests; `requests_per_s` under [admin] says how many there may be";
             let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail);
-            let enough = self.pace.take(payer, Instant::now());
-            if enough { Ok(()) } else { Err((who.to_owned(), problem.with(header::RETRY_AFTER, "1"))) }
+            Err((who.to_owned(), problem.with(header::RETRY_AFTER, "1")))
         };
         let scope = match route.need {
             Need::Probe => return Ok(None),

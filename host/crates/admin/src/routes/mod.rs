@@ -18,6 +18,7 @@ pub(crate) mod trial;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -28,8 +29,12 @@ use crate::problem::Problem;
 use crate::route::Answer;
 use crate::server::is_own_thread;
 
-/// What most answers have room in.
-const USUAL_BYTES: usize = 4 << 10;
+/// What most answers have room in, and what allocators have at hand.
+const USUAL_BYTES: usize = 1 << 10;
+/// What a longer one may take up in vain.
+const SPARE_BYTES: usize = 4 << 10;
+/// So many headers an answer has, with those that all have.
+const HEADERS: usize = 8;
 /// What is not made on the interface's own thread: it would keep all others for a millisecond and more.
 const BESIDE_BYTES: usize = 256 << 10;
 /// A list of more is made beside it.
@@ -47,8 +52,13 @@ fn json(value: impl Serialize) -> Response {
                 body.len()
             );
             // It may wait for its reader for long.
-            body.shrink_to_fit();
-            ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+            if body.capacity() - body.len() > SPARE_BYTES {
+                body.shrink_to_fit();
+            }
+            let mut response = Response::new(Body::from(body));
+            response.headers_mut().reserve(HEADERS);
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
         }
         Err(error) => Problem::internal(error.to_string()).into_response(),
     }

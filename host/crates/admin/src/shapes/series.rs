@@ -20,8 +20,8 @@ pub(crate) struct SeriesQuery {
 
 /// A page of series.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Series {
-    pub series: Vec<OneSeries>,
+pub(crate) struct Series<'a> {
+    pub series: Vec<OneSeries<'a>>,
     /// What to ask for with `after`, if there may be more.
     pub next: Option<u32>,
     /// How many are known in all.
@@ -30,11 +30,11 @@ pub(crate) struct Series {
 
 /// One series.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct OneSeries {
+pub(crate) struct OneSeries<'a> {
     /// Its identity.
-    pub topic: String,
+    pub topic: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub unit: Option<String>,
+    pub unit: Option<&'a str>,
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub labels: std::collections::BTreeMap<&'a str, &'a str>,
 }

@@ -25,7 +25,7 @@ impl RowTime {
 
     /// Nanoseconds a row that the share `q` (0 to 1) of all rows stayed below; none before the first.
     pub fn quantile(&self, q: f64) -> Option<f64> {
-        let counts: Vec<u64> = self.0.iter().map(|count| count.load(Relaxed)).collect();
+        let counts: [u64; BUCKETS] = std::array::from_fn(|i| self.0[i].load(Relaxed));
         let all: u64 = counts.iter().sum();
         let rank = ((all as f64 * q).ceil() as u64).max(1);
         let mut seen = 0;

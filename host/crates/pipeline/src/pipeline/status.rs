@@ -1,5 +1,7 @@
 //! How a pipeline is, as others read it.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use tidegate_model::{Lag, MessageTotals, PointTotals, State, StateTotals, Unread};
@@ -60,6 +62,22 @@ impl Pipeline {
     /// How all of it is.
     pub fn status(&self) -> PipelineStatus {
         let ms = |q: f64| self.around.latency.quantile_us(q).map(|us| us / 1_000.0);
+        PipelineStatus {
+            sources: self.source_status(),
+            sinks: self.sink_totals(),
+            lanes: self.lane_totals(),
+            points: self.point_totals(),
+            p50_ms: ms(0.5),
+            p99_ms: ms(0.99),
+            series: self.around.books.all_series().len(),
+            max_series: self.around.books.all_series().limit(),
+            alerts_standing: self.around.alert_book.len(),
+            state: self.around.state.as_ref().map(|store| store.totals()),
+        }
+    }
+
+    /// How the sources are, by name.
+    pub fn source_status(&self) -> Vec<SourceStatus> {
         let source = |source: &RunningSource| {
             let state = source.health.state();
             SourceStatus {
@@ -77,18 +95,22 @@ impl Pipeline {
                 messages: source.ledger.totals(),
             }
         };
-        PipelineStatus {
-            sources: self.sources().iter().map(source).collect(),
-            sinks: self.sinks.iter().filter_map(RunningSink::told).collect(),
-            lanes: self.lane_totals(),
-            points: self.around.outlets.points().totals(),
-            p50_ms: ms(0.5),
-            p99_ms: ms(0.99),
-            series: self.around.books.all_series().len(),
-            max_series: self.around.books.all_series().limit(),
-            alerts_standing: self.around.alert_book.len(),
-            state: self.around.state.as_ref().map(|store| store.totals()),
-        }
+        self.sources().iter().map(source).collect()
+    }
+
+    /// How the sinks are, in the order of [`PipelineStatus::sinks`].
+    pub fn sink_totals(&self) -> Vec<SinkTotals> {
+        self.sinks.iter().filter_map(RunningSink::told).collect()
+    }
+
+    /// The sources' accounts, by name.
+    pub fn message_totals(&self) -> BTreeMap<String, MessageTotals> {
+        self.sources().iter().map(|source| (source.name.to_string(), source.ledger.totals())).collect()
+    }
+
+    /// The points' account.
+    pub fn point_totals(&self) -> PointTotals {
+        self.around.outlets.points().totals()
     }
 
     /// How the lanes are.
