@@ -50,7 +50,7 @@ const SECONDS: f64 = 3.0;
 /// How long messages flow before their way is timed.
 const SETTLING: f64 = 0.25;
 /// Of how many slots each side of a repetition is made, where the messages' way is timed, and how long one lasts.
-const SLOTS: usize = 10;
+const SLOTS: usize = 16;
 const SLOT_SECONDS: f64 = 0.5;
 /// Between two parcels, where the messages' way is timed.
 const EVERY: Duration = Duration::from_micros(500);
