@@ -83,8 +83,8 @@ impl Checker<'_> {
                 Some(RawPointFormat::Reading) => PointFormat::Reading,
             },
             compression: match raw.compression {
-                None | Some(RawCompression::Lz4) => Compression::Lz4,
-                Some(RawCompression::Zstd) => Compression::Zstd,
+                None | Some(RawCompression::Zstd) => Compression::Zstd,
+                Some(RawCompression::Lz4) => Compression::Lz4,
                 Some(RawCompression::None) => Compression::None,
                 Some(RawCompression::Gzip) => Compression::Gzip,
                 Some(RawCompression::Snappy) => Compression::Snappy,

@@ -28,7 +28,7 @@ pub(crate) struct RawKafkaSink {
     pub dead_letters: Option<String>,
     /// What points look like. Default: `json`.
     pub format: Option<RawPointFormat>,
-    /// How batches of records are compressed. Default: `lz4`.
+    /// How batches of records are compressed. Default: `zstd`.
     pub compression: Option<RawCompression>,
     /// Settings of librdkafka by their own names, such as `"security.protocol" = "SASL_SSL"`. Write a secret as
     /// `{ file = "…" }` or `{ env = "…" }`.

@@ -7,8 +7,9 @@ use tidegate_model::SpoolOrder;
 
 use super::{FakeEnv, SOURCE, good, parse, parse_in};
 use crate::{
-    Aggregates, Config, EXAMPLE, KafkaStart, LaneBy, MqttVersion, ProcessEnv, Qos, RecordHeaders, RecordsBy, Refresh,
-    Repeats, ShareBy, SinkSettings, SourceSettings, SpoolSettings, TimeFrom, TopicFrom, Upkeep, WhenFull,
+    Aggregates, Compression, Config, EXAMPLE, KafkaStart, LaneBy, MqttVersion, ProcessEnv, Qos, RecordHeaders,
+    RecordsBy, Refresh, Repeats, ShareBy, SinkSettings, SourceSettings, SpoolSettings, TimeFrom, TopicFrom, Upkeep,
+    WhenFull,
 };
 
 fn mqtt_source(config: &Config, name: &str) -> crate::MqttSource {
@@ -234,6 +235,17 @@ fn database_password() {
         let after = merged.query_pairs().find(|(k, _)| k == "password").map(|(_, v)| v.into_owned());
         assert_eq!(inside.or(after).as_deref(), Some("p@ss/w ör?d&%41"), "{url}");
         assert_eq!((sink.names.table.as_str(), sink.copy_rows(), sink.manage_schema), ("metrics", 5000, true));
+    }
+}
+
+/// Guarantees: what is produced is compressed by zstd where nothing else is said.
+#[test]
+fn how_records_are_compressed() {
+    for (line, due) in [("", Compression::Zstd), ("compression = \"lz4\"", Compression::Lz4)] {
+        let text = format!("{SOURCE}[sinks.kafka.bus]\nbrokers = \"127.0.0.1:9092\"\npoints = \"points\"\n{line}\n");
+        let config = parse(&text).unwrap();
+        let Some(SinkSettings::Kafka(sink)) = config.sinks.values().next() else { panic!() };
+        assert_eq!(sink.compression, due);
     }
 }
 
