@@ -83,7 +83,7 @@ fn sink(brokers: &str) -> KafkaSink {
         alerts: None,
         dead_letters: None,
         format: PointFormat::Json,
-        compression: Compression::Lz4,
+        compression: Compression::Zstd,
         client: BTreeMap::new(),
     }
 }
