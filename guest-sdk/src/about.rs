@@ -111,7 +111,7 @@ pub(crate) fn describe<R: Rule>() -> String {
         "name": about.name,
         "version": about.version,
         "summary": about.summary,
-        "config-schema": schemars::schema_for!(R::Config),
+        "config-schema": config_schema::<R>(),
         "default-topics": about.topics,
         "scope": about.scope.word(),
         "wants-properties": about.properties == Properties::Wanted,
@@ -119,7 +119,14 @@ pub(crate) fn describe<R: Rule>() -> String {
     if let Some(every_ms) = about.tick_ms {
         description["tick-ms"] = every_ms.into();
     }
-    description.to_string()
+    // Of a `Value` this cannot fail; its `Display` would be the same by two more serialisers, for the host to compile in each module.
+    serde_json::to_string(&description).unwrap_or_default()
+}
+
+/// The JSON Schema of a rule's configuration. In one place: its making is much code, and a copy of it in each function is compiled in each.
+#[inline(never)]
+pub(crate) fn config_schema<R: Rule>() -> serde_json::Value {
+    schemars::schema_for!(R::Config).to_value()
 }
 
 /// What a rule says of itself: name and version of the crate it stands in, and the given sentence.

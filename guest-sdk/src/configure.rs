@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 
+use crate::about::config_schema;
 use crate::rule::Rule;
 
 /// A configured rule, or a sentence that names the key at fault.
@@ -20,7 +21,7 @@ fn refuse_unknown_keys<R: Rule>(config: &Value) -> Result<(), String> {
     let Some(given) = config.as_object() else {
         return Err("the configuration must be a table of keys".to_owned());
     };
-    let schema = schemars::schema_for!(R::Config);
+    let schema = config_schema::<R>();
     let open = schema.get("additionalProperties").is_some_and(|more| *more != Value::Bool(false));
     // Flattened maps are open, and types without keys have no list of them; serde judges those.
     let known = match schema.get("properties").and_then(Value::as_object) {
