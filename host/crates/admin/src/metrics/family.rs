@@ -25,7 +25,7 @@ pub(super) struct Family<T> {
     kind: Kind,
     name: &'static str,
     help: &'static str,
-    value: fn(&T) -> f64,
+    pub(super) value: fn(&T) -> f64,
 }
 
 /// Several values of each thing, told apart by a label.
@@ -34,7 +34,7 @@ pub(super) struct Split<T> {
     name: &'static str,
     help: &'static str,
     by: &'static str,
-    values: fn(&T) -> Vec<(&str, f64)>,
+    pub(super) values: fn(&T) -> Vec<(&str, f64)>,
 }
 
 pub(super) const fn counter<T>(name: &'static str, help: &'static str, value: fn(&T) -> f64) -> Family<T> {

@@ -139,6 +139,8 @@ pub(super) const RULES: Table<RuleStatus> = Table {
         counter("rule_replayed", "Calls repeated after faults", |r| r.stats.replayed as f64),
         counter("rule_cells_restored", "Cells of state given to instances after faults", |r| r.stats.cells_restored as f64),
         counter("rule_alerts_refused", "Alerts beyond those a rule may have standing", |r| r.stats.alerts_refused as f64),
+        counter("rule_commands", "Commands the rule sent that its file permits", |r| r.stats.commands as f64),
+        counter("rule_commands_refused", "Commands the rule sent that its file does not permit", |r| r.stats.commands_refused as f64),
         counter("rule_state_lost", "Faults after which the state was only as last saved", |r| r.stats.state_lost as f64),
         counter("rule_state_discarded", "Times a rule began without state, having refused what was there", |r| r.stats.state_discarded as f64),
         counter("rule_log_lines_dropped", "Log lines beyond the rule's limit", |r| r.stats.log_lines_dropped as f64),
@@ -204,3 +206,7 @@ pub(super) const STATE: Table<StateTotals> = Table {
     ],
     splits: &[],
 };
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;
