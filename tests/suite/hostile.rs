@@ -224,18 +224,24 @@ fn refused_while_the_good_one_serves() {
     let wasi = wat::parse_str(r#"(component (import "wasi:clocks/wall-clock@0.2.3" (instance)))"#).unwrap();
     // What a bomb runs out of first depends on the machine.
     let bomb = ["compile_memory", "compile_time"];
-    let bad: [(&[&str], Vec<u8>); 11] = [
+    // A custom section (core specification, 5.5.3).
+    let cases = [&[0, 27, 18][..], b"tidegate:testcases", b"no cases"].concat();
+    let globals = format!("(module {})", "(global i32 (i32.const 0))".repeat(100_000));
+    let bad: [(&[&str], Vec<u8>); 14] = [
         (&["not_wasm"], good[..good.len() - 40].to_vec()),
         (&["too_large"], vec![0; (10 << 20) + 1]),
         (&["import"], wat::parse_str(r#"(module (import "env" "now" (func)))"#).unwrap()),
         (&["wasi"], wasi),
         (&["contract"], wat::parse_str("(module)").unwrap()),
+        (&["instance_size"], wat::parse_str(globals).unwrap()),
+        (&["test_cases"], [&good[..], &cases].concat()),
         (&["fault"], wat_guest("bad", &[("start", "unreachable")])),
         (
             &["config"],
             wat_guest("bad", &[("configure", "(i32.store8 (i32.const 16) (i32.const 1)) (return (i32.const 16))")]),
         ),
         (&["fault"], wat_guest("bad", &[("describe", "unreachable")])),
+        (&["description"], wat_guest("bad", &[("describe", "(return (i32.const 16))")])),
         (&["trial"], wat_guest("bad", &[("process", "unreachable")])),
         (&["fault"], wat_guest("bad", &[("configure", "unreachable")])),
         (&bomb, compile_bomb(100_000, 1_000)),
