@@ -5,8 +5,8 @@
 //!   tried on a scratch instance, installed. **Out**: the quiet that a running host waits for before it reads a directory that changes.
 //! - `loading/restart-50-rules-cached`: the same of fifty rules, each with a module of its own.
 //! - `loading/dropped-cold`, `loading/dropped-cached`: milliseconds from a decoder's file coming into the directory of a host that runs, in one step and
-//!   without a rule's file, to its being seen to serve; kept on disk to go back to by then. The baseline is the quiet that is waited for first: what
-//!   is judged is the rest.
+//!   without a rule's file, to its being seen to serve; kept on disk to go back to by then. The baseline is the quiet that is waited for first,
+//!   while the compiler works already: what is judged is the rest.
 //! - `loading/memory-…`: KiB of memory that a rule adds on one lane and that only this process has (`RssAnon`), linear memory included: what of it
 //!   is touched. Measured in a process of its own that loads a hundred rules: of one module, and each of its own.
 //! - `loading/mapped-…`: KiB beside that of files, mapped and touched (`RssFile`): machine code, which is read from the cache again when it is

@@ -123,6 +123,54 @@ fn what_is_compiled_already_serves_first() {
     registry.stop();
 }
 
+/// A way to put a module into a file.
+type Put<'a> = &'a dyn Fn(&[u8], &Path);
+
+/// Notes which thread has a module compiled.
+struct OnWhichThread(Events);
+
+impl Compile for OnWhichThread {
+    fn compile(&self, engine: &Engine, module: &[u8], limits: CompileLimits) -> Result<Precompiled, LoadError> {
+        self.0.lock().unwrap().push(std::thread::current().name().unwrap().to_owned());
+        InProcess.compile(engine, module, limits)
+    }
+}
+
+/// Guarantees: a module that comes into the directory of a host that runs is compiled while it is waited for that nothing more changes there, and once; be it
+/// moved there or written.
+#[test]
+fn compiled_while_the_directory_settles() {
+    let directory = TempDir::new().unwrap();
+    let (rules, threads) = (directory.path().join("rules.d"), Events::default());
+    let cache = Cache::open(&directory.path().join("cache")).unwrap();
+    let compiler = Box::new(OnWhichThread(threads.clone()));
+    let admission = Admission::new(Engine::new().unwrap(), compiler, Some(cache));
+    let registry = Registry::start(admission, &rules, None, Lanes::noting(&Events::default())).unwrap();
+    let moved = |module: &[u8], to: &Path| {
+        std::fs::write(directory.path().join("draft"), module).unwrap();
+        std::fs::rename(directory.path().join("draft"), to).unwrap();
+    };
+    let written = |module: &[u8], to: &Path| std::fs::write(to, module).unwrap();
+    let ways: [(&str, Put<'_>); 2] = [("moved", &moved), ("written", &written)];
+    for (way, put) in ways {
+        // A machine that is busy elsewhere may read the directory before the other thread has looked at the file.
+        let ahead = (0..100).any(|number| {
+            let name = format!("{way}-{number}");
+            put(&wat_guest::wat_guest(&name, &[]), &rules.join(format!("{name}.wasm")));
+            let deadline = Instant::now() + Duration::from_secs(180);
+            while registry.rule(&name).is_none_or(|rule| rule.state != RuleState::Serving) {
+                assert!(Instant::now() < deadline, "{name}: {:?}", registry.rule(&name));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let by = std::mem::take(&mut *threads.lock().unwrap());
+            assert_eq!(by.len(), 1, "{name}: {by:?}");
+            by == ["rules-ahead"]
+        });
+        assert!(ahead, "{way}");
+    }
+    registry.stop();
+}
+
 /// Compiles the first module at once, and each after it when it is told to.
 struct Held {
     told: Mutex<Receiver<()>>,

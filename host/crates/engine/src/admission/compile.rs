@@ -27,6 +27,11 @@ impl CompileLimits {
             Wasi::Empty => Self { memory_bytes: 4 << 30, time: Duration::from_secs(120) },
         }
     }
+
+    /// Of what nobody has asked for yet, and whoever does has to wait for.
+    pub(crate) const fn ahead() -> Self {
+        Self { time: Duration::from_secs(2), ..Self::of(Wasi::Refused) }
+    }
 }
 
 /// Who compiles.
@@ -49,17 +54,23 @@ impl Compile for InProcess {
 }
 
 /// Compiles `module`; a core module is made a component first, by what its bindings noted in it.
+///
+/// What runs is validated once, where it is compiled: there the functions are, on all processors. Before that only the shape of a core module is looked at.
 pub(super) fn translate(engine: &wasmtime::Engine, module: &[u8]) -> Result<Vec<u8>, LoadError> {
     let wrapped;
     let component = if Parser::is_component(module) {
         module
     } else {
-        wasmparser::validate(module).map_err(|e| LoadError::NotWasm(e.to_string()))?;
-        wrapped = ComponentEncoder::default()
-            .module(module)
-            .and_then(|encoder| encoder.validate(true).encode())
-            .map_err(|error| LoadError::Contract(format!("{error:#}")))?;
+        let encoded = ComponentEncoder::default().module(module).and_then(|encoder| encoder.validate(false).encode());
+        wrapped = encoded.map_err(|error| unsound(module).unwrap_or(LoadError::Contract(format!("{error:#}"))))?;
         &wrapped
     };
-    engine.precompile_component(component).map_err(|error| LoadError::NotWasm(format!("{error:#}")))
+    let compiled = engine.precompile_component(component);
+    compiled.map_err(|error| unsound(module).unwrap_or(LoadError::NotWasm(format!("{error:#}"))))
+}
+
+/// What is wrong with a module itself, and where in it, unless it is a component: of that the compiler says so.
+fn unsound(module: &[u8]) -> Option<LoadError> {
+    let fault = wasmparser::validate(module).err().filter(|_| !Parser::is_component(module))?;
+    Some(LoadError::NotWasm(fault.to_string()))
 }

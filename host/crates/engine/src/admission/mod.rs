@@ -14,7 +14,7 @@ mod native;
 mod trial;
 
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, TryLockError};
 
 use sha2::{Digest, Sha256};
 use tidegate_cases::Suite;
@@ -47,6 +47,8 @@ pub struct Admission {
     cache: Option<Cache>,
     /// Everything but the module that decides what its machine code is.
     compiled_how: String,
+    /// Who compiles ahead is alone: two children at once could need more memory than there is.
+    compiling: RwLock<()>,
 }
 
 /// Whether a module's own test cases must pass.
@@ -60,7 +62,8 @@ impl Admission {
     /// Compiles with `compiler` what is not in `cache`; takes everybody's modules.
     pub fn new(engine: Engine, compiler: Box<dyn Compile>, cache: Option<Cache>) -> Self {
         let compiled_how = compiled_how(&engine.wasmtime);
-        Self { engine, compiler, trust: Trust::everybody(), cache, compiled_how }
+        let (trust, compiling) = (Trust::everybody(), RwLock::default());
+        Self { engine, compiler, trust, cache, compiled_how, compiling }
     }
 
     /// The same, but takes only the modules that `trust` takes.
@@ -135,6 +138,30 @@ impl Admission {
         Ok((self.module(bytes, &hex(&Sha256::digest(bytes)), wasi)?, outline))
     }
 
+    /// Has a module compiled that may soon be asked for, and keeps it in the cache; waits for nobody, and not long for the compiler. Whether it may serve is
+    /// not told by this: nothing is noted of one that fails.
+    ///
+    /// # Errors
+    /// It is not there now, for whatever reason.
+    pub(crate) fn compile_ahead(&self, bytes: &[u8], manifest: Option<&[u8]>) -> Result<(), LoadError> {
+        let Some(cache) = &self.cache else { return Ok(()) };
+        look::size(bytes, Wasi::Refused)?;
+        let sha256 = hex(&Sha256::digest(bytes));
+        self.trust.check(&sha256, manifest)?;
+        look::look(bytes, Wasi::Refused)?;
+        if self.is_at_hand(&sha256, Wasi::Refused) {
+            return Ok(());
+        }
+        let _alone = match self.compiling.try_write() {
+            Err(TryLockError::WouldBlock) => return Err(LoadError::Busy("another module is being compiled".into())),
+            Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
+            Ok(guard) => guard,
+        };
+        let compiled = self.compiler.compile(&self.engine, bytes, CompileLimits::ahead())?;
+        let kept = cache.store(&self.key(&sha256), &compiled);
+        kept.map(drop).map_err(|error| LoadError::Compiler(format!("what it made cannot be kept: {error}")))
+    }
+
     /// Whose modules are taken.
     pub fn trust(&self) -> &Trust {
         &self.trust
@@ -168,15 +195,28 @@ impl Admission {
         Module::new(&self.engine, &component, sha256, wasi)
     }
 
+    fn cached(&self, key: &Key) -> Option<Component> {
+        let cache = self.cache.as_ref()?;
+        match cache.load(key)?.component(&self.engine.wasmtime) {
+            Ok(component) => Some(component),
+            Err(error) => {
+                cache.refuse(key, &format!("cannot be used ({error:#})"));
+                None
+            }
+        }
+    }
+
     fn component(&self, bytes: &[u8], sha256: &str, wasi: Wasi) -> Result<Component, LoadError> {
         let key = self.key(sha256);
-        if let Some(cache) = &self.cache
-            && let Some(known) = cache.load(&key)
+        if let Some(component) = self.cached(&key) {
+            return Ok(component);
+        }
+        let _not_ahead = self.compiling.read().unwrap_or_else(PoisonError::into_inner);
+        // Who compiled ahead may just have done so with this one.
+        if self.cache.as_ref().is_some_and(|cache| cache.has(&key))
+            && let Some(component) = self.cached(&key)
         {
-            match known.component(&self.engine.wasmtime) {
-                Ok(component) => return Ok(component),
-                Err(error) => cache.refuse(&key, &format!("cannot be used ({error:#})")),
-            }
+            return Ok(component);
         }
         let limits = CompileLimits::of(wasi);
         if let Some(refusal) = self.cache.as_ref().and_then(|cache| cache.refusal(&key, limits)) {

@@ -144,6 +144,10 @@ fn what_is_not_ours() {
     assert_eq!(code(&wat::parse_str("(component)").unwrap()), "contract");
     assert_eq!(code(&wat::parse_str(r#"(module (import "env" "now" (func)))"#).unwrap()), "import");
     assert_eq!(code(&wat::parse_str("(module (memory i64 1))").unwrap()), "not_wasm");
+    let (unsound, sentence) =
+        fate(&engine, &wat_guest("unsound", &[("tick", "(drop (f32.add (i32.const 1) (i32.const 2)))")]));
+    assert_eq!(unsound, "not_wasm");
+    assert!(sentence.contains("type mismatch"), "{sentence}");
 }
 
 /// Counts how often it is asked.

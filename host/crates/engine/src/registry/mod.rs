@@ -3,6 +3,7 @@
 //! One thread reads the directory when it changes (and now and then, should a change go unseen), compiles what is
 //! new, and hands it to a [`Deploy`]. Lanes never wait for it. Who asks how the rules are reads a snapshot.
 
+mod ahead;
 mod first;
 mod handle;
 mod known;
@@ -134,7 +135,7 @@ impl Registry {
             ask: ask.clone(),
             files: files.clone(),
         };
-        let watcher = watch::watch(directory, ask.clone());
+        let watcher = watch::watch(directory, ask.clone(), ahead::start(admission.clone()));
         let thread = tidegate_telemetry::thread("rules", move || {
             tidegate_telemetry::give_way();
             let first = registry.first.clone();

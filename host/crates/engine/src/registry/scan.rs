@@ -324,7 +324,7 @@ fn defaults(module: &str) -> Result<RuleFile, String> {
     RuleFile::parse(&text, module).map_err(|error| error.to_string())
 }
 
-fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
