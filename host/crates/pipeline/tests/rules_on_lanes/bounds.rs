@@ -122,7 +122,7 @@ fn saves_take_no_longer_than_batches() {
     let mut house = House::new(1);
     house.install("read", "json-reading", 0, "dev/#", "{}");
     // At three steps in memory each, this takes 20 ms on no machine; and then one cell of a byte.
-    let save = "(i32.store (i32.const 700) (i32.const 60000000))
+    let save = "(i32.store (i32.const 700) (i32.const 600000000))
         (loop $on
           (i32.store (i32.const 700) (i32.sub (i32.load (i32.const 700)) (i32.const 1)))
           (br_if $on (i32.load (i32.const 700))))
