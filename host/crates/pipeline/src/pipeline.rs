@@ -53,6 +53,8 @@ pub struct PipelineSettings {
 /// A running pipeline.
 pub struct Pipeline {
     around: Surroundings,
+    /// Where sources and sinks run.
+    runtime: Handle,
     parcel: ParcelLimits,
     inlets: Vec<mpsc::Sender<tidegate_model::Parcel>>,
     orders: Vec<Orders>,
@@ -176,12 +178,12 @@ impl Pipeline {
             state: settings.state,
             give_up: give_up.subscribe(),
             latency: Arc::default(),
-            runtime: runtime.clone(),
             batch_rows: settings.batch_rows,
         };
         let (node_orders, node_told) = orders();
         let mut pipeline = Self {
             around,
+            runtime: runtime.clone(),
             parcel: settings.parcel,
             inlets: Vec::new(),
             orders: Vec::new(),
@@ -201,7 +203,7 @@ impl Pipeline {
             let status = Arc::new(LaneStatus::new(LaneKind::Partitions));
             let hand_over = Some(HandOver(to_node.clone()));
             let around = pipeline.around.clone();
-            let lane = Lane::new(parcels, told, hand_over, around, status.clone(), Dealt { index, lanes });
+            let lane = Lane::new(parcels, told, hand_over, around, status.clone(), Dealt { index, lanes })?;
             let thread = tidegate_telemetry::thread(&format!("lane-{index}"), move || lane.run())?;
             pipeline.inlets.push(inlet);
             pipeline.orders.push(orders);
@@ -210,8 +212,14 @@ impl Pipeline {
         // It is always there, and sleeps while it has no rule. Only lanes have a way to it, so it ends when the last of them has.
         drop(to_node);
         let status = Arc::new(LaneStatus::new(LaneKind::Node));
-        let lane =
-            Lane::new(handed, node_told, None, pipeline.around.clone(), status.clone(), Dealt { index: 0, lanes: 1 });
+        let lane = Lane::new(
+            handed,
+            node_told,
+            None,
+            pipeline.around.clone(),
+            status.clone(),
+            Dealt { index: 0, lanes: 1 },
+        )?;
         let thread = tidegate_telemetry::thread("lane-node", move || lane.run())?;
         pipeline.lanes.push((status, thread));
         Ok(pipeline)
@@ -250,7 +258,7 @@ impl Pipeline {
         let (ledger, health, intake) = (inlet.ledger().clone(), inlet.health().clone(), inlet.intake().clone());
         let mut phase = self.phase.subscribe();
         let (who, how) = (name.clone(), health.clone());
-        let _in_runtime = self.around.runtime.enter();
+        let _in_runtime = self.runtime.enter();
         let task = tidegate_telemetry::spawn("source", async move {
             tokio::select! {
                 biased;

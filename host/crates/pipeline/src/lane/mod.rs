@@ -37,7 +37,7 @@ use tidegate_engine::{Instance, LoadError, Rule, Shadow, thread_cpu};
 use tidegate_model::{
     Books, Clock, Latency, Messages, NO_ROW, PartitionId, RawMessages, SavedState, SeriesId, StateBook, StateStore,
 };
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 
 use crate::deploy::Reply;
@@ -196,7 +196,6 @@ pub(crate) struct Surroundings {
     /// Whether the shutdown's time is over: what sinks cannot write then goes back.
     pub give_up: watch::Receiver<bool>,
     pub latency: Arc<Latency>,
-    pub runtime: Handle,
     pub batch_rows: usize,
 }
 
@@ -211,6 +210,8 @@ pub(crate) struct Lane<L> {
     queue: mpsc::Receiver<L>,
     control: mpsc::Receiver<Control>,
     around: Surroundings,
+    /// Its own, for its thread to wait in: that of the sinks may be gone before the lane.
+    waits: Runtime,
     status: Arc<LaneStatus>,
     /// In the order they run in.
     slots: Vec<Slot>,
@@ -242,6 +243,8 @@ enum Event<L> {
 }
 
 impl<L: Load> Lane<L> {
+    /// # Errors
+    /// The system gives no more of what it takes to wait.
     pub fn new(
         queue: mpsc::Receiver<L>,
         control: mpsc::Receiver<Control>,
@@ -249,16 +252,17 @@ impl<L: Load> Lane<L> {
         mut around: Surroundings,
         status: Arc<LaneStatus>,
         dealt: Dealt,
-    ) -> Self {
+    ) -> std::io::Result<Self> {
         around.alert_book = around.alert_book.of(LaneId { kind: status.kind, index: dealt.index });
         let saves_rest_until = Instant::now();
         let save_at = saves_rest_until + SAVE_EVERY;
         let checkpoints = around.state.clone().map(|store| Checkpoints::new(store, around.give_up.clone()));
         let (slots, routes, busy) = (Vec::new(), Routes::default(), false);
-        Self {
+        Ok(Self {
             queue,
             control,
             around,
+            waits: Builder::new_current_thread().enable_time().build()?,
             status,
             slots,
             routes,
@@ -269,7 +273,7 @@ impl<L: Load> Lane<L> {
             checkpoints,
             busy,
             dealt,
-        }
+        })
     }
 
     /// Runs until told to finish, or until all who fill its queue are gone.
@@ -309,7 +313,7 @@ impl<L: Load> Lane<L> {
         }
         let wait = self.wait();
         let (control, queue) = (&mut self.control, &mut self.queue);
-        self.around.runtime.block_on(async move {
+        self.waits.block_on(async move {
             tokio::select! {
                 biased;
                 Some(told) = control.recv() => Event::Told(told),

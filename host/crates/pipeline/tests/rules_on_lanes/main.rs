@@ -17,7 +17,7 @@ use tidegate_model::{
     Ack, Books, Clock, Delivery, Inlet, Marks, MessageTotals, Outcome, ParcelLimits, Sink, SinkError, StateStore,
     SystemClock, Transition, Wants, Written,
 };
-use tidegate_pipeline::{Drained, LaneDeploy, Pipeline, PipelineSettings, SinkSetup};
+use tidegate_pipeline::{Drained, LaneDeploy, Pipeline, PipelineSettings, Reset, ResetError, SinkSetup};
 use tokio::runtime::Runtime;
 
 #[path = "../../../../../tests/src/wat_guest.rs"]
@@ -156,4 +156,17 @@ fn a_shutdown_in_vain_returns_messages() {
     assert!(began.elapsed() < Duration::from_secs(180));
     let totals = house.inlet.ledger().totals();
     assert_eq!((totals.returned, totals.in_flight), (1, 0));
+}
+
+/// Guarantees: lanes whose sinks' runtime is gone before them do as they are told still.
+#[test]
+fn lanes_outlive_the_runtime_of_the_sinks() {
+    let house = House::new(2);
+    let House { runtime, pipeline, .. } = house;
+    drop(runtime);
+    // Each time they have waited before for what comes or is due.
+    for _ in 0..100 {
+        let nobody = pipeline.reset_state("nobody", Reset::Everything);
+        assert_eq!(nobody, Err(ResetError::NotServing("nobody".into())));
+    }
 }
