@@ -7,6 +7,7 @@ mod catching_up;
 mod orders;
 mod placement;
 mod reply;
+mod resetting;
 mod shadowing;
 mod stored;
 
@@ -21,6 +22,7 @@ use crate::deploy::orders::tell_all;
 pub(crate) use crate::deploy::orders::{Held, Orders, at_hand, orders};
 pub(crate) use crate::deploy::placement::Placement;
 pub(crate) use crate::deploy::reply::Reply;
+pub(crate) use crate::deploy::resetting::as_changes;
 use crate::deploy::stored::{as_stored, without};
 use crate::lane::{
     Awaits, Begins, Control, Copied, DISCARDED, Dealt, Gone, LaneKind, Refused, STATE_GONE, Surroundings,
@@ -87,6 +89,9 @@ impl Deploy for LaneDeploy {
     }
 
     fn shadow(&mut self, rule: &Arc<Rule>, report: &Arc<ShadowReport>, state: ShadowStart) -> Result<(), LoadError> {
+        let changes = self.placement.clone();
+        // Who is copied for meanwhile would not learn what changes.
+        let _alone = changes.change();
         self.begin_shadow(rule, report, state)
     }
 

@@ -1,6 +1,9 @@
 //! What changes while a successor is made ready, given to it in rounds: each takes as long as what changed in the one before, so that little is left
 //! for the lane to stand still for.
 
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
 use fail::fail_point;
 use tidegate_engine::{Instance, LoadError};
 use tidegate_model::StateBook;
@@ -25,30 +28,48 @@ impl LaneDeploy {
         let name = &instance.rule().name.clone();
         // First: that takes longest, and holds the copy.
         let mut form = given.map(|given| self.own_form(&mut instance, &given)).transpose()?;
-        for _ in 0..MOST_ROUNDS {
-            fail_point!("swap-round");
-            let changed = lane.tell(|reply| Control::Changed { rule: name.clone(), reply }).answer()?;
-            // Where the copy is not a part of what there is any more, the lane gives it the whole.
-            let Some(Changed { changes, .. }) = changed else { break };
-            let changed = changes.into_book();
-            if let Err(error) = self.taken(&mut instance, &mut form, version, &changed) {
-                // What it takes as a whole it may not take in parts; the lane sees to the rest.
-                tracing::debug!(rule = &**name, "it is given the whole state again: {error}");
-                instance = instance.rule().instantiate(&self.around.books)?;
-                let copied = lane.tell(|reply| Control::Copy { rule: name.clone(), reply }).answer()?;
-                if let Some(Copied { rule: old, state, awaits: again }) = copied {
-                    awaits = Some(again);
-                    instance.restore(&old.module.description().version, &state).map_err(LoadError::of_old_state)?;
-                    form = form.map(|_| self.own_form(&mut instance, &state)).transpose()?;
-                }
-                break;
+        let mut refused = None;
+        self.in_rounds(lane, name, |changed| match self.taken(&mut instance, &mut form, version, &changed) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(why) => {
+                refused = Some(why);
+                ControlFlow::Break(())
             }
-            if changed.len() <= LITTLE {
-                break;
+        })?;
+        if let Some(why) = refused {
+            // What it takes as a whole it may not take in parts; the lane sees to the rest.
+            tracing::debug!(rule = &**name, "it is given the whole state again: {why}");
+            instance = instance.rule().instantiate(&self.around.books)?;
+            let copied = lane.tell(|reply| Control::Copy { rule: name.clone(), reply }).answer()?;
+            if let Some(Copied { rule: old, state, awaits: again }) = copied {
+                awaits = Some(again);
+                instance.restore(&old.module.description().version, &state).map_err(LoadError::of_old_state)?;
+                form = form.map(|_| self.own_form(&mut instance, &state)).transpose()?;
             }
         }
         let begins = form.map_or(Begins::WhereTheLastStands, |form| Begins::InItsOwnForm(Box::new(form)));
         Ok(Ready { instance, begins, before: Some(old), given: None, awaits })
+    }
+
+    /// Gives `take` what has changed on a lane since its copy of the state was made, until that is little, or it wants no more.
+    pub(super) fn in_rounds(
+        &self,
+        lane: &Orders,
+        rule: &Arc<str>,
+        mut take: impl FnMut(StateBook) -> ControlFlow<()>,
+    ) -> Result<(), LoadError> {
+        for _ in 0..MOST_ROUNDS {
+            fail_point!("swap-round");
+            let changed = lane.tell(|reply| Control::Changed { rule: rule.clone(), reply }).answer()?;
+            // Where the copy is not a part of what there is any more, the lane sees to the whole.
+            let Some(Changed { changes, .. }) = changed else { break };
+            let changed = changes.into_book();
+            let little = changed.len() <= LITTLE;
+            if take(changed).is_break() || little {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn own_form(&self, instance: &mut Instance, given: &StateBook) -> Result<OwnForm, LoadError> {

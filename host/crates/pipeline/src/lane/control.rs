@@ -9,7 +9,7 @@ use crate::lane::checkpoint::{Checkpoints, Handover};
 use crate::lane::last_saved::LastSaved;
 use crate::lane::route::Routed;
 use crate::lane::slot::Slot;
-use crate::lane::{Begins, Control, DISCARDED, Forgot, Gone, Lane, Left, Refused, Reset, Start};
+use crate::lane::{Begins, Control, DISCARDED, Forgot, Gone, Lane, Left, Refused, Remade, Reset, Spent, Start};
 
 impl<L> Lane<L> {
     pub(super) fn obey(&mut self, told: Control) {
@@ -41,10 +41,14 @@ impl<L> Lane<L> {
                     Err(Err(why)) => self.follow(&rule, &why, now_us),
                 }
             }
-            Control::Reset { rule, of, reply } => {
-                let done = self.slot(&rule).map(|slot| slot.reset(of));
-                let done = done.map(|done| done.map(|cells| self.forgot(&rule, of, cells)));
-                let _ = reply.send(done);
+            Control::Reset { rule, remade, reply } => {
+                let Remade { of, next, _awaits } = *remade;
+                let done = self.slot(&rule).map(|slot| match next {
+                    Some((next, rest)) => slot.reset(next, rest).map(|(cells, spent)| (cells, Some(spent))),
+                    None => Ok((0, None)),
+                });
+                let done = done.map(|done| done.map(|(cells, spent)| self.forgot(&rule, of, cells, spent)));
+                let_go(reply.send(done).err());
             }
             Control::Remove { rule, clear, reply } => {
                 self.let_rule_go(&rule, clear.as_deref());
@@ -141,7 +145,7 @@ impl<L> Lane<L> {
     }
 
     /// A rule has forgotten so many cells: clears what it raised by them, and has that kept with the rest.
-    fn forgot(&mut self, rule: &str, of: Reset, cells: usize) -> Forgot {
+    fn forgot(&mut self, rule: &str, of: Reset, cells: usize, spent: Option<Spent>) -> Forgot {
         // A rule whose state is that of a partition forgets nothing of one series, and goes on to believe that what it raised stands.
         if cells > 0 || of == Reset::Everything {
             self.clear_alerts_of(rule, of, "the state of the rule was reset");
@@ -154,7 +158,7 @@ impl<L> Lane<L> {
             let told = Arc::ptr_eq(&before, &now) && now.is_told() && now.may_cut();
             (!told).then(|| Arc::downgrade(&before))
         });
-        Forgot { cells, untold }
+        Forgot { cells, untold, _spent: spent }
     }
 
     /// Other lanes have gone on with a generation that does not take the state of the one before it on this lane. It serves here too, without: two

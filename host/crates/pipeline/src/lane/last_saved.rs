@@ -33,8 +33,9 @@ pub(crate) struct LastSaved {
 /// What the store has not been told.
 #[derive(Debug, Default)]
 struct Untold {
-    /// First this, of one in another form: all of it. It comes ready made, and is not sorted in here, on the lane.
-    whole: Option<SavedState>,
+    /// First these, one after the other: all of a state in another form, or what was forgotten. They come ready made, and are not sorted in here, on
+    /// the lane.
+    first: Vec<SavedState>,
     then: Changes,
 }
 
@@ -99,7 +100,7 @@ impl Changes {
 impl Untold {
     /// What it says is gone, but for what `state` has.
     fn gone_but(&self, state: &StateBook) -> SavedState {
-        let late = self.whole.iter().chain(self.then.late.iter().map(|saved| &**saved));
+        let late = self.first.iter().chain(self.then.late.iter().map(|saved| &**saved));
         let (mut series, mut partitions): (Vec<_>, Vec<_>) =
             (self.then.book.gone_series().collect(), self.then.book.gone_partitions().collect());
         for saved in late {
@@ -109,6 +110,19 @@ impl Untold {
         series.retain(|id| !state.has_series(*id));
         partitions.retain(|id| !state.has_partition(*id));
         SavedState { removed_series: series, removed_partitions: partitions, ..SavedState::default() }
+    }
+}
+
+impl Untold {
+    /// These are gone, after all there is to tell yet.
+    fn take_gone(&mut self, gone: SavedState) {
+        if self.first.len() > MOST_LATE {
+            let mut all = StateBook::of_changes();
+            self.first.drain(..).for_each(|saved| all.take(saved));
+            self.first.push(all.into_saved());
+        }
+        let before = std::mem::take(&mut self.then).into_book().into_saved();
+        self.first.extend([before, gone].into_iter().filter(|saved| !saved.is_empty()));
     }
 }
 
@@ -204,7 +218,7 @@ impl LastSaved {
             Some(untold) => {
                 // What the store was not told in the old form it is told in the new one; what is gone it was not told of either.
                 since.take(untold.gone_but(&state));
-                (Some(Untold { whole: Some(differs), then: Changes::of(since) }), None)
+                (Some(Untold { first: vec![differs], then: Changes::of(since) }), None)
             }
             None => (None, Some(differs)),
         };
@@ -218,6 +232,15 @@ impl LastSaved {
         (next, untold)
     }
 
+    /// From now on it is `rest`: what it was without what is `gone`. Gives the one before, for somebody else to give back.
+    pub fn forget(&mut self, rest: StateBook, gone: SavedState) -> Self {
+        let mut unstored = self.unstored.take();
+        if let Some(untold) = &mut unstored {
+            untold.take_gone(gone);
+        }
+        std::mem::replace(self, Self { unstored, ..Self::new(rest, None) })
+    }
+
     /// The copy has served its purpose.
     pub fn copied(&mut self) {
         self.since_copy = None;
@@ -227,7 +250,7 @@ impl LastSaved {
     pub fn unstored(&mut self) -> impl Iterator<Item = SavedState> + use<> {
         let untold = self.unstored.as_mut().map(std::mem::take).unwrap_or_default();
         let then = untold.then.into_book().into_saved();
-        untold.whole.into_iter().chain([then]).filter(|saved| !saved.is_empty())
+        untold.first.into_iter().chain([then]).filter(|saved| !saved.is_empty())
     }
 
     /// The store has lost what it was told.

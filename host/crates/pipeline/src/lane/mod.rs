@@ -21,6 +21,7 @@ mod own_form;
 mod parcels;
 mod patience;
 mod process;
+mod remainder;
 mod replay_log;
 mod route;
 mod saving;
@@ -48,9 +49,10 @@ pub(crate) use crate::lane::dealt::Dealt;
 pub(crate) use crate::lane::epoch::Epoch;
 use crate::lane::flow::Flow;
 pub(crate) use crate::lane::last_saved::Awaits;
-use crate::lane::last_saved::Changes;
+use crate::lane::last_saved::{Changes, LastSaved};
 pub(crate) use crate::lane::node::{HandOver, ToNode};
 pub(crate) use crate::lane::own_form::OwnForm;
+pub(crate) use crate::lane::remainder::{Remade, Remainder};
 use crate::lane::replay_log::ReplayLog;
 use crate::lane::route::Routes;
 use crate::lane::saving::LOOK_AGAIN;
@@ -93,8 +95,8 @@ pub(crate) enum Control {
         gone: Option<Gone>,
         reply: Reply<Result<Left, LoadError>>,
     },
-    /// Let this rule forget that part of its state; nothing if it does not run here.
-    Reset { rule: Arc<str>, of: Reset, reply: Reply<Option<Result<Forgot, LoadError>>> },
+    /// Let this rule go on with what is remade of its state, and forget the rest; nothing if it does not run here.
+    Reset { rule: Arc<str>, remade: Box<Remade>, reply: Reply<Option<Result<Forgot, LoadError>>> },
     /// Call this rule no more, keep nothing of it, and, if a reason is given, clear for that what it has raised.
     Remove { rule: Arc<str>, clear: Option<Arc<str>>, reply: SyncSender<()> },
     /// Give this shadow what its rule is given, after what has changed since a copy of its state was given, if there was one.
@@ -182,7 +184,12 @@ pub(crate) struct Forgot {
     pub cells: usize,
     /// Gone once the store has been told; none without a store.
     pub untold: Option<Weak<Epoch>>,
+    /// For who asked to give back.
+    pub _spent: Option<Spent>,
 }
+
+/// What knew more than the rule does now.
+pub(crate) type Spent = Box<(Option<Instance>, LastSaved, Remainder)>;
 
 /// What a lane shares with the rest of the house.
 #[derive(Clone)]

@@ -1,13 +1,14 @@
 //! The state of rules, as the pipeline's owner sees it: forgotten, reset, kept at the end.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use tidegate_engine::LoadError;
 use tidegate_model::{KeptAlerts, StateStore};
 
 use super::Pipeline;
 use crate::deploy::{Held, at_hand, leave};
-use crate::lane::{Control, Epoch, Reset};
+use crate::lane::{Epoch, Reset};
 
 /// How long the start waits for a disk that cannot be read.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -67,6 +68,15 @@ impl From<Held> for ResetError {
     }
 }
 
+impl From<LoadError> for ResetError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Busy(_) => ResetError::Busy,
+            refused => ResetError::Refused(refused.to_string()),
+        }
+    }
+}
+
 impl Pipeline {
     /// Forgets the state and the alerts of all rules but these: a rule that went while the host was away is not coming back. Blocks: not for a
     /// runtime's thread.
@@ -95,24 +105,25 @@ impl Pipeline {
     /// It does not serve, a lane is held back by a sink, or it does not take what is left of its state. What lanes before that one have
     /// forgotten is gone.
     pub fn reset_state(&self, rule: &str, of: Reset) -> Result<StateReset, ResetError> {
-        let (mut cells, mut untold, mut serves) = (0, Vec::new(), false);
-        let lanes = self.orders.iter().chain([&self.node_orders]);
-        // Before any is told: what is in a lane's queue is done, however late.
-        at_hand(lanes.clone())?;
-        for lane in lanes {
-            let told = lane.tell(|reply| Control::Reset { rule: rule.into(), of, reply });
-            match told.answer()? {
-                Some(Ok(forgot)) => {
-                    cells += forgot.cells;
-                    untold.extend(forgot.untold);
-                }
-                Some(Err(error)) => return Err(ResetError::Refused(error.to_string())),
-                None => continue,
+        let (deploy, name) = (self.deploy(), Arc::from(rule));
+        let (mut cells, mut untold) = (0, Vec::new());
+        {
+            let _alone = self.placement.change();
+            let lanes = self.orders.iter().chain([&self.node_orders]);
+            // Before any is told: what is in a lane's queue is done, however late.
+            at_hand(lanes.clone())?;
+            let mut all = Vec::new();
+            for lane in lanes {
+                all.extend(deploy.remade(lane, &name, of)?.map(|remade| (lane, remade)));
             }
-            serves = true;
-        }
-        if !serves {
-            return Err(ResetError::NotServing(rule.to_owned()));
+            if all.is_empty() {
+                return Err(ResetError::NotServing(rule.to_owned()));
+            }
+            for (lane, remade) in all {
+                let Some(forgot) = deploy.forget(lane, &name, remade)? else { continue };
+                cells += forgot.cells;
+                untold.extend(forgot.untold);
+            }
         }
         Ok(StateReset { cells, kept: self.kept(&untold) })
     }

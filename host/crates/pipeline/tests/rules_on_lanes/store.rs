@@ -16,6 +16,8 @@ struct Kept {
     series: BTreeMap<(String, u32), (String, Cell)>,
     partitions: BTreeMap<(String, u32), (String, Cell)>,
     alerts: BTreeMap<(String, String), Alert>,
+    /// Cells that it was told to keep.
+    written: usize,
     /// So many times more it does not say what it has.
     unread: usize,
 }
@@ -46,6 +48,11 @@ impl Memory {
         self.0.lock().unwrap().unread = times;
     }
 
+    /// How many cells it was told to keep until now.
+    pub fn written(&self) -> usize {
+        self.0.lock().unwrap().written
+    }
+
     /// How many cells of series it has, and how many alerts that stand.
     pub fn kept(&self) -> (usize, usize) {
         let kept = self.0.lock().unwrap();
@@ -69,6 +76,7 @@ impl StateStore for Memory {
             match change {
                 StateChange::Saved { rule, version, cells } => {
                     let key = |id: u32| (rule.to_string(), id);
+                    kept.written += cells.series.len() + cells.partitions.len();
                     cells.removed_series.iter().for_each(|id| drop(kept.series.remove(&key(id.0))));
                     cells.removed_partitions.iter().for_each(|id| drop(kept.partitions.remove(&key(id.0))));
                     kept.series

@@ -8,7 +8,7 @@ use super::store::{Memory, end, house_with};
 use super::*;
 
 /// To the guest's `restore`: an error with three bytes of text, which stand at 600.
-const REFUSE: &str = "(i32.store8 (i32.const 512) (i32.const 1)) (i32.store (i32.const 516) (i32.const 600))
+pub const REFUSE: &str = "(i32.store8 (i32.const 512) (i32.const 1)) (i32.store (i32.const 516) (i32.const 600))
     (i32.store (i32.const 520) (i32.const 3)) (i32.store (i32.const 600) (i32.const 0x21216f6e)) (return (i32.const 512))";
 
 /// A generation of a rule that keeps state and cannot be given any.
@@ -17,7 +17,7 @@ pub fn refuses(house: &mut House, rule: &Rule, on_refused_state: OnRefusedState)
 }
 
 /// A generation of a rule whose module is the honest guest with these instructions.
-fn made_of(
+pub fn made_of(
     house: &mut House,
     rule: &Rule,
     instructions: &[(&str, &str)],
@@ -110,27 +110,32 @@ fn a_lane_that_is_held_back_forgets_nothing_new() {
     wait_until("the state of the node to be kept", || store.kept().0 == 2);
 }
 
-/// A place within an install where one thread waits until this is dropped.
-struct Between {
-    reached: Receiver<()>,
-    /// It goes on when this is gone.
-    _held: Sender<()>,
+/// A place within a change where one thread waits each time, until it is told or this is dropped.
+pub struct Between {
+    pub reached: Receiver<()>,
+    /// It goes on when this says so, or is gone.
+    held: Sender<()>,
 }
 
 impl Between {
     /// For the thread of that name; others pass.
-    fn at(site: &str, name: &'static str) -> Self {
+    pub fn at(site: &str, name: &'static str) -> Self {
         let ((reach, reached), (held, told)) = (channel(), channel());
         let told = Mutex::new(told);
         fail::cfg_callback(site, move || {
             if std::thread::current().name() == Some(name) {
-                // The second time nobody is there any more.
+                // Nobody may be there any more.
                 let _ = reach.send(());
                 let _ = told.lock().unwrap().recv();
             }
         })
         .unwrap();
-        Self { reached, _held: held }
+        Self { reached, held }
+    }
+
+    /// Lets it go on to where it comes to this place again.
+    pub fn pass(&self) {
+        let _ = self.held.send(());
     }
 }
 

@@ -212,3 +212,30 @@ fn what_the_store_is_told() {
     );
     assert!(LastSaved::new(StateBook::default(), None).unstored().next().is_none());
 }
+
+/// Guarantees: what is forgotten is forgotten in the store too, whatever it was not told of it before, and however often that is; and what waits to be told
+/// is in few parts.
+#[test]
+fn what_is_forgotten() {
+    let mut kept = LastSaved::new(StateBook::default(), Some(SavedState::default()));
+    let mut store = StateBook::default();
+    kept.take(saved([(1, 1), (2, 1)]));
+    kept.unstored().for_each(|told| store.take(told));
+    for round in 0..100 {
+        kept.take(saved([(1, round), (2, round), (3, round)]));
+        let mut rest = StateBook::default();
+        rest.take(saved([(2, round)]));
+        let gone = SavedState { removed_series: vec![SeriesId(1), SeriesId(3)], ..SavedState::default() };
+        let before = kept.forget(rest, gone);
+        assert_eq!(cells(&before.base).len(), 3);
+        assert_eq!((cells(kept.whole()), kept.bytes()), (vec![(2, round)], 1));
+    }
+    kept.take(saved([(3, 7)]));
+    let told: Vec<_> = kept.unstored().collect();
+    assert!(told.len() <= MOST_LATE + 3, "{} parts", told.len());
+    told.into_iter().for_each(|told| store.take(told));
+    assert_eq!(cells(&store), [(2, 99), (3, 7)]);
+    let mut unkept = LastSaved::new(StateBook::default(), None);
+    unkept.forget(StateBook::default(), saved([(1, 1)]));
+    assert_eq!(unkept.unstored().count(), 0);
+}

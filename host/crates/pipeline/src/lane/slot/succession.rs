@@ -3,12 +3,13 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use tidegate_engine::{Cells, Instance, LoadError};
-use tidegate_model::{PartitionId, SavedState, SeriesId, StateBook, StateChange};
+use tidegate_model::{SavedState, StateBook, StateChange};
 
 use super::Slot;
+use crate::deploy::as_changes;
 use crate::lane::last_saved::LastSaved;
 use crate::lane::replay_log::ReplayLog;
-use crate::lane::{Begins, Changed, Copied, Left, OwnForm, Reset};
+use crate::lane::{Begins, Changed, Copied, Left, OwnForm, Remainder, Spent};
 
 /// What of its state a successor of another version has yet to be told of.
 enum Rest {
@@ -92,45 +93,34 @@ impl Slot {
         }
     }
 
-    /// Forgets the state of `of`, and goes on without it; gives how many cells that were.
+    /// Goes on with `next`, which was given what is left of its state, and forgets what is not; gives how many cells that were, and what knew them.
     ///
     /// # Errors
     /// It does not take the rest of its state. Nothing is changed then.
-    pub fn reset(&mut self, of: Reset) -> Result<usize, LoadError> {
+    pub fn reset(&mut self, mut next: Instance, mut rest: Remainder) -> Result<(usize, Spent), LoadError> {
         self.settle();
-        let mut rest = self.last_saved.whole().clone();
-        let before = rest.len();
-        rest.take(self.cells_of(&rest, of));
-        let mut new = self.rule.instantiate(&self.books)?;
-        new.restore(&self.rule.module.description().version, &rest)?;
-        let cells = before - rest.len();
-        self.last_saved.becomes(rest);
+        let version = &self.rule.module.description().version;
+        let taken = match self.last_saved.changed() {
+            Some(changes) => next.restore(version, &as_changes(rest.take(changes.into_book().into_saved()))).is_ok(),
+            None => {
+                // The copy that it was made of is no longer what there is.
+                rest = rest.of_another(self.last_saved.whole());
+                false
+            }
+        };
+        if !taken {
+            next = self.rule.instantiate(&self.books)?;
+            next.restore(version, &rest.state)?;
+        }
+        let cells = rest.cells_gone();
+        let before = self.last_saved.forget(std::mem::take(&mut rest.state), std::mem::take(&mut rest.gone));
         self.replay_log.clear();
-        if self.instance.is_some() {
-            self.instance = Some(new);
-        }
+        let spent = match self.instance {
+            Some(_) => self.instance.replace(next),
+            None => Some(next),
+        };
         self.note_size();
-        Ok(cells)
-    }
-
-    /// That the cells of `of` are gone.
-    fn cells_of(&self, state: &StateBook, of: Reset) -> SavedState {
-        let partition_of = |id: SeriesId| self.books.series(id).map(|series| series.partition);
-        let series = |id: &SeriesId| match of {
-            Reset::Everything => true,
-            Reset::Series(only) => *id == only,
-            Reset::Partition(only) => partition_of(*id) == Some(only),
-        };
-        let partition = |id: &PartitionId| match of {
-            Reset::Everything => true,
-            Reset::Series(_) => false,
-            Reset::Partition(only) => *id == only,
-        };
-        SavedState {
-            removed_series: state.series().map(|(id, _)| id).filter(series).collect(),
-            removed_partitions: state.partitions().map(|(id, _)| id).filter(partition).collect(),
-            ..SavedState::default()
-        }
+        Ok((cells, Box::new((spent, before, rest))))
     }
 
     /// What the store has not been told of its state.
