@@ -49,6 +49,9 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// time; what comes of a module after it begins with the messages that come then.
 const RULES_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a module may take to be compiled for its author, whom nobody waits for.
+const AUTHORS_PATIENCE: Duration = Duration::from_secs(120);
+
 /// A running host.
 pub struct Host {
     view: View,
@@ -107,7 +110,7 @@ impl Host {
         let pipeline =
             Arc::new(Pipeline::start(settings, sinks, dead_letters, runtime).context("the lanes cannot start")?);
         let trust = Trust::open(&config.signatures, Some(&config.data_dir))?;
-        let admission = admission(open_cache(&config.data_dir))?.trusting(trust);
+        let admission = admission(open_cache(&config.data_dir), config.compile_timeout)?.trusting(trust);
         let generations = open_generations(&config.data_dir);
         match config.admin.changes {
             // Before anything of a change that was half made is read.
@@ -405,9 +408,9 @@ fn logs(config: &Config) -> BTreeMap<String, Arc<dyn Logs>> {
 }
 
 /// Modules are compiled in a child process: `tidegate compile`, which is this binary.
-fn admission(cache: Option<Cache>) -> anyhow::Result<Admission> {
+fn admission(cache: Option<Cache>, compile_time: Duration) -> anyhow::Result<Admission> {
     let compiler = ChildProcess::of_this_binary(&["compile"]);
-    Ok(Admission::new(Engine::new()?, Box::new(compiler), cache))
+    Ok(Admission::new(Engine::new()?, Box::new(compiler), cache).compiling_within(compile_time))
 }
 
 /// Where the manifest of a module stands.
@@ -432,14 +435,14 @@ fn open_generations(data_dir: &Path) -> Option<Generations> {
 
 /// Looks into a module, for `tidegate rule`; its test cases are not run, and who has signed it is not looked at.
 pub fn examine(bytes: &[u8], wasi: Wasi) -> anyhow::Result<Examination> {
-    Ok(admission(None)?.examine(bytes, wasi)?)
+    Ok(admission(None, AUTHORS_PATIENCE)?.examine(bytes, wasi)?)
 }
 
 /// The rules that the directory of this configuration asks for, as a host that starts with it would find them, for `tidegate check`. Which
 /// versions have served on the host is not looked at.
 pub fn look_over(config: &Config) -> io::Result<Vec<Found>> {
     let trust = Trust::open(&config.signatures, None).map_err(io::Error::other)?;
-    let admission = admission(None).map_err(io::Error::other)?.trusting(trust);
+    let admission = admission(None, config.compile_timeout).map_err(io::Error::other)?.trusting(trust);
     Ok(tidegate_engine::look_over(&config.rules_dir, admission)?.into_iter().map(found).collect())
 }
 

@@ -207,7 +207,7 @@ fn of_children(pid: u32) -> Duration {
     Duration::from_millis(hundredths * 10)
 }
 
-/// Guarantees: a module that cannot serve is refused, within half a minute of the processor, with its own reason in status, log and metrics, while the
+/// Guarantees: a module that cannot serve is refused, a compile bomb as soon as the configuration says, with its own reason in status, log and metrics, while the
 /// good one that it was dropped over goes on; this process is not touched by what its compiler takes.
 #[test]
 fn refused_while_the_good_one_serves() {
@@ -218,6 +218,7 @@ fn refused_while_the_good_one_serves() {
         .module("json-reading")
         .bytes("watched", &good)
         .rule("watched", "module = \"watched.wasm\"\ntopics = [\"dev/#\"]\n")
+        .toml("[rules]\ncompile_timeout_s = 4")
         .start();
     let served = host.status().rule("watched").sha256.clone().expect("the good one serves");
     let mut publisher = Publisher::connect(&broker, Qos::One);
@@ -263,6 +264,11 @@ fn refused_while_the_good_one_serves() {
         publisher.deliver(readings(number..number + 50, 10));
         number += 50;
         host.wait_rows(number);
+    }
+    let rule = host.status().rule("watched").clone();
+    if rule.problem_code.as_deref() == Some("compile_time") {
+        let said = rule.problem.unwrap();
+        assert!(said.contains("longer than 4 s") && said.contains("raise `compile_timeout_s`"), "{said}");
     }
     let (status, metrics, log) = (host.status(), host.get("/metrics").body, host.log());
     let refusals = &status.rule("watched").stats.refusals;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidegate_tests::{Host, Mosquitto, Protocol, Publisher, Qos, Setup, componentize_py, plain, root, wait_for};
 
-/// It takes ten seconds of CPU time to compile; the machine may have much else to do. The compiler itself is given two minutes.
+/// It takes some ten seconds of CPU time to compile; the machine may have much else to do, so the compiler itself is given two minutes.
 const COMPILED: Duration = Duration::from_secs(240);
 
 /// The component of `tests/python/warmer.py`.
@@ -46,7 +46,11 @@ fn wait_rule(host: &Host, what: &str, done: impl Fn(&tidegate_tests::RuleStatus)
 #[test]
 fn a_rule_in_python() {
     let (Some(program), Some(broker)) = (componentize_py(), Mosquitto::start()) else { return };
-    let host = Setup::new().mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "").module("json-reading").start();
+    let host = Setup::new()
+        .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
+        .module("json-reading")
+        .toml("[rules]\ncompile_timeout_s = 120")
+        .start();
     let mut publisher = Publisher::connect(&broker, Qos::One);
     host.drop_by_rename("warm.toml", &rule_file("", 100.0));
     host.drop_by_rename("warmer.wasm", &warmer(&program));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use tidegate_config::{Config, Name, Offsets, SinkSettings};
-use tidegate_engine::{Registry, RegistryHandle, Trust};
+use tidegate_engine::{Cache, Registry, RegistryHandle, Trust};
 use tidegate_model::{Books, Limits, Sink, SystemClock, Wants};
 use tidegate_pipeline::{Drained, Pipeline, PipelineStatus, SinkLimits, SinkSetup};
 use tidegate_sinks::{DeadLetters, Discard, Only};
@@ -120,7 +120,9 @@ fn setup(name: &Name, sink: Box<dyn Sink>, limits: SinkLimits) -> SinkSetup {
 /// The rules as the host would load them, without a trace among its generations.
 fn rules(config: &Config, directory: &Path, pipeline: &Pipeline) -> anyhow::Result<RegistryHandle> {
     let trust = Trust::open(&config.signatures, None)?;
-    let admission = super::admission(super::open_cache(&config.data_dir))?.trusting(trust);
+    // A host may run beside, and only that knows what it can go back to.
+    let cache = super::open_cache(&config.data_dir).map(Cache::displacing_nothing);
+    let admission = super::admission(cache, config.compile_timeout)?.trusting(trust);
     Registry::start(admission, directory, None, Box::new(pipeline.deploy()))
         .with_context(|| format!("the rules directory {} cannot be used", directory.display()))
 }

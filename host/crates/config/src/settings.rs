@@ -32,6 +32,8 @@ pub struct Config {
     pub max_series: usize,
     /// How long a shutdown may take.
     pub shutdown_timeout: Duration,
+    /// How long a module may take to be compiled.
+    pub compile_timeout: Duration,
     /// Whose modules may serve.
     pub signatures: Signatures,
     /// The HTTP interface.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidegate_cases::CasesError;
 
+use crate::admission::CompileLimits;
 use crate::fault::Fault;
 use crate::module::{MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES};
 use crate::signature::SignatureError;
@@ -56,7 +57,7 @@ pub enum LoadError {
     },
     /// Its compiler took longer than it may.
     #[error(
-        "to compile the module took longer than {} s: split its largest functions, or build it with `--release`{}", .limit.as_secs(), .told.words()
+        "to compile the module took longer than {} s: split its largest functions, build it with `--release`, or raise `compile_timeout_s` under [rules] in tidegate.toml{}", .limit.as_secs(), .told.words()
     )]
     CompileTime {
         /// What it may take.
@@ -150,7 +151,8 @@ pub enum Told {
 impl Told {
     const fn words(self) -> &'static str {
         match self {
-            Told::ByItsLimit | Told::ByTheMachine => "",
+            Told::ByItsLimit => "",
+            Told::ByTheMachine => " (the machine had too little for its compiler just then)",
             Told::ByANote => {
                 " (so it was when it was tried; `retry` of its rule, or another file, has it tried again)"
             }
@@ -194,6 +196,15 @@ impl LoadError {
             LoadError::Unsupported(_) => "unsupported",
             LoadError::Busy(_) => "busy",
             LoadError::File(_) => "file",
+        }
+    }
+
+    /// How long the machine has been short of what was needed, if that is all that is wrong, and may be over by itself.
+    pub(crate) const fn machine_was_short(&self) -> Option<Duration> {
+        match self {
+            LoadError::CompileTime { limit, told: Told::ByTheMachine } => Some(*limit),
+            LoadError::CompileMemory { told: Told::ByTheMachine, .. } => Some(CompileLimits::DEFAULT_TIME),
+            _ => None,
         }
     }
 

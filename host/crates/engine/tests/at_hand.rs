@@ -137,7 +137,7 @@ impl Compile for OnWhichThread {
 }
 
 /// Guarantees: a module that comes into the directory of a host that runs is compiled while it is waited for that nothing more changes there, and once; be it
-/// moved there or written.
+/// moved there or written. It does not count as one that was there.
 #[test]
 fn compiled_while_the_directory_settles() {
     let directory = TempDir::new().unwrap();
@@ -168,6 +168,8 @@ fn compiled_while_the_directory_settles() {
         });
         assert!(ahead, "{way}");
     }
+    let counts = registry.cache().unwrap();
+    assert!(counts.ahead >= 2 && counts.hits == 0, "{counts:?}");
     registry.stop();
 }
 

@@ -42,7 +42,7 @@ pub(super) const HOST: Table<Status> = Table {
             |s| parts([("age", s.dead_letters.dropped_by_age), ("size", s.dead_letters.dropped_by_size)])),
         split(Counter, "module_cache", "outcome", "Compiled modules looked for", |s| {
             let cache = s.module_cache.unwrap_or_default();
-            parts([("hit", cache.hits), ("miss", cache.misses), ("damaged", cache.damaged)])
+            parts([("hit", cache.hits), ("ahead", cache.ahead), ("miss", cache.misses), ("damaged", cache.damaged)])
         }),
         split(Gauge, "build", "version", "Always 1; the label tells the version", |s| vec![(s.version, 1.0)]),
     ],

@@ -70,7 +70,9 @@ impl<'a> Checker<'a> {
         let batch_rows = self.number(&root, "batch_rows", raw.batch_rows, 10_000, 1..=100_000);
         let max_series = self.number(&root, "max_series", raw.max_series, 100_000, 1..=10_000_000);
         let shutdown_timeout = self.seconds(&root, "shutdown_timeout_s", raw.shutdown_timeout_s, 10, 1..=3600);
-        let signatures = self.signatures(&root.key("rules"), raw.rules.unwrap_or_default());
+        let (place, rules) = (root.key("rules"), raw.rules.unwrap_or_default());
+        let compile_timeout = self.seconds(&place, "compile_timeout_s", rules.compile_timeout_s, 20, 1..=3600);
+        let signatures = self.signatures(&place, rules);
         let admin = self.admin(&root.key("admin"), raw.admin.unwrap_or_default());
 
         let raw_sources = raw.sources.unwrap_or_default();
@@ -112,6 +114,7 @@ impl<'a> Checker<'a> {
             batch_rows,
             max_series,
             shutdown_timeout,
+            compile_timeout,
             signatures,
             admin,
             sources,

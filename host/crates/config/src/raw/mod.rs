@@ -59,7 +59,7 @@ pub(crate) struct RawConfig {
     /// How long a shutdown may take, in seconds. Default: 10.
     #[schemars(range(min = 1, max = 3600))]
     pub shutdown_timeout_s: Option<i64>,
-    /// What modules must have before they may serve.
+    /// What modules must have before they may serve, and what looking them over may take.
     pub rules: Option<RawRules>,
     /// The HTTP interface: health, metrics, API.
     pub admin: Option<RawAdmin>,

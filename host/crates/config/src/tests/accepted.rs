@@ -26,7 +26,7 @@ fn defaults() {
     assert_eq!(config.data_dir, Path::new("/etc/tidegate/data"));
     assert_eq!(config.rules_dir, Path::new("/etc/tidegate/rules.d"));
     assert_eq!((config.lanes, config.batch_rows, config.max_series), (None, 10_000, 100_000));
-    assert_eq!(config.shutdown_timeout, Duration::from_secs(10));
+    assert_eq!((config.shutdown_timeout, config.compile_timeout), (Duration::from_secs(10), Duration::from_secs(20)));
     let month = Duration::from_secs(30 * 24 * 3600);
     assert_eq!(config.dead_letters, crate::DeadLetters { max_bytes: 1 << 30, max_age: month });
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:8081");

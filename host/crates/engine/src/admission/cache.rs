@@ -10,25 +10,33 @@
 //! And `<the same>.refused` says that to compile it took more than it may, and by which limit: then that is not tried at every start anew. Under a
 //! wider limit it is.
 //!
+//! What all of it may take up, and what goes for room, stands in `room.rs`.
+//!
 //! The code stands first so that the file can be mapped: of a rule's some 800 KB only what runs is in memory then.
 
+mod room;
+
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::admission::cache::room::MayGo;
 use crate::admission::compile::CompileLimits;
 use crate::admission::native::Precompiled;
+use crate::generations::Generations;
 use crate::load_error::{LoadError, Told};
 use crate::private_dir::{DirectoryError, PrivateDir};
 
-/// What all compiled modules may take up together; the ones not used for longest go first.
-const MAX_BYTES: u64 = 1 << 30;
+/// The most that are known to have been compiled ahead, and not asked for yet.
+const MOST_AHEAD: usize = 64;
 /// What stands behind the code; the number is that of the layout.
 const MARK: &[u8; 16] = b"tidegate-aot-02\n";
 /// What stands in the note that a module has passed its test cases.
@@ -47,12 +55,18 @@ const PIECE_BYTES: usize = 64 << 10;
 pub struct Cache {
     directory: PrivateDir,
     max_bytes: u64,
+    may_go: MayGo,
+    /// What can be gone back to: its modules go last.
+    kept: Option<Arc<Generations>>,
+    /// What was compiled ahead, until it is asked for.
+    ahead: Mutex<BTreeSet<Key>>,
     counts: Counts,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
     hits: AtomicU64,
+    ahead: AtomicU64,
     misses: AtomicU64,
     damaged: AtomicU64,
     evicted: AtomicU64,
@@ -63,6 +77,8 @@ struct Counts {
 pub struct CacheTotals {
     /// Modules that needed no compiling.
     pub hits: u64,
+    /// Modules compiled as they came, before a rule asked for them: they are no hits when it does.
+    pub ahead: u64,
     /// Modules that were not there.
     pub misses: u64,
     /// Files that did not fit their digest, and were compiled again.
@@ -72,7 +88,7 @@ pub struct CacheTotals {
 }
 
 /// Of which module, compiled how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key(String);
 
 impl Key {
@@ -99,15 +115,18 @@ impl Cache {
     /// It cannot be made, belongs to somebody else, or somebody else may write to it.
     pub fn open(directory: &Path) -> Result<Self, DirectoryError> {
         let directory = PrivateDir::open(directory)?;
-        Ok(Self { directory, max_bytes: MAX_BYTES, counts: Counts::default() })
+        let (ahead, counts) = (Mutex::default(), Counts::default());
+        Ok(Self { directory, max_bytes: room::MAX_BYTES, may_go: MayGo::Any, kept: None, ahead, counts })
     }
 
     /// The compiled module, if it is there and as it was stored.
     pub(super) fn load(&self, key: &Key) -> Option<Precompiled> {
         match self.checked(key) {
             Ok(Some(file)) => {
-                self.counts.hits.fetch_add(1, Relaxed);
-                // When it was last of use, for `evict`; if that cannot be noted, it goes earlier.
+                if !self.ahead().remove(key) {
+                    self.counts.hits.fetch_add(1, Relaxed);
+                }
+                // When it was last of use, for `make_room`; if that cannot be noted, it goes earlier.
                 let _ = self.directory.touch(&key.0);
                 return Some(Precompiled::vouched_for_file(file));
             }
@@ -158,8 +177,34 @@ impl Cache {
 
     /// Stores a compiled module, whole or not at all, and gives it as it lies there.
     pub(super) fn store(&self, key: &Key, compiled: &Precompiled) -> io::Result<Option<Precompiled>> {
+        self.store_at(key, compiled, MayGo::Any)
+    }
+
+    /// The same before anybody has asked for it.
+    pub(super) fn store_ahead(&self, key: &Key, compiled: &Precompiled) -> io::Result<()> {
+        self.store(key, compiled)?;
+        self.counts.ahead.fetch_add(1, Relaxed);
+        let mut ahead = self.ahead();
+        if ahead.len() == MOST_AHEAD {
+            // Nobody asks for them any more; if somebody does, that counts as a hit.
+            ahead.clear();
+        }
+        ahead.insert(key.clone());
+        Ok(())
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, BTreeSet<Key>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same in the place of what no generation names; an error where that is not enough.
+    pub(super) fn store_beside_kept(&self, key: &Key, compiled: &Precompiled) -> io::Result<()> {
+        self.store_at(key, compiled, MayGo::Unnamed).map(drop)
+    }
+
+    fn store_at(&self, key: &Key, compiled: &Precompiled, may_go: MayGo) -> io::Result<Option<Precompiled>> {
         let Some(code) = compiled.bytes() else { return Ok(None) };
-        self.make_room((code.len() + TAIL_BYTES) as u64)?;
+        self.make_room(key, (code.len() + TAIL_BYTES) as u64, may_go)?;
         // Synced, though it could be made again: what is mapped as code must not differ from what is read for its digest, and its pages
         // are the kernel's to take back only once they are on the disk.
         self.directory.write(&key.0, &[code, MARK, &digest(key, code)])?;
@@ -181,7 +226,7 @@ impl Cache {
     /// Notes that it has.
     pub(super) fn note_passed(&self, key: &Key) -> io::Result<()> {
         let note = key.passed();
-        self.make_room((PASSED.len() + DIGEST_BYTES) as u64)?;
+        self.make_room(key, (PASSED.len() + DIGEST_BYTES) as u64, MayGo::Any)?;
         self.directory.write(&note.0, &[PASSED, &digest(&note, PASSED)])
     }
 
@@ -226,7 +271,7 @@ impl Cache {
         };
         let note = key.refused();
         let said = [&REFUSED[..], &[what], &limit.to_le_bytes()].concat();
-        self.make_room((said.len() + DIGEST_BYTES) as u64)?;
+        self.make_room(key, (said.len() + DIGEST_BYTES) as u64, MayGo::Any)?;
         self.directory.write(&note.0, &[&said, &digest(&note, &said)])
     }
 
@@ -242,25 +287,11 @@ impl Cache {
     pub fn totals(&self) -> CacheTotals {
         CacheTotals {
             hits: self.counts.hits.load(Relaxed),
+            ahead: self.counts.ahead.load(Relaxed),
             misses: self.counts.misses.load(Relaxed),
             damaged: self.counts.damaged.load(Relaxed),
             evicted: self.counts.evicted.load(Relaxed),
         }
-    }
-
-    fn make_room(&self, wanted: u64) -> io::Result<()> {
-        let mut files = self.directory.entries()?;
-        files.sort_by_key(|file| file.modified);
-        let mut taken: u64 = files.iter().map(|file| file.bytes).sum();
-        for file in files {
-            if taken + wanted <= self.max_bytes {
-                break;
-            }
-            self.directory.remove(&file.name)?;
-            taken -= file.bytes;
-            self.counts.evicted.fetch_add(1, Relaxed);
-        }
-        Ok(())
     }
 }
 
@@ -271,8 +302,7 @@ fn digest(key: &Key, body: &[u8]) -> [u8; DIGEST_BYTES] {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::fs::{self, File};
-    use std::time::SystemTime;
+    use std::fs;
 
     use tempfile::TempDir;
 
@@ -312,7 +342,7 @@ mod tests {
         fs::write(directory.path().join("cache").join("b-how.aot"), &sound).unwrap();
         assert!(cache.load(&key("b")).is_none(), "another module's code");
         let damaged = (sound.len() * 9 + 1) as u64;
-        assert_eq!(cache.totals(), CacheTotals { hits: 1, misses: 1, damaged, evicted: 0 });
+        assert_eq!(cache.totals(), CacheTotals { hits: 1, misses: 1, damaged, ..CacheTotals::default() });
     }
 
     /// Guarantees: only the note of that very module, whole, says that it has passed.
@@ -334,23 +364,5 @@ mod tests {
         }
         fs::write(note("a"), [&sound[..], b"x"].concat()).unwrap();
         assert!(!cache.has_passed(&key("a")), "a byte too many");
-    }
-
-    /// Guarantees: the cache stays within its bytes, and what was used last stays.
-    #[test]
-    fn bounded() {
-        let directory = TempDir::new().unwrap();
-        let path = directory.path().join("cache");
-        let mut cache = Cache::open(&path).unwrap();
-        cache.max_bytes = 3 * (TAIL_BYTES as u64 + 100);
-        for (age, name) in [(3, "a"), (2, "b"), (1, "c")] {
-            cache.store(&key(name), &body(&[0; 100])).unwrap();
-            let used = SystemTime::now() - std::time::Duration::from_secs(age * 60);
-            File::open(path.join(format!("{name}-how.aot"))).unwrap().set_modified(used).unwrap();
-        }
-        assert!(cache.load(&key("a")).is_some(), "and so it is the one used last");
-        cache.store(&key("d"), &body(&[0; 100])).unwrap();
-        let there: Vec<bool> = ["a", "b", "c", "d"].iter().map(|name| cache.load(&key(name)).is_some()).collect();
-        assert_eq!((there, cache.totals().evicted), (vec![true, false, true, true], 1));
     }
 }

@@ -15,22 +15,26 @@ use crate::module::Wasi;
 pub struct CompileLimits {
     /// Memory of the compiler: bytes.
     pub memory_bytes: u64,
-    /// How long it may take, by the wall; longer where the machine gives it less of processors than that.
+    /// How long it may take, by the wall; a quarter longer where the machine gives it less of processors than that.
     pub time: Duration,
 }
 
 impl CompileLimits {
-    /// A rule of 130 KB takes 60 ms and 40 MiB; Python, 18 MB with its WASI, some seconds and 1 GiB.
-    pub(crate) const fn of(wasi: Wasi) -> Self {
-        match wasi {
-            Wasi::Refused => Self { memory_bytes: 1 << 30, time: Duration::from_secs(20) },
-            Wasi::Empty => Self { memory_bytes: 4 << 30, time: Duration::from_secs(120) },
-        }
+    /// Unless somebody says otherwise: with all that is waited for, half a minute is enough to refuse what takes longer.
+    pub const DEFAULT_TIME: Duration = Duration::from_secs(20);
+
+    /// A rule of 130 KB takes 60 ms and 40 MiB; Python, 18 MB with its WASI, some 14 s of processors and 400 MiB.
+    pub(crate) const fn of(wasi: Wasi, time: Duration) -> Self {
+        let memory_bytes = match wasi {
+            Wasi::Refused => 1 << 30,
+            Wasi::Empty => 4 << 30,
+        };
+        Self { memory_bytes, time }
     }
 
     /// Of what nobody has asked for yet, and whoever does has to wait for.
-    pub(crate) const fn ahead() -> Self {
-        Self { time: Duration::from_secs(2), ..Self::of(Wasi::Refused) }
+    pub(crate) fn ahead(time: Duration) -> Self {
+        Self::of(Wasi::Refused, time.min(Duration::from_secs(2)))
     }
 }
 

@@ -15,6 +15,7 @@ mod trial;
 
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, PoisonError, RwLock, TryLockError};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tidegate_cases::Suite;
@@ -23,6 +24,7 @@ use wasmtime::component::Component;
 use crate::admission::cache::Key;
 use crate::admission::look::Outline;
 use crate::engine::Engine;
+use crate::generations::Generations;
 use crate::load_error::LoadError;
 use crate::module::{Module, Wasi, hex};
 use crate::signature::{SignatureError, Trust};
@@ -45,6 +47,7 @@ pub struct Admission {
     compiler: Box<dyn Compile>,
     trust: Trust,
     cache: Option<Cache>,
+    compile_time: Duration,
     /// Everything but the module that decides what its machine code is.
     compiled_how: String,
     /// Who compiles ahead is alone: two children at once could need more memory than there is.
@@ -63,12 +66,23 @@ impl Admission {
     pub fn new(engine: Engine, compiler: Box<dyn Compile>, cache: Option<Cache>) -> Self {
         let compiled_how = compiled_how(&engine.wasmtime);
         let (trust, compiling) = (Trust::everybody(), RwLock::default());
-        Self { engine, compiler, trust, cache, compiled_how, compiling }
+        let compile_time = CompileLimits::DEFAULT_TIME;
+        Self { engine, compiler, trust, cache, compile_time, compiled_how, compiling }
     }
 
     /// The same, but takes only the modules that `trust` takes.
     pub fn trusting(self, trust: Trust) -> Self {
         Self { trust, ..self }
+    }
+
+    /// The same, but a module may take that long to be compiled, as [`CompileLimits::time`] says.
+    pub fn compiling_within(self, compile_time: Duration) -> Self {
+        Self { compile_time, ..self }
+    }
+
+    /// The same, and the cache spares what these generations can be gone back to with.
+    pub(crate) fn sparing(self, kept: Option<Arc<Generations>>) -> Self {
+        Self { cache: self.cache.map(|cache| cache.sparing(kept)), ..self }
     }
 
     /// Compiles in this process and keeps nothing: for tests.
@@ -157,9 +171,28 @@ impl Admission {
             Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
             Ok(guard) => guard,
         };
-        let compiled = self.compiler.compile(&self.engine, bytes, CompileLimits::ahead())?;
-        let kept = cache.store(&self.key(&sha256), &compiled);
-        kept.map(drop).map_err(|error| LoadError::Compiler(format!("what it made cannot be kept: {error}")))
+        let compiled = self.compiler.compile(&self.engine, bytes, CompileLimits::ahead(self.compile_time))?;
+        let kept = cache.store_ahead(&self.key(&sha256), &compiled);
+        kept.map_err(|error| LoadError::Compiler(format!("what it made cannot be kept: {error}")))
+    }
+
+    /// Has a module compiled that a kept generation is of, if it is not at hand, beside what is looked over meanwhile. It displaces nothing of other generations;
+    /// gives whether it found room.
+    ///
+    /// # Errors
+    /// It could not serve any more.
+    pub(crate) fn compile_kept(&self, bytes: &[u8], manifest: Option<&[u8]>, wasi: Wasi) -> Result<bool, LoadError> {
+        let Some(cache) = &self.cache else { return Ok(false) };
+        let sha256 = hex(&Sha256::digest(bytes));
+        self.trust.check_again(&sha256, manifest)?;
+        if self.is_at_hand(&sha256, wasi) {
+            return Ok(true);
+        }
+        let _not_ahead = self.compiling.read().unwrap_or_else(PoisonError::into_inner);
+        let key = self.key(&sha256);
+        let compiled = self.compile(bytes, &key, wasi)?;
+        let stored = cache.store_beside_kept(&key, &compiled);
+        Ok(stored.inspect_err(|error| tracing::warn!("a module to go back to is not kept compiled: {error}")).is_ok())
     }
 
     /// Whose modules are taken.
@@ -167,10 +200,15 @@ impl Admission {
         &self.trust
     }
 
+    /// Whether that module is there, compiled.
+    pub(crate) fn is_compiled(&self, sha256: &str) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.has(&self.key(sha256)))
+    }
+
     /// Whether to admit that module takes no compiling: it is compiled, or known to be refused.
     pub(crate) fn is_at_hand(&self, sha256: &str, wasi: Wasi) -> bool {
         let key = self.key(sha256);
-        let of = |cache: &Cache| cache.has(&key) || cache.refusal(&key, CompileLimits::of(wasi)).is_some();
+        let of = |cache: &Cache| cache.has(&key) || cache.refusal(&key, self.limits(wasi)).is_some();
         self.cache.as_ref().is_some_and(of)
     }
 
@@ -188,6 +226,10 @@ impl Admission {
 
     fn key(&self, sha256: &str) -> Key {
         Key::new(sha256, &self.compiled_how)
+    }
+
+    fn limits(&self, wasi: Wasi) -> CompileLimits {
+        CompileLimits::of(wasi, self.compile_time)
     }
 
     fn module(&self, bytes: &[u8], sha256: &str, wasi: Wasi) -> Result<Module, LoadError> {
@@ -218,17 +260,10 @@ impl Admission {
         {
             return Ok(component);
         }
-        let limits = CompileLimits::of(wasi);
-        if let Some(refusal) = self.cache.as_ref().and_then(|cache| cache.refusal(&key, limits)) {
+        if let Some(refusal) = self.cache.as_ref().and_then(|cache| cache.refusal(&key, self.limits(wasi))) {
             return Err(refusal);
         }
-        let compiled = self.compiler.compile(&self.engine, bytes, limits).inspect_err(|why| {
-            if let Some(Err(error)) = self.cache.as_ref().map(|cache| cache.note_refused(&key, why)) {
-                tracing::warn!(
-                    "that a module was refused cannot be noted, so it is tried again at the next start: {error}"
-                );
-            }
-        })?;
+        let compiled = self.compile(bytes, &key, wasi)?;
         if let Some(cache) = &self.cache {
             match cache.store(&key, &compiled).map(|stored| stored.map(|it| it.component(&self.engine.wasmtime))) {
                 Ok(Some(Ok(component))) => return Ok(component),
@@ -243,6 +278,16 @@ impl Admission {
         }
         let unusable = |error: wasmtime::Error| LoadError::Compiler(format!("its code cannot be used: {error:#}"));
         compiled.component(&self.engine.wasmtime).map_err(unusable)
+    }
+
+    fn compile(&self, bytes: &[u8], key: &Key, wasi: Wasi) -> Result<Precompiled, LoadError> {
+        self.compiler.compile(&self.engine, bytes, self.limits(wasi)).inspect_err(|why| {
+            if let Some(Err(error)) = self.cache.as_ref().map(|cache| cache.note_refused(key, why)) {
+                tracing::warn!(
+                    "that a module was refused cannot be noted, so it is tried again at the next start: {error}"
+                );
+            }
+        })
     }
 }
 

@@ -218,12 +218,15 @@ fn however_a_compiler_ends() {
         let error = compile(&child(script), &large, patience).unwrap_err();
         assert_eq!(error.code(), code, "{script}: {error}");
         assert!(error.to_string().contains(said), "{script}: {error}");
+        assert_eq!(error.machine_was_short().is_some(), script == "kill -KILL $$", "{error:?}");
     }
     for script in ["exec sleep 600", "exec cat /dev/zero > /dev/null", "exec 1>&- 2>&-; while :; do :; done"] {
         let began = Instant::now();
         let error = compile(&child(script), &large, Duration::from_millis(300)).unwrap_err();
         assert_eq!(error.code(), "compile_time", "{script}: {error}");
         assert!(began.elapsed() < Duration::from_secs(300), "{script}");
+        // It did not even ask for a processor.
+        assert!(script != "exec sleep 600" || error.machine_was_short().is_some(), "{error:?}");
     }
     let missing = ChildProcess::of("/nonexistent/tidegate".into(), &[]);
     assert_eq!(compile(&missing, b"", patience).unwrap_err().code(), "compiler");
@@ -291,30 +294,32 @@ fn what_takes_too_much_is_tried_once() {
     for (told, again) in [(Told::ByItsLimit, 0), (Told::ByTheMachine, 1)] {
         let directory = TempDir::new().unwrap();
         let (path, compiler) = (directory.path().join("cache"), Refuses(Arc::default(), told));
-        let tried = |wasi: Wasi| {
-            let admission =
-                Admission::new(engine.clone(), Box::new(compiler.clone()), Some(Cache::open(&path).unwrap()));
+        let tried = |seconds| {
+            let cache = Cache::open(&path).unwrap();
+            let admission = Admission::new(engine.clone(), Box::new(compiler.clone()), Some(cache))
+                .compiling_within(Duration::from_secs(seconds));
             let before = compiler.0.load(Relaxed);
-            let error = admission.admit(&module, None, wasi).unwrap_err();
+            let error = admission.admit(&module, None, Wasi::Refused).unwrap_err();
             assert_eq!(error.code(), "compile_time");
             let tried = compiler.0.load(Relaxed) - before;
             assert_eq!(error.to_string().contains("retry"), tried == 0, "{error}");
-            assert_eq!(admission.is_at_hand(&hex(&Sha256::digest(&module)), wasi), again == 0);
+            assert!(error.to_string().contains("raise `compile_timeout_s`"), "{error}");
+            assert_eq!(admission.is_at_hand(&hex(&Sha256::digest(&module)), Wasi::Refused), again == 0);
             (tried, admission)
         };
-        assert_eq!(tried(Wasi::Refused).0, 1);
-        assert_eq!(tried(Wasi::Refused).0, again);
-        let (first, admission) = tried(Wasi::Empty);
+        assert_eq!(tried(20).0, 1);
+        assert_eq!(tried(20).0, again);
+        let (first, admission) = tried(40);
         assert_eq!(first, 1, "it may take longer so");
-        assert_eq!((tried(Wasi::Empty).0, tried(Wasi::Refused).0), (again, again));
+        assert_eq!((tried(40).0, tried(20).0), (again, again));
         admission.forget_refusal(&hex(&Sha256::digest(&module)));
-        assert_eq!((tried(Wasi::Refused).0, tried(Wasi::Refused).0), (1, again));
+        assert_eq!((tried(20).0, tried(20).0), (1, again));
         let notes = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
         for note in notes.filter(|path| path.extension().is_some_and(|ending| ending == "refused")) {
             let mut said = fs::read(&note).unwrap();
             said[20] ^= 1;
             fs::write(&note, said).unwrap();
         }
-        assert_eq!(tried(Wasi::Refused).0, 1, "a note that is not whole is none");
+        assert_eq!(tried(20).0, 1, "a note that is not whole is none");
     }
 }

@@ -25,6 +25,7 @@ use crate::private_dir::{DirectoryError, PrivateDir};
 use crate::words::cut;
 
 pub use record::Version;
+pub(crate) use room::Use;
 
 /// What all of them may take up together; the oldest go first, those that serve stay.
 const MAX_BYTES: u64 = 1 << 30;
@@ -136,6 +137,11 @@ impl Generations {
             return Err(missing("what was kept does not fit its digest".to_owned()));
         }
         Ok(bytes)
+    }
+
+    /// The digest of the module that a generation is of, if it is kept.
+    pub(crate) fn sha256(&self, rule: &str, number: u64) -> Option<String> {
+        Some(self.rules().get(rule)?.versions.get(&number)?.sha256.clone())
     }
 
     /// The number under which exactly this is kept already.

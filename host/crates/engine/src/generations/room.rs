@@ -1,6 +1,6 @@
 //! What the generations may take up: ten a rule, and so many bytes together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use crate::generations::Generations;
@@ -10,6 +10,15 @@ use crate::generations::names::module_name;
 pub(super) const MAX_A_RULE: usize = 10;
 /// This part of the bytes is for modules that no generation names, yet or any more.
 const UNNAMED_PART: u64 = 8;
+
+/// What a module is to the generations that are kept; the more, the longer what is made of it stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Use {
+    /// One can be gone back to that is of it.
+    Kept,
+    /// One serves that is of it.
+    Serves,
+}
 
 impl Generations {
     /// Keeps within the bounds: the oldest go, and the modules that none names any more.
@@ -64,6 +73,31 @@ impl Generations {
         let rules = self.rules();
         let all = rules.values().flat_map(|kept| kept.versions.values());
         all.map(|version| version.sha256.clone()).collect()
+    }
+
+    /// What each of them is of use for.
+    pub(crate) fn uses(&self) -> BTreeMap<String, Use> {
+        let rules = self.rules();
+        let mut uses = BTreeMap::new();
+        for (kept, version) in
+            rules.values().flat_map(|kept| kept.versions.values().map(move |version| (kept, version)))
+        {
+            let now = if kept.serving == Some(version.generation) { Use::Serves } else { Use::Kept };
+            let most = uses.entry(version.sha256.clone()).or_insert(now);
+            *most = now.max(*most);
+        }
+        uses
+    }
+
+    /// All that are kept, by number and rule, with the digest of their module; the newest last.
+    pub(crate) fn all(&self) -> Vec<(u64, String, String)> {
+        let rules = self.rules();
+        let each = rules.iter().flat_map(|(rule, kept)| {
+            kept.versions.values().map(|version| (version.generation, rule.clone(), version.sha256.clone()))
+        });
+        let mut all: Vec<_> = each.collect();
+        all.sort_unstable();
+        all
     }
 
     /// Lets modules go that no generation names, but for the one that has just come, where all of them have more than their share.

@@ -1,7 +1,7 @@
 //! What the registry knows of one rule.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use sha2::{Digest, Sha256};
 use tidegate_config::RuleFile;
@@ -12,6 +12,11 @@ use crate::registry::scan::Wanted;
 use crate::registry::status::{Entry, PENDING, QUARANTINED, RuleState, RuleStatus, STILL_CALLED};
 use crate::rule::Rule;
 use crate::stats::{RuleStats, RuleTotals};
+
+/// How often it is tried again by itself to compile a module for which the machine had too little.
+const MOST_TRIES: u32 = 5;
+/// The least pause before that: afterwards it is three times as long each time.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is known of one rule.
 pub(super) struct Known {
@@ -27,6 +32,10 @@ pub(super) struct Known {
     pub held: Option<Problem>,
     /// The last attempt failed for something that passes by itself.
     pub again: bool,
+    /// The machine had too little for the last attempt, and then it is tried again.
+    pub later: Option<Instant>,
+    /// How often that has been so of these files.
+    pub tries: u32,
     /// The number of a generation that the lanes were too busy to take, for the next try.
     pub number: Option<u64>,
     /// Its files cannot serve, and the lanes were too busy to take what is kept on disk.
@@ -65,6 +74,8 @@ impl Known {
             problem: None,
             held: None,
             again: false,
+            later: None,
+            tries: 0,
             number: None,
             unrevived: false,
             met: false,
@@ -80,10 +91,25 @@ impl Known {
         Self { wanted, problem, again: true, ..Self::new(stats) }
     }
 
+    /// Whether its files are to be looked at, though they have not changed.
+    pub fn is_due(&self) -> bool {
+        self.again || self.later.is_some_and(|later| later <= Instant::now())
+    }
+
+    /// What its files say is looked at.
+    pub fn begins(&mut self, wanted: Wanted) {
+        if self.wanted != wanted {
+            self.tries = 0;
+        }
+        self.wanted = wanted;
+        self.again = false;
+        self.later = None;
+    }
+
     /// Whether it is to be tried again without a sign: its newest files, or the generation before one that is quarantined.
     pub fn is_unfinished(&self) -> bool {
         let waits = |rule: &Arc<Rule>| self.before.is_some() && rule.stats.is_quarantined(rule.generation);
-        self.again || self.held.is_some() || self.serving.as_ref().is_some_and(waits)
+        self.again || self.later.is_some() || self.held.is_some() || self.serving.as_ref().is_some_and(waits)
     }
 
     /// The host has just been started, and what is kept on disk could not be asked to go on yet: what stood in for its files' generation when it ended, or
@@ -138,7 +164,10 @@ impl Known {
 
     /// Its newest files cannot serve.
     pub fn failed(&mut self, name: &str, error: &LoadError) {
-        let (code, text) = (error.code(), error.to_string());
+        let (code, mut text) = (error.code(), error.to_string());
+        if let Some(short) = error.machine_was_short() {
+            text += &self.try_later(short);
+        }
         let old = if self.serving.is_some() { "; the generation before it goes on serving" } else { "" };
         // What is tried again every other second is said once.
         if self.problem.as_ref().is_none_or(|problem| problem.text != text) {
@@ -147,6 +176,18 @@ impl Known {
         self.stats.refused(code);
         self.problem = Some(Problem { code, text });
         self.again = matches!(error, LoadError::Busy(_)) || self.unrevived;
+    }
+
+    /// The machine has been too short for so long: what is said of when it is tried again. Who looks rules over has no time for others meanwhile, so
+    /// that is not without end.
+    fn try_later(&mut self, short: Duration) -> String {
+        if self.tries == MOST_TRIES {
+            return format!("; it was tried {MOST_TRIES} times more, and now waits for `retry`");
+        }
+        let pause = short.max(LEAST_PAUSE) * 3_u32.pow(self.tries);
+        self.tries += 1;
+        self.later = Some(Instant::now() + pause);
+        format!("; it is tried again in {} s", pause.as_secs())
     }
 
     /// `rule` serves in the place of a quarantined generation, as `text` says.
@@ -167,8 +208,7 @@ impl Known {
             return false;
         };
         self.problem = Some(stands_in.problem.clone());
-        self.wanted = wanted.clone();
-        self.again = false;
+        self.begins(wanted.clone());
         true
     }
 
@@ -191,6 +231,7 @@ impl Known {
             "rule serves"
         );
         self.problem = None;
+        self.tries = 0;
         self.serving = Some(rule);
     }
 }
@@ -208,4 +249,36 @@ fn etag(file: Option<&RuleFile>, sha256: Option<&str>) -> String {
     all.update([0]);
     all.update(sha256.unwrap_or_default());
     format!("\"{}\"", hex(&all.finalize()[..16]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load_error::Told;
+
+    /// Guarantees: what the machine had too little for is tried again after ever longer pauses, and not without end, until its files are others; what is wrong with
+    /// the module itself is not.
+    #[test]
+    fn tried_again_by_itself() {
+        let limit = Duration::from_secs(20);
+        let mut known = Known::new(Arc::default());
+        let mut fails = |told| {
+            let wanted = known.wanted.clone();
+            known.begins(wanted);
+            known.failed("a", &LoadError::CompileTime { limit, told });
+            let problem = known.problem.clone().map_or(String::new(), |problem| problem.text);
+            (problem.rsplit_once("; it ").map_or(String::new(), |(_, again)| again.to_owned()), known.is_unfinished())
+        };
+        assert_eq!(fails(Told::ByItsLimit), (String::new(), false));
+        for pause in [20, 60, 180, 540, 1_620] {
+            assert_eq!(fails(Told::ByTheMachine), (format!("is tried again in {pause} s"), true));
+        }
+        assert_eq!(
+            fails(Told::ByTheMachine),
+            ("was tried 5 times more, and now waits for `retry`".to_owned(), false)
+        );
+        known.begins(Wanted { module: "b".to_owned(), ..Wanted::default() });
+        known.failed("a", &LoadError::CompileTime { limit, told: Told::ByTheMachine });
+        assert!(known.is_unfinished() && !known.is_due());
+    }
 }

@@ -21,7 +21,7 @@ mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,7 @@ use crate::admission::{Admission, try_out};
 use crate::generations::Generations;
 use crate::load_error::LoadError;
 use crate::module::Module;
+use crate::registry::ahead::Ahead;
 use crate::registry::first::FirstReading;
 use crate::registry::handle::Ask;
 use crate::registry::known::Known;
@@ -51,7 +52,7 @@ pub use touched::Touched;
 /// How long the directory must be quiet before it is read: editors and copies take several steps.
 const QUIET: Duration = Duration::from_millis(100);
 /// However restless it is, it is read after this long.
-const RESTLESS: Duration = Duration::from_secs(2);
+pub(crate) const RESTLESS: Duration = Duration::from_secs(2);
 /// How often it is read without a sign: some file systems give none.
 const POLL: Duration = Duration::from_secs(30);
 /// The same where it cannot be watched at all.
@@ -92,6 +93,8 @@ pub struct Registry {
     shadows: Arc<Shadows>,
     first: Arc<FirstReading>,
     ask: SyncSender<Ask>,
+    /// Whom to tell that what is there serves, until that is done.
+    ahead: Option<SyncSender<Ahead>>,
     /// Held by who changes several files, and by who reads them: none is read in between.
     files: Arc<Mutex<()>>,
 }
@@ -119,7 +122,9 @@ impl Registry {
         std::fs::create_dir_all(directory)?;
         let (snapshot, shadows) = (Arc::<Snapshot>::default(), Arc::<Shadows>::default());
         let first = Arc::<FirstReading>::default();
-        let (admission, generations) = (Arc::new(admission), generations.map(Arc::new));
+        let generations = generations.map(Arc::new);
+        let admission = Arc::new(admission.sparing(generations.clone()));
+        let ahead = ahead::start(admission.clone());
         let (ask, asked) = mpsc::sync_channel(64);
         let files = Arc::<Mutex<()>>::default();
         let mut registry = Registry {
@@ -133,9 +138,10 @@ impl Registry {
             shadows: shadows.clone(),
             first: first.clone(),
             ask: ask.clone(),
+            ahead: ahead.clone(),
             files: files.clone(),
         };
-        let watcher = watch::watch(directory, ask.clone(), ahead::start(admission.clone()));
+        let watcher = watch::watch(directory, ask.clone(), ahead);
         let thread = tidegate_telemetry::thread("rules", move || {
             tidegate_telemetry::give_way();
             let first = registry.first.clone();
@@ -277,19 +283,30 @@ impl Registry {
         }
         self.retreat();
         self.publish();
+        self.tell_ahead();
         Ok(())
+    }
+
+    /// What is there serves: now there is time for what can be gone back to.
+    fn tell_ahead(&mut self) {
+        let (Some(ahead), Some(store)) = (&self.ahead, &self.generations) else { return };
+        if let Err(TrySendError::Full(_)) = ahead.try_send(Ahead::Kept(store.clone())) {
+            // Then after the next reading.
+            return;
+        }
+        self.ahead = None;
     }
 
     /// Whether that is not what a rule's files said already when they were last looked at for good.
     fn is_new(&self, name: &str, wanted: &Wanted) -> bool {
-        self.rules.get(name).is_none_or(|known| known.again || known.wanted != *wanted)
+        self.rules.get(name).is_none_or(|known| known.is_due() || known.wanted != *wanted)
     }
 
     /// Brings one rule in line with its files. `held` is a rule that is to go before any new one comes; `renamed` is one that serves, which this one was until now.
     fn bring(&mut self, name: String, wanted: Wanted, held: Option<&str>, renamed: Option<&str>) {
         let ask = &self.ask;
         let known = self.rules.entry(name.clone()).or_insert_with(|| Known::new(counted(ask)));
-        if known.wanted == wanted && !known.again {
+        if known.wanted == wanted && !known.is_due() {
             known.held = None;
             return;
         }
@@ -300,8 +317,7 @@ impl Registry {
         if known.stays_returned(&wanted) {
             return;
         }
-        known.wanted = wanted;
-        known.again = false;
+        known.begins(wanted);
         let file = match &known.wanted.file {
             Ok(file) => file.clone(),
             Err(reason) => {
@@ -360,7 +376,7 @@ impl Registry {
 
     /// A rule's newest files cannot serve.
     fn failed(&mut self, name: &str, error: &LoadError) {
-        self.revive(name);
+        self.revive(name, error);
         if let Some(known) = self.rules.get_mut(name) {
             known.failed(name, error);
         }

@@ -44,8 +44,8 @@ impl Registry {
     }
 
     /// The rule's files cannot serve and nothing of it does: what served last, before the host was started, serves again; where that cannot, the newest good
-    /// one that can.
-    pub(super) fn revive(&mut self, name: &str) {
+    /// one that can. Where the machine was too short to compile what they name, only what is compiled already can: to try each of the others would take as long.
+    pub(super) fn revive(&mut self, name: &str, why: &LoadError) {
         let numbers = self.generations.as_ref().map(|store| store.to_revive(name)).unwrap_or_default();
         let Some(known) = self.rules.get_mut(name) else { return };
         known.unrevived = false;
@@ -54,6 +54,9 @@ impl Registry {
         }
         let stats = known.stats.clone();
         for number in numbers {
+            if why.machine_was_short().is_some() && !self.is_compiled(name, number) {
+                continue;
+            }
             let revived = self.stored(name, number, number, stats.clone()).map(Arc::new);
             match revived.and_then(|rule| self.deploy.install(&rule).map(|()| rule)) {
                 Ok(rule) => {
@@ -73,6 +76,11 @@ impl Registry {
                 ),
             }
         }
+    }
+
+    fn is_compiled(&self, name: &str, number: u64) -> bool {
+        let sha256 = self.generations.as_ref().and_then(|store| store.sha256(name, number));
+        sha256.is_some_and(|sha256| self.admission.is_compiled(&sha256))
     }
 
     /// Generation `number` of a rule, from disk, looked over like any other, to serve under `new`.

@@ -33,6 +33,7 @@ impl Registry {
         {
             self.scanner.forget_refusal(&known.wanted);
             known.again = true;
+            known.tries = 0;
         }
         if let Some(known) = self.rules.get_mut(rule)
             && (known.stats.quarantined().is_some()
@@ -51,8 +52,7 @@ impl Registry {
             return;
         }
         let Some(known) = self.rules.get_mut(name) else { return };
-        known.wanted = wanted;
-        known.again = false;
+        known.begins(wanted);
         known.number = None;
         known.held = None;
         known.problem = None;

@@ -1,12 +1,12 @@
 //! Signs from the file system that the rules directory has changed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::SyncSender;
 
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-use crate::registry::ahead::may_be_module;
+use crate::registry::ahead::{Ahead, may_be_module};
 use crate::registry::handle::Ask;
 
 /// Watches the directory itself, so that renames, symlink swaps of a ConfigMap and deletions are seen, and tells `ahead` of modules that are written or
@@ -14,14 +14,15 @@ use crate::registry::handle::Ask;
 pub(super) fn watch(
     directory: &Path,
     ask: SyncSender<Ask>,
-    ahead: Option<SyncSender<PathBuf>>,
+    ahead: Option<SyncSender<Ahead>>,
 ) -> Option<RecommendedWatcher> {
     let tell = move |event: notify::Result<notify::Event>| {
         if let (Ok(event), Some(ahead)) = (&event, &ahead)
             && is_whole(event.kind)
         {
             // What finds no room is compiled when the directory is read.
-            event.paths.iter().filter(|path| may_be_module(path)).for_each(|path| drop(ahead.try_send(path.clone())));
+            let modules = event.paths.iter().filter(|path| may_be_module(path));
+            modules.for_each(|path| drop(ahead.try_send(Ahead::Module(path.clone()))));
         }
         // Our own reading of the files must not look like a change of them.
         let of_interest = match event.map(|event| event.kind) {
