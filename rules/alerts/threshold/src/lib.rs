@@ -183,7 +183,7 @@ impl Threshold {
     }
 
     fn raise(&self, series: SeriesId, time_us: i64, side: Side, value: f64, out: &mut Alarms) {
-        let limit = self.limits.of(side);
+        let limit = self.limits.in_words(side);
         let alarm = Alarm {
             series,
             time_us,
@@ -200,7 +200,10 @@ impl Threshold {
 
     fn clear(&self, reading: &Reading<'_>, side: Side, out: &mut Alarms) {
         let alarm = Alarm { key: side.word(), ..Alarm::of(reading, Transition::Cleared, self.severity) };
-        out.push(alarm, format_args!("{} is no longer {} {}", reading.value, side.word(), self.limits.of(side)));
+        out.push(
+            alarm,
+            format_args!("{} is no longer {} {}", reading.value, side.word(), self.limits.in_words(side)),
+        );
     }
 }
 

@@ -23,6 +23,9 @@ pub(crate) struct Limits {
     above: f64,
     below: f64,
     hysteresis: f64,
+    /// As alerts say them: written once, for they are the same in each.
+    above_in_words: String,
+    below_in_words: String,
 }
 
 impl Limits {
@@ -38,7 +41,9 @@ impl Limits {
         if !(0.0..f64::INFINITY).contains(&hysteresis) {
             return Err(format!("hysteresis is {hysteresis}; it must be 0 or more"));
         }
-        Ok(Self { above: above.unwrap_or(f64::INFINITY), below: below.unwrap_or(f64::NEG_INFINITY), hysteresis })
+        let (above, below) = (above.unwrap_or(f64::INFINITY), below.unwrap_or(f64::NEG_INFINITY));
+        let (above_in_words, below_in_words) = (above.to_string(), below.to_string());
+        Ok(Self { above, below, hysteresis, above_in_words, below_in_words })
     }
 
     /// Whether a value is a number beyond neither limit.
@@ -66,10 +71,11 @@ impl Limits {
         }
     }
 
-    pub(crate) fn of(&self, side: Side) -> f64 {
+    /// A limit as alerts say it.
+    pub(crate) fn in_words(&self, side: Side) -> &str {
         match side {
-            Side::Above => self.above,
-            Side::Below => self.below,
+            Side::Above => &self.above_in_words,
+            Side::Below => &self.below_in_words,
         }
     }
 }

@@ -34,12 +34,12 @@ impl Template {
         Ok(Self(pieces))
     }
 
-    pub(crate) fn filled(&self, value: f64, limit: f64, side: Side) -> impl fmt::Display {
+    pub(crate) fn filled(&self, value: f64, limit: &str, side: Side) -> impl fmt::Display {
         fmt::from_fn(move |formatter| {
             self.0.iter().try_for_each(|piece| match piece {
                 Piece::Words(words) => formatter.write_str(words),
                 Piece::Value => write!(formatter, "{value}"),
-                Piece::Limit => write!(formatter, "{limit}"),
+                Piece::Limit => formatter.write_str(limit),
                 Piece::Side => formatter.write_str(side.word()),
             })
         })
