@@ -26,12 +26,13 @@ use serde_json::{Map, Value, json};
 use crate::quality::Quality;
 use crate::rule::Rule;
 use crate::testing::harness::RuleTest;
+use crate::testing::schema;
 use crate::testing::seen::{Input, Seen};
 
 /// Runs every case under `<crate>/testcases`; pass `env!("CARGO_MANIFEST_DIR")`.
 ///
 /// # Panics
-/// When a case fails, cannot be read, or there is none.
+/// When a case fails, cannot be read, or there is none; and when the text of [`crate::About::config_schema`] is not the schema of the configuration.
 pub fn run_cases<R: Rule>(crate_directory: &str) {
     let folder = Path::new(crate_directory).join("testcases");
     let mut cases: Vec<_> = match fs::read_dir(&folder) {
@@ -40,7 +41,9 @@ pub fn run_cases<R: Rule>(crate_directory: &str) {
     };
     cases.sort();
     assert!(!cases.is_empty(), "no test cases in {}", folder.display());
-    let failures: Vec<String> = cases.iter().filter_map(|case| run_case::<R>(case).err()).collect();
+    let schema = schema::check::<R>(Path::new(crate_directory));
+    let failures: Vec<String> =
+        cases.iter().map(|case| run_case::<R>(case)).chain([schema]).filter_map(Result::err).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 

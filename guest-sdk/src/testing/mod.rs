@@ -2,7 +2,7 @@
 //!
 //! - [`RuleTest`] takes messages or readings as plain values and gives back what came out by topic
 //!   name. It checks every output against what the host refuses, and panics on a breach.
-//! - [`run_cases`] runs the folders under a rule's `testcases/`.
+//! - [`run_cases`] runs the folders under a rule's `testcases/`, and holds a schema that it brings along against its configuration.
 //! - [`Native`] takes columns and gives columns, for benchmarks: the same calls in the same order as
 //!   a module's exports, with nothing copied between.
 //!
@@ -14,6 +14,7 @@ mod columns;
 mod harness;
 mod host;
 mod native;
+mod schema;
 mod seen;
 
 pub use cases::{case_lines, run_cases};

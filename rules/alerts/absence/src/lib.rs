@@ -106,8 +106,10 @@ pub struct Absence {
 impl Alert for Absence {
     type Config = Config;
     type State = Watch;
-    const ABOUT: About =
-        tidegate_rule::about!("Raises an alert when a series falls silent").scope(Scope::Series).tick_ms(1_000);
+    const ABOUT: About = tidegate_rule::about!("Raises an alert when a series falls silent")
+        .scope(Scope::Series)
+        .tick_ms(1_000)
+        .config_schema(include_str!("../config-schema.json"));
 
     fn new(config: Config) -> Result<Self, String> {
         Ok(Self {

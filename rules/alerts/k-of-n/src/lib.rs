@@ -80,7 +80,8 @@ impl Rule for KOfN {
     const ABOUT: About =
         tidegate_rule::about!("Raises one alert while so many series are beyond a limit at the same time")
             .scope(Scope::Node)
-            .tick_ms(1_000);
+            .tick_ms(1_000)
+            .config_schema(include_str!("../config-schema.json"));
 
     fn new(config: Config) -> Result<Self, String> {
         if config.k == 0 {

@@ -104,7 +104,8 @@ impl Alert for Threshold {
     type State = Standing;
     const ABOUT: About = tidegate_rule::about!("Raises an alert while a value is above or below a limit")
         .scope(Scope::Series)
-        .tick_ms(1_000);
+        .tick_ms(1_000)
+        .config_schema(include_str!("../config-schema.json"));
 
     fn new(config: Config) -> Result<Self, String> {
         Ok(Self {

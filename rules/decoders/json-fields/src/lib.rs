@@ -92,7 +92,8 @@ impl Decoder for JsonFields {
     type Config = Config;
     const ABOUT: About = tidegate_rule::about!("JSON objects of many fields: one series a leaf")
         .topics(&["users/+/devices/+/telemetry"])
-        .with_properties();
+        .with_properties()
+        .config_schema(include_str!("../config-schema.json"));
 
     fn new(config: Config) -> Result<Self, String> {
         for (key, value, most) in [("max_depth", config.max_depth, 100), ("max_fields", config.max_fields, 10_000)] {

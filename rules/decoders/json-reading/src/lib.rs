@@ -45,8 +45,9 @@ pub struct JsonReading {
 
 impl Decoder for JsonReading {
     type Config = Config;
-    const ABOUT: About =
-        tidegate_rule::about!("JSON readings: value, quality, time and unit in one object").topics(&["dev/#"]);
+    const ABOUT: About = tidegate_rule::about!("JSON readings: value, quality, time and unit in one object")
+        .topics(&["dev/#"])
+        .config_schema(include_str!("../config-schema.json"));
 
     fn new(config: Config) -> Result<Self, String> {
         let keys = [&config.value_key, &config.quality_key, &config.time_key, &config.unit_key];

@@ -64,7 +64,8 @@ pub struct Scale {
 impl Transform for Scale {
     type Config = Config;
     type State = ();
-    const ABOUT: About = tidegate_rule::about!("Scales values: factor, offset and unit");
+    const ABOUT: About = tidegate_rule::about!("Scales values: factor, offset and unit")
+        .config_schema(include_str!("../config-schema.json"));
 
     fn new(config: Config) -> Result<Self, String> {
         if config.scales.len() > MAX_SCALES {
