@@ -69,7 +69,8 @@ impl Left {
         match compiled {
             Ok(found_room) => found_room.then_some(self),
             Err(error) => {
-                tracing::warn!(rule, generation = number, "the rule could not go back to that generation: {error}");
+                // Who goes back to it hears it then.
+                tracing::debug!(rule, generation = number, "not compiled to go back to: {error}");
                 Some(self)
             }
         }
