@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use tidegate_model::{Alert, Books, Messages, Points, StateBook};
+use tidegate_model::{Alert, Books, Messages, Points, SavedState, StateBook};
 
 use crate::calls::{Decoded, Emitted, Processed, RawAlert};
 use crate::context::thread_cpu;
 use crate::fault::Fault;
-use crate::instance::{Instance, Voice};
+use crate::instance::{Cells, Instance, Voice};
 use crate::load_error::LoadError;
 use crate::rule::{Limits, Rule};
 use crate::shadow::compare::{Outcomes, alerts_apart};
@@ -40,6 +40,8 @@ pub struct Shadow {
     rule: Arc<Rule>,
     /// None once it is stopped.
     instance: Option<Instance>,
+    /// How often it has begun anew.
+    lives: u32,
     books: Arc<Books>,
     report: Arc<ShadowReport>,
     allowance: Allowance,
@@ -56,6 +58,7 @@ impl Shadow {
         let mut shadow = Self {
             rule: rule.clone(),
             instance: None,
+            lives: 0,
             books: books.clone(),
             report: report.clone(),
             allowance: Allowance::new(report.share(), Instant::now()),
@@ -85,6 +88,22 @@ impl Shadow {
     /// It refuses the state, or fails.
     pub fn restore(&mut self, version: &str, state: &StateBook) -> Result<(), LoadError> {
         self.instance.as_mut().map_or(Ok(()), |instance| instance.restore(version, state))
+    }
+
+    /// The state that it has built, or what changed of it; none if it is stopped or fails, which is its own affair.
+    pub fn save(&mut self, cells: Cells) -> Option<SavedState> {
+        let saved = self.instance.as_mut()?.save(cells);
+        saved.map_err(|fault| self.faulted(&fault)).ok()
+    }
+
+    /// How often it has begun anew, without state.
+    pub fn lives(&self) -> u32 {
+        self.lives
+    }
+
+    /// Where it tells what it finds.
+    pub fn report(&self) -> &Arc<ShadowReport> {
+        &self.report
     }
 
     /// `own` alerts stand by the state that it has been given; of `nobodys` it is not known whether they do.
@@ -172,7 +191,26 @@ impl Shadow {
             return;
         }
         self.report.called(rows, took);
-        match call(instance, &self.report, &self.books) {
+        let made = call(instance, &self.report, &self.books);
+        self.made_of(made);
+        let memory = self.instance.as_ref().map_or(0, Instance::memory_bytes) + self.standing.bytes();
+        self.report.memory.set(&mut self.memory, memory as u64);
+        // Of the processor: what the lane waits for it besides is the machine's, and must not keep rows from the shadow.
+        let spent = thread_cpu().saturating_sub(cpu_began);
+        self.allowance.spend(spent);
+        self.report.spent_nanos.fetch_add(spent.as_nanos() as u64, Relaxed);
+    }
+
+    /// The serving one was given this while this one was not there, whose turn it is now: what it makes of it is compared with nothing.
+    pub fn catch_up(&mut self, call: impl FnOnce(&mut Instance) -> Result<Vec<RawAlert>, Fault>) {
+        let Some(instance) = self.instance.as_mut() else { return };
+        let made = call(instance);
+        self.made_of(made);
+    }
+
+    /// What has come of a call: the alerts that it would send.
+    fn made_of(&mut self, made: Result<Vec<RawAlert>, Fault>) {
+        match made {
             Ok(said) => {
                 let mut alerts = said.into_iter().filter_map(|raw| raw.of(&self.rule.name, &self.books));
                 if alerts.try_for_each(|alert| self.standing.note(alert)) == Err(NoRoom) {
@@ -184,17 +222,12 @@ impl Shadow {
             }
             Err(fault) => self.faulted(&fault),
         }
-        let memory = self.instance.as_ref().map_or(0, Instance::memory_bytes) + self.standing.bytes();
-        self.report.memory.set(&mut self.memory, memory as u64);
-        // Of the processor: what the lane waits for it besides is the machine's, and must not keep rows from the shadow.
-        let spent = thread_cpu().saturating_sub(cpu_began);
-        self.allowance.spend(spent);
-        self.report.spent_nanos.fetch_add(spent.as_nanos() as u64, Relaxed);
     }
 
     /// A fault is the shadow's own affair: it begins anew, without state, or is stopped.
     fn faulted(&mut self, fault: &Fault) {
         self.instance = None;
+        self.lives += 1;
         self.standing.forget();
         if self.report.faulted(fault) {
             return;

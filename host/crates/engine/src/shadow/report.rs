@@ -115,7 +115,8 @@ impl ShadowReport {
         self.serving_nanos.fetch_add(serving.as_nanos() as u64, Relaxed);
     }
 
-    pub(super) fn skipped(&self, rows: usize) {
+    /// A call with so many rows passed it by.
+    pub fn skipped(&self, rows: usize) {
         self.skipped_batches.fetch_add(1, Relaxed);
         self.skipped_rows.fetch_add(rows as u64, Relaxed);
     }

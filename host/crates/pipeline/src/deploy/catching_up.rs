@@ -13,9 +13,9 @@ use crate::deploy::orders::Orders;
 use crate::lane::{Begins, Changed, Control, Copied, OwnForm};
 
 /// How many cells may have changed between two questions what did, for the successor to take over: so many more are saved and given in some 0.5 ms.
-const LITTLE: usize = 500;
+pub(super) const LITTLE: usize = 500;
 /// How often a lane is asked that. Where cells change as fast as a successor takes them they never become few.
-const MOST_ROUNDS: usize = 4;
+pub(super) const MOST_ROUNDS: usize = 4;
 
 impl LaneDeploy {
     /// Gives an instance what has changed since its copy of the state was made, until little is left.

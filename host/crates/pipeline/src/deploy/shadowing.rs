@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use fail::fail_point;
 use tidegate_engine::{LoadError, Rule, Shadow, ShadowReport, ShadowStart, ShadowState};
 
 use super::LaneDeploy;
-use crate::deploy::orders::{Orders, tell_all};
+use crate::deploy::catching_up::{LITTLE, MOST_ROUNDS};
+use crate::deploy::orders::{Held, Orders, Told, tell_all};
 use crate::deploy::placement::Placement;
-use crate::lane::{Control, Copied, LaneKind};
+use crate::lane::{Control, Copied, LaneKind, ReadyShadow};
 
 impl LaneDeploy {
     /// Makes a shadow for each lane, with a copy of the state of what serves if it is to have one. If one of them cannot be, none is.
@@ -39,15 +41,31 @@ impl LaneDeploy {
         Ok(())
     }
 
-    /// Each lane's shadow takes over there, with what it has.
+    /// Each lane's shadow takes over there, with what it has: its state is saved beside the lane, and it is given what it misses meanwhile.
     pub(super) fn let_shadow_serve(&self, rule: &Arc<Rule>) -> Result<(), LoadError> {
         self.all_at_hand()?;
         let lanes = self.lanes_of(rule);
-        let ready = lanes.iter().map(|_| rule.instantiate(&self.around.books));
-        let ready = ready.collect::<Result<Vec<_>, _>>()?;
+        let fresh = lanes.iter().map(|_| rule.instantiate(&self.around.books));
+        let fresh = fresh.collect::<Result<Vec<_>, _>>()?;
+        let mut all = Vec::new();
+        for lane in lanes {
+            match self.shadow_made_ready(lane, rule) {
+                Ok(ready) => all.push(ready),
+                Err(error) => {
+                    lanes.iter().zip(all).for_each(|(lane, ready)| give_back(lane, &rule.name, ready));
+                    return Err(error);
+                }
+            }
+        }
         rule.stats.release(rule.generation);
-        for (lane, fresh) in lanes.iter().zip(ready) {
-            let told = lane.tell(|reply| Control::Promote { fresh: Box::new(fresh), reply });
+        for ((lane, fresh), mut ready) in lanes.iter().zip(fresh).zip(all) {
+            if let Some(ready) = &mut ready {
+                // What a lane that is held back just now does not say it gives the shadow itself.
+                let _ = brought_close(lane, &rule.name, ready);
+            }
+            fail_point!("promote-last");
+            let (fresh, ready) = (Box::new(fresh), ready.map(Box::new));
+            let told = lane.tell(|reply| Control::Promote { fresh, ready, reply });
             // It cannot be refused where the rule serves, as it does on each of its lanes: a shadow has its own state, and what is made in the place of
             // one begins without.
             told.or_later(Ok(()))??;
@@ -57,6 +75,23 @@ impl LaneDeploy {
             self.tell_what_is_handed_over("")?;
         }
         Ok(())
+    }
+
+    /// A lane's shadow, close to serving; none if it has none any more.
+    fn shadow_made_ready(&self, lane: &Orders, rule: &Rule) -> Result<Option<ReadyShadow>, LoadError> {
+        let copied = lane.tell(|reply| Control::Copy { rule: rule.name.clone(), reply }).answer()?;
+        let generation = rule.generation;
+        let lent = lane.tell(|reply| Control::LendShadow { rule: rule.name.clone(), generation, reply }).answer()?;
+        let (Some(Copied { state, awaits, .. }), Some(shadow)) = (copied, lent) else { return Ok(None) };
+        let mut ready = ReadyShadow::new(shadow, &state, awaits);
+        drop(state);
+        match brought_close(lane, &rule.name, &mut ready) {
+            Ok(()) => Ok(Some(ready)),
+            Err(held) => {
+                give_back(lane, &rule.name, Some(ready));
+                Err(held.into())
+            }
+        }
     }
 
     fn shadow_on(
@@ -77,5 +112,28 @@ impl LaneDeploy {
             }
         }
         lane.tell(|reply| Control::Shadow { shadow, rule: rule.name.clone(), has_copy, reply }).answer()?
+    }
+}
+
+/// Gives a shadow that was lent what it has missed, until that is little.
+fn brought_close(lane: &Orders, rule: &Arc<str>, ready: &mut ReadyShadow) -> Result<(), Held> {
+    for _ in 0..MOST_ROUNDS {
+        fail_point!("promote-round");
+        let missed = lane.tell(|reply| Control::Missed { rule: rule.clone(), reply }).answer()?;
+        ready.catch_up(&missed);
+        if missed.rows() <= LITTLE {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A shadow that was lent runs on where it was.
+fn give_back(lane: &Orders, rule: &Arc<str>, ready: Option<ReadyShadow>) {
+    let Some(shadow) = ready.map(ReadyShadow::into_shadow) else { return };
+    let report = shadow.report().clone();
+    let (rule, has_copy) = (rule.clone(), false);
+    if matches!(lane.tell(|reply| Control::Shadow { shadow, rule, has_copy, reply }), Told::Not) {
+        report.end(ShadowState::Ended, "a lane that a sink holds back did not take it back");
     }
 }

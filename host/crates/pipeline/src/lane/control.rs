@@ -66,12 +66,24 @@ impl<L> Lane<L> {
                 let_go(self.slot(&rule).and_then(Slot::end_shadow));
                 let _ = reply.send(());
             }
-            Control::Promote { fresh, reply } => {
+            Control::LendShadow { rule, generation, reply } => {
+                let lent = self.slot(&rule).and_then(|slot| slot.lend_shadow(generation));
+                if let (Err(Some(shadow)), Some(slot)) = (reply.send(lent), self.slot(&rule)) {
+                    let _ = slot.shadow_with(shadow, false);
+                }
+            }
+            Control::Missed { rule, reply } => {
+                let missed = self.slot(&rule).map(Slot::missed).unwrap_or_default();
+                if let (Err(missed), Some(slot)) = (reply.send(missed), self.slot(&rule)) {
+                    slot.missed_still(missed);
+                }
+            }
+            Control::Promote { fresh, ready, reply } => {
                 let name = fresh.rule().name.clone();
                 let done = match self.slot(&name) {
                     Some(slot) => {
                         let rule = fresh.rule().clone();
-                        slot.promote(*fresh, now_us).map(|(believed, left)| {
+                        slot.promote(*fresh, ready.map(|ready| *ready), now_us).map(|(believed, left)| {
                             let_go(left);
                             self.alerts_become(&rule, believed, now_us);
                         })
@@ -119,7 +131,7 @@ impl<L> Lane<L> {
         self.clear_void_alerts_of(name);
         let Start { state, differs } = match begins {
             Begins::At(start) | Begins::Afresh(start, _) => *start,
-            Begins::WhereTheLastStands | Begins::InItsOwnForm(_) => Start::default(),
+            Begins::WhereTheLastStands | Begins::InItsOwnForm(_) | Begins::AsItsShadow(_) => Start::default(),
         };
         let stood = !state.is_empty();
         let kept = LastSaved::new(state, self.checkpoints.as_ref().map(|_| differs));

@@ -51,11 +51,13 @@ use crate::lane::flow::Flow;
 pub(crate) use crate::lane::last_saved::Awaits;
 use crate::lane::last_saved::{Changes, LastSaved};
 pub(crate) use crate::lane::node::{HandOver, ToNode};
+pub(crate) use crate::lane::own_form::Form;
 pub(crate) use crate::lane::own_form::OwnForm;
 pub(crate) use crate::lane::remainder::{Remade, Remainder};
 use crate::lane::replay_log::ReplayLog;
 use crate::lane::route::Routes;
 use crate::lane::saving::LOOK_AGAIN;
+pub(crate) use crate::lane::slot::ReadyShadow;
 use crate::lane::slot::Slot;
 pub(crate) use crate::lane::status::LaneId;
 pub use crate::lane::status::{LaneKind, LaneStatus, LaneTotals};
@@ -103,8 +105,12 @@ pub(crate) enum Control {
     Shadow { shadow: Box<Shadow>, rule: Arc<str>, has_copy: bool, reply: Reply<Result<(), LoadError>> },
     /// Let the shadow of a rule go.
     EndShadow { rule: Arc<str>, reply: SyncSender<()> },
-    /// Let the shadow serve from the next batch on, with its own state; where there is none any more, this instance.
-    Promote { fresh: Box<Instance>, reply: Reply<Result<(), LoadError>> },
+    /// Give the shadow of a rule to who makes it ready to serve, if it is of that generation, and keep for it what it misses.
+    LendShadow { rule: Arc<str>, generation: u64, reply: Reply<Option<Box<Shadow>>> },
+    /// Give what it has missed until now.
+    Missed { rule: Arc<str>, reply: Reply<ReplayLog> },
+    /// Let the shadow that was lent serve from the next batch on, with its own state; where there is none any more, this instance.
+    Promote { fresh: Box<Instance>, ready: Option<Box<ReadyShadow>>, reply: Reply<Result<(), LoadError>> },
     /// Hand what these rules match to the node's lane from the next batch on, once that has done with what it was handed before.
     NodeRules { rules: Arc<[Arc<Rule>]>, reply: SyncSender<()> },
     /// Say that you are here.
@@ -138,7 +144,7 @@ pub(crate) struct Changed {
 
 /// The place of an instance that serves no more, if there was one. To give back its memory takes milliseconds, for which no batch should wait:
 /// that is for who waits for the lane's answer.
-pub(crate) type Left = Option<Box<(Slot, Option<(Instance, Option<SavedState>)>)>>;
+pub(crate) type Left = Option<Box<(Slot, Option<Instance>, Option<SavedState>)>>;
 
 /// Where an instance that is to serve begins.
 pub(crate) enum Begins {
@@ -146,6 +152,8 @@ pub(crate) enum Begins {
     WhereTheLastStands,
     /// The same, for another version.
     InItsOwnForm(Box<OwnForm>),
+    /// Where it stands itself, as the shadow of the one before it: its state, and what has changed of that since.
+    AsItsShadow(Box<(Form, SavedState)>),
     /// There, whatever the one before it has.
     At(Box<Start>),
     /// Without the state that there was: what was raised with it is cleared first, for this reason.

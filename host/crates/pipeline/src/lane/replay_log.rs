@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tidegate_engine::{Fault, Instance, Voice};
+use tidegate_engine::{Fault, Instance, Shadow, Voice};
 use tidegate_model::{Messages, Points};
 
 /// The most rows kept for one rule on one lane: at a million a second, its state is saved every 20 ms.
@@ -15,11 +15,22 @@ const MAX_BYTES: usize = 4 << 20;
 const MAX_CALLS: usize = 10_000;
 
 /// One call that went well.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Given {
     Messages(Arc<Messages>),
     Points(Arc<Points>),
     Tick,
+}
+
+impl Given {
+    /// How many rows it has.
+    pub fn rows(&self) -> usize {
+        match self {
+            Given::Messages(messages) => messages.len(),
+            Given::Points(points) => points.len(),
+            Given::Tick => 0,
+        }
+    }
 }
 
 /// Calls that went well, in order, each with the time it was told.
@@ -33,25 +44,42 @@ pub(crate) struct ReplayLog {
 impl ReplayLog {
     /// Notes a call at `now_us`; gives whether the journal is full.
     pub fn note(&mut self, now_us: i64, given: Given) -> bool {
-        match &given {
-            Given::Messages(messages) => {
-                self.rows += messages.len();
-                self.bytes += messages.bytes();
-            }
-            Given::Points(points) => {
-                self.rows += points.len();
-                self.bytes += points.bytes();
-            }
-            Given::Tick => {}
-        }
+        self.rows += given.rows();
+        self.bytes += match &given {
+            Given::Messages(messages) => messages.bytes(),
+            Given::Points(points) => points.bytes(),
+            Given::Tick => 0,
+        };
         self.calls.push((now_us, given));
-        self.rows >= MAX_ROWS || self.bytes >= MAX_BYTES || self.calls.len() >= MAX_CALLS
+        self.is_full()
     }
 
     /// The state is saved: nothing noted so far is of use any more.
     pub fn clear(&mut self) {
         self.calls.clear();
         (self.rows, self.bytes) = (0, 0);
+    }
+
+    /// Gives all of it to a shadow that was not there.
+    pub fn give_to(&self, shadow: &mut Shadow) {
+        for (now_us, given) in &self.calls {
+            shadow.catch_up(|instance| match given {
+                // A decoder raises nothing.
+                Given::Messages(messages) => instance.decode(*now_us, messages).map(|_| Vec::new()),
+                Given::Points(points) => instance.process(*now_us, points).map(|made| made.alerts),
+                Given::Tick => instance.tick(*now_us).map(|made| made.alerts),
+            });
+        }
+    }
+
+    /// Whether there is no room for another call.
+    pub fn is_full(&self) -> bool {
+        self.rows >= MAX_ROWS || self.bytes >= MAX_BYTES || self.calls.len() >= MAX_CALLS
+    }
+
+    /// Rows of all calls.
+    pub fn rows(&self) -> usize {
+        self.rows
     }
 
     /// How many calls there are.

@@ -22,9 +22,11 @@ use crate::lane::TICK_SOON_US;
 use crate::lane::episodes::{Episodes, Verdict};
 use crate::lane::last_saved::LastSaved;
 use crate::lane::replay_log::{Given, ReplayLog};
+use crate::lane::slot::shadowing::Lent;
 use crate::lane::slot::taking_apart::{LaidAside, instance_at};
 use crate::lane::slot::toll::Toll;
 
+pub(crate) use shadowing::ReadyShadow;
 pub(crate) use taking_apart::{Poison, Tried};
 
 /// Given-up batches within [`QUARANTINE_WINDOW`] after which the rule is called no more.
@@ -69,6 +71,8 @@ pub(crate) struct Slot {
     account: Account,
     /// A candidate for the next generation, which is given the same.
     shadow: Option<Box<Shadow>>,
+    /// While that is made ready to serve.
+    lent: Option<Lent>,
 }
 
 /// This slot's share of what its rule takes up; gone with it.
@@ -111,6 +115,7 @@ impl Slot {
             touched: true,
             account,
             shadow: None,
+            lent: None,
         };
         slot.due_us = slot.tick_us().map(|every| now_us + every);
         slot.note_size();
@@ -126,7 +131,7 @@ impl Slot {
         let began = self.shadow_clock();
         let outcome = self.instance()?.decode(now_us, batch);
         self.shadow(began, &outcome, |shadow, made, took| shadow.decode(now_us, batch, made, took));
-        if outcome.is_ok() && self.keeps_state() {
+        if outcome.is_ok() && self.is_noted() {
             self.note(now_us, Given::Messages(Arc::new(batch.clone())));
         }
         Some(outcome)
@@ -142,7 +147,7 @@ impl Slot {
         let began = self.shadow_clock();
         let outcome = self.instance()?.process(now_us, batch);
         self.shadow(began, &outcome, |shadow, made, took| shadow.process(now_us, batch, made, took));
-        if outcome.is_ok() && self.keeps_state() {
+        if outcome.is_ok() && self.is_noted() {
             let copy = copy.get_or_insert_with(|| Arc::new(batch.clone())).clone();
             self.note(now_us, Given::Points(copy));
         }
@@ -159,7 +164,7 @@ impl Slot {
         self.rests_until_us = now_us + took * (1 + REST_AFTER_TICK);
         let began = self.shadow.as_ref().map(|_| began);
         self.shadow(began, &outcome, |shadow, made, took| shadow.tick(now_us, made, took));
-        if outcome.is_ok() && self.keeps_state() {
+        if outcome.is_ok() && self.is_noted() {
             self.note(now_us, Given::Tick);
         }
         Some(outcome)
@@ -178,7 +183,18 @@ impl Slot {
         self.instance.as_ref().is_some_and(Instance::keeps_state)
     }
 
+    /// Whether somebody needs to know what it was given.
+    fn is_noted(&self) -> bool {
+        self.lent.is_some() || self.keeps_state()
+    }
+
     fn note(&mut self, now_us: i64, given: Given) {
+        if let Some(lent) = &mut self.lent {
+            lent.miss(now_us, &given);
+        }
+        if !self.keeps_state() {
+            return;
+        }
         // One that has a part of the state only is not asked for it: what it was given is less than a batch.
         if self.replay_log.note(now_us, given) && self.laid_aside.is_none() {
             self.save();

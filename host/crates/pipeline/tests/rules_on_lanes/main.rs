@@ -29,6 +29,7 @@ mod faults;
 mod held;
 mod house;
 mod node;
+mod promotes;
 mod resets;
 mod state;
 mod store;

@@ -84,8 +84,6 @@ fn changes_while_it_is_prepared() {
         }
         assert_eq!(rule.stats.totals().state_lost, 0);
     }
-    fail::remove("swap-round");
-    fail::remove("reset-last");
 }
 
 /// Guarantees: who resets a series has that written to disk, and nothing of what is left; a series that has no state costs nothing.

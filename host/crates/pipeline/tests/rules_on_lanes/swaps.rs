@@ -117,13 +117,19 @@ pub struct Between {
     held: Sender<()>,
 }
 
+type Waits = (Sender<()>, Arc<Mutex<Receiver<()>>>);
+/// By place and thread: what is done at a place is the same for all tests, which run side by side.
+static WAITING: Mutex<BTreeMap<(&str, &str), Waits>> = Mutex::new(BTreeMap::new());
+
 impl Between {
     /// For the thread of that name; others pass.
-    pub fn at(site: &str, name: &'static str) -> Self {
+    pub fn at(site: &'static str, name: &'static str) -> Self {
         let ((reach, reached), (held, told)) = (channel(), channel());
-        let told = Mutex::new(told);
+        WAITING.lock().unwrap().insert((site, name), (reach, Arc::new(Mutex::new(told))));
         fail::cfg_callback(site, move || {
-            if std::thread::current().name() == Some(name) {
+            let thread = std::thread::current();
+            let waits = WAITING.lock().unwrap().get(&(site, thread.name().unwrap_or_default())).cloned();
+            if let Some((reach, told)) = waits {
                 // Nobody may be there any more.
                 let _ = reach.send(());
                 let _ = told.lock().unwrap().recv();
@@ -190,7 +196,6 @@ fn one_generation_on_all_lanes() {
         }
         assert_eq!(old.stats.totals().state_discarded, 1, "said and counted");
     }
-    fail::remove("swap-within");
 }
 
 /// A guest of the tests whose module says that it is another version.
@@ -288,5 +293,4 @@ fn changes_while_the_form_is_made() {
     for (topic, last) in (0..TOPICS + 9).map(|topic| (topic, due(topic).len() as f64 + 1.0)) {
         assert_eq!(seen[&format!("dev/t{topic}")], [last], "{topic}");
     }
-    fail::remove("swap-round");
 }

@@ -39,7 +39,7 @@ impl Slot {
     /// # Errors
     /// It does not take the state that there is. This one serves on, and has lost nothing.
     pub fn succeed(&mut self, next: Instance, begins: Begins, now_us: i64) -> Result<Left, LoadError> {
-        let mut spare = None;
+        let mut spare = (None, None);
         let (next, kept) = match begins {
             Begins::At(start) | Begins::Afresh(start, _) => (next, self.kept(Some(start.state))),
             Begins::WhereTheLastStands => {
@@ -54,10 +54,29 @@ impl Slot {
                     (next, Rest::InItsForm(rest)) => {
                         let OwnForm { form, scratch } = form;
                         let (kept, untold) = self.last_saved.in_another_form(form, rest);
-                        spare = Some((scratch, untold));
+                        spare = (Some(scratch), untold);
                         (next, kept)
                     }
                     (next, Rest::Whole(own)) => (next, self.kept(own)),
+                }
+            }
+            Begins::AsItsShadow(own) => {
+                let (mut form, mut rest) = *own;
+                match self.last_saved.since_copy() {
+                    Some(changed) => {
+                        // What this one has saved since, and the shadow knows nothing of.
+                        let series = changed.series().map(|(id, _)| id).filter(|id| !form.state.has_series(*id));
+                        rest.removed_series.extend(series);
+                        let partitions = changed.partitions().map(|(id, _)| id);
+                        rest.removed_partitions.extend(partitions.filter(|id| !form.state.has_partition(*id)));
+                        let (kept, untold) = self.last_saved.in_another_form(form, rest);
+                        spare.1 = untold;
+                        (next, kept)
+                    }
+                    None => {
+                        form.state.take(rest);
+                        (next, self.kept(Some(form.state)))
+                    }
                 }
             }
         };
@@ -67,7 +86,7 @@ impl Slot {
             Some(_) => new.plan(now_us, false, self.due_us),
             None => new.wake_for_its_state(now_us),
         }
-        Ok(Some(Box::new((std::mem::replace(self, new), spare))))
+        Ok(Some(Box::new((std::mem::replace(self, new), spare.0, spare.1))))
     }
 
     /// What is kept of the state for a successor: as it is, or its `own`.
