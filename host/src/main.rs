@@ -11,6 +11,7 @@ mod simulator;
 mod unpark;
 mod wiring;
 
+use std::panic::resume_unwind;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -104,7 +105,9 @@ fn main() -> ExitCode {
         // The demo shows what happens itself; and its broker takes every client that hangs up for an error.
         _ => "warn,rumqttd=off",
     };
-    let done = tidegate_telemetry::init(format, filter).map_err(Into::into).and_then(|()| execute(arguments.command));
+    let done = tidegate_telemetry::init(format, filter)
+        .map_err(Into::into)
+        .and_then(|()| on_a_known_stack(|| execute(arguments.command)));
     match done {
         Ok(code) => code,
         Err(error) => {
@@ -114,10 +117,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// A command may call guests itself, which must find the stack that they may use up, whatever the one is that this process was started with.
+fn on_a_known_stack(work: impl FnOnce() -> anyhow::Result<ExitCode> + Send) -> anyhow::Result<ExitCode> {
+    let thread = std::thread::Builder::new().name("tidegate".to_owned()).stack_size(tidegate_telemetry::THREAD_STACK);
+    std::thread::scope(|scope| thread.spawn_scoped(scope, work)?.join().unwrap_or_else(|panic| resume_unwind(panic)))
+}
+
 fn execute(command: Command) -> anyhow::Result<ExitCode> {
     // The one TLS implementation of this process; a second call would be a bug of ours.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.enable_all().thread_stack_size(tidegate_telemetry::THREAD_STACK).build()?;
     let done = carry_out(command, &runtime);
     // All that matters has been seen to its end. What may still be under way, such as a name that is looked up, is not waited for.
     runtime.shutdown_background();

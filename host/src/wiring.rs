@@ -13,7 +13,7 @@ use tidegate_admin::{Admin, Status, View};
 use tidegate_config::{Changes, Config, Journal, Name, Offsets, SinkSettings, SourceSettings};
 use tidegate_engine::{
     Admission, Asked, Cache, ChildProcess, Confined, DirectoryError, Engine, Examination, FirstLook, Generations,
-    Registry, RegistryHandle, RuleState, RuleStatus, SIGNATURE_SUFFIX, Scope, Trust, Wasi,
+    Registry, RegistryHandle, RuleState, RuleStatus, SIGNATURE_SUFFIX, Scope, Terms, Trust,
 };
 use tidegate_model::{
     Books, Clock, History, Limits, Logs, ParcelLimits, Sink, Source, Spool, StateStore, SystemClock,
@@ -434,8 +434,8 @@ fn open_generations(data_dir: &Path) -> Option<Generations> {
 }
 
 /// Looks into a module, for `tidegate rule`; its test cases are not run, and who has signed it is not looked at.
-pub fn examine(bytes: &[u8], wasi: Wasi) -> anyhow::Result<Examination> {
-    Ok(admission(None, AUTHORS_PATIENCE)?.examine(bytes, wasi)?)
+pub fn examine(bytes: &[u8], terms: Terms) -> anyhow::Result<Examination> {
+    Ok(admission(None, AUTHORS_PATIENCE)?.examine(bytes, terms)?)
 }
 
 /// The rules that the directory of this configuration asks for, as a host that starts with it would find them, for `tidegate check`. Which

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use tidegate_tests::{
-    DEADLINE, Mosquitto, Protocol, Publisher, Qos, Setup, binary, built_module, guest_module, plain, variant,
-    wait_for, wat_guest,
+    DEADLINE, Expect, Message, Mosquitto, Protocol, Publisher, Qos, Setup, Status, binary, built_module,
+    guest_module, plain, variant, wait_for, wat_guest, when_reading,
 };
 
 const RULES: u32 = 50;
@@ -141,4 +141,57 @@ fn what_a_rule_takes_is_told() {
         assert_eq!(metric(field, ""), number(field), "{field}");
     }
     assert_eq!(metric("rows_in_total", ""), 200.0);
+}
+
+/// Guarantees: how deep a rule may recurse is its own file's: two rules of one module do not share it; more is given by a changed file, to what describes the
+/// module already, without compiling anew; who gives too little is told what to raise.
+#[test]
+fn a_rule_has_the_stack_of_its_file() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let deep = "(i32.store (i32.const 512) (i32.sub (i32.load (i32.const 512)) (i32.const 1)))
+        (if (i32.load (i32.const 512)) (then (call $deep)))
+        (i32.store (i32.const 516) (i32.const 1))";
+    // Some hundreds of KiB.
+    let recurse = "(i32.store (i32.const 512) (i32.const 8000)) (call $deep)";
+    let module = wat_guest("deep", &[("deep", deep), ("process", &when_reading(666, recurse))]);
+    let asked = wat_guest("asked", &[("deep", deep), ("describe", recurse)]);
+    let file = |module: &str, topics: &str, kib: u32| {
+        format!("module = \"{module}.wasm\"\ntopics = [\"dev/{topics}/#\"]\n[limits]\nstack_kib = {kib}\n")
+    };
+    let host = Setup::new()
+        .mqtt(&broker, Protocol::V5, r#"["dev/#"]"#, "")
+        .module("json-reading")
+        .bytes("deep", &module)
+        .rule("low", &file("deep", "low", 64))
+        .rule("high", &file("deep", "high", 4096))
+        .bytes("asked", &asked)
+        .rule("asked", &file("asked", "low", 64))
+        .start();
+    let refused = host.status().rule("asked").clone();
+    let why = refused.problem.as_deref().unwrap_or_default();
+    assert_eq!(refused.problem_code.as_deref(), Some("fault"), "{refused:?}");
+    assert!(why.contains("64 KiB") && why.contains("`stack_kib`"), "{why}");
+
+    let mut publisher = Publisher::connect(&broker, Qos::One);
+    let too_deep = Message { expect: Expect::DeadLetter, ..plain("dev/low/a", 0, 666.0) };
+    publisher.deliver(vec![too_deep, plain("dev/low/a", 1, 1.0), plain("dev/high/a", 2, 666.0)]);
+    host.wait_settled(3);
+    let letters = host.dead_letters();
+    assert_eq!(letters.len(), 1);
+    assert!(letters[0].reason.contains("call stack exhausted: 64 KiB (`stack_kib` "), "{}", letters[0].reason);
+
+    let before = host.status();
+    host.drop_by_rename("low.toml", file("deep", "low", 4096).as_bytes());
+    host.drop_by_rename("asked.toml", file("asked", "low", 4096).as_bytes());
+    host.wait_status("both to have what they need", |status| {
+        let (low, asked) = (status.rule("low"), status.rule("asked"));
+        (low.generation > before.rule("low").generation && asked.state == "serving" && asked.problem.is_none())
+            .then_some(())
+    });
+    let misses = |status: &Status| status.module_cache.as_ref().expect("there is a cache").misses;
+    assert_eq!(misses(&host.status()), misses(&before));
+    publisher.deliver(vec![plain("dev/low/a", 3, 666.0), plain("dev/high/a", 4, 666.0)]);
+    host.wait_settled(5).assert_balanced("deep");
+    host.account(publisher.sent()).assert_exact("deep");
+    assert_eq!(host.dead_letters().len(), 1);
 }

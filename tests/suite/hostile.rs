@@ -68,7 +68,7 @@ fn neighbours_lose_nothing() {
     for sin in SINS {
         let name = sin.name;
         let file = format!(
-            "module = \"{name}.wasm\"\ntopics = [\"hostile/{name}/#\"]\n[limits]\nmemory_mib = 64\nseries = 0\n"
+            "module = \"{name}.wasm\"\ntopics = [\"hostile/{name}/#\"]\n[limits]\nmemory_mib = 64\nstack_kib = 4096\nseries = 0\n"
         );
         setup = setup.bytes(name, &sin.module()).rule(name, &file);
     }

@@ -82,8 +82,10 @@ impl Admin {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         // The interface's own thread does not give way: what it does for an answer takes some microseconds, which are over sooner when nobody pushes in
         // between, and who waits for it may be a lane. With `nice` 3 and 10 messages were on their way for no less, as far as that could be told.
+        builder.enable_all().on_thread_start(tidegate_telemetry::give_way);
+        // Modules are looked over on its threads for what blocks.
         let runtime =
-            builder.enable_all().on_thread_start(tidegate_telemetry::give_way).build().map_err(AdminError::Start)?;
+            builder.thread_stack_size(tidegate_telemetry::THREAD_STACK).build().map_err(AdminError::Start)?;
         let most = settings.max_connections;
         let serve = move || {
             runtime.block_on(async move {

@@ -25,7 +25,7 @@ pub use env::{Env, ProcessEnv};
 pub use error::{ConfigError, ConfigErrors, Position};
 pub use load::EXAMPLE;
 pub use nearest::nearest;
-pub use rule_file::{OnQuarantine, RuleFile, RuleLimits};
+pub use rule_file::{OnQuarantine, RuleFile, RuleLimits, STACKS_KIB};
 pub use settings::*;
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ use crate::rule_json;
 /// Each topic that is first seen is matched against all of them.
 const MOST_FILTERS: usize = 1000;
 
+/// The stacks that a rule's calls may have, in KiB: few, since the engine is there once for each.
+pub const STACKS_KIB: [u32; 7] = [64, 128, 256, 512, 1024, 2048, 4096];
+
 /// What one `<rule>.toml` says. The rule is called as the file is. As JSON it has the keys of the file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RuleFile {
@@ -63,6 +66,10 @@ pub struct RuleLimits {
     pub cpu_ms: u32,
     /// How long one call may last by the wall, in milliseconds.
     pub wall_ms: u32,
+    /// CPU time of one call that is no batch and no tick, in milliseconds: 1 to 10,000.
+    pub lifecycle_cpu_ms: u32,
+    /// Stack of its calls, in KiB: one of [`STACKS_KIB`].
+    pub stack_kib: u32,
     /// What one call may hand over, in MiB.
     pub call_mib: u32,
     /// Lines it may log a second.
@@ -81,6 +88,8 @@ impl Default for RuleLimits {
             memory_mib: 16,
             cpu_ms: 50,
             wall_ms: 2_000,
+            lifecycle_cpu_ms: 500,
+            stack_kib: 512,
             call_mib: 64,
             log_lines_per_s: 20,
             metric_names: 64,
@@ -204,6 +213,14 @@ impl Checker<'_> {
             memory_mib: self.number(place, "memory_mib", raw.memory_mib, default.memory_mib, 1..=64),
             cpu_ms: self.number(place, "cpu_ms", raw.cpu_ms, default.cpu_ms, 1..=10_000),
             wall_ms: self.number(place, "wall_ms", raw.wall_ms, default.wall_ms, 1..=600_000),
+            lifecycle_cpu_ms: self.number(
+                place,
+                "lifecycle_cpu_ms",
+                raw.lifecycle_cpu_ms,
+                default.lifecycle_cpu_ms,
+                1..=10_000,
+            ),
+            stack_kib: self.stack(place, raw.stack_kib, default.stack_kib),
             call_mib: self.number(place, "call_mib", raw.call_mib, default.call_mib, 1..=256),
             log_lines_per_s: self.number(
                 place,
@@ -236,6 +253,16 @@ impl Checker<'_> {
             }
             Some(_) => limits,
         }
+    }
+
+    fn stack(&mut self, place: &Place, kib: Option<i64>, default: u32) -> u32 {
+        let Some(kib) = kib else { return default };
+        STACKS_KIB.into_iter().find(|&size| i64::from(size) == kib).unwrap_or_else(|| {
+            let choice = STACKS_KIB.map(|size| size.to_string()).join(", ");
+            let what = format!("`stack_kib` cannot be {kib}");
+            self.error(&place.key("stack_kib"), what, format!("choose from {choice}; the default is {default}"));
+            default
+        })
     }
 
     fn filters(&mut self, place: &Place, texts: Vec<String>) -> Vec<TopicFilter> {

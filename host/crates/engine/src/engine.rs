@@ -1,28 +1,31 @@
-//! The one wasmtime engine of a process.
+//! The wasmtime engine of a process: one for each size of stack that rules have.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use tidegate_config::STACKS_KIB;
 use wasmtime::component::{HasSelf, Linker};
 
 use crate::bindings::host;
 use crate::clock::Clock;
 use crate::context::Context;
-use crate::module::Wasi;
+use crate::terms::{Stack, Wasi};
 use crate::wasi;
-
-/// How much of its thread's stack a guest may use: bytes. The same for all, since wasmtime has it by engine and not by Store. A thread must have that and as much again for the host's own frames; those of
-/// [`tidegate_telemetry::thread`] have [`tidegate_telemetry::THREAD_STACK`].
-pub(crate) const GUEST_STACK: usize = 512 << 10;
-const _: () = assert!(tidegate_telemetry::THREAD_STACK >= 4 * GUEST_STACK);
 
 /// Compiles and runs modules. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Engine {
-    pub(crate) wasmtime: wasmtime::Engine,
-    linker: Arc<Linker<Context>>,
-    /// The same, and an empty WASI.
-    wasi_linker: Arc<Linker<Context>>,
+    base: Arc<Variant>,
+    others: Arc<[OnceLock<Variant>; STACKS_KIB.len()]>,
     pub(crate) clock: Arc<Clock>,
+}
+
+/// What runs guests that have a stack of one size: wasmtime has that by engine. The code is the same for all of them, so modules are compiled once, and
+/// loaded by each that has rules with them.
+pub(crate) struct Variant {
+    pub wasmtime: wasmtime::Engine,
+    linker: Linker<Context>,
+    /// The same, and an empty WASI.
+    wasi_linker: Linker<Context>,
 }
 
 /// Why there is no engine: this machine or build cannot run WebAssembly.
@@ -33,41 +36,72 @@ pub struct EngineError(String);
 impl Engine {
     /// Starts it, and its [`Clock`].
     pub fn new() -> Result<Self, EngineError> {
+        let base = Arc::new(Variant::new(Stack::default())?);
+        let others: Arc<[OnceLock<Variant>; STACKS_KIB.len()]> = Arc::default();
+        let (ticked, all) = (base.wasmtime.clone(), others.clone());
+        let tick = move || {
+            ticked.increment_epoch();
+            all.iter().filter_map(OnceLock::get).for_each(|other| other.wasmtime.increment_epoch());
+        };
+        let clock = Clock::start(tick).map_err(|e| EngineError(e.to_string()))?;
+        Ok(Self { base, others, clock: Arc::new(clock) })
+    }
+
+    /// The one of the default stack.
+    pub(crate) fn base(&self) -> &Variant {
+        &self.base
+    }
+
+    /// The one for that stack; made when it is asked for first.
+    pub(crate) fn with(&self, stack: Stack) -> Result<&Variant, EngineError> {
+        let Some(other) = self.others.get(stack.0).filter(|_| stack != Stack::default()) else {
+            return Ok(&self.base);
+        };
+        if let Some(made) = other.get() {
+            return Ok(made);
+        }
+        let made = Variant::new(stack)?;
+        Ok(other.get_or_init(|| made))
+    }
+}
+
+impl Variant {
+    fn new(stack: Stack) -> Result<Self, EngineError> {
         let refuse = |error: wasmtime::Error| EngineError(format!("{error:#}"));
-        let wasmtime = wasmtime::Engine::new(&Self::settings()).map_err(refuse)?;
+        let mut settings = settings();
+        // No call is made on a stack of its own; yet wasmtime wants such to be larger than what a guest may have of them.
+        settings.max_wasm_stack(stack.bytes()).async_stack_size(2 * stack.bytes());
+        let wasmtime = wasmtime::Engine::new(&settings).map_err(refuse)?;
         let mut linker = Linker::new(&wasmtime);
         host::add_to_linker::<Context, HasSelf<Context>>(&mut linker, |context| context).map_err(refuse)?;
         let mut wasi_linker = linker.clone();
         wasi::add_to_linker(&mut wasi_linker).map_err(refuse)?;
-        let ticked = wasmtime.clone();
-        let clock = Clock::start(move || ticked.increment_epoch()).map_err(|e| EngineError(e.to_string()))?;
-        Ok(Self { wasmtime, linker: Arc::new(linker), wasi_linker: Arc::new(wasi_linker), clock: Arc::new(clock) })
-    }
-
-    /// What code is compiled for. The compiler's process has the same.
-    pub(crate) fn settings() -> wasmtime::Config {
-        let mut settings = wasmtime::Config::new();
-        settings
-            .wasm_component_model(true)
-            .concurrency_support(false) // a no-op call costs a third of what it costs with it
-            .epoch_interruption(true) // +25 % on JSON decoding, where fuel is +35 %
-            // A memory lies within its reservation of address space for good, so its base can be kept in a register.
-            .memory_may_move(false)
-            .wasm_memory64(false)
-            .wasm_multi_memory(false)
-            .wasm_relaxed_simd(false) // results must not differ between nodes
-            .cranelift_nan_canonicalization(false)
-            .max_wasm_stack(GUEST_STACK);
-        settings
+        Ok(Self { wasmtime, linker, wasi_linker })
     }
 
     /// What a module is linked with.
-    pub(crate) fn linker(&self, wasi: Wasi) -> &Linker<Context> {
+    pub fn linker(&self, wasi: Wasi) -> &Linker<Context> {
         match wasi {
             Wasi::Refused => &self.linker,
             Wasi::Empty => &self.wasi_linker,
         }
     }
+}
+
+/// What code is compiled for, whatever stack it will have. The compiler's process has the same.
+pub(crate) fn settings() -> wasmtime::Config {
+    let mut settings = wasmtime::Config::new();
+    settings
+        .wasm_component_model(true)
+        .concurrency_support(false) // a no-op call costs a third of what it costs with it
+        .epoch_interruption(true) // +25 % on JSON decoding, where fuel is +35 %
+        // A memory lies within its reservation of address space for good, so its base can be kept in a register.
+        .memory_may_move(false)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .wasm_relaxed_simd(false) // results must not differ between nodes
+        .cranelift_nan_canonicalization(false);
+    settings
 }
 
 impl std::fmt::Debug for Engine {

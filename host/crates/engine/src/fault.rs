@@ -73,13 +73,16 @@ impl Fault {
         Self { kind: FaultKind::Timeout, message, backtrace: None }
     }
 
-    /// From what wasmtime says.
-    pub(crate) fn from_wasmtime(error: &wasmtime::Error, kind: FaultKind) -> Self {
+    /// From what wasmtime says of a call that had `stack_bytes` of its thread's.
+    pub(crate) fn from_wasmtime(error: &wasmtime::Error, kind: FaultKind, stack_bytes: usize) -> Self {
         let mut backtrace = error.downcast_ref::<wasmtime::WasmBacktrace>().map(|frames| frames.to_string());
         if let Some(frames) = &mut backtrace {
             cut(frames, MAX_BACKTRACE_BYTES);
         }
         let mut message = match error.downcast_ref::<wasmtime::Trap>() {
+            Some(trap @ wasmtime::Trap::StackOverflow) => {
+                format!("{trap}: {} KiB (`stack_kib` in the `[limits]` of its file)", stack_bytes >> 10)
+            }
             Some(trap) => trap.to_string(),
             None => error.root_cause().to_string(),
         };

@@ -24,6 +24,7 @@ mod rule;
 mod shadow;
 mod signature;
 mod stats;
+mod terms;
 mod wasi;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -43,7 +44,7 @@ pub use fault::{Fault, FaultKind};
 pub use generations::{Generation, Generations, Version};
 pub use instance::{Cells, Instance, Voice};
 pub use load_error::{LoadError, Told};
-pub use module::{Description, Kind, MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Module, Scope, Wasi};
+pub use module::{Description, Kind, MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Module, Scope};
 pub use private_dir::DirectoryError;
 pub use registry::{
     Asked, Candidate, Deploy, FirstLook, PromoteState, Registry, RegistryHandle, RescanError, RetryError, RuleState,
@@ -58,4 +59,5 @@ pub use signature::{
     SigningKey, Trust, TrustError,
 };
 pub use stats::{Level, RuleStats, RuleTotals, Share};
+pub use terms::{Stack, Terms, Wasi};
 pub use tidegate_config::OnQuarantine;

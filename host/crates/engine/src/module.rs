@@ -8,32 +8,24 @@ use wasmtime::component::{Component, InstancePre};
 
 use crate::admission::Admission;
 use crate::bindings::{decoder, lifecycle, naming, processor, state, ticking};
+use crate::clock::Clock;
 use crate::context::Context;
-use crate::engine::Engine;
+use crate::engine::{Engine, Variant};
 use crate::load_error::LoadError;
+use crate::terms::Terms;
 
 /// The largest module taken: bytes.
 pub const MAX_MODULE_BYTES: usize = 10 << 20;
 /// The largest taken where its rule's file says `wasi = true`: a Python component has 18 MB, a JavaScript one 12 MB.
 pub const MAX_WASI_MODULE_BYTES: usize = 64 << 20;
 
-/// Whether a module may import WASI.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Wasi {
-    /// It may not.
-    #[default]
-    Refused,
-    /// It gets an empty one: clocks and random numbers; no files, no environment, no network.
-    Empty,
-}
-
 /// A compiled module; one serves any number of rules.
 pub struct Module {
     pub(crate) pre: InstancePre<Context>,
     pub(crate) exports: Exports,
-    pub(crate) engine: Engine,
+    pub(crate) clock: Arc<Clock>,
     sha256: Arc<str>,
-    wasi: Wasi,
+    terms: Terms,
     kind: Kind,
     description: Description,
 }
@@ -108,13 +100,19 @@ impl Module {
     /// # Errors
     /// It cannot serve.
     pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Module, LoadError> {
-        Admission::in_process(engine.clone()).untested(bytes, Wasi::Refused).map(|(module, _)| module)
+        Admission::in_process(engine.clone()).untested(bytes, Terms::default()).map(|(module, _)| module)
     }
 
     /// Of a compiled component: finds what it exports, and asks it what it is.
-    pub(crate) fn new(engine: &Engine, component: &Component, sha256: &str, wasi: Wasi) -> Result<Module, LoadError> {
+    pub(crate) fn new(
+        engine: &Engine,
+        variant: &Variant,
+        component: &Component,
+        sha256: &str,
+        terms: Terms,
+    ) -> Result<Module, LoadError> {
         let contract = |error: wasmtime::Error| LoadError::Contract(format!("{error:#}"));
-        let pre = engine.linker(wasi).instantiate_pre(component).map_err(contract)?;
+        let pre = variant.linker(terms.wasi).instantiate_pre(component).map_err(contract)?;
         let exports = Exports {
             lifecycle: lifecycle::GuestIndices::new(&pre).map_err(contract)?,
             decoder: decoder::GuestIndices::new(&pre).ok(),
@@ -136,9 +134,9 @@ impl Module {
         let mut module = Module {
             pre,
             exports,
-            engine: engine.clone(),
+            clock: engine.clock.clone(),
             sha256: sha256.into(),
-            wasi,
+            terms,
             kind,
             description: Description::default(),
         };
@@ -157,9 +155,9 @@ impl Module {
         &self.sha256
     }
 
-    /// Whether it was let import WASI.
-    pub(crate) fn wasi(&self) -> Wasi {
-        self.wasi
+    /// On what terms it was let in.
+    pub(crate) fn terms(&self) -> Terms {
+        self.terms
     }
 
     /// What it does.

@@ -50,7 +50,7 @@ pub enum OnRefusedState {
     Discard,
 }
 
-/// What a rule may use up. How much of the stack is the same for all: [`crate::engine::GUEST_STACK`].
+/// What a rule may use up. How much of the stack its module knows: [`crate::Terms`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Linear memory of each instance.
@@ -59,7 +59,7 @@ pub struct Limits {
     pub batch_cpu: Duration,
     /// How long one may last by the wall: far longer, so that a starved node punishes nobody.
     pub batch_wall: Duration,
-    /// CPU time for `describe`, `configure`, `save`, `restore` and declarations.
+    /// CPU time for `configure`, `save`, `restore` and declarations; for `describe` that of the default.
     pub lifecycle_cpu: Duration,
     /// How long each of those may last by the wall.
     pub lifecycle_wall: Duration,
@@ -85,12 +85,13 @@ impl Default for Limits {
 
 impl From<&RuleLimits> for Limits {
     fn from(file: &RuleLimits) -> Self {
+        let lifecycle_cpu = Duration::from_millis(file.lifecycle_cpu_ms.into());
         Self {
             memory_bytes: (file.memory_mib as usize) << 20,
             batch_cpu: Duration::from_millis(file.cpu_ms.into()),
             batch_wall: Duration::from_millis(file.wall_ms.into()),
-            lifecycle_cpu: Duration::from_millis(500),
-            lifecycle_wall: Duration::from_secs(20),
+            lifecycle_cpu,
+            lifecycle_wall: Duration::from_secs(20).max(lifecycle_cpu * 4),
             call_bytes: (file.call_mib as usize) << 20,
             log_lines_per_s: file.log_lines_per_s.into(),
             metric_names: file.metric_names as usize,

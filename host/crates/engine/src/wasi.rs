@@ -182,9 +182,9 @@ mod tests {
         (func (export "arguments") (result u64) (canon lift (core func $i "arguments"))))"#;
 
     fn store_and(engine: &Engine, text: &str) -> (Store<Context>, Component) {
-        let component = Component::new(&engine.wasmtime, wat::parse_str(text).unwrap()).unwrap();
+        let component = Component::new(&engine.base().wasmtime, wat::parse_str(text).unwrap()).unwrap();
         let context = Context::new(Arc::new(Books::new(1)), Arc::default(), &Limits::default());
-        let mut store = Store::new(&engine.wasmtime, context);
+        let mut store = Store::new(&engine.base().wasmtime, context);
         store.set_epoch_deadline(1_000_000);
         (store, component)
     }
@@ -195,7 +195,7 @@ mod tests {
     fn nothing_else() {
         let engine = Engine::new().unwrap();
         let (mut store, component) = store_and(&engine, SEEKER);
-        let guest = engine.linker(crate::module::Wasi::Empty).instantiate(&mut store, &component).unwrap();
+        let guest = engine.base().linker(crate::terms::Wasi::Empty).instantiate(&mut store, &component).unwrap();
         let mut ask = |name: &str| {
             let function = guest.get_typed_func::<(), (u64,)>(&mut store, name).unwrap();
             function.call(&mut store, ()).unwrap().0
@@ -211,7 +211,7 @@ mod tests {
     fn clocks_and_random_numbers_and_no_waiting() {
         let engine = Engine::new().unwrap();
         let (mut store, component) = store_and(&engine, GUEST);
-        let guest = engine.linker(crate::module::Wasi::Empty).instantiate(&mut store, &component).unwrap();
+        let guest = engine.base().linker(crate::terms::Wasi::Empty).instantiate(&mut store, &component).unwrap();
         let mut ask = |name: &str| {
             let function = guest.get_typed_func::<(), (u64,)>(&mut store, name).unwrap();
             function.call(&mut store, ()).unwrap().0
@@ -224,7 +224,7 @@ mod tests {
         let refused = wait.call(&mut store, ()).unwrap_err();
         assert!(format!("{refused:#}").contains("may not wait"), "{refused:#}");
         assert!(began.elapsed() < Duration::from_secs(60));
-        let refused = engine.linker(crate::module::Wasi::Refused).instantiate(&mut store, &component);
+        let refused = engine.base().linker(crate::terms::Wasi::Refused).instantiate(&mut store, &component);
         assert!(refused.is_err(), "without leave there is no WASI to link with");
     }
 }

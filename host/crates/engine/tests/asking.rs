@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_engine::{Engine, FaultKind, Limits, Module, OnQuarantine, Rule};
+use tidegate_config::RuleLimits;
+use tidegate_engine::{Engine, FaultKind, Limits, LoadError, Module, OnQuarantine, Rule};
 use tidegate_model::{Books, Description, Points, SeriesId};
 
 #[allow(dead_code, reason = "no traps are counted here")]
@@ -135,4 +136,26 @@ fn long_words_are_not_kept() {
     let totals = rule.stats.totals();
     assert!(totals.counts.is_empty() && totals.gauges.is_empty(), "{totals:?}");
     assert_eq!(totals.log_lines_dropped, 100 - rule.limits.log_lines_per_s);
+}
+
+/// Guarantees: a rule that works long on its configuration is given the time that its file gives it, and no more; and by the wall several times that.
+#[test]
+fn a_configuration_may_take_what_the_file_says() {
+    let engine = Engine::new().unwrap();
+    // No machine takes a millisecond for so many rounds, nor ten seconds.
+    let work = "(i32.store (i32.const 512) (i32.const 100000000))
+        (loop $more
+          (i32.store (i32.const 512) (i32.sub (i32.load (i32.const 512)) (i32.const 1)))
+          (br_if $more (i32.load (i32.const 512))))";
+    let any = rule(&engine, &wat_guest::wat_guest("slow", &[("configure", work)]));
+    let with = |lifecycle_cpu_ms| {
+        let limits = Limits::from(&RuleLimits { lifecycle_cpu_ms, ..RuleLimits::default() });
+        assert!(limits.lifecycle_wall >= 4 * limits.lifecycle_cpu);
+        Arc::new(Rule { limits, ..Rule::clone(&any) }).instantiate(&Arc::new(Books::new(10))).map(drop)
+    };
+    match with(1) {
+        Err(LoadError::Fault(fault)) => assert_eq!(fault.kind, FaultKind::Timeout, "{fault}"),
+        other => panic!("{other:?}"),
+    }
+    with(10_000).unwrap();
 }

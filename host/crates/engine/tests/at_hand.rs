@@ -11,7 +11,7 @@ use rustix::process::{Pid, getpid, getpriority_process};
 use tempfile::TempDir;
 use tidegate_engine::{
     Admission, Cache, Compile, CompileLimits, Deploy, Engine, FirstLook, Generations, InProcess, LoadError,
-    Precompiled, Registry, RegistryHandle, Rule, RuleState, ShadowReport, ShadowStart, Told, Wasi,
+    Precompiled, Registry, RegistryHandle, Rule, RuleState, ShadowReport, ShadowStart, Terms, Told, Wasi,
 };
 
 #[path = "../../../../tests/src/wat_guest.rs"]
@@ -303,8 +303,10 @@ fn what_serves_is_at_hand() {
     let module = wat_guest::wat_guest("a", &[]);
     std::fs::write(directory.path().join("rules.d/a.wasm"), &module).unwrap();
     let (registry, ..) = start(directory.path(), 0);
-    let admit = |wasi| registry.admit(&module, None, wasi).unwrap();
-    assert!(Arc::ptr_eq(&admit(Wasi::Refused), &registry.serving()[0].module));
-    assert!(!Arc::ptr_eq(&admit(Wasi::Empty), &registry.serving()[0].module), "it may do less");
+    let admit = |terms: Terms| registry.admit(&module, None, terms).unwrap();
+    let serving = registry.serving()[0].module.clone();
+    assert!(Arc::ptr_eq(&admit(Terms::default()), &serving));
+    assert!(!Arc::ptr_eq(&admit(Wasi::Empty.into()), &serving), "it may do less");
+    assert!(!Arc::ptr_eq(&admit(Terms::of_no_rule(Wasi::Refused)), &serving), "it has less of a stack");
     registry.stop();
 }

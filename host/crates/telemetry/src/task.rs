@@ -31,8 +31,9 @@ where
     watched.instrument(error_span!("task", task = name))
 }
 
-/// The stack of each thread: bytes. Said here, so that no environment (`RUST_MIN_STACK`) makes it smaller: guests use a good part of it.
-pub const THREAD_STACK: usize = 2 << 20;
+/// The stack of each thread: bytes, of which the system gives only what is touched. Said here, so that no environment (`RUST_MIN_STACK`) makes it smaller: a
+/// guest may use the most of it. Runtimes whose threads may come to a guest are to be told of it, too.
+pub const THREAD_STACK: usize = 6 << 20;
 
 /// Starts a thread called `name` (Linux shows the first 15 bytes). Its log lines carry `thread=<name>`; a panic is logged, and then
 /// is what the handle gives.

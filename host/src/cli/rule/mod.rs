@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use semver::Version;
-use tidegate_config::Name;
-use tidegate_engine::Wasi;
+use tidegate_config::{Name, RuleLimits, STACKS_KIB};
+use tidegate_engine::{Stack, Terms, Wasi};
 
 /// Make and look into modules; needs no running host.
 #[derive(Debug, clap::Args)]
@@ -59,6 +59,9 @@ enum Action {
         /// As where the rule's file says `wasi = true`.
         #[arg(long)]
         wasi: bool,
+        /// As where the `[limits]` of the rule's file say `stack_kib`.
+        #[arg(long, value_name = "KIB", default_value_t = RuleLimits::default().stack_kib, value_parser = stack_kib)]
+        stack_kib: u32,
         /// As a JSON object.
         #[arg(long)]
         json: bool,
@@ -126,8 +129,10 @@ fn name(text: &str) -> Result<Name, tidegate_config::NameError> {
     text.parse()
 }
 
-fn allowed(wasi: bool) -> Wasi {
-    if wasi { Wasi::Empty } else { Wasi::Refused }
+fn stack_kib(text: &str) -> Result<u32, String> {
+    let choice = || STACKS_KIB.map(|kib| kib.to_string()).join(", ");
+    let given = text.parse().ok().filter(|kib| STACKS_KIB.contains(kib));
+    given.ok_or_else(|| format!("choose from {}", choice()))
 }
 
 /// Exit codes as in the help.
@@ -135,8 +140,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.action {
         Action::New { name, kind, into, sdk } => new::new(name, *kind, into.as_deref(), sdk.as_deref()),
         Action::Build { directory, out, json } => build::build(directory, out.as_deref(), *json),
-        Action::Test { module, wasi, json } => look::test(module, allowed(*wasi), *json),
-        Action::Inspect { module, wasi, json } => look::inspect(module, allowed(*wasi), *json),
+        Action::Test { module, wasi, stack_kib, json } => {
+            let terms = Terms { wasi: Wasi::allowed(*wasi), stack: Stack::of_kib(*stack_kib) };
+            look::test(module, terms, *json)
+        }
+        Action::Inspect { module, wasi, json } => {
+            look::inspect(module, Terms::of_no_rule(Wasi::allowed(*wasi)), *json)
+        }
         Action::Keygen { name, out, json } => sign::keygen(name, out, *json),
         Action::Sign { modules, key, version, name, days } => sign::sign(modules, key, version, name.as_ref(), *days),
         Action::Verify { modules, keys, config } => sign::verify(modules, keys, config.as_deref()),

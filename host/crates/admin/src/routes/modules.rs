@@ -69,8 +69,7 @@ pub(crate) async fn on_trial(call: Call) -> Answer {
 }
 
 fn wasi(call: &Call) -> Result<Wasi, Problem> {
-    let wasi = call.query::<UploadQuery>()?.wasi.unwrap_or(false);
-    Ok(if wasi { Wasi::Empty } else { Wasi::Refused })
+    Ok(Wasi::allowed(call.query::<UploadQuery>()?.wasi.unwrap_or(false)))
 }
 
 /// Before its module, or after.

@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tidegate_config::RuleFile;
-use tidegate_engine::{LoadError, MAX_WASI_MODULE_BYTES, Manifest, Module, Wasi};
+use tidegate_engine::{LoadError, MAX_WASI_MODULE_BYTES, Manifest, Module, Terms, Wasi};
 
 use super::change::{AfterCrash, Write, not_serving};
 use super::compare::differences;
@@ -222,7 +222,7 @@ impl Desk {
         }
         let Some(bytes) = &module.bytes else { return Ok(()) };
         let manifest = module.manifest.as_ref().map(String::as_bytes);
-        let admit = |wasi| self.registry.admit(bytes, manifest, wasi);
+        let admit = |wasi| self.registry.admit(bytes, manifest, Terms::of_no_rule(wasi));
         Ok(admit(Wasi::Refused)
             .or_else(|error| match error {
                 LoadError::Wasi(_) | LoadError::TooLarge { .. } => admit(Wasi::Empty),
@@ -238,10 +238,10 @@ impl Desk {
         name: &str,
         wanted: &Wanted,
         incoming: Option<&Incoming>,
-        admitted: &mut BTreeMap<(String, bool), Arc<Module>>,
+        admitted: &mut BTreeMap<(String, Terms), Arc<Module>>,
     ) -> Result<(), Problem> {
         let file = &wanted.file;
-        let key = (wanted.sha256.clone(), file.wasi);
+        let key = (wanted.sha256.clone(), Terms::of(file));
         if let Some(module) = admitted.get(&key) {
             return self.examine_with(name, file, module).map(drop);
         }
@@ -262,8 +262,7 @@ impl Desk {
             Some(manifest) => Some(manifest.into_bytes()),
             None => manifest_of(directory, &file.module)?,
         };
-        let wasi = if file.wasi { Wasi::Empty } else { Wasi::Refused };
-        let module: Arc<Module> = self.registry.admit(&bytes, manifest.as_deref(), wasi)?;
+        let module: Arc<Module> = self.registry.admit(&bytes, manifest.as_deref(), Terms::of(file))?;
         self.remember(&module);
         admitted.insert(key, module.clone());
         self.examine_with(name, file, &module).map(drop)

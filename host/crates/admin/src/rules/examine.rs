@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_config::RuleFile;
-use tidegate_engine::{MAX_WASI_MODULE_BYTES, Module, Rule, Wasi};
+use tidegate_engine::{MAX_WASI_MODULE_BYTES, Module, Rule, Terms};
 
 use super::Desk;
 use super::directory::FileError;
@@ -51,7 +51,7 @@ impl Desk {
         };
         let Some(bytes) = bytes else { return Ok(None) };
         let manifest = manifest_of(&directory, &file.module)?;
-        let module = self.registry.admit(&bytes, manifest.as_deref(), wasi(file))?;
+        let module = self.registry.admit(&bytes, manifest.as_deref(), Terms::of(file))?;
         self.remember(&module);
         Ok(Some(module))
     }
@@ -60,12 +60,8 @@ impl Desk {
         let sha256 = file.module.strip_suffix(".wasm").unwrap_or_default();
         let Some(held) = self.on_trial.get(sha256, Instant::now()) else { return Ok(None) };
         let manifest = held.manifest.as_ref().map(|text| text.as_bytes());
-        Ok(Some(self.registry.admit(&held.bytes, manifest, wasi(file))?))
+        Ok(Some(self.registry.admit(&held.bytes, manifest, Terms::of(file))?))
     }
-}
-
-fn wasi(file: &RuleFile) -> Wasi {
-    if file.wasi { Wasi::Empty } else { Wasi::Refused }
 }
 
 fn no_module_file(file: &RuleFile) -> Problem {

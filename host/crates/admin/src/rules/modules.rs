@@ -7,7 +7,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tidegate_engine::{MAX_WASI_MODULE_BYTES, Module as Admitted, Touched, Wasi};
+use tidegate_engine::{MAX_WASI_MODULE_BYTES, Module as Admitted, Terms, Touched, Wasi};
 
 use super::change::lock;
 use super::directory::{FileError, Open};
@@ -87,7 +87,7 @@ impl Desk {
             return Err(Problem::internal("the module was changed on disk while it came in"));
         }
         let manifest = manifest_of(&upload.directory, &file)?;
-        let admitted = self.registry.admit(&bytes, manifest.as_deref(), wasi)?;
+        let admitted = self.registry.admit(&bytes, manifest.as_deref(), Terms::of_no_rule(wasi))?;
         let _alone = self.begin()?;
         let _locked = lock(&upload.directory)?;
         let known = self.files()?.into_iter().find(|module| module.sha256 == sha256);

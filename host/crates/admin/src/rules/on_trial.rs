@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tidegate_engine::{Manifest, Wasi};
+use tidegate_engine::{Manifest, Terms, Wasi};
 use tokio::time::MissedTickBehavior;
 
 use super::modules::kept_name;
@@ -90,7 +90,8 @@ impl Desk {
         let manifest = part.manifest.as_ref().map(|manifest| Manifest::read(manifest.to_string().as_bytes()));
         let manifest = manifest.transpose().map_err(|error| wrong("/manifest", error.to_string()))?;
         let manifest = manifest.map(|manifest| manifest.to_json());
-        let admitted = self.registry.admit(&bytes, manifest.as_ref().map(|text| text.as_bytes()), wasi)?;
+        let voucher = manifest.as_ref().map(|text| text.as_bytes());
+        let admitted = self.registry.admit(&bytes, voucher, Terms::of_no_rule(wasi))?;
         let mut module = Module::new(&sha256, &kept_name(&sha256), bytes.len() as u64);
         module.description = Some(self.remember(&admitted));
         self.on_trial.put(&sha256, bytes, manifest, Instant::now());

@@ -50,6 +50,14 @@ pub(crate) struct RawRuleLimits {
     /// How long one call may last by the wall, in milliseconds, however little of the CPU it gets. Default: 2000.
     #[schemars(range(min = 1, max = 600_000))]
     pub wall_ms: Option<i64>,
+    /// CPU time of a call that is no batch and no tick, in milliseconds: `configure`, `restore`, declarations. They may last 20 s by the wall, or four times this
+    /// if that is more. Default: 500.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub lifecycle_cpu_ms: Option<i64>,
+    /// Stack of its calls, in KiB: how deep it may recurse. The stack that Rust and C keep beside it, for what has an address, is part of its memory.
+    /// Default: 512.
+    #[schemars(extend("enum" = crate::rule_file::STACKS_KIB))]
+    pub stack_kib: Option<i64>,
     /// What one call may hand over, results and arguments, in MiB. Default: 64.
     #[schemars(range(min = 1, max = 256))]
     pub call_mib: Option<i64>,

@@ -37,6 +37,8 @@ fn in_full() {
         memory_mib = 64
         cpu_ms = 20
         wall_ms = 300
+        lifecycle_cpu_ms = 10000
+        stack_kib = 4096
         call_mib = 1
         log_lines_per_s = 0
         metric_names = 3
@@ -57,6 +59,8 @@ fn in_full() {
             memory_mib: 64,
             cpu_ms: 20,
             wall_ms: 300,
+            lifecycle_cpu_ms: 10_000,
+            stack_kib: 4_096,
             call_mib: 1,
             log_lines_per_s: 0,
             metric_names: 3,
@@ -89,6 +93,10 @@ fn mistakes() {
         (
             "module = \"x.wasm\"\n[limits]\nmemory_mib = 65",
             "hot.toml:3:14: `memory_mib` cannot be 65; choose from 1 to 64; the default is 16",
+        ),
+        (
+            "module = \"x.wasm\"\n[limits]\nstack_kib = 500",
+            "hot.toml:3:13: `stack_kib` cannot be 500; choose from 64, 128, 256, 512, 1024, 2048, 4096; the default is 512",
         ),
         (
             "module = \"x.wasm\"\n[limits]\ncpu_ms = 90\nwall_ms = 50",

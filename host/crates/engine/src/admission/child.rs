@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::admission::compile::{Compile, CompileLimits, translate};
 use crate::admission::native::Precompiled;
 use crate::confined::{Bounds, Confined, Ended, ShortOf, Stopped, serve_and_exit};
-use crate::engine::Engine;
+use crate::engine::{Engine, settings};
 use crate::load_error::{LoadError, Told};
 use crate::module::MAX_WASI_MODULE_BYTES;
 
@@ -79,8 +79,7 @@ fn refusal(code: &str, sentence: &str, limits: CompileLimits) -> LoadError {
 /// The child's side: compiles what stands on standard input. `memory_bytes` and `seconds` are the last two arguments it was called with.
 pub fn compile_and_exit(memory_bytes: u64, seconds: u64) -> ExitCode {
     serve_and_exit(memory_bytes, seconds, MAX_WASI_MODULE_BYTES as u64 + 1, |module| {
-        let engine =
-            wasmtime::Engine::new(&Engine::settings()).map_err(|error| io::Error::other(format!("{error:#}")))?;
+        let engine = wasmtime::Engine::new(&settings()).map_err(|error| io::Error::other(format!("{error:#}")))?;
         Ok(translate(&engine, module).map_err(|error| {
             let sentence = match &error {
                 LoadError::NotWasm(sentence) | LoadError::Contract(sentence) => sentence.clone(),

@@ -8,7 +8,7 @@ use wit_component::ComponentEncoder;
 use crate::admission::native::Precompiled;
 use crate::engine::Engine;
 use crate::load_error::LoadError;
-use crate::module::Wasi;
+use crate::terms::Wasi;
 
 /// What compiling one module may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub struct InProcess;
 
 impl Compile for InProcess {
     fn compile(&self, engine: &Engine, module: &[u8], _limits: CompileLimits) -> Result<Precompiled, LoadError> {
-        translate(&engine.wasmtime, module).map(Precompiled::vouched_for)
+        translate(&engine.base().wasmtime, module).map(Precompiled::vouched_for)
     }
 }
 

@@ -8,7 +8,8 @@ use wasmparser::{ElementItems, Parser, Payload};
 
 use crate::context::MAX_INSTANCES;
 use crate::load_error::LoadError;
-use crate::module::{MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES, Wasi};
+use crate::module::{MAX_MODULE_BYTES, MAX_WASI_MODULE_BYTES};
+use crate::terms::Wasi;
 
 /// What an import may be called. Types cost nothing and can do nothing.
 const IMPORTS: [&str; 2] = ["tidegate:rule/host@0.1.0", "tidegate:rule/telemetry@0.1.0"];

@@ -26,8 +26,9 @@ use crate::admission::look::Outline;
 use crate::engine::Engine;
 use crate::generations::Generations;
 use crate::load_error::LoadError;
-use crate::module::{Module, Wasi, hex};
+use crate::module::{Module, hex};
 use crate::signature::{SignatureError, Trust};
+use crate::terms::{Terms, Wasi};
 
 pub use cache::{Cache, CacheTotals};
 pub use child::{ChildProcess, compile_and_exit};
@@ -64,7 +65,7 @@ enum TestCases {
 impl Admission {
     /// Compiles with `compiler` what is not in `cache`; takes everybody's modules.
     pub fn new(engine: Engine, compiler: Box<dyn Compile>, cache: Option<Cache>) -> Self {
-        let compiled_how = compiled_how(&engine.wasmtime);
+        let compiled_how = compiled_how(&engine.base().wasmtime);
         let (trust, compiling) = (Trust::everybody(), RwLock::default());
         let compile_time = CompileLimits::DEFAULT_TIME;
         Self { engine, compiler, trust, cache, compile_time, compiled_how, compiling }
@@ -95,8 +96,13 @@ impl Admission {
     ///
     /// # Errors
     /// It cannot serve.
-    pub fn admit(&self, bytes: &[u8], manifest: Option<&[u8]>, wasi: Wasi) -> Result<Arc<Module>, LoadError> {
-        self.admit_if(bytes, wasi, TestCases::Run, |sha256| self.trust.check(sha256, manifest).map(drop))
+    pub fn admit(
+        &self,
+        bytes: &[u8],
+        manifest: Option<&[u8]>,
+        terms: impl Into<Terms>,
+    ) -> Result<Arc<Module>, LoadError> {
+        self.admit_if(bytes, terms.into(), TestCases::Run, |sha256| self.trust.check(sha256, manifest).map(drop))
     }
 
     /// The same for one that has served here and was kept by this host itself: it may be older than what has served since, and its test cases
@@ -105,27 +111,27 @@ impl Admission {
         &self,
         bytes: &[u8],
         manifest: Option<&[u8]>,
-        wasi: Wasi,
+        terms: Terms,
     ) -> Result<Arc<Module>, LoadError> {
-        self.admit_if(bytes, wasi, TestCases::Skip, |sha256| self.trust.check_again(sha256, manifest))
+        self.admit_if(bytes, terms, TestCases::Skip, |sha256| self.trust.check_again(sha256, manifest))
     }
 
     fn admit_if(
         &self,
         bytes: &[u8],
-        wasi: Wasi,
+        terms: Terms,
         cases: TestCases,
         vouched_for: impl FnOnce(&str) -> Result<(), SignatureError>,
     ) -> Result<Arc<Module>, LoadError> {
-        look::size(bytes, wasi)?;
+        look::size(bytes, terms.wasi)?;
         let sha256 = hex(&Sha256::digest(bytes));
         vouched_for(&sha256)?;
-        let outline = look::look(bytes, wasi)?;
+        let outline = look::look(bytes, terms.wasi)?;
         let key = self.key(&sha256);
         // What has passed here before is not even read again.
         let due = cases == TestCases::Run && !self.cache.as_ref().is_some_and(|cache| cache.has_passed(&key));
         let cases = outline.cases.filter(|_| due).map(Suite::read).transpose()?;
-        let module = Arc::new(self.module(bytes, &sha256, wasi)?);
+        let module = Arc::new(self.module(bytes, &sha256, terms)?);
         if let Some(cases) = cases {
             cases::run_all(&module, &cases)?;
             if let Some(Err(error)) = self.cache.as_ref().map(|cache| cache.note_passed(&key)) {
@@ -139,17 +145,17 @@ impl Admission {
     ///
     /// # Errors
     /// It could not serve.
-    pub fn examine(&self, bytes: &[u8], wasi: Wasi) -> Result<Examination, LoadError> {
-        let (module, outline) = self.untested(bytes, wasi)?;
+    pub fn examine(&self, bytes: &[u8], terms: impl Into<Terms>) -> Result<Examination, LoadError> {
+        let (module, outline) = self.untested(bytes, terms.into())?;
         let cases = outline.cases.map(Suite::read).transpose()?.unwrap_or_default();
         Ok(Examination { module: Arc::new(module), cases, imports: outline.imports, sections: outline.sections })
     }
 
     /// The module that `bytes` are, from anybody, and what stands in its sections.
-    pub(crate) fn untested<'a>(&self, bytes: &'a [u8], wasi: Wasi) -> Result<(Module, Outline<'a>), LoadError> {
-        look::size(bytes, wasi)?;
-        let outline = look::look(bytes, wasi)?;
-        Ok((self.module(bytes, &hex(&Sha256::digest(bytes)), wasi)?, outline))
+    pub(crate) fn untested<'a>(&self, bytes: &'a [u8], terms: Terms) -> Result<(Module, Outline<'a>), LoadError> {
+        look::size(bytes, terms.wasi)?;
+        let outline = look::look(bytes, terms.wasi)?;
+        Ok((self.module(bytes, &hex(&Sha256::digest(bytes)), terms)?, outline))
     }
 
     /// Has a module compiled that may soon be asked for, and keeps it in the cache; waits for nobody, and not long for the compiler. Whether it may serve is
@@ -232,14 +238,15 @@ impl Admission {
         CompileLimits::of(wasi, self.compile_time)
     }
 
-    fn module(&self, bytes: &[u8], sha256: &str, wasi: Wasi) -> Result<Module, LoadError> {
-        let component = self.component(bytes, sha256, wasi)?;
-        Module::new(&self.engine, &component, sha256, wasi)
+    fn module(&self, bytes: &[u8], sha256: &str, terms: Terms) -> Result<Module, LoadError> {
+        let variant = self.engine.with(terms.stack).map_err(|error| LoadError::Compiler(error.to_string()))?;
+        let component = self.component(bytes, sha256, terms.wasi, &variant.wasmtime)?;
+        Module::new(&self.engine, variant, &component, sha256, terms)
     }
 
-    fn cached(&self, key: &Key) -> Option<Component> {
+    fn cached(&self, key: &Key, engine: &wasmtime::Engine) -> Option<Component> {
         let cache = self.cache.as_ref()?;
-        match cache.load(key)?.component(&self.engine.wasmtime) {
+        match cache.load(key)?.component(engine) {
             Ok(component) => Some(component),
             Err(error) => {
                 cache.refuse(key, &format!("cannot be used ({error:#})"));
@@ -248,15 +255,22 @@ impl Admission {
         }
     }
 
-    fn component(&self, bytes: &[u8], sha256: &str, wasi: Wasi) -> Result<Component, LoadError> {
+    /// The code of `bytes`, compiled if need be, for whichever `engine` is to run it.
+    fn component(
+        &self,
+        bytes: &[u8],
+        sha256: &str,
+        wasi: Wasi,
+        engine: &wasmtime::Engine,
+    ) -> Result<Component, LoadError> {
         let key = self.key(sha256);
-        if let Some(component) = self.cached(&key) {
+        if let Some(component) = self.cached(&key, engine) {
             return Ok(component);
         }
         let _not_ahead = self.compiling.read().unwrap_or_else(PoisonError::into_inner);
         // Who compiled ahead may just have done so with this one.
         if self.cache.as_ref().is_some_and(|cache| cache.has(&key))
-            && let Some(component) = self.cached(&key)
+            && let Some(component) = self.cached(&key, engine)
         {
             return Ok(component);
         }
@@ -265,7 +279,7 @@ impl Admission {
         }
         let compiled = self.compile(bytes, &key, wasi)?;
         if let Some(cache) = &self.cache {
-            match cache.store(&key, &compiled).map(|stored| stored.map(|it| it.component(&self.engine.wasmtime))) {
+            match cache.store(&key, &compiled).map(|stored| stored.map(|it| it.component(engine))) {
                 Ok(Some(Ok(component))) => return Ok(component),
                 // The code in memory says why, if it cannot be used either.
                 Ok(_) => {}
@@ -277,7 +291,7 @@ impl Admission {
             }
         }
         let unusable = |error: wasmtime::Error| LoadError::Compiler(format!("its code cannot be used: {error:#}"));
-        compiled.component(&self.engine.wasmtime).map_err(unusable)
+        compiled.component(engine).map_err(unusable)
     }
 
     fn compile(&self, bytes: &[u8], key: &Key, wasi: Wasi) -> Result<Precompiled, LoadError> {

@@ -253,7 +253,7 @@ fn foreign_code_is_refused() {
 /// Guarantees: what an engine with other settings has compiled is not found by this one, nor by the other what this one has.
 #[test]
 fn other_settings_have_other_keys() {
-    let ours = Engine::settings;
+    let ours = crate::engine::settings;
     let how = |settings: &wasmtime::Config| compiled_how(&wasmtime::Engine::new(settings).unwrap());
     assert_eq!(how(&ours()), how(&ours()), "each start has the same");
     let others: [fn(&mut wasmtime::Config); 3] = [

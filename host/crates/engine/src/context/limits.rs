@@ -115,8 +115,9 @@ mod tests {
         let engine = crate::engine::Engine::new().unwrap();
         for (tables, fit) in [(made, true), (made + 1, false)] {
             let text = format!("(module {})", "(table 100000 funcref)".repeat(tables));
-            let module = wasmtime::Module::new(&engine.wasmtime, wat::parse_str(text).unwrap()).unwrap();
-            let mut store = wasmtime::Store::new(&engine.wasmtime, MemoryLimit::of(Limits::default().memory_bytes));
+            let module = wasmtime::Module::new(&engine.base().wasmtime, wat::parse_str(text).unwrap()).unwrap();
+            let mut store =
+                wasmtime::Store::new(&engine.base().wasmtime, MemoryLimit::of(Limits::default().memory_bytes));
             store.limiter(|memory| memory);
             assert_eq!(wasmtime::Instance::new(&mut store, &module, &[]).is_ok(), fit, "{tables} tables");
         }

@@ -112,8 +112,8 @@ pub(crate) fn new_store(
     limits: &Limits,
 ) -> Store<Context> {
     let mut context = Context::new(books, stats, limits);
-    context.running = module.engine.clock.watch();
-    let mut store = Store::new(&module.engine.wasmtime, context);
+    context.running = module.clock.watch();
+    let mut store = Store::new(module.pre.engine(), context);
     store.limiter(|context| &mut context.memory);
     store.set_hostcall_fuel(limits.call_bytes);
     store.epoch_deadline_callback(|mut store| Ok(store.data_mut().deadline.look()));
@@ -190,7 +190,7 @@ fn run<T>(
         } else {
             FaultKind::Trap
         };
-        Fault::from_wasmtime(&error, kind)
+        Fault::from_wasmtime(&error, kind, store.engine().get_max_wasm_stack())
     })
 }
 

@@ -14,9 +14,10 @@ use std::sync::mpsc::{SyncSender, TryRecvError, sync_channel};
 use crate::admission::Admission;
 use crate::generations::Generations;
 use crate::load_error::LoadError;
-use crate::module::{MAX_MODULE_BYTES, Wasi};
+use crate::module::MAX_MODULE_BYTES;
 use crate::registry::scan::read_bounded;
 use crate::signature::{MAX_MANIFEST_BYTES, SUFFIX};
+use crate::terms::Wasi;
 
 /// Files that wait to be looked at; more are left for when the directory is read.
 const MOST_WAITING: usize = 16;
@@ -63,7 +64,7 @@ impl Left {
             return Some(self);
         }
         let compiled = self.store.generation(&rule, number).map_err(LoadError::File).and_then(|kept| {
-            let wasi = if kept.file.wasi { Wasi::Empty } else { Wasi::Refused };
+            let wasi = Wasi::allowed(kept.file.wasi);
             admission.compile_kept(&kept.module, kept.manifest.as_deref().map(str::as_bytes), wasi)
         });
         match compiled {

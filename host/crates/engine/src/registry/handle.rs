@@ -12,7 +12,7 @@ use tidegate_config::RuleFile;
 use crate::admission::{Admission, CacheTotals};
 use crate::generations::{Generation, Generations, Version};
 use crate::load_error::LoadError;
-use crate::module::{Module, Wasi, hex};
+use crate::module::{Module, hex};
 use crate::registry::first::{FirstLook, FirstReading};
 use crate::registry::look::tried;
 use crate::registry::shadows::{Candidate, PromoteState, ShadowOrder, ShadowStatus, Shadows};
@@ -20,6 +20,7 @@ use crate::registry::status::{Entry, RuleStatus, Snapshot};
 use crate::rule::Rule;
 use crate::shadow::ShadowTotals;
 use crate::signature::Trust;
+use crate::terms::Terms;
 
 /// Why the directory was not read.
 #[derive(Debug, thiserror::Error)]
@@ -137,24 +138,33 @@ impl RegistryHandle {
 
     /// The module with this digest, if a rule serves with it.
     pub fn module(&self, sha256: &str) -> Option<Arc<Module>> {
+        self.serving_module(|module| &**module.sha256() == sha256)
+    }
+
+    fn serving_module(&self, wanted: impl Fn(&Module) -> bool) -> Option<Arc<Module>> {
         let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
         let serving = snapshot.iter().filter_map(|entry| entry.serving.as_ref());
-        serving.map(|rule| &rule.module).find(|module| &**module.sha256() == sha256).cloned()
+        serving.map(|rule| &rule.module).find(|module| wanted(module)).cloned()
     }
 
     /// Looks over a module as before it serves, without letting it. Blocks, for as long as it compiles: not for a runtime's thread. One that a rule
-    /// serves with is that one.
+    /// serves with on these terms is that one.
     ///
     /// # Errors
     /// It cannot serve.
-    pub fn admit(&self, bytes: &[u8], manifest: Option<&[u8]>, wasi: Wasi) -> Result<Arc<Module>, LoadError> {
-        let sha256 = hex(&Sha256::digest(bytes));
-        if let Some(serving) = self.module(&sha256).filter(|module| module.wasi() == wasi) {
+    pub fn admit(
+        &self,
+        bytes: &[u8],
+        manifest: Option<&[u8]>,
+        terms: impl Into<Terms>,
+    ) -> Result<Arc<Module>, LoadError> {
+        let (sha256, terms) = (hex(&Sha256::digest(bytes)), terms.into());
+        if let Some(serving) = self.serving_module(|module| **module.sha256() == *sha256 && module.terms() == terms) {
             // What vouches for it may be another now, or have expired.
             self.trust().check(&sha256, manifest)?;
             return Ok(serving);
         }
-        self.admission.admit(bytes, manifest, wasi)
+        self.admission.admit(bytes, manifest, terms)
     }
 
     /// Whose modules are taken.

@@ -15,10 +15,11 @@ use tidegate_config::{Name, RuleFile};
 use crate::admission::{self, Admission};
 use crate::generations::Generations;
 use crate::load_error::LoadError;
-use crate::module::{MAX_WASI_MODULE_BYTES, Module, Wasi, hex};
+use crate::module::{MAX_WASI_MODULE_BYTES, Module, hex};
 use crate::registry::toml_path;
 use crate::registry::touched::Touched;
 use crate::signature::{MAX_MANIFEST_BYTES, SUFFIX, Trust};
+use crate::terms::Terms;
 
 /// The largest rule file taken.
 const MAX_RULE_FILE_BYTES: u64 = 1 << 20;
@@ -51,7 +52,7 @@ pub(super) struct Scanner {
     directory: PathBuf,
     /// Digests of files that have not been touched since.
     digests: HashMap<PathBuf, (Touched, String)>,
-    modules: HashMap<(String, Wasi), Weak<Module>>,
+    modules: HashMap<(String, Terms), Weak<Module>>,
     admission: Arc<Admission>,
     generations: Option<Arc<Generations>>,
     /// The module that each rule's file named when it could last be read.
@@ -226,17 +227,17 @@ impl Scanner {
     /// The module a rule file names: compiled, unless a rule that serves has it already. `manifest` is what stands beside it.
     pub fn module(&mut self, file: &RuleFile, manifest: Option<&[u8]>) -> Result<Arc<Module>, LoadError> {
         let digest = self.digest(&file.module).map_err(LoadError::File)?;
-        let wasi = if file.wasi { Wasi::Empty } else { Wasi::Refused };
-        if let Some(known) = self.modules.get(&(digest.clone(), wasi)).and_then(Weak::upgrade) {
+        let terms = Terms::of(file);
+        if let Some(known) = self.modules.get(&(digest.clone(), terms)).and_then(Weak::upgrade) {
             self.trust().check(&digest, manifest)?;
             return Ok(known);
         }
         let path = self.directory.join(&file.module);
         let bytes = read_bounded(&path, MAX_WASI_MODULE_BYTES as u64 + 1)
             .map_err(|error| LoadError::File(format!("{}: {error}", file.module)))?;
-        let module = self.admission.admit(&bytes, manifest, wasi)?;
+        let module = self.admission.admit(&bytes, manifest, terms)?;
         self.modules.retain(|_, module| module.strong_count() > 0);
-        self.modules.insert((module.sha256().to_string(), wasi), Arc::downgrade(&module));
+        self.modules.insert((module.sha256().to_string(), terms), Arc::downgrade(&module));
         // While its bytes are at hand: its file may be another a moment later.
         if let Some(Err(error)) = self.generations.as_ref().map(|store| store.keep_module(module.sha256(), &bytes)) {
             tracing::warn!(module = file.module, "the module cannot be kept on disk to go back to: {error}");
@@ -247,17 +248,16 @@ impl Scanner {
     /// Whether what a rule's files ask for takes no compiling.
     pub fn is_at_hand(&self, wanted: &Wanted) -> bool {
         let (Ok(file), Ok(digest)) = (&wanted.file, &wanted.digest) else { return true };
-        let wasi = if file.wasi { Wasi::Empty } else { Wasi::Refused };
-        let is_loaded = self.modules.get(&(digest.clone(), wasi)).is_some_and(|module| module.strong_count() > 0);
-        !file.enabled || is_loaded || self.admission.is_at_hand(digest, wasi)
+        let terms = Terms::of(file);
+        let is_loaded = self.modules.get(&(digest.clone(), terms)).is_some_and(|module| module.strong_count() > 0);
+        !file.enabled || is_loaded || self.admission.is_at_hand(digest, terms.wasi)
     }
 
     /// Whether what a rule's files ask for is a decoder by the names of its exports: that takes no compiling.
     pub fn is_decoder(&self, wanted: &Wanted) -> bool {
         let Ok(file) = &wanted.file else { return false };
-        let wasi = if file.wasi { Wasi::Empty } else { Wasi::Refused };
         read_bounded(&self.directory.join(&file.module), MAX_WASI_MODULE_BYTES as u64 + 1)
-            .is_ok_and(|bytes| admission::is_decoder(&bytes, wasi))
+            .is_ok_and(|bytes| admission::is_decoder(&bytes, Terms::of(file).wasi))
     }
 
     /// Has the module compiled that a rule's files ask for, although it took more than it may when that was tried.

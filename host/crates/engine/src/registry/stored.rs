@@ -7,10 +7,10 @@ use tidegate_config::RuleFile;
 
 use crate::admission::try_out;
 use crate::load_error::LoadError;
-use crate::module::Wasi;
 use crate::registry::Registry;
 use crate::rule::Rule;
 use crate::stats::RuleStats;
+use crate::terms::Terms;
 
 impl Registry {
     /// The number of a rule's next generation: the one it had, if this is the first of it since the host started and it is the same.
@@ -93,9 +93,8 @@ impl Registry {
     ) -> Result<Rule, LoadError> {
         let store = self.generations.as_ref().ok_or_else(|| LoadError::File("no generations are kept".into()))?;
         let kept = store.generation(name, number).map_err(LoadError::File)?;
-        let wasi = if kept.file.wasi { Wasi::Empty } else { Wasi::Refused };
         let manifest = kept.manifest.as_deref().map(str::as_bytes);
-        let module = self.admission.admit_again(&kept.module, manifest, wasi)?;
+        let module = self.admission.admit_again(&kept.module, manifest, Terms::of(&kept.file))?;
         let rule = Rule::of_file(name, &kept.file, module, stats, new)?;
         try_out(&rule)?;
         Ok(Rule { signature_expires: self.scanner.trust().expires(manifest), ..rule })

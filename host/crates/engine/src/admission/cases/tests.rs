@@ -12,7 +12,7 @@ use super::*;
 use crate::admission::tests::wat_guest;
 use crate::admission::{Admission, Cache, InProcess};
 use crate::engine::Engine;
-use crate::module::Wasi;
+use crate::terms::Wasi;
 
 /// Readings as a processor gets them, a tick, and its state restored: of a guest that lets everything pass nothing is listed.
 fn sound() -> Value {
