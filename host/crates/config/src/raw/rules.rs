@@ -9,7 +9,7 @@ use serde::Deserialize;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawRules {
-    /// How long a module may take to be compiled, in seconds, by the wall; a quarter longer where the machine gives its compiler too little of its
+    /// How long a module may take to be compiled, in seconds, by the wall; a tenth longer where the machine gives its compiler too little of its
     /// processors. Others wait meanwhile that change rules. A slow node with modules made of Python may need more. Default: 20.
     #[schemars(range(min = 1, max = 3600))]
     pub compile_timeout_s: Option<i64>,

@@ -59,7 +59,7 @@ impl Compile for ChildProcess {
 
 /// How long one is waited for that gets no processor. The registry waits with it: who disables a rule meanwhile does, too.
 fn patience(time: Duration) -> Duration {
-    time + time / 4
+    time + time / 10
 }
 
 fn refusal(code: &str, sentence: &str, limits: CompileLimits) -> LoadError {
@@ -100,7 +100,8 @@ mod tests {
     fn within_half_a_minute() {
         let time = CompileLimits::DEFAULT_TIME;
         let most = crate::registry::RESTLESS + patience(CompileLimits::ahead(time).time) + patience(time);
-        assert!(most < Duration::from_secs(30), "{most:?}");
+        // A machine that is so busy takes a while for all else too.
+        assert!(most < Duration::from_secs(27), "{most:?}");
         assert!(patience(time) > time, "one that is kept waiting has longer");
     }
 }

@@ -15,7 +15,7 @@ use crate::terms::Wasi;
 pub struct CompileLimits {
     /// Memory of the compiler: bytes.
     pub memory_bytes: u64,
-    /// How long it may take, by the wall; a quarter longer where the machine gives it less of processors than that.
+    /// How long it may take, by the wall; a tenth longer where the machine gives it less of processors than that.
     pub time: Duration,
 }
 
