@@ -57,7 +57,7 @@ pub struct RuleStats {
     pub(crate) labels: Arc<LabelRoom>,
     /// Times it told labels when they took up as much as they may: the series had none.
     pub labels_refused: AtomicU64,
-    /// Rows that passed it by since their partition is quarantined.
+    /// Rows that passed it by since their partition is quarantined, or the rule is.
     pub bypassed: AtomicU64,
     /// Rows that went to the dead letters since their partition is quarantined.
     pub parked: AtomicU64,

@@ -159,7 +159,10 @@ fn attempt(
     let began = patience.clock();
     let fault = match slot.process(work.now_us, points, copy) {
         // A quarantined processor is passed by: its rows are sound, it is not.
-        None => return,
+        None => {
+            slot.rule().stats.bypassed.fetch_add(points.len() as u64, Relaxed);
+            return;
+        }
         Some(Ok(processed)) => return take(work, slot, processed, points.len(), row_in_flow, origin, change),
         Some(Err(fault)) => fault,
     };

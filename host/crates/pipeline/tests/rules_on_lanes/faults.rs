@@ -106,12 +106,13 @@ fn a_rule_that_fails_all_over_is_quarantined() {
     }
     assert!(rule.stats.is_quarantined(rule.generation), "{:?}", rule.stats.totals());
     assert!(rule.stats.quarantined().is_some_and(|reason| reason.contains("many partitions")));
-    let before = house.stored().len();
+    let (before, bypassed) = (house.stored().len(), rule.stats.totals().bypassed);
     let more: Vec<_> = (0..40).map(|device| reading(&format!("dev/bad/{device}"), 95.0)).collect();
     house.send(&more);
     let stored = house.stored();
     assert_eq!(stored.len(), before + 40);
     assert!(stored[before..].iter().all(|(_, value)| *value == 95.0), "as they came");
+    assert_eq!(rule.stats.totals().bypassed, bypassed + 40, "and each is counted");
     let raised: BTreeSet<_> = house.alerts().into_iter().map(|(topic, _)| topic).collect();
     assert_eq!(raised.len(), 40, "its neighbour watches on");
 }
