@@ -118,20 +118,21 @@ const fn without_prefix(package: &'static str) -> &'static str {
 /// The JSON that `describe()` answers.
 pub(crate) fn describe<R: Rule>() -> String {
     let about = R::ABOUT;
-    let mut description = serde_json::json!({
-        "name": about.name,
-        "version": about.version,
-        "summary": about.summary,
-        "config-schema": config_schema::<R>(),
-        "default-topics": about.topics,
-        "scope": about.scope.word(),
-        "wants-properties": about.properties == Properties::Wanted,
-    });
+    // Put in one by one, and not by `json!`, which has a serialiser to values in each module for what is none yet.
+    let mut description = serde_json::Map::new();
+    let mut say = |key: &str, is: serde_json::Value| drop(description.insert(key.to_owned(), is));
+    say("name", about.name.into());
+    say("version", about.version.into());
+    say("summary", about.summary.into());
+    say("config-schema", config_schema::<R>());
+    say("default-topics", about.topics.into());
+    say("scope", about.scope.word().into());
+    say("wants-properties", (about.properties == Properties::Wanted).into());
     if let Some(every_ms) = about.tick_ms {
-        description["tick-ms"] = every_ms.into();
+        say("tick-ms", every_ms.into());
     }
     // Of a `Value` this cannot fail; its `Display` would be the same by two more serialisers, for the host to compile in each module.
-    serde_json::to_string(&description).unwrap_or_default()
+    serde_json::to_string(&serde_json::Value::Object(description)).unwrap_or_default()
 }
 
 /// The JSON Schema of a rule's configuration. In one place: its making is much code, and a copy of it in each function is compiled in each.
