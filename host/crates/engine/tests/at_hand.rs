@@ -11,60 +11,38 @@ use rustix::process::{Pid, getpid, getpriority_process};
 use tempfile::TempDir;
 use tidegate_engine::{
     Admission, Cache, Compile, CompileLimits, Deploy, Engine, FirstLook, Generations, InProcess, LoadError,
-    Precompiled, Registry, RegistryHandle, Rule, RuleState, ShadowReport, ShadowStart, Terms, Told, Wasi,
+    Precompiled, Registry, RegistryHandle, Rule, RuleState, Terms, Told, Wasi,
 };
 
+#[path = "stub/lanes.rs"]
+mod lanes;
 #[path = "../../../../tests/src/wat_guest.rs"]
 mod wat_guest;
 
+use lanes::StubLanes;
+
 /// What happens, in order.
 type Events = Arc<Mutex<Vec<String>>>;
-
-/// Notes who serves. Successors are made ready here: beside lanes, by a thread that gives way to them.
-struct Lanes {
-    events: Events,
-    /// Where it is known, they note how many others are seen to serve too.
-    registry: Arc<OnceLock<RegistryHandle>>,
-}
-
-impl Lanes {
-    fn noting(events: &Events) -> Box<Self> {
-        Box::new(Self { events: events.clone(), registry: Arc::default() })
-    }
-}
 
 /// As `nice` counts: of this thread, or of the one that the process began with.
 fn priority(of: Option<Pid>) -> i32 {
     getpriority_process(of).unwrap()
 }
 
-impl Deploy for Lanes {
-    fn install(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
+/// Lanes that note who serves. Successors are made ready here: beside lanes, by a thread that gives way to them.
+fn noting(events: &Events) -> Box<dyn Deploy> {
+    noting_beside(events, Arc::default())
+}
+
+/// The same; once the registry is known, they note how many others are seen to serve too.
+fn noting_beside(events: &Events, registry: Arc<OnceLock<RegistryHandle>>) -> Box<dyn Deploy> {
+    let events = events.clone();
+    Box::new(StubLanes(move |rule: &Arc<Rule>| {
         assert_eq!(priority(None), (priority(Some(getpid())) + 5).min(19));
-        let beside = self.registry.get().map(|registry| format!(" beside {}", registry.serving().len()));
-        self.events.lock().unwrap().push(format!("{}{}", rule.name, beside.unwrap_or_default()));
+        let beside = registry.get().map(|registry| format!(" beside {}", registry.serving().len()));
+        events.lock().unwrap().push(format!("{}{}", rule.name, beside.unwrap_or_default()));
         Ok(())
-    }
-
-    fn rename(&mut self, rule: &Arc<Rule>, _gone: &str, _reason: &str) -> Result<(), LoadError> {
-        self.install(rule)
-    }
-
-    fn remove(&mut self, _: &str, _: &str) -> Result<(), LoadError> {
-        Ok(())
-    }
-
-    fn shadow(&mut self, _: &Arc<Rule>, _: &Arc<ShadowReport>, _: ShadowStart) -> Result<(), LoadError> {
-        Ok(())
-    }
-
-    fn end_shadow(&mut self, _: &str) -> Result<(), LoadError> {
-        Ok(())
-    }
-
-    fn promote(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
-        self.install(rule)
-    }
+    }))
 }
 
 /// Compiles, but for so many bombs of those that come first.
@@ -90,7 +68,7 @@ fn start(directory: &Path, bombs: usize) -> (RegistryHandle, Vec<String>, Events
     let compiler = Compiler { events: events.clone(), bombs };
     let cache = Cache::open(&directory.join("cache")).unwrap();
     let admission = Admission::new(Engine::new().unwrap(), Box::new(compiler), Some(cache));
-    let lanes = Lanes::noting(&events);
+    let lanes = noting(&events);
     let registry = Registry::start(admission, &directory.join("rules.d"), None, lanes).unwrap();
     let happened = std::mem::take(&mut *events.lock().unwrap());
     (registry, happened, events)
@@ -145,7 +123,7 @@ fn compiled_while_the_directory_settles() {
     let cache = Cache::open(&directory.path().join("cache")).unwrap();
     let compiler = Box::new(OnWhichThread(threads.clone()));
     let admission = Admission::new(Engine::new().unwrap(), compiler, Some(cache));
-    let registry = Registry::start(admission, &rules, None, Lanes::noting(&Events::default())).unwrap();
+    let registry = Registry::start(admission, &rules, None, noting(&Events::default())).unwrap();
     let moved = |module: &[u8], to: &Path| {
         std::fs::write(directory.path().join("draft"), module).unwrap();
         std::fs::rename(directory.path().join("draft"), to).unwrap();
@@ -202,7 +180,7 @@ fn a_start_that_takes_long() {
     let compiler = Held { told: Mutex::new(told), compiled: AtomicUsize::new(0) };
     let cache = Cache::open(&directory.path().join("cache")).unwrap();
     let admission = Admission::new(Engine::new().unwrap(), Box::new(compiler), Some(cache));
-    let lanes = Lanes::noting(&Events::default());
+    let lanes = noting(&Events::default());
     let registry = Registry::begin(admission, &rules, None, lanes).unwrap();
     let states = || registry.rules().into_iter().map(|rule| (rule.state, rule.problem_code)).collect::<Vec<_>>();
     let (serves, waits) = ((RuleState::Serving, None), (RuleState::Pending, Some("pending")));
@@ -241,7 +219,7 @@ fn what_messages_must_not_pass_by() {
     let begin = |compiler: Box<dyn Compile>| {
         let generations = Generations::open(&directory.path().join("generations")).unwrap();
         let admission = Admission::new(Engine::new().unwrap(), compiler, None);
-        Registry::begin(admission, &rules, Some(generations), Lanes::noting(&events)).unwrap()
+        Registry::begin(admission, &rules, Some(generations), noting(&events)).unwrap()
     };
     let registry = begin(Box::new(InProcess));
     assert!(registry.looked_over());
@@ -285,7 +263,7 @@ fn many_of_one_module() {
     let compiler = Held { told: Mutex::new(told), compiled: AtomicUsize::new(1) };
     let admission = Admission::new(Engine::new().unwrap(), Box::new(compiler), None);
     let (events, known) = (Events::default(), Arc::<OnceLock<RegistryHandle>>::default());
-    let lanes = Box::new(Lanes { events: events.clone(), registry: known.clone() });
+    let lanes = noting_beside(&events, known.clone());
     let registry = Registry::begin(admission, directory.path(), None, lanes).unwrap();
     assert!(known.set(registry.clone()).is_ok());
     tell.send(()).unwrap();

@@ -2,53 +2,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
-use tidegate_engine::{
-    Admission, Deploy, Engine, Generations, LoadError, Registry, RegistryHandle, Rule, RuleState, ShadowReport,
-    ShadowStart,
-};
+use tidegate_engine::{Admission, Engine, Generations, LoadError, Registry, RegistryHandle, Rule, RuleState};
 
+#[path = "stub/lanes.rs"]
+mod lanes;
 #[path = "../../../../tests/src/wat_guest.rs"]
 mod wat_guest;
 
+use lanes::StubLanes;
+
 /// Why the lanes take no rule, one after the other: the next is the last.
 type Not = Arc<Mutex<Vec<LoadError>>>;
-
-struct Lanes(Sender<Arc<Rule>>, Not);
-
-impl Deploy for Lanes {
-    fn install(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
-        if let Some(error) = self.1.lock().unwrap().pop() {
-            return Err(error);
-        }
-        rule.stats.release(rule.generation);
-        // Not every test listens.
-        let _ = self.0.send(rule.clone());
-        Ok(())
-    }
-
-    fn rename(&mut self, rule: &Arc<Rule>, _gone: &str, _reason: &str) -> Result<(), LoadError> {
-        self.install(rule)
-    }
-
-    fn remove(&mut self, _rule: &str, _reason: &str) -> Result<(), LoadError> {
-        Ok(())
-    }
-
-    fn shadow(&mut self, _: &Arc<Rule>, _: &Arc<ShadowReport>, _: ShadowStart) -> Result<(), LoadError> {
-        Ok(())
-    }
-
-    fn end_shadow(&mut self, _rule: &str) -> Result<(), LoadError> {
-        Ok(())
-    }
-
-    fn promote(&mut self, rule: &Arc<Rule>) -> Result<(), LoadError> {
-        self.install(rule)
-    }
-}
 
 /// A registry as a host that is started has it.
 fn start(directory: &Path) -> (RegistryHandle, Receiver<Arc<Rule>>) {
@@ -61,7 +28,17 @@ fn start_with(directory: &Path, not: &Not) -> (RegistryHandle, Receiver<Arc<Rule
     let generations = Generations::open(&directory.join("generations")).unwrap();
     let admission = Admission::in_process(Engine::new().unwrap());
     let rules = directory.join("rules.d");
-    let registry = Registry::start(admission, &rules, Some(generations), Box::new(Lanes(send, not.clone()))).unwrap();
+    let not = not.clone();
+    let lanes = StubLanes(move |rule: &Arc<Rule>| {
+        if let Some(error) = not.lock().unwrap().pop() {
+            return Err(error);
+        }
+        rule.stats.release(rule.generation);
+        // Not every test listens.
+        let _ = send.send(rule.clone());
+        Ok(())
+    });
+    let registry = Registry::start(admission, &rules, Some(generations), Box::new(lanes)).unwrap();
     (registry, installed)
 }
 

@@ -9,41 +9,16 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tidegate_engine::{
-    Admission, Cache, Compile, CompileLimits, Deploy, Engine, Generations, InProcess, LoadError, Precompiled,
-    Registry, RegistryHandle, Rule, RuleState, RuleStatus, ShadowReport, ShadowStart, Told, Wasi,
+    Admission, Cache, Compile, CompileLimits, Engine, Generations, InProcess, LoadError, Precompiled, Registry,
+    RegistryHandle, RuleState, RuleStatus, Told, Wasi,
 };
 
+#[path = "stub/lanes.rs"]
+mod lanes;
 #[path = "../../../../tests/src/wat_guest.rs"]
 mod wat_guest;
 
-/// Take whatever comes.
-struct Lanes;
-
-impl Deploy for Lanes {
-    fn install(&mut self, _: &Arc<Rule>) -> Result<(), LoadError> {
-        Ok(())
-    }
-
-    fn rename(&mut self, _: &Arc<Rule>, _: &str, _: &str) -> Result<(), LoadError> {
-        Ok(())
-    }
-
-    fn remove(&mut self, _: &str, _: &str) -> Result<(), LoadError> {
-        Ok(())
-    }
-
-    fn shadow(&mut self, _: &Arc<Rule>, _: &Arc<ShadowReport>, _: ShadowStart) -> Result<(), LoadError> {
-        Ok(())
-    }
-
-    fn end_shadow(&mut self, _: &str) -> Result<(), LoadError> {
-        Ok(())
-    }
-
-    fn promote(&mut self, _: &Arc<Rule>) -> Result<(), LoadError> {
-        Ok(())
-    }
-}
+use lanes::StubLanes;
 
 /// Which threads have had something compiled.
 type Compiled = Arc<Mutex<Vec<String>>>;
@@ -76,8 +51,13 @@ impl Host {
         let compiler = Compiler { compiled: compiled.clone(), short: AtomicUsize::new(short) };
         let admission = Admission::new(Engine::new().unwrap(), Box::new(compiler), Some(cache));
         let generations = Generations::open(&directory.join("generations")).unwrap();
-        let registry =
-            Registry::start(admission, &directory.join("rules.d"), Some(generations), Box::new(Lanes)).unwrap();
+        let registry = Registry::start(
+            admission,
+            &directory.join("rules.d"),
+            Some(generations),
+            Box::new(StubLanes(|_: &_| Ok(()))),
+        )
+        .unwrap();
         Self { registry, compiled }
     }
 

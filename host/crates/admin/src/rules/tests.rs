@@ -1,43 +1,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use axum::http::StatusCode;
 use serde_json::json;
 use tempfile::TempDir;
-use tidegate_engine::{Admission, Deploy, Engine, LoadError, Registry, Rule, ShadowReport, ShadowStart};
+use tidegate_engine::{Admission, Engine, Registry};
 
 use super::document::Wanted;
 use super::*;
 
-/// Lanes to which everything is right.
-struct Lanes;
-
-impl Deploy for Lanes {
-    fn install(&mut self, _: &Arc<Rule>) -> Result<(), LoadError> {
-        Ok(())
-    }
-
-    fn rename(&mut self, _: &Arc<Rule>, _: &str, _: &str) -> Result<(), LoadError> {
-        Ok(())
-    }
-
-    fn remove(&mut self, _: &str, _: &str) -> Result<(), LoadError> {
-        Ok(())
-    }
-
-    fn shadow(&mut self, _: &Arc<Rule>, _: &Arc<ShadowReport>, _: ShadowStart) -> Result<(), LoadError> {
-        Ok(())
-    }
-
-    fn end_shadow(&mut self, _: &str) -> Result<(), LoadError> {
-        Ok(())
-    }
-
-    fn promote(&mut self, _: &Arc<Rule>) -> Result<(), LoadError> {
-        Ok(())
-    }
-}
+#[path = "../../../engine/tests/stub/lanes.rs"]
+mod lanes;
 
 /// A rule `hot` of a module of ours, switched off, and the desk at which it is changed.
 fn desk() -> (TempDir, Desk) {
@@ -48,7 +21,8 @@ fn desk() -> (TempDir, Desk) {
     std::fs::write(directory.path().join("read.wasm"), module).unwrap();
     std::fs::write(directory.path().join("hot.toml"), "module = \"read.wasm\"\nenabled = false\n").unwrap();
     let admission = Admission::in_process(Engine::new().unwrap());
-    let registry = Registry::start(admission, directory.path(), None, Box::new(Lanes)).unwrap();
+    let registry =
+        Registry::start(admission, directory.path(), None, Box::new(lanes::StubLanes(|_: &_| Ok(())))).unwrap();
     registry.rescan().unwrap();
     let schemas = Confined::of_this_binary(&["--list"]);
     let desk = Desk::new(RulesDir::new(directory.path()), registry, schemas, Changes::Allowed);

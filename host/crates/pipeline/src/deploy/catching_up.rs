@@ -1,7 +1,6 @@
 //! What changes while a successor is made ready, given to it in rounds: each takes as long as what changed in the one before, so that little is left
 //! for the lane to stand still for.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use fail::fail_point;
@@ -28,15 +27,8 @@ impl LaneDeploy {
         let name = &instance.rule().name.clone();
         // First: that takes longest, and holds the copy.
         let mut form = given.map(|given| self.own_form(&mut instance, &given)).transpose()?;
-        let mut refused = None;
-        self.in_rounds(lane, name, |changed| match self.taken(&mut instance, &mut form, version, &changed) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(why) => {
-                refused = Some(why);
-                ControlFlow::Break(())
-            }
-        })?;
-        if let Some(why) = refused {
+        let given = self.in_rounds(lane, name, |changed| self.taken(&mut instance, &mut form, version, &changed))?;
+        if let Err(why) = given {
             // What it takes as a whole it may not take in parts; the lane sees to the rest.
             tracing::debug!(rule = &**name, "it is given the whole state again: {why}");
             instance = instance.rule().instantiate(&self.around.books)?;
@@ -51,13 +43,13 @@ impl LaneDeploy {
         Ok(Ready { instance, begins, before: Some(old), given: None, awaits })
     }
 
-    /// Gives `take` what has changed on a lane since its copy of the state was made, until that is little, or it wants no more.
+    /// Gives `take` what has changed on a lane since its copy of the state was made, until that is little, or it refuses: then that is the inner result.
     pub(super) fn in_rounds(
         &self,
         lane: &Orders,
         rule: &Arc<str>,
-        mut take: impl FnMut(StateBook) -> ControlFlow<()>,
-    ) -> Result<(), LoadError> {
+        mut take: impl FnMut(StateBook) -> Result<(), LoadError>,
+    ) -> Result<Result<(), LoadError>, LoadError> {
         for _ in 0..MOST_ROUNDS {
             fail_point!("swap-round");
             let changed = lane.tell(|reply| Control::Changed { rule: rule.clone(), reply }).answer()?;
@@ -65,11 +57,14 @@ impl LaneDeploy {
             let Some(Changed { changes, .. }) = changed else { break };
             let changed = changes.into_book();
             let little = changed.len() <= LITTLE;
-            if take(changed).is_break() || little {
+            if let Err(why) = take(changed) {
+                return Ok(Err(why));
+            }
+            if little {
                 break;
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     fn own_form(&self, instance: &mut Instance, given: &StateBook) -> Result<OwnForm, LoadError> {

@@ -1,6 +1,5 @@
 //! State that is to be forgotten: an instance is given what is left of it, beside the lane as a successor is, and takes the place of the one that knows more.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use fail::fail_point;
@@ -25,26 +24,19 @@ impl LaneDeploy {
         // What was not saved yet may be all there is of it.
         self.in_rounds(lane, rule, |changed| {
             rest.take(changed.into_saved());
-            ControlFlow::Continue(())
-        })?;
+            Ok(())
+        })??;
         if rest.cells_gone() == 0 && of != Reset::Everything {
             return Ok(Some(Remade { of, next: None, _awaits: awaits }));
         }
         let version = &serving.module.description().version;
         let mut next = serving.instantiate(books)?;
         next.restore(version, &rest.state)?;
-        let mut refused = None;
-        self.in_rounds(lane, rule, |changed| {
+        let given = self.in_rounds(lane, rule, |changed| {
             let left = rest.take(changed.into_saved());
-            match next.restore(version, &as_changes(left)) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(why) => {
-                    refused = Some(why);
-                    ControlFlow::Break(())
-                }
-            }
+            next.restore(version, &as_changes(left))
         })?;
-        if let Some(why) = refused {
+        if let Err(why) = given {
             // What it takes as a whole it may not take in parts.
             tracing::debug!(rule = &**rule, "it is given the whole state again: {why}");
             next = serving.instantiate(books)?;
