@@ -111,37 +111,6 @@ fn blocks(text: &str) -> Vec<String> {
     blocks
 }
 
-/// Guarantees: a file or folder that the map of the house, the README or another document names is there, so that who follows them finds it.
-#[test]
-fn paths_are_there() {
-    let all = files(&root());
-    let there = |path: &str| all.iter().any(|file| file.starts_with(path));
-    // The map gives crates' files without what all of them begin with.
-    let begins = ["", "host/", "host/crates/", "tests/", "tests/suite/"];
-    let tops = ["host/", "guest-sdk/", "rules/", "wit/", "deploy/", "tests/", "examples/", "src/"];
-    let crates: Vec<String> = fs::read_dir(root().join("host/crates"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap() + "/")
-        .collect();
-    let mut missing = Vec::new();
-    for document in
-        all.iter().filter(|path| path.extension().is_some_and(|it| it == "md") && !path.ends_with("CHANGELOG.md"))
-    {
-        let text = fs::read_to_string(root().join(document)).unwrap();
-        for word in text.split('`').skip(1).step_by(2) {
-            let known = |start: &&str| word.starts_with(start);
-            let is_path = word.chars().all(|c| c.is_ascii_alphanumeric() || "/_-.".contains(c));
-            if is_path && (tops.iter().any(known) || crates.iter().any(|start| word.starts_with(start.as_str()))) {
-                let beside = document.parent().unwrap().join(word);
-                if !begins.iter().any(|start| there(&format!("{start}{word}"))) && !there(&beside.to_string_lossy()) {
-                    missing.push(format!("{}: {word}", document.display()));
-                }
-            }
-        }
-    }
-    assert!(missing.is_empty(), "not there:\n{}", missing.join("\n"));
-}
-
 /// Guarantees: what a command has said before it failed is shown, and so is which it was, in one piece.
 #[test]
 fn last_words_are_shown() {

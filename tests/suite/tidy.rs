@@ -62,6 +62,37 @@ fn the_map_leads_somewhere() {
     assert_eq!(nowhere(wrong, &there), ["b.rs", "lane/none.rs", "src/none/"]);
 }
 
+/// Guarantees: a file or folder that the map of the house, the README or another document names is there, so that who follows them finds it.
+#[test]
+fn paths_are_there() {
+    let all = files(&root());
+    let there = |path: &str| all.iter().any(|file| file.starts_with(path));
+    // The map gives crates' files without what all of them begin with.
+    let begins = ["", "host/", "host/crates/", "tests/", "tests/suite/"];
+    let tops = ["host/", "guest-sdk/", "rules/", "wit/", "deploy/", "tests/", "examples/", "src/"];
+    let crates: Vec<String> = std::fs::read_dir(root().join("host/crates"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap() + "/")
+        .collect();
+    let mut missing = Vec::new();
+    for document in
+        all.iter().filter(|path| path.extension().is_some_and(|it| it == "md") && !path.ends_with("CHANGELOG.md"))
+    {
+        let text = std::fs::read_to_string(root().join(document)).unwrap();
+        for word in text.split('`').skip(1).step_by(2) {
+            let known = |start: &&str| word.starts_with(start);
+            let is_path = word.chars().all(|c| c.is_ascii_alphanumeric() || "/_-.".contains(c));
+            if is_path && (tops.iter().any(known) || crates.iter().any(|start| word.starts_with(start.as_str()))) {
+                let beside = document.parent().unwrap().join(word);
+                if !begins.iter().any(|start| there(&format!("{start}{word}"))) && !there(&beside.to_string_lossy()) {
+                    missing.push(format!("{}: {word}", document.display()));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "not there:\n{}", missing.join("\n"));
+}
+
 /// What a text names as a file of ours (`….rs`) or a folder (`…/`), by the end of its path at least, and is not there.
 fn nowhere<'t>(text: &'t str, there: &[PathBuf]) -> Vec<&'t str> {
     let there: Vec<String> = there.iter().map(|path| format!("/{}", path.display())).collect();
