@@ -1,5 +1,7 @@
 //! Row views over a batch of points: borrowed from the columns, nothing copied.
 
+use std::ops::Range;
+
 use crate::columns::{Points, SeriesId};
 use crate::quality::Quality;
 
@@ -25,12 +27,12 @@ impl Reading<'_> {
 }
 
 impl Points {
-    /// Hands the points from a row on, in order, of a batch that has no texts, to `each` until that says no; gives the row it
-    /// said no to, or how many there are.
+    /// Hands the points of these rows, in order, of a batch that has no texts, to `each` until that says no; gives the row it said no to, or the end.
     ///
     /// Four a turn: what a turn costs, the deadline's check and the steps through four columns, is a third of a plain rule's work.
     #[inline]
-    pub(crate) fn each_number<'a>(&'a self, from: usize, mut each: impl FnMut(Reading<'a>) -> bool) -> usize {
+    pub(crate) fn each_number<'a>(&'a self, rows: Range<usize>, mut each: impl FnMut(Reading<'a>) -> bool) -> usize {
+        let mut row = rows.start;
         let number = |row, (((series, time_us), value), quality): (((&u32, &i64), &f64), &u16)| Reading {
             series: *series,
             time_us: *time_us,
@@ -39,11 +41,10 @@ impl Points {
             text: None,
             row,
         };
-        let (series, last_series) = self.series[from..].as_chunks::<4>();
-        let (time_us, last_time_us) = self.time_us[from..].as_chunks::<4>();
-        let (value, last_value) = self.value[from..].as_chunks::<4>();
-        let (quality, last_quality) = self.quality[from..].as_chunks::<4>();
-        let mut row = from;
+        let (series, last_series) = self.series[rows.clone()].as_chunks::<4>();
+        let (time_us, last_time_us) = self.time_us[rows.clone()].as_chunks::<4>();
+        let (value, last_value) = self.value[rows.clone()].as_chunks::<4>();
+        let (quality, last_quality) = self.quality[rows.clone()].as_chunks::<4>();
         for (((series, time_us), value), quality) in series.iter().zip(time_us).zip(value).zip(quality) {
             if !each(number(row, (((&series[0], &time_us[0]), &value[0]), &quality[0]))) {
                 return row;
@@ -118,7 +119,7 @@ mod tests {
             for from in 0..=rows as usize {
                 for last in from..=rows as usize {
                     let mut seen = Vec::new();
-                    let ended = batch.each_number(from, |reading| {
+                    let ended = batch.each_number(from..rows as usize, |reading| {
                         let goes_on = reading.row < last;
                         if goes_on {
                             seen.push(told(reading));

@@ -100,3 +100,72 @@ fn without_state_nothing_grows() {
     assert!(rule.process(&mut call, batch).alerts.series.is_empty());
     assert!(rule.states.get(99_999).is_none() && rule.states.lent().get(99_999).is_none());
 }
+
+/// Lets numbers below its limit pass once a series has been checked, counting them unmarked; notes what it checks.
+struct Below {
+    limit: f64,
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Limit {
+    limit: f64,
+}
+
+impl Alert for Below {
+    type Config = Limit;
+    type State = u32;
+    const ABOUT: About = crate::about!("Below").scope(crate::Scope::Series);
+
+    fn new(config: Limit) -> Result<Self, String> {
+        Ok(Self { limit: config.limit })
+    }
+
+    fn passes(&self, reading: &Reading<'_>, state: &mut Tracked<u32>, _: i64) -> bool {
+        let passes = reading.value < self.limit;
+        *state.unmarked() += u32::from(passes);
+        passes
+    }
+
+    fn check(&mut self, reading: &Reading<'_>, state: &mut Tracked<u32>, out: &mut Alarms) {
+        **state += 1;
+        if reading.value >= self.limit {
+            out.event(reading, Severity::Info, format_args!("{}", reading.row));
+        }
+    }
+}
+
+/// Guarantees: each reading of a batch either passes or is checked, once and in order, wherever the ones are that do not pass, and whether their series were
+/// met before or not; none that is to be told of passes.
+#[test]
+fn each_passes_or_is_checked() {
+    // A few of all patterns, of a generator with constants of Numerical Recipes.
+    let mut seed = 1_u32;
+    let mut random = |below: u32| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 16) % below
+    };
+    for rows in [0, 1, 3, 4, 15, 16, 17, 18, 33, 100] {
+        for one_in in [1, 2, 7, 50] {
+            let mut rule = EachReading::<Below>::new(Limit { limit: 1.0 }).unwrap();
+            let mut counts = [0_u32; 5];
+            for now_us in 0..3 {
+                let (mut batch, mut due) = (Points::default(), Vec::new());
+                for row in 0..rows {
+                    let (series, told) = (random(5), random(one_in) == 0);
+                    counts[series as usize] += 1;
+                    batch.push(series, now_us, f64::from(u32::from(told)), 192);
+                    due.extend(told.then(|| row.to_string()));
+                }
+                let mut call = Call { now_us, host: &mut crate::testing::TestHost::default() };
+                let told = rule.process(&mut call, batch).alerts;
+                assert_eq!(told.message_bytes, due.concat().into_bytes(), "{rows} rows, one in {one_in}");
+                assert_eq!(told.series.len(), due.len());
+            }
+            let mut seen: Vec<u32> = rule.states.iter_mut().map(|(_, count)| **count).collect();
+            let mut due: Vec<u32> = counts.into_iter().filter(|&count| count > 0).collect();
+            seen.sort_unstable();
+            due.sort_unstable();
+            assert_eq!(seen, due, "{rows} rows, one in {one_in}");
+        }
+    }
+}

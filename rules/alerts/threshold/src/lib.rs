@@ -118,16 +118,19 @@ impl Alert for Threshold {
     }
 
     #[inline]
-    fn check(&mut self, reading: &Reading<'_>, state: &mut Tracked<Standing>, out: &mut Alarms) {
-        if !reading.quality.is_live(self.least_quality) || reading.time_us < state.last_us {
-            return;
+    fn passes(&self, reading: &Reading<'_>, state: &mut Tracked<Standing>, now_us: i64) -> bool {
+        // NaN is within no limits.
+        let calm = self.limits.hold(reading.value) && matches!(state.phase, Phase::Calm);
+        let calm = calm && self.judges(reading, state);
+        if calm {
+            state.unmarked().last_us = reading.time_us.min(now_us);
         }
-        // What most readings are, with the fewest questions; NaN is within no limits.
-        if self.limits.hold(reading.value) && matches!(state.phase, Phase::Calm) {
-            state.unmarked().last_us = reading.time_us.min(out.now_us());
-        } else {
-            // By value: what is lent has to lie in memory, for every reading.
-            self.advance(*reading, state, out);
+        calm
+    }
+
+    fn check(&mut self, reading: &Reading<'_>, state: &mut Tracked<Standing>, out: &mut Alarms) {
+        if self.judges(reading, state) && !reading.value.is_nan() {
+            self.advance(reading, state, out);
         }
     }
 
@@ -149,12 +152,14 @@ impl Alert for Threshold {
 }
 
 impl Threshold {
-    /// One reading that is beyond a limit, or of a series that was, or no number.
-    #[cold]
-    fn advance(&self, reading: Reading<'_>, state: &mut Tracked<Standing>, out: &mut Alarms) {
-        if reading.value.is_nan() {
-            return;
-        }
+    /// Whether a reading has a bearing on the present.
+    #[inline]
+    fn judges(&self, reading: &Reading<'_>, state: &Standing) -> bool {
+        reading.quality.is_live(self.least_quality) && reading.time_us >= state.last_us
+    }
+
+    /// One number that is judged.
+    fn advance(&self, reading: &Reading<'_>, state: &mut Tracked<Standing>, out: &mut Alarms) {
         state.unmarked().last_us = reading.time_us.min(out.now_us());
         if let Phase::Raised(side) = state.phase {
             // Within the hysteresis it still stands; beyond the other limit it does not, however wide the hysteresis.
@@ -162,7 +167,7 @@ impl Threshold {
             if !elsewhere && !self.limits.back(side, reading.value) {
                 return;
             }
-            self.clear(&reading, side, out);
+            self.clear(reading, side, out);
             state.phase = Phase::Calm;
         }
         let Some(side) = self.limits.beyond(reading.value) else {
